@@ -1,0 +1,62 @@
+"""The Python face of the command line: the same job, the same line, the same record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geodiff.arrays import fill_array
+from geodiff.job import FillJob
+from geodiff.pipeline import plan as plan_job
+from geodiff.pipeline import run
+from geodiff.scene import open_scene as open_job
+
+if TYPE_CHECKING:
+    from geodiff.plan import FillPlan
+    from geodiff.record import RunRecord
+    from geodiff.scene import Scene
+
+__all__ = ["fill", "fill_array", "open_scene", "plan"]
+
+_LISTS = ("variable", "bands", "qa", "mask", "detect", "quantiles")
+
+
+def fill(source: str | Path, target: str | Path, **options: Any) -> RunRecord:
+    """Fill the gaps of `source` and write `target` with its error, source and reason layers.
+
+    Parameters
+    ----------
+    source, target : paths or URLs, as for `geodiff fill`.
+    **options : the command line's, with underscores; lists may be given as one string (`qa="landsat-c2"`).
+
+    Returns
+    -------
+    RunRecord : what was done; `products` are the paths written.
+
+    Raises
+    ------
+    GeodiffError : with the value, the reason and the cure; the target is then as it was before.
+    """
+    return run(_job(source, target, options), quiet=True)
+
+
+def plan(source: str | Path, target: str | Path = "filled.zarr", **options: Any) -> FillPlan:
+    """What `fill` would do; prints itself."""
+    return plan_job(_job(source, target, options))
+
+
+def open_scene(source: str | Path, **options: Any) -> Scene:
+    """Open a source as a scene: its cubes answer what is stored and why pixels are missing, window by window."""
+    return open_job(_job(source, "unused.zarr", options))
+
+
+def _job(source: str | Path, target: str | Path, options: dict[str, Any]) -> FillJob:
+    given = {name: _list(value) if name in _LISTS else value for name, value in options.items() if value is not None}
+    folder = str(target).endswith("/")
+    return FillJob.build(source=str(source), target=str(target) if not folder else f"{Path(target)}/", **given)
+
+
+def _list(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(","))
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)

@@ -1,0 +1,216 @@
+"""One block: what a process needs to fill blocks, and how an answer becomes stored layers.
+
+`fill_block` is all a worker runs. It opens everything from the working store's path, which is all that travels.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.encoding import pack
+from geodiff.errors import GeodiffError
+from geodiff.estimate import estimate
+from geodiff.fillers import OBSERVED, UNFILLED, FillerSettings, load_filler
+from geodiff.fitting import CubeFit, load_cube_fit
+from geodiff.io.store import load_fit, open_work, write_block
+from geodiff.job import FillJob
+from geodiff.lattice import STRIDE, WINDOW, Window
+from geodiff.scan import GapReader
+from geodiff.scene import Cube, open_scene
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geodiff.fillers import Filler
+    from geodiff.io.store import WorkStore
+    from geodiff.patches import Blended
+    from geodiff.plan import Block
+
+__all__ = ["BlockResult", "fill_block", "filler_of", "fit_path", "forget"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockResult:
+    """What one block did; small, so that it can travel."""
+
+    key: str
+    windows: int = 0
+    filled: int = 0
+    refused: int = 0
+    """Values left unfilled: their error exceeds --max-error, or their band is known nowhere."""
+    seam: tuple[float, int, float, int] = (0.0, 0, 0.0, 0)
+    """Sum and count of |gradient| across lattice lines, and elsewhere, among filled pixels; normalised units."""
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Everything a process needs to fill blocks; built once per process from the working store alone."""
+
+    job: FillJob
+    work: WorkStore
+    cubes: dict[str, Cube]
+    gaps: dict[str, GapReader]
+    fits: dict[str, CubeFit]
+    filler: Filler
+
+
+@lru_cache(maxsize=2)
+def _line(work_path: str) -> Line:
+    """Open everything from the working store; cached per process, so that workers receive keys and no data."""
+    work = open_work(work_path)
+    job = FillJob(**work.attributes["job"])
+    scene = open_scene(job)
+    stored, _ = load_fit(fit_path(work_path))
+    cubes = {cube.name: cube for cube in scene.cubes}
+    gaps = {
+        name: GapReader(
+            work.array(name, "scan_reason"), work.array(name, "outside"), cube.shape, job.buffer,
+            cube.rules.fill_everything,
+        )
+        for name, cube in cubes.items()
+    }  # fmt: skip
+    fits = {name: load_cube_fit(part) for name, part in stored.parts.items()}
+    return Line(job, work, cubes, gaps, fits, filler_of(job))
+
+
+def fill_block(work_path: str, block: Block) -> BlockResult:
+    """Fill one block and mark it done; never raises, so that one bad block does not stop the others.
+
+    Parameters
+    ----------
+    work_path : the working store, from which a process opens all it needs.
+    block : which part of which variable and date.
+    """
+    began = time.time()
+    try:
+        line = _line(work_path)
+        result = replace(_fill_block(line, block), seconds=time.time() - began)
+        line.work.mark_done(block.key, _marker(result))
+    except (GeodiffError, OSError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
+        logger.debug("block %s failed", block.key, exc_info=True)
+        return BlockResult(block.key, error=f"{type(error).__name__}: {error}", seconds=time.time() - began)
+    return result
+
+
+def _marker(result: BlockResult) -> dict[str, Any]:
+    return {
+        "windows": result.windows, "filled": result.filled, "refused": result.refused, "seam": list(result.seam),
+        "seconds": result.seconds,
+    }  # fmt: skip
+
+
+def filler_of(job: FillJob) -> Filler:
+    """The filler a job names, with its settings."""
+    settings = FillerSettings(job.model, job.drawn_members, job.steps, job.sampler, job.device, job.dtype, job.batch)
+    return load_filler(job.filler, settings)
+
+
+def fit_path(work_path: str) -> str:
+    """Where a run keeps its fit while it works."""
+    return f"{work_path}.fit"
+
+
+def forget() -> None:
+    """Let go of what this process opened, so that a new job at the same place opens it anew."""
+    _line.cache_clear()
+
+
+def _fill_block(line: Line, block: Block) -> BlockResult:
+    cube, fit, gaps = line.cubes[block.variable], line.fits[block.variable], line.gaps[block.variable]
+    blended, windows = estimate(cube, gaps, fit, line.filler, block.date, block.window, line.job.seed)
+    if blended is None:
+        return BlockResult(block.key)
+    wanted = gaps.read(block.date, block.window).wanted
+    return _write(line, cube, fit, block, blended, wanted, windows)
+
+
+def _write(
+    line: Line, cube: Cube, fit: CubeFit, block: Block, blended: Blended, wanted: NDArray[np.bool_], windows: int
+) -> BlockResult:
+    """Composite, pack and write one block's layers; known pixels are never in them."""
+    job, name = line.job, block.variable
+    physical, errors = _physical(fit, blended.value[0], blended.standard_error[0])
+    refused = wanted & (errors > job.max_error) if job.max_error is not None else np.zeros_like(wanted)
+    refused |= wanted & ~np.array(fit.estimable)[:, None, None]
+    kept = wanted & ~refused
+    codes = np.where(kept, blended.source[0], np.uint8(OBSERVED))
+    codes[refused] = UNFILLED
+    members = None if blended.members is None else blended.members[:, 0]
+    if job.product == "member" and members is not None:
+        physical, _ = _physical(fit, members[0], blended.standard_error[0])
+    layers = {
+        "value": _packed(cube, physical, kept),
+        "source": codes.astype(np.uint8),
+        "standard_error": np.where(kept, errors, np.float32(0)),
+    }
+    if members is not None and job.drawn_members:
+        drawn = [_packed(cube, _physical(fit, member, blended.standard_error[0])[0], kept) for member in members]
+        layers["members"] = np.stack(drawn)
+    if job.quantiles:
+        layers["quantiles"] = _quantiles(fit, blended, job.quantiles, kept)
+    for layer, data in layers.items():
+        write_block(line.work.array(name, layer), block.date, block.window, data)
+    seam = _seam(cube, block.window, blended.value[0], kept)
+    return BlockResult(block.key, windows, int(kept.sum()), int(refused.sum()), seam)
+
+
+def _physical(
+    fit: CubeFit, value: NDArray[np.float32], error: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Normalised (band, row, column) to physical values and standard errors."""
+    values, errors = np.empty(value.shape, np.float64), np.empty(error.shape, np.float32)
+    for band, recipe in enumerate(fit.normalisations):
+        values[band] = recipe.inverse(value[band])
+        errors[band] = recipe.error(values[band], error[band])
+    return values, errors
+
+
+def _packed(cube: Cube, physical: NDArray[np.float64], kept: NDArray[np.bool_]) -> NDArray[Any]:
+    """Stored numbers (band, row, column); 0 where nothing was estimated."""
+    stored = np.zeros(physical.shape, cube.variable.dtype)
+    for place, band in enumerate(cube.bands):
+        where = kept[place]
+        stored[place][where] = pack(physical[place][where], cube.variable.bands[band].encoding)
+    return stored
+
+
+def _quantiles(fit: CubeFit, blended: Blended, levels: Sequence[float], kept: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Gaussian quantiles about the value before any transform, (quantile, band, row, column)."""
+    from scipy.stats import norm
+
+    planes = []
+    for level in levels:
+        shifted = blended.value[0] + np.float32(norm.ppf(level)) * blended.standard_error[0]
+        planes.append(np.where(kept, _physical(fit, shifted, blended.standard_error[0])[0], np.nan))
+    return np.stack(planes).astype(np.float32)
+
+
+def _seam(
+    cube: Cube, core: Window, value: NDArray[np.float32], kept: NDArray[np.bool_]
+) -> tuple[float, int, float, int]:
+    """Sum and count of |gradient| between filled neighbours, across lattice lines and elsewhere."""
+    across = [0.0, 0]
+    elsewhere = [0.0, 0]
+    starts = (core.row + cube.lattice.origin[0], core.column + cube.lattice.origin[1])
+    for axis, start in zip((-2, -1), starts, strict=True):
+        length = value.shape[axis]
+        both = np.take(kept, range(1, length), axis) & np.take(kept, range(length - 1), axis)
+        steps = np.where(both, np.abs(np.diff(value, axis=axis)), 0.0)
+        position = (np.arange(1, length) + start) % STRIDE
+        on_line = (position == 0) | (position == WINDOW - STRIDE)
+        for total, chosen in ((across, on_line), (elsewhere, ~on_line)):
+            lines = np.flatnonzero(chosen)
+            total[0] += float(np.take(steps, lines, axis).sum(dtype=np.float64))
+            total[1] += int(np.take(both, lines, axis).sum())
+    return float(across[0]), int(across[1]), float(elsewhere[0]), int(elsewhere[1])

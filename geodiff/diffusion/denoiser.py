@@ -1,0 +1,146 @@
+"""The trained network in use: value and standard error in one call, realisations in as many as there are steps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geodiff.diffusion import edm
+from geodiff.diffusion.device import dtype_of, pick_device
+from geodiff.diffusion.folder import Calibration, check_folder, find_folder, model_hash, read_calibration, weights_path
+from geodiff.diffusion.sampling import sample
+from geodiff.errors import ModelError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Planes = NDArray[np.float32]
+
+__all__ = ["Denoiser", "open_denoiser"]
+
+_log = logging.getLogger(__name__)
+
+_WIDEST = 4.0
+"""Bound of |ln variance| that the value head may claim."""
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A network on its device, with the calibration it was shipped with."""
+
+    network: Any
+    calibration: Calibration
+    device: torch.device
+    dtype: torch.dtype
+    sha256: str = ""
+    batch: int = 1
+    """Samples per network call. On processors it stays 1: convolutions there are chosen by the batch's size, and not
+    bit-equal between them. Elsewhere the last batch is padded to the full size for the same reason."""
+
+    def value(self, context: Planes, wanted: NDArray[np.bool_]) -> tuple[Planes, Planes]:
+        """Mean and standard deviation of the whitened residual.
+
+        Parameters
+        ----------
+        context : (sample, channel, row, column), see `fields.context`.
+        wanted : (sample, row, column).
+
+        Returns
+        -------
+        Two of (sample, row, column), float32.
+        """
+
+        def run(part: NDArray[np.intp]) -> Tensor:
+            planes = self._tensor(context[part])
+            zeros = torch.zeros_like(planes[:, :1])
+            level = torch.full((1,), edm.SIGMA_MAX, device=self.device)  # one for all: its sums must not see the batch
+            mean, log_variance = self.network(zeros, planes, edm.c_noise(level))
+            spread = torch.exp(0.5 * log_variance.float().clamp(-_WIDEST, _WIDEST))
+            return torch.cat([edm.c_out(edm.SIGMA_MAX) * mean.float(), spread], dim=1)
+
+        answer = self._batched(run, len(context), wanted.shape[1:], 2)
+        return answer[:, 0], answer[:, 1]
+
+    def residuals(
+        self, context: Planes, wanted: NDArray[np.bool_], noise: Planes, *, sampler: str = "edm-dpm2m", steps: int = 10
+    ) -> Planes:
+        """Realisations of the whitened residual, (sample, row, column), one for each noise of that shape."""
+
+        def run(part: NDArray[np.intp]) -> Tensor:
+            planes, shown = self._tensor(context[part]), self._tensor(wanted[part].astype(np.float32))[:, None]
+
+            def network(x: Tensor, sigma: float) -> Tensor:
+                level = torch.full((1,), sigma, device=self.device)
+                scaled = (edm.c_in(sigma) * x).to(self.dtype) * shown
+                output: Tensor = self.network(scaled, planes, edm.c_noise(level))[0].float()
+                return output
+
+            start = torch.from_numpy(np.ascontiguousarray(noise[part]))[:, None].to(self.device)
+            return sample(network, start, sampler=sampler, steps=steps)
+
+        return self._batched(run, len(noise), wanted.shape[1:], 1)[:, 0]
+
+    def _tensor(self, planes: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(planes)).to(self.device, self.dtype)
+
+    def _batched(self, run: Callable[[NDArray[np.intp]], Tensor], count: int, shape: tuple[int, ...], planes: int) -> Planes:
+        """Run over all samples, `batch` at a time; where memory runs out the batch is halved, and the log says so."""
+        answer = np.empty((count, planes, *shape), np.float32)
+        start, size = 0, self.batch
+        while start < count:
+            part = np.minimum(np.arange(start, start + size), count - 1)
+            stop = min(start + size, count)
+            try:
+                with torch.inference_mode():
+                    answer[start:stop] = run(part)[: stop - start].cpu().numpy()
+            except (MemoryError, RuntimeError) as reason:
+                if size == 1 or not _is_memory(reason):
+                    raise
+                size //= 2
+                _log.warning(
+                    "out of memory with %d windows a call on %s; going on with %d", 2 * size, self.device, size
+                )
+                continue
+            start = stop
+        return answer
+
+
+def _is_memory(reason: BaseException) -> bool:
+    return isinstance(reason, MemoryError | torch.OutOfMemoryError) or "memory" in str(reason).lower()
+
+
+@lru_cache(maxsize=4)
+def _opened(folder: Path, device: str, dtype: str, stamp: tuple[int, int]) -> Denoiser:  # noqa: ARG001 (a changed file is opened anew)
+    from safetensors.torch import load_file
+
+    from geodiff.diffusion.network import GapFillUNet
+
+    torch.set_num_threads(1)  # with two threads convolutions are not bit-equal across batch sizes
+    check_folder(folder)
+    where = pick_device(device)
+    precision = dtype_of(dtype, where)
+    network = GapFillUNet.from_config(GapFillUNet.load_config(folder / "unet"))
+    weights = {k: v.float() for k, v in load_file(weights_path(folder)).items()}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as reason:
+        raise ModelError(f"the weights in {folder} do not fit its unet/config.json; fetch the model again") from reason
+    torch.nn.Module.to(network, where, precision)  # ModelMixin's warns without need
+    network.to(memory_format=torch.channels_last)
+    network = network.eval().requires_grad_(False)
+    return Denoiser(network, read_calibration(folder), where, precision, model_hash(folder))
+
+
+def open_denoiser(model: str | Path = "default", *, device: str = "auto", dtype: str = "auto") -> Denoiser:
+    """The denoiser of a model folder, loaded once per process; raises ModelError or JobError."""
+    folder = find_folder(model).resolve()
+    state = weights_path(folder).stat()
+    return _opened(folder, device, dtype, (state.st_mtime_ns, state.st_size))

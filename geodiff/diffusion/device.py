@@ -1,0 +1,48 @@
+"""Where the network runs and in which precision: read from what the machine is, never from a timing."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from geodiff.errors import JobError
+
+__all__ = ["dtype_of", "has_bfloat16", "pick_device"]
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name: auto, cpu, cuda, cuda:1, mps; raises JobError for one that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as reason:
+        raise JobError(
+            f"device {name!r} cannot be used here ({str(reason).splitlines()[0]}); use --device auto"
+        ) from reason
+    return device
+
+
+@lru_cache(maxsize=1)
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware (avx512_bf16 or amx_bf16 among its flags)."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    flags = {word for line in text.splitlines() if line.startswith("flags") for word in line.split()}
+    return bool({"avx512_bf16", "amx_bf16"} & flags)
+
+
+def dtype_of(name: str, device: torch.device) -> torch.dtype:
+    """The precision of that name; auto is bfloat16 where the hardware has it."""
+    if name == "auto":
+        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and has_bfloat16()
+        return torch.bfloat16 if fast else torch.float32
+    chosen = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(name)
+    if chosen is None:
+        raise JobError(f"dtype {name!r} is not one of auto, float32, bfloat16")
+    return chosen

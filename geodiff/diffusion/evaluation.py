@@ -1,0 +1,269 @@
+"""How good the network is on the validation part: value, draws, intervals, texture; and the calibration that follows.
+
+    python -m geodiff.diffusion.evaluation --model MODEL [--count 24] [--json OUT] [--calibrate]
+
+Every figure is a mean over examples (one patch, one gap) with a 95 % paired-bootstrap interval. Intervals and spread
+are cross-fitted: the factors used on one half of the examples come from the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.diffusion.data import Example, examples
+from geodiff.diffusion.denoiser import Denoiser, open_denoiser
+from geodiff.diffusion.fields import channel
+from geodiff.diffusion.folder import Calibration, find_folder
+from geodiff.diffusion.sources import KINDS
+from geodiff.fillers.calibration import DISTANCE_EDGES, DISTANCES, Z90
+from geodiff.noise import ground_noise
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Numbers = NDArray[np.float64]
+
+__all__ = ["Outcome", "calibrate", "evaluate", "fair_crps", "gaussian_crps", "summarise"]
+
+DRAWS = 8
+_PIXELS = 3000
+"""Hidden pixels kept of an example."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One example, at its hidden pixels; in units of s0 unless said otherwise."""
+
+    kind: str
+    source: str
+    prior_kind: str
+    fold: int
+    truth: Numbers
+    """(pixel,) whitened residual: what the prior missed."""
+    mean: Numbers
+    sigma: Numbers
+    draws: Numbers
+    """(draw, pixel)."""
+    s0: Numbers
+    """(pixel,) normalised units."""
+    distance: NDArray[np.intp]
+    """(pixel,) class of the distance to data."""
+    detail: tuple[float, float, float, float]
+    """Energy in the top octave, normalised units: truth, one draw, value, prior."""
+
+
+def fair_crps(draws: Numbers, truth: Numbers) -> Numbers:
+    """Fair CRPS (pixel,) of independent draws (draw, pixel) (Ferro 2014): no reward for few members."""
+    count = len(draws)
+    skill = np.abs(draws - truth).mean(axis=0)
+    ordered = np.sort(draws, axis=0)
+    weight = 2 * np.arange(count)[:, None] - count + 1
+    return np.asarray(skill - (weight * ordered).sum(axis=0) / (count * (count - 1)))
+
+
+def gaussian_crps(error: Numbers, sigma: Numbers | float) -> Numbers:
+    """CRPS (pixel,) of a normal forecast (Gneiting et al. 2005, eq. 5); error = truth - mean."""
+    from scipy.stats import norm
+
+    z = error / sigma
+    return np.asarray(sigma * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi)))
+
+
+def _detail(image: NDArray[Any], hidden: NDArray[np.bool_]) -> float:
+    """Mean square of the Haar details of 2 x 2 cells that are wholly hidden: the power in the top octave."""
+    cells = image.astype(np.float64).reshape(image.shape[0] // 2, 2, -1, 2).transpose(0, 2, 1, 3)
+    whole = hidden.reshape(hidden.shape[0] // 2, 2, -1, 2).all((1, 3))
+    inside = cells[whole]
+    return float(((inside - inside.mean((1, 2), keepdims=True)) ** 2).mean()) if len(inside) else 0.0
+
+
+def assess(example: Example, denoiser: Denoiser, index: int, steps: int, sampler: str) -> Outcome:
+    """Run the network on an example: one call for the value, `DRAWS` independent draws."""
+    shape = example.hidden.shape
+    date, band, row, column = example.key
+    noise = np.stack(
+        [ground_noise(shape, row=row, column=column, seed=index, date=date, band=band, member=m) for m in range(DRAWS)]
+    )
+    planes, wanted = example.context[None], example.hidden[None]
+    mean, sigma = (a[0] for a in denoiser.value(planes, wanted))
+    draws = denoiser.residuals(
+        np.broadcast_to(planes[0], (DRAWS, *planes.shape[1:])),
+        np.broadcast_to(wanted, noise.shape),
+        noise,
+        sampler=sampler,
+        steps=steps,
+    )
+    one, value = example.prior + example.error * draws[0], example.prior + example.error * mean
+    truth_energy, one_energy, value_energy, prior_energy = (
+        _detail(image, example.hidden) for image in (example.truth, one, value, example.prior)
+    )
+    energy = (truth_energy, one_energy, value_energy, prior_energy)
+    places = np.flatnonzero(example.hidden)
+    kept = places[:: -(-len(places) // _PIXELS)]
+    away = np.expm1(example.context[channel("log_distance")])
+
+    def at(plane: NDArray[Any]) -> Numbers:
+        return plane.reshape(*plane.shape[:-2], -1)[..., kept].astype(np.float64)
+
+    fold = (zlib.crc32(example.source.encode()) if example.kind in ("hirise", "msl") else index) % 2
+    return Outcome(
+        example.kind,
+        example.source,
+        example.prior_kind,
+        fold,
+        at(example.residual),
+        at(mean),
+        at(sigma),
+        at(draws),
+        at(example.error),
+        np.searchsorted(DISTANCE_EDGES, at(away)),
+        energy,
+    )
+
+
+def calibrate(outcomes: Sequence[Outcome], *, sampler: str = "edm-dpm2m", steps: int = 10) -> Calibration:
+    """Factors by distance class: conformal on the value's standard error, mean absolute on the draws' spread."""
+    factors, spread = np.ones(DISTANCES), np.ones(DISTANCES)
+    for distance in range(DISTANCES):
+        parts = [(o, o.distance == distance) for o in outcomes]
+        parts = [(o, m) for o, m in parts if m.any()]
+        if not parts:
+            continue
+        ratio = np.concatenate([(np.abs(o.truth - o.mean) / o.sigma)[m] for o, m in parts])
+        factors[distance] = np.quantile(ratio, 0.9) / Z90
+        error = np.mean([np.abs(o.truth - o.mean)[m].mean() for o, m in parts])
+        spread[distance] = error / np.mean([_deviation(o.draws[:, m]) for o, m in parts])
+    return Calibration(tuple(np.round(factors, 4).tolist()), tuple(np.round(spread, 4).tolist()), sampler, steps)
+
+
+def _deviation(draws: Numbers) -> float:
+    """Mean absolute departure from the draws' mean, less the mean's own uncertainty; heavy tails do not own it."""
+    count = len(draws)
+    return float(np.abs(draws - draws.mean(axis=0)).mean() * np.sqrt(count / (count - 1)))
+
+
+def evaluate(
+    denoiser: Denoiser,
+    count: int,
+    *,
+    seed: int = 1000,
+    steps: int = 10,
+    sampler: str = "edm-dpm2m",
+    kinds: Sequence[str] = KINDS,
+    root: Path | None = None,
+) -> list[Outcome]:
+    """`count` examples of each kind of the validation part."""
+    outcomes: list[Outcome] = []
+    for kind in kinds:
+        source = examples("validation", seed, kinds=[kind], root=root)
+        outcomes.extend(assess(next(source), denoiser, index, steps, sampler) for index in range(count))
+    return outcomes
+
+
+def _facts(outcome: Outcome, calibration: Calibration) -> Numbers:
+    """Per-example means that the table is made of, in normalised units."""
+    o, s0 = outcome, outcome.s0
+    factor, spread = (np.asarray(x)[o.distance] for x in (calibration.factors, calibration.spread))
+    draws = o.mean + spread * (o.draws - o.mean)
+    error = o.truth - o.mean
+    return np.array(
+        [
+            ((error * s0) ** 2).mean(),
+            ((o.truth * s0) ** 2).mean(),
+            (np.abs(o.truth) * s0).mean(),
+            (fair_crps(draws, o.truth) * s0).mean(),
+            (gaussian_crps(o.truth, 1.0) * s0).mean(),
+            (np.abs(error) <= Z90 * factor * o.sigma).mean(),
+            (draws.var(axis=0, ddof=1) * s0**2).mean(),
+            (((draws[0] - o.truth) * s0) ** 2).mean(),
+            (gaussian_crps(error, factor * o.sigma) * s0).mean(),
+            (error**2)[o.distance <= 1].sum(),
+            (o.truth**2)[o.distance <= 1].sum(),
+            *o.detail,
+        ]
+    )
+
+
+_FIGURES: dict[str, Callable[[Numbers], float]] = {
+    "RMSE value / prior": lambda m: float(np.sqrt(m[0] / m[1])),
+    "the same within 4 px (whitened)": lambda m: float(np.sqrt(m[9] / max(m[10], 1e-9))),
+    "CRPS 8 draws / MAE prior": lambda m: float(m[3] / m[2]),
+    "CRPS prior + N(0, s0) / MAE prior": lambda m: float(m[4] / m[2]),
+    "CRPS 8 draws / CRPS prior + N(0, s0)": lambda m: float(m[3] / m[4]),
+    "CRPS N(value, se) / MAE prior": lambda m: float(m[8] / m[2]),
+    "coverage of 90 %": lambda m: float(m[5]),
+    "spread / skill": lambda m: float(np.sqrt(m[6] / m[0])),
+    "RMSE draw / value": lambda m: float(np.sqrt(m[7] / m[0])),
+    "top octave, draw, dB": lambda m: float(10 * np.log10(m[12] / m[11])),
+    "top octave, value, dB": lambda m: float(10 * np.log10(m[13] / m[11])),
+    "top octave, prior, dB": lambda m: float(10 * np.log10(m[14] / m[11])),
+}
+
+
+def summarise(outcomes: Sequence[Outcome], *, repeats: int = 500) -> dict[str, dict[str, list[float]]]:
+    """By kind: each figure with the ends of its 95 % bootstrap interval over examples."""
+    halves = [calibrate([o for o in outcomes if o.fold != fold]) for fold in (0, 1)]
+    table: dict[str, dict[str, list[float]]] = {}
+    groups: dict[str, list[Numbers]] = {}
+    for outcome in outcomes:
+        name = outcome.kind if outcome.prior_kind == "relaxed" else f"{outcome.kind}, {outcome.prior_kind}"
+        groups.setdefault(name, []).append(_facts(outcome, halves[outcome.fold]))
+    groups["all"] = [f for own in list(groups.values()) for f in own]
+    rng = np.random.default_rng(0)
+    for name, own in groups.items():
+        rows = np.array(own)
+        draws = [rows[rng.integers(len(rows), size=len(rows))].mean(axis=0) for _ in range(repeats)]
+        table[name] = {"examples": [float(len(rows))]}
+        for label, figure in _FIGURES.items():
+            low, high = np.quantile([figure(d) for d in draws], (0.025, 0.975))
+            table[name][label] = [round(float(x), 4) for x in (figure(rows.mean(axis=0)), low, high)]
+    return table
+
+
+def as_markdown(table: dict[str, dict[str, list[float]]]) -> str:
+    """Figures down, kinds across."""
+    names = list(table)
+    lines = ["| figure | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for label in ("examples", *_FIGURES):
+        cells = [_cell(table[n][label]) for n in names]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(numbers: list[float]) -> str:
+    return f"{numbers[0]:.0f}" if len(numbers) == 1 else f"{numbers[0]:.3f} ({numbers[1]:.3f} to {numbers[2]:.3f})"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--count", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--calibrate", action="store_true", help="write the calibration into the model folder")
+    given = parser.parse_args()
+    outcomes = evaluate(open_denoiser(given.model), given.count, seed=given.seed, steps=given.steps)
+    table, calibration = summarise(outcomes), calibrate(outcomes, steps=given.steps)
+    print(as_markdown(table))  # noqa: T201 (a command line)
+    print(calibration)  # noqa: T201
+    if given.json:
+        given.json.write_text(json.dumps({"table": table, "calibration": calibration.as_json()}, indent=1))
+    if given.calibrate:
+        path = find_folder(given.model) / "model_index.json"
+        path.write_text(
+            json.dumps({**json.loads(path.read_text()), "calibration": calibration.as_json()}, indent=2) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Model folders: found by name, checked before anything in them is loaded, known by the hash of their weights.
+
+Only safetensors and JSON are read. A folder that holds pickles or Python, or asks for remote code, is refused: loading
+either would run whatever its author put there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from geodiff.errors import ModelError
+
+__all__ = [
+    "Calibration",
+    "check_folder",
+    "find_folder",
+    "model_hash",
+    "read_calibration",
+    "stored_hash",
+    "weights_path",
+]
+
+_MODELS = Path(__file__).parent.parent / "models"
+_PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".joblib", ".msgpack", ".h5"}
+_HASH = re.compile(r"^\s*weights_sha256:\s*([0-9a-f]{64})\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What makes the network's intervals hold, by distance to data; belongs to one sampler and number of steps."""
+
+    factors: tuple[float, ...] = (1.0,) * 5
+    """On the value's standard error: distances <= 2, 2-4, 4-8, 8-16 and more pixels."""
+    spread: tuple[float, ...] = (1.0,) * 5
+    """On the members' departures from the value, in the same classes."""
+    sampler: str = "edm-dpm2m"
+    steps: int = 10
+
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> Calibration:
+        """From JSON; unknown names are refused."""
+        try:
+            plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+            return cls(**plain)
+        except TypeError as reason:
+            raise ModelError(
+                f"the model's calibration cannot be read ({reason}); run geodiff model calibrate"
+            ) from reason
+
+    def as_json(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+def find_folder(model: str | Path) -> Path:
+    """The folder of a shipped model's name, or of a path; raises ModelError."""
+    path = Path(model)
+    shipped = _MODELS / str(model)
+    if len(path.parts) == 1 and shipped.is_dir():
+        return shipped
+    if not path.is_dir():
+        names = ", ".join(sorted(p.name for p in _MODELS.iterdir() if p.is_dir())) if _MODELS.is_dir() else ""
+        raise ModelError(f"no model folder {str(model)!r}; give the path of one, or a shipped name: {names}")
+    return path
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ModelError unless the folder is complete, harmless, and its weights are those its card names."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in _PICKLES:
+            raise ModelError(
+                f"{folder} holds {path.name}, which can run code when loaded; only .safetensors weights are read"
+            )
+        if path.suffix == ".py":
+            raise ModelError(
+                f"{folder} holds the script {path.name}; a model folder with code of its own is not loaded"
+            )
+        if path.suffix == ".json":
+            _refuse_remote_code(path)
+    _check_hash(folder)
+
+
+def _refuse_remote_code(path: Path) -> None:
+    facts = _json(path)
+    wanting = {"auto_map", "custom_pipeline", "trust_remote_code"} & set(facts)
+    named = [v for v in facts.values() if isinstance(v, list) and len(v) == 2 and isinstance(v[0], str)]
+    foreign = [
+        v[0] for v in named if path.name == "model_index.json" and v[0].split(".")[0] not in ("geodiff", "diffusers")
+    ]
+    if wanting or foreign:
+        reason = ", ".join(sorted(wanting | set(foreign)))
+        raise ModelError(f"{path} asks for code from elsewhere ({reason}); remove it, or use a model that needs none")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError) as reason:
+        raise ModelError(f"{path} is not valid JSON ({reason}); fetch the model again") from reason
+    return facts if isinstance(facts, dict) else {}
+
+
+def weights_path(folder: Path) -> Path:
+    """The network's safetensors file; raises ModelError where it is missing."""
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    if not path.is_file():
+        raise ModelError(f"{folder} has no unet/{path.name}; it is not a geodiff model folder")
+    return path
+
+
+def model_hash(folder: Path) -> str:
+    """SHA-256 of the weights."""
+    return hashlib.sha256(weights_path(folder).read_bytes()).hexdigest()
+
+
+def stored_hash(folder: Path) -> str | None:
+    """What the card says the hash is."""
+    card = folder / "README.md"
+    found = _HASH.search(card.read_text()) if card.is_file() else None
+    return found.group(1) if found else None
+
+
+def _check_hash(folder: Path) -> None:
+    said, is_so = stored_hash(folder), model_hash(folder)
+    if said is not None and said != is_so:
+        raise ModelError(
+            f"the weights in {folder} have SHA-256 {is_so[:12]}..., its card says {said[:12]}...; fetch the model again"
+        )
+
+
+@lru_cache(maxsize=8)
+def read_calibration(folder: Path) -> Calibration:
+    """The calibration in model_index.json; neutral where there is none."""
+    facts = _json(folder / "model_index.json").get("calibration")
+    return Calibration.of(facts) if facts else Calibration()
+
+
+def front_matter(folder: Path, lines: Sequence[str]) -> str:
+    """The card's YAML head with the hash of the weights."""
+    return "\n".join(["---", "library_name: diffusers", *lines, f"weights_sha256: {model_hash(folder)}", "---", ""])

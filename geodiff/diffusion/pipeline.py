@@ -1,0 +1,195 @@
+"""GapFillPipeline: the trained model as a diffusers pipeline, for one image at a time.
+
+pipe = GapFillPipeline.from_pretrained("model/")
+filled = pipe(values, known, members=4)
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.utils.outputs import BaseOutput
+
+from geodiff.diffusion.denoiser import Denoiser
+from geodiff.diffusion.fields import Layer, Scene, context, whitening_error
+from geodiff.diffusion.folder import Calibration, check_folder, find_folder, front_matter, stored_hash
+from geodiff.diffusion.network import GapFillUNet
+from geodiff.diffusion.sampling import sampler_of
+from geodiff.errors import InputError, NothingKnownError
+from geodiff.fillers.relaxation import relaxed_fill
+from geodiff.noise import ground_noise
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["GapFillOutput", "GapFillPipeline"]
+
+
+@dataclass
+class GapFillOutput(BaseOutput):
+    """What the pipeline returns; arrays in the units and the shape of the input."""
+
+    value: NDArray[np.float32]
+    """Best estimate; known pixels as they came."""
+    standard_error: NDArray[np.float32]
+    """0 where known."""
+    members: NDArray[np.float32] | None
+    """(member, ...) realisations, or None."""
+
+
+class GapFillPipeline(DiffusionPipeline):
+    """Fill one image with the trained network over a harmonic prior.
+
+    For rasters larger than a few thousand pixels a side, or with nodata and georeference, use `geodiff.fill`.
+    """
+
+    def __init__(self, unet: GapFillUNet, scheduler: Any, calibration: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)  # type: ignore[no-untyped-call]
+        self.register_to_config(calibration=calibration)  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # a name of ours is no path
+        cls, model: str | os.PathLike[str], **options: Any
+    ) -> GapFillPipeline:
+        """Load a model folder, or a shipped model by name; raises ModelError for one that is not to be trusted."""
+        folder = find_folder(os.fspath(model))
+        check_folder(folder)
+        options = {
+            "torch_dtype": torch.float32,
+            **options,
+            "use_safetensors": True,
+            "local_files_only": True,
+            "low_cpu_mem_usage": False,
+        }
+        pipeline: GapFillPipeline = super().from_pretrained(str(folder), **options)
+        return pipeline
+
+    def save_pretrained(  # type: ignore[override]  # narrower: safetensors only
+        self, save_directory: str | os.PathLike[str], safe_serialization: bool = True, **options: Any
+    ) -> None:
+        """Write weights (float16, safetensors), configuration and a card with their hash."""
+        if not safe_serialization:
+            raise InputError("safe_serialization=False would write a pickle, which geodiff does not read; leave it out")
+        was = self.unet.dtype
+        try:
+            torch.nn.Module.half(self.unet)  # ModelMixin's warns without need
+            super().save_pretrained(str(save_directory), safe_serialization=True, **options)
+        finally:
+            torch.nn.Module.to(self.unet, was)
+        folder = Path(save_directory)
+        if stored_hash(folder) is None:
+            card = front_matter(folder, ["license: apache-2.0"]) + "\nA geodiff model.\n"
+            (folder / "README.md").write_text(card)
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The network as the filler uses it."""
+        unet = self.unet.eval().to(memory_format=torch.channels_last)
+        stored = self.config.get("calibration")
+        return Denoiser(unet, Calibration.of(dict(stored)) if stored else Calibration(), unet.device, unet.dtype)
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        values: ArrayLike | torch.Tensor,
+        known: ArrayLike | torch.Tensor,
+        *,
+        members: int = 0,
+        steps: int = 10,
+        sampler: str = "edm-dpm2m",
+        seed: int = 0,
+    ) -> GapFillOutput:
+        """Fill every pixel that is not known.
+
+        Parameters
+        ----------
+        values : (row, column) or (band, row, column), any real numbers; ignored where not known.
+        known : bool, same shape, or (row, column) for all bands.
+
+        Raises
+        ------
+        NothingKnownError, InputError (shapes), JobError (sampler, steps).
+        """
+        sampler_of(sampler, steps)
+        image, seen = _as_planes(values), _as_planes(known).astype(bool)
+        seen = np.broadcast_to(seen, image.shape)
+        if image.ndim != 3 or not image.size:
+            raise InputError(
+                f"values of shape {image.shape} are not an image; give (row, column) or (band, row, column)"
+            )
+        parts = [
+            self._band(plane, mask, band, members, steps, sampler, seed)
+            for band, (plane, mask) in enumerate(zip(image, seen, strict=True))
+        ]
+        shape = tuple(np.shape(values))
+        stacked = [np.stack(p) for p in zip(*parts, strict=True)]
+        drawn = np.moveaxis(stacked[2], 1, 0).reshape(members, *shape) if members else None
+        return GapFillOutput(value=stacked[0].reshape(shape), standard_error=stacked[1].reshape(shape), members=drawn)
+
+    def _band(
+        self,
+        plane: NDArray[np.float64],
+        known: NDArray[np.bool_],
+        band: int,
+        members: int,
+        steps: int,
+        sampler: str,
+        seed: int,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Value, standard error and members of one band."""
+        from geodiff.fillers.diffusion import recentred
+
+        if not known.any():
+            raise NothingKnownError(f"no pixel of band {band + 1} is known, so nothing can be estimated; check `known`")
+        centre, scale = _robust(plane[known])
+        multiple = int(self.unet.multiple)
+        pad = tuple((0, -n % multiple) for n in plane.shape)
+        flat = np.pad(np.where(known, (plane - centre) / scale, 0).astype(np.float32), pad, mode="symmetric")
+        mask = np.pad(known, pad, mode="symmetric")
+        prior = relaxed_fill(flat[None], mask[None], np.zeros_like(flat)[None])[0]
+        error = whitening_error(flat, mask)
+        planes, wanted = context(Scene(Layer(flat, mask), ~mask, prior, error))[None], ~mask[None]
+        denoiser = self.denoiser
+        mean, spread = (a[0] for a in denoiser.value(planes, wanted))
+        value = prior + error * mean
+        drawn = np.empty((0, *flat.shape), np.float32)
+        if members:
+            noise = np.stack(
+                [ground_noise(flat.shape, row=0, column=0, seed=seed, band=band, member=m) for m in range(members)]
+            )
+            tall = (members, *planes.shape[1:])
+            r = denoiser.residuals(
+                np.broadcast_to(planes[0], tall),
+                np.broadcast_to(wanted, noise.shape),
+                noise,
+                sampler=sampler,
+                steps=steps,
+            )
+            drawn = recentred(prior + error * r, value)
+        cut = np.s_[..., : plane.shape[0], : plane.shape[1]]
+        factor = denoiser.calibration.factors[1]
+        bars = np.where(known, 0, (scale * error * spread * factor)[cut])
+        filled = np.where(known, plane, (value * scale + centre)[cut])
+        members_out = np.where(known, plane, (drawn * scale + centre)[cut])
+        return filled.astype(np.float32), bars.astype(np.float32), members_out.astype(np.float32)
+
+
+def _as_planes(array: ArrayLike | torch.Tensor) -> NDArray[Any]:
+    """(band, row, column) float64."""
+    plain = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
+    plain = plain.astype(np.float64)
+    return plain[None] if plain.ndim == 2 else plain
+
+
+def _robust(known: NDArray[np.float64]) -> tuple[float, float]:
+    """Median, and 1.4826 times the median absolute deviation, at least a third of the standard deviation."""
+    centre = float(np.median(known))
+    scale = max(1.4826 * float(np.median(np.abs(known - centre))), 0.3 * float(known.std()))
+    return centre, scale if scale > 0 else 1.0

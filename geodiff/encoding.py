@@ -1,0 +1,186 @@
+"""How a band's numbers are stored, and the two directions between stored numbers and physical values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.errors import EncodingError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Encoding", "Normalisation", "pack", "unpack"]
+
+
+_LEAST = 1e-4
+"""Where log10 begins: below what any sensor can tell from zero, in the units of chlorophyll (mg m-3) and rain (mm)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """The stored form of one band; decided once when a source is opened."""
+
+    dtype: np.dtype[Any]
+    """The stored dtype."""
+    nodata: float | int | None = None
+    """The stored value that means missing; NaN is missing in any floating dtype, whatever this says."""
+    scale: float = 1.0
+    """physical = stored * scale + offset"""
+    offset: float = 0.0
+    valid_range: tuple[float, float] | None = None
+    """Physical bounds: known values outside are missing, filled values are clipped to them."""
+    extra_nodata: tuple[float, ...] = ()
+    """More stored values that mean missing (`missing_value` beside `_FillValue`, `--nodata`)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", np.dtype(self.dtype))
+        if self.nodata is not None and not _representable(self.nodata, self.dtype):
+            raise EncodingError(
+                f"nodata {self.nodata} cannot be stored as {self.dtype}, so no pixel could ever carry it; "
+                "give a value the dtype can hold with --nodata, or repair the source's nodata tag"
+            )
+        if self.scale == 0 or not np.isfinite([self.scale, self.offset]).all():
+            raise EncodingError(f"scale {self.scale} and offset {self.offset} give no physical values; repair the tags")
+        if self.valid_range is not None and not self.valid_range[0] <= self.valid_range[1]:
+            raise EncodingError(f"valid range {self.valid_range} is empty; give the lower bound first")
+
+    @property
+    def step(self) -> float:
+        """The smallest physical difference that survives storage; 0 for floating dtypes."""
+        return abs(self.scale) if np.issubdtype(self.dtype, np.integer) else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """Physical values to what fillers see: z = (transform(x) - centre) / scale, per band, one for the whole scene."""
+
+    centre: float
+    scale: float
+    transform: str = "linear"
+    """`linear`, or `log10` for quantities that span decades (chlorophyll, rain); log10 needs x > 0."""
+
+    def forward(self, physical: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Physical values, any shape, to normalised float32; the subtraction is in float64."""
+        return ((self.transformed(physical) - self.centre) / self.scale).astype(np.float32)
+
+    def transformed(self, physical: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The transform alone, in float64."""
+        if self.transform == "linear":
+            return physical
+        if self.transform == "log10":
+            return np.log10(np.maximum(physical, _LEAST))
+        raise EncodingError(f"no transform is called {self.transform!r}; choose linear or log10")
+
+    def inverse(self, normalised: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Normalised values back to physical float64."""
+        value = normalised.astype(np.float64) * self.scale + self.centre
+        return 10.0**value if self.transform == "log10" else value
+
+    def error(self, physical: NDArray[np.float64], standard_error: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A normalised standard error in physical units, by the delta method at `physical`."""
+        spread = standard_error.astype(np.float64) * self.scale
+        if self.transform == "log10":
+            spread = spread * np.abs(physical) * np.log(10.0)
+        return spread.astype(np.float32)
+
+
+def unpack(stored: NDArray[Any], encoding: Encoding) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Stored numbers to physical values and where they are valid.
+
+    Parameters
+    ----------
+    stored : array of any shape in `encoding.dtype`.
+
+    Returns
+    -------
+    physical : float64, same shape; 0 where not valid, so that nothing downstream meets a NaN.
+    valid : bool, same shape; False at nodata, NaN, infinities and values outside the valid range.
+    """
+    valid = ~is_nodata(stored, encoding)
+    physical = stored.astype(np.float64)
+    np.multiply(physical, encoding.scale, out=physical, where=valid)
+    np.add(physical, encoding.offset, out=physical, where=valid)
+    if encoding.valid_range is not None:
+        low, high = encoding.valid_range
+        with np.errstate(invalid="ignore"):
+            valid &= (physical >= low) & (physical <= high)
+    physical[~valid] = 0.0
+    return physical, valid
+
+
+def is_nodata(stored: NDArray[Any], encoding: Encoding) -> NDArray[np.bool_]:
+    """True where the stored number itself says missing (nodata, its aliases, NaN, infinities)."""
+    floating = np.issubdtype(encoding.dtype, np.floating)
+    absent = ~np.isfinite(stored) if floating else np.zeros(stored.shape, bool)
+    for value in (encoding.nodata, *encoding.extra_nodata):
+        if value is not None and not _is_nan(value) and _representable(value, encoding.dtype):
+            absent |= stored == encoding.dtype.type(value)
+    return absent
+
+
+def pack(physical: NDArray[np.floating[Any]], encoding: Encoding) -> NDArray[Any]:
+    """Physical values to stored numbers: subtract, divide, round, clip; a result is never nodata.
+
+    A value that would land on nodata (or another missing marker) is moved to the next number the dtype can hold, on
+    the side the value came from, so that a filled pixel is never taken for a hole.
+    """
+    wanted: NDArray[np.float64] = np.asarray(physical, np.float64)
+    if encoding.valid_range is not None:
+        wanted = np.clip(wanted, *encoding.valid_range)
+    scaled = (wanted - encoding.offset) / encoding.scale
+    if np.issubdtype(encoding.dtype, np.integer):
+        limits = np.iinfo(encoding.dtype)
+        stored = _round_into(scaled, limits.min, limits.max, encoding.dtype)
+    else:
+        limit = float(np.finfo(encoding.dtype).max)
+        stored = np.clip(scaled, -limit, limit).astype(encoding.dtype)
+    return _away_from_nodata(stored, scaled, encoding)
+
+
+def _round_into(scaled: NDArray[np.float64], low: int, high: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Round half to even and clip; the bounds are compared as integers because 2^63 is not exact in float64."""
+    rounded = np.rint(scaled)
+    inside = np.clip(rounded, float(low), np.nextafter(float(high), 0.0) if high > 2**53 else float(high))
+    stored = inside.astype(dtype)
+    stored[rounded >= float(high)] = high
+    return stored
+
+
+def _away_from_nodata(stored: NDArray[Any], scaled: NDArray[np.float64], encoding: Encoding) -> NDArray[Any]:
+    """Move stored numbers off every missing marker, towards the value they stand for where that is possible."""
+    for _ in range(1 + len(encoding.extra_nodata)):
+        clash = is_nodata(stored, encoding)
+        if not clash.any():
+            break
+        stored[clash] = _neighbours(stored[clash], scaled[clash], encoding.dtype)
+    return stored
+
+
+def _neighbours(stored: NDArray[Any], scaled: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    if not np.issubdtype(dtype, np.integer):
+        towards = np.where(stored == 0, dtype.type(1), dtype.type(0))
+        return np.asarray(np.nextafter(stored, towards))
+    limits = np.iinfo(dtype)
+    up = ((scaled >= stored.astype(np.float64)) | (stored == limits.min)) & (stored != limits.max)
+    return np.asarray(np.where(up, stored + (stored != limits.max), stored - (stored != limits.min)), dtype)
+
+
+def _is_nan(value: float) -> bool:
+    return bool(np.isnan(value))
+
+
+def _representable(value: float, dtype: np.dtype[Any]) -> bool:
+    """Whether the dtype can hold the value; float nodata tags written in decimal count when they round to it."""
+    if np.issubdtype(dtype, np.complexfloating):
+        return True
+    if np.issubdtype(dtype, np.floating):
+        return _is_nan(value) or abs(value) <= float(np.finfo(dtype).max) * (1 + 1e-6) or np.isinf(value)
+    if dtype == np.bool_:
+        return value in (0, 1)
+    if _is_nan(value) or np.isinf(value) or int(value) != value:
+        return False
+    limits = np.iinfo(dtype)
+    return bool(limits.min <= int(value) <= limits.max)

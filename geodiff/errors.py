@@ -1,0 +1,106 @@
+"""What can go wrong, as one tree. Every message carries the value, the reason and the cure.
+
+GeodiffError                 exit code 1: something failed
+├── InputError               exit code 2: the source, the options or the job cannot be used as given
+│   ├── JobError             an option or a job file is wrong
+│   ├── EncodingError        dtype, nodata, scale or range do not fit together
+│   ├── FlagError            a quality band holds what its table does not know
+│   ├── GridError            grids, windows or chunks do not match
+│   ├── SourceError          the source cannot be opened or read
+│   ├── NothingKnownError    no pixel is known, so nothing can be estimated
+│   ├── ModelError           a model folder is missing, broken or not to be trusted
+│   ├── MemoryPlanError      the plan would not fit in memory
+│   ├── LockedError          another job is writing the same target
+│   └── TargetError          the target exists, is foreign or cannot be written
+├── BlockError               exit code 1: a block could not be filled
+├── NothingMissingError      exit code 4: nothing to fill, and the job asked to be told
+└── GateError                exit code 5: a quality gate refused the product
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BlockError",
+    "EncodingError",
+    "FlagError",
+    "GateError",
+    "GeodiffError",
+    "GridError",
+    "InputError",
+    "JobError",
+    "LockedError",
+    "MemoryPlanError",
+    "ModelError",
+    "NothingKnownError",
+    "NothingMissingError",
+    "SourceError",
+    "TargetError",
+]
+
+
+class GeodiffError(Exception):
+    """Base of everything geodiff raises on purpose; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class InputError(GeodiffError):
+    """The source, the options or the job cannot be used as given."""
+
+    exit_code = 2
+
+
+class JobError(InputError):
+    """An option or a job file is wrong."""
+
+
+class EncodingError(InputError):
+    """dtype, nodata, scale, offset or valid range do not fit together."""
+
+
+class FlagError(InputError):
+    """A quality band holds a value, or a preset a name, that its table does not know."""
+
+
+class GridError(InputError):
+    """Grids, windows or chunks do not match."""
+
+
+class SourceError(InputError):
+    """The source cannot be opened or read."""
+
+
+class NothingKnownError(InputError):
+    """No pixel is known, so nothing can be estimated."""
+
+
+class ModelError(InputError):
+    """A model folder is missing, broken or not to be trusted."""
+
+
+class MemoryPlanError(InputError):
+    """The plan would not fit in memory."""
+
+
+class LockedError(InputError):
+    """Another job is writing the same target."""
+
+
+class TargetError(InputError):
+    """The target exists, is foreign or cannot be written."""
+
+
+class BlockError(GeodiffError):
+    """A block could not be filled."""
+
+
+class NothingMissingError(GeodiffError):
+    """There was nothing to fill and the job asked to be told (`--fail-if-empty`)."""
+
+    exit_code = 4
+
+
+class GateError(GeodiffError):
+    """A quality gate refused the product."""
+
+    exit_code = 5

@@ -1,0 +1,68 @@
+"""The heart of a block: find its windows, cut their patches, ask the filler, blend the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geodiff.fitting import CubeFit, context
+from geodiff.patches import Blended, blend, cut_patch, gap_windows, read_ground
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geodiff.fillers import Filled, Filler
+    from geodiff.lattice import Window
+    from geodiff.scan import GapReader
+    from geodiff.scene import Cube
+
+__all__ = ["estimate"]
+
+_BATCH = 16
+"""Windows handed to a filler at once; bounds memory, has no influence on the result."""
+
+
+def estimate(
+    cube: Cube, gaps: GapReader, fit: CubeFit, filler: Filler, date: int, core: Window, seed: int
+) -> tuple[Blended | None, int]:
+    """Estimates over a part of one date, and how many windows they took.
+
+    Returns
+    -------
+    blended : normalised layers (1, band, row, column) over `core`; None where it holds no gap to fill.
+    windows : how many lattice windows were asked for.
+    """
+    wanted = np.asarray(gaps.read(date, core).wanted.any(axis=0))
+    windows = gap_windows(cube.lattice, core, wanted)
+    if not windows:
+        return None, 0
+    return blend(core, windows, list(_answers(cube, gaps, fit, filler, date, windows, seed))), len(windows)
+
+
+def _answers(
+    cube: Cube, gaps: GapReader, fit: CubeFit, filler: Filler, date: int, windows: Sequence[Window], seed: int
+) -> Iterator[Filled]:
+    """The filler's answer for each window, in order, some windows at a time."""
+
+    def read_gaps(when: int, window: Window) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        found = gaps.read(when, window)
+        return found.missing, found.fillable
+
+    dates = context(cube, filler, date)
+    ground = read_ground(
+        windows,
+        filler.halo,
+        cube.shape,
+        [(d, int(cube.seconds[d])) for d in dates],
+        [cube.variable.bands[band] for band in cube.bands],
+        fit.normalisations,
+        cube.read,
+        read_gaps,
+    )
+    target = (dates.index(date),)
+    for first in range(0, len(windows), _BATCH):
+        some = windows[first : first + _BATCH]
+        patches = [cut_patch(ground, window, filler.halo, cube.lattice, fit.cells, target) for window in some]
+        yield from filler.fill(patches, fit.fitted, seed=seed)

@@ -1,0 +1,167 @@
+"""Error bars that hold what they promise: split-conformal factors by stratum, shrunk to stored defaults.
+
+A filler's expected error is right in shape and wrong in scale. On hidden known pixels the ratio |error| / expected is
+ranked; the factor of a stratum makes value +- 1.645 x factor x expected hold 90 % of them, with the finite-sample
+correction of split-conformal prediction (Lei et al. 2018). Neighbouring pixels are not independent, so a stratum's own
+quantile only counts as far as its number of pixels, thinned, outweighs the defaults.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.fillers import Filled, Filler, Fitted, Patch, SceneSample, Trial
+from geodiff.fillers.whitening import distance_to_known
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Z90", "Calibrated", "conformal_factors", "factor_field", "hidden_pixels", "strata", "target_distance"]
+
+Z90 = 1.6448536269514722
+"""Half-width of a 90 % interval in standard errors."""
+DISTANCE_EDGES = (2.0, 4.0, 8.0, 16.0)
+"""Pixels to the nearest known pixel: <= 2, 2-4, 4-8, 8-16, more."""
+DAY_EDGES = (5.0, 15.0)
+"""Days to the nearest date on which the pixel is known: <= 5, 5-15, more, never."""
+DISTANCES, DAYS = len(DISTANCE_EDGES) + 1, len(DAY_EDGES) + 2
+STRATA = DISTANCES * DAYS
+_THINNING = 25.0
+"""Hidden pixels that count as one independent one."""
+_PRIOR = 10.0
+"""Independent pixels that the defaults are worth."""
+
+
+def target_distance(patch: Patch) -> NDArray[np.float32]:
+    """(target, band, row, column) of the patch with its margin: pixels to the nearest known one of the same plane."""
+    return distance_to_known(patch.known[list(patch.targets)])
+
+
+def strata(patch: Patch, distance: NDArray[np.float32] | None = None) -> NDArray[np.int8]:
+    """Stratum of each pixel of the window, 0 to 19: distance class + 5 x class of the nearest date.
+
+    Parameters
+    ----------
+    distance : what `target_distance(patch)` gives, where it is at hand.
+    """
+    distance = target_distance(patch) if distance is None else distance
+    rows, columns = patch.core
+    near = np.searchsorted(DISTANCE_EDGES, distance[..., rows, columns])
+    return (near + DISTANCES * _day_class(patch)).astype(np.int8)
+
+
+def _day_class(patch: Patch) -> NDArray[np.intp]:
+    """(target, band, row, column) of the window: class of the nearest other date on which the pixel is known."""
+    rows, columns = patch.core
+    known = patch.known[..., rows, columns]
+    nearest = np.full((len(patch.targets), *known.shape[1:]), np.inf)
+    for out, target in zip(nearest, patch.targets, strict=True):
+        for date in range(len(patch.dates)):
+            if date != target:
+                days = abs(int(patch.dates[date]) - int(patch.dates[target])) / 86400.0
+                np.minimum(out, days, out=out, where=known[date])
+    return np.where(np.isinf(nearest), DAYS - 1, np.searchsorted(DAY_EDGES, nearest))
+
+
+def conformal_factors(
+    ratio: NDArray[np.floating[Any]], stratum: NDArray[np.integer[Any]], defaults: Sequence[float]
+) -> NDArray[np.float32]:
+    """Factors on the expected error by stratum.
+
+    Parameters
+    ----------
+    ratio : (pixel,) |value - truth| / expected error at hidden pixels.
+    stratum : (pixel,) as `strata` counts them.
+    defaults : 5 factors by distance class, for strata without pixels.
+
+    Returns
+    -------
+    (20,) float32, positive.
+    """
+    prior = np.log(np.tile(np.asarray(defaults, np.float64), DAYS))
+    if not ratio.size:
+        return _exponential(prior)
+    excess = np.log(np.maximum(ratio, 1e-6)) - prior[stratum]
+    common = _shrunk(excess, 0.0)
+    own = [_shrunk(excess[stratum == s], common) for s in range(STRATA)]
+    return _exponential(prior + np.array(own))
+
+
+def _exponential(logarithm: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.exp(logarithm).astype(np.float32)
+
+
+def _shrunk(excess: NDArray[np.floating[Any]], towards: float) -> float:
+    """Log factor of a sample of log ratios, drawn to `towards` where the sample is small."""
+    quantile = _conformal_quantile(excess, 0.9)
+    if quantile is None:
+        return towards
+    count = excess.size / _THINNING
+    return (count * (quantile - math.log(Z90)) + _PRIOR * towards) / (count + _PRIOR)
+
+
+def _conformal_quantile(sample: NDArray[np.floating[Any]], level: float) -> float | None:
+    """The ceil((n + 1) level)-th smallest, or None where the sample is too small to have one."""
+    rank = math.ceil((sample.size + 1) * level)
+    return float(np.partition(sample, rank - 1)[rank - 1]) if 0 < rank <= sample.size else None
+
+
+def factor_field(factors: NDArray[np.float32], stratum: NDArray[np.int8]) -> NDArray[np.float32]:
+    """The factor of each pixel's stratum."""
+    field: NDArray[np.float32] = factors.astype(np.float32)[stratum]
+    return field
+
+
+def hidden_pixels(trials: Sequence[Trial], fields: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Fields of the trials' windows, cut at the hidden pixels and put end to end."""
+    kept = [field[trial.hidden] for trial, field in zip(trials, fields, strict=True)]
+    return np.concatenate(kept) if kept else np.empty(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """Any filler, with its standard errors scaled so that they hold 90 % of the trials' hidden pixels."""
+
+    filler: Filler
+
+    @property
+    def name(self) -> str:
+        return self.filler.name
+
+    @property
+    def halo(self) -> int:
+        return self.filler.halo
+
+    def fit(self, sample: SceneSample) -> Fitted:
+        """Fit the filler, fill the trials with it and learn the factors."""
+        inner = self.filler.fit(sample)
+        filled = self.filler.fill([t.patch for t in sample.trials], inner, seed=0)
+        factors = conformal_factors(
+            hidden_pixels(sample.trials, [error_ratio(t, f) for t, f in zip(sample.trials, filled, strict=True)]),
+            hidden_pixels(sample.trials, [strata(t.patch) for t in sample.trials]).astype(np.int8),
+            (1.0,) * DISTANCES,
+        )
+        return Fitted(self.name, {"trials": len(sample.trials)}, {"factors": factors}, {self.name: inner})
+
+    def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
+        """Fill with the wrapped filler and scale its standard errors; members keep their own spread."""
+        filled = self.filler.fill(patches, fitted.parts[self.name], seed=seed)
+        factors = fitted.arrays["factors"]
+        return [_scaled(f, factor_field(factors, strata(p))) for p, f in zip(patches, filled, strict=True)]
+
+
+def error_ratio(trial: Trial, filled: Filled) -> NDArray[np.float32]:
+    """|value - truth| in standard errors, over the trial's window."""
+    ratio: NDArray[np.float32] = np.abs(filled.value - trial.truth) / np.maximum(
+        filled.standard_error, np.float32(1e-6)
+    )
+    return ratio
+
+
+def _scaled(filled: Filled, factor: NDArray[np.float32]) -> Filled:
+    return replace(filled, standard_error=filled.standard_error * factor)

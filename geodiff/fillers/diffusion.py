@@ -1,0 +1,376 @@
+"""The diffusion filler: what the network adds to a prior, its standard error, and realisations.
+
+value = mu0 + s0 mu, from one network call and the same for every seed and number of members; standard error =
+s0 sigma_r x factor; members = value + s0 x spread x (r_m - mean), r_m from the reverse diffusion of noise that belongs
+to the ground. mu0 is the prior's value, s0 the scale of its residual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from geodiff.diffusion.fields import DATES, Layer, Scene, context, whitening_error
+from geodiff.fillers import CODES, Filled, Filler, FillerSettings, Fitted, Patch, SceneSample, Trial
+from geodiff.fillers.calibration import conformal_factors, factor_field, hidden_pixels, strata
+from geodiff.fillers.spatial import Laplace
+from geodiff.noise import ground_noise
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geodiff.diffusion.denoiser import Denoiser
+
+    Planes = NDArray[np.float32]
+
+__all__ = ["Diffusion", "band_correlation", "describe", "ground_starts", "recentred"]
+
+MARGIN = 16
+"""Pixels around the window that the context is computed from; as in training."""
+_THINNING, _PRIOR = 25.0, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One band of one date of a patch, ready for the network."""
+
+    place: tuple[int, int]
+    """Target and band."""
+    context: Planes
+    wanted: NDArray[np.bool_]
+    prior: Planes
+    error: Planes
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """The network over a prior."""
+
+    name: ClassVar[str] = "diffusion"
+    context_dates: ClassVar[int] = DATES
+
+    settings: FillerSettings = field(default_factory=FillerSettings)
+    prior: Filler = field(default_factory=Laplace)
+
+    @classmethod
+    def configured(cls, settings: FillerSettings) -> Diffusion:
+        """The filler as a job wants it; raises JobError for a sampler that is not on the list."""
+        from geodiff.diffusion.sampling import sampler_of
+
+        sampler_of(settings.sampler, settings.steps)
+        return cls(settings)
+
+    @property
+    def halo(self) -> int:
+        return max(self.prior.halo, MARGIN)
+
+    @cached_property
+    def denoiser(self) -> Denoiser:
+        """The network, loaded once per process."""
+        from geodiff.diffusion.denoiser import open_denoiser
+
+        opened = open_denoiser(self.settings.model, device=self.settings.device, dtype=self.settings.dtype)
+        return opened if opened.device.type == "cpu" else replace(opened, batch=max(1, self.settings.batch))
+
+    def fit(self, sample: SceneSample) -> Fitted:
+        """Fit the prior, then learn from the trials: factors on the standard error, and the bands' correlation."""
+        prior = self.prior.fit(sample)
+        stored = self.denoiser.calibration
+        facts = {
+            "trials": len(sample.trials),
+            "model": self.denoiser.sha256,
+            "dtype": str(self.denoiser.dtype),
+            "device": str(self.denoiser.device),
+            "sampler": self.settings.sampler,
+            "steps": self.settings.steps,
+        }
+        neutral = conformal_factors(np.empty(0, np.float32), np.empty(0, np.int8), (1.0,) * 5)
+        start = Fitted(self.name, facts, {"factors": neutral}, {"prior": prior})
+        start = replace(start, arrays={**start.arrays, "scale": self._scale(sample.trials, start)})
+        filled = self._fill([t.patch for t in sample.trials], start, seed=0, members=0)
+        ratios = [
+            np.abs(f.value - t.truth) / np.maximum(f.standard_error, 1e-6)
+            for t, f in zip(sample.trials, filled, strict=True)
+        ]
+        where = hidden_pixels(sample.trials, [strata(t.patch) for t in sample.trials]).astype(np.int8)
+        arrays = {
+            **start.arrays,
+            "factors": conformal_factors(hidden_pixels(sample.trials, ratios), where, stored.factors),
+        }
+        arrays["neutral"] = conformal_factors(np.empty(0, np.float32), np.empty(0, np.int8), stored.factors)
+        correlation = band_correlation(sample.trials, filled)
+        if correlation is not None:
+            arrays["band_correlation"] = correlation
+        return Fitted(self.name, facts, arrays, {"prior": prior})
+
+    def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
+        """Estimate each patch; the answer for one does not depend on the others."""
+        return self._fill(patches, fitted, seed=seed, members=self.settings.members)
+
+    def _fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int, members: int) -> list[Filled]:
+        """A few patches at a time, so that a batch of network calls is full and memory is bounded."""
+        answer: list[Filled] = []
+        for group in _groups(patches, 2 * max(1, self.settings.batch)):
+            items = [self._items(p, fitted) for p in group]
+            flat = [item for own in items for item in own]
+            estimates = iter(self._estimates(flat))
+            for patch, own in zip(group, items, strict=True):
+                pairs = [next(estimates) for _ in own]
+                answer.append(self._filled(patch, own, pairs, fitted, seed=seed, members=members))
+        return answer
+
+    def _estimates(self, items: Sequence[_Item]) -> list[tuple[Planes, Planes]]:
+        """Mean and standard deviation of each item's whitened residual."""
+        if not items:
+            return []
+        mean, spread = self.denoiser.value(np.stack([i.context for i in items]), np.stack([i.wanted for i in items]))
+        return list(zip(mean, spread, strict=True))
+
+    def _filled(
+        self,
+        patch: Patch,
+        items: Sequence[_Item],
+        pairs: Sequence[tuple[Planes, Planes]],
+        fitted: Fitted,
+        *,
+        seed: int,
+        members: int,
+    ) -> Filled:
+        rows, columns = patch.core
+        value = patch.coarse[list(patch.targets)][..., rows, columns].astype(np.float32)
+        error = np.zeros_like(value)
+        stratum = strata(patch)
+        factor = factor_field(fitted.arrays["factors"], stratum)
+        for item, (mean, spread) in zip(items, pairs, strict=True):
+            value[item.place] = item.prior + item.error * mean
+            error[item.place] = item.error * spread * factor[item.place]
+        drawn = self._members(patch, items, value, stratum, fitted, seed=seed, members=members) if members else None
+        return Filled(value, error, drawn, np.full(value.shape, CODES[self.name], np.uint8))
+
+    def _members(
+        self,
+        patch: Patch,
+        items: Sequence[_Item],
+        value: Planes,
+        stratum: NDArray[np.int8],
+        fitted: Fitted,
+        *,
+        seed: int,
+        members: int,
+    ) -> Planes:
+        """(member, target, band, row, column)."""
+        drawn = np.repeat(value[None], members, axis=0)
+        wide = self._spread(stratum, fitted)
+        for item in items:
+            noise = ground_starts(patch, item.place, seed=seed, members=members, mix=_mix(fitted))
+            shape = (members, *item.context.shape)
+            r = self.denoiser.residuals(
+                np.broadcast_to(item.context, shape),
+                np.broadcast_to(item.wanted, noise.shape),
+                noise,
+                sampler=self.settings.sampler,
+                steps=self.settings.steps,
+            )
+            place = (slice(None), *item.place)
+            drawn[place] = recentred(item.prior + item.error * r, value[item.place], wide[item.place])
+        return drawn
+
+    def _spread(self, stratum: NDArray[np.int8], fitted: Fitted) -> Planes:
+        """Factor on the members' departures: the model's, times what the scene's trials ask beyond its factors."""
+        stored = np.tile(np.asarray(self.denoiser.calibration.spread, np.float32), 4)
+        ratio = fitted.arrays["factors"] / fitted.arrays.get("neutral", fitted.arrays["factors"])
+        return factor_field(stored * np.clip(ratio, 0.7, 1.5), stratum)
+
+    def _items(self, patch: Patch, fitted: Fitted) -> list[_Item]:
+        """What the network needs for each band of each date that has missing pixels."""
+        wanted = patch.missing.any(axis=(2, 3))
+        if not wanted.any():
+            return []
+        priors = None if isinstance(self.prior, Laplace) else self._prior(patch, fitted)
+        scale = factor_field(np.tile(fitted.arrays["scale"], 4), strata(patch)) if "scale" in fitted.arrays else None
+        return [
+            self._item(patch, (t, b), priors, scale)
+            for t, b in zip(*(i.tolist() for i in np.nonzero(wanted)), strict=True)
+        ]
+
+    def _prior(self, patch: Patch, fitted: Fitted) -> Planes:
+        return self.prior.fill([patch], fitted.parts["prior"], seed=0)[0].value
+
+    def _item(self, patch: Patch, place: tuple[int, int], priors: Planes | None, scale: Planes | None) -> _Item:
+        plane = (patch.targets[place[0]], place[1])
+        full = _relaxed(patch, plane)
+        if priors is not None:
+            full[patch.core] = np.where(patch.known[plane][patch.core], full[patch.core], priors[place])
+        near, inner = _around(patch), np.s_[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+        values, known = patch.values[plane][near], patch.known[plane][near]
+        error = whitening_error(values, known)
+        if scale is not None:
+            error[inner] = error[inner] * scale[place]
+        asked = ~known & patch.fillable[plane][near]
+        scene = Scene(
+            Layer(values, known),
+            asked,
+            full[near],
+            error,
+            _dates(patch, plane, near),
+            _guide(patch, plane, near),
+            day=_day(patch, plane[0]),
+        )
+        return _Item(place, context(scene)[inner], asked[inner], full[patch.core], error[inner])
+
+    def _scale(self, trials: Sequence[Trial], fitted: Fitted) -> NDArray[np.float32]:
+        """(5,) by distance: the prior's error over s0; 1 for the prior that the network was trained on."""
+        if isinstance(self.prior, Laplace) or not trials:
+            return np.ones(5, np.float32)
+        squares, counts = np.zeros(5), np.zeros(5)
+        for trial in trials:
+            value, classes = self._prior(trial.patch, fitted), strata(trial.patch) % 5
+            for item in self._items(trial.patch, fitted):
+                seen = trial.hidden[item.place]
+                r = ((trial.truth[item.place] - value[item.place]) / item.error)[seen]
+                squares += np.bincount(classes[item.place][seen], r.astype(np.float64) ** 2, 5)[:5]
+                counts += np.bincount(classes[item.place][seen], minlength=5)[:5]
+        weight = counts / _THINNING
+        return np.sqrt((squares / _THINNING + _PRIOR) / (weight + _PRIOR)).clip(0.1, 3).astype(np.float32)
+
+
+def recentred(members: Planes, value: Planes, spread: Planes | float = 1.0) -> Planes:
+    """Members (member, row, column) around the value, their departures times `spread`.
+
+    From four members on their mean is made the value, and what that takes from the spread is given back by
+    sqrt(N / (N - 1)); fewer keep their own mean, which is as uncertain as they are.
+    """
+    count = len(members)
+    if count < 4:
+        return np.asarray(value + spread * (members - value), np.float32)
+    widened = np.float32(np.sqrt(count / (count - 1)))
+    return np.asarray(value + spread * widened * (members - members.mean(axis=0)), np.float32)
+
+
+def ground_starts(
+    patch: Patch, place: tuple[int, int], *, seed: int, members: int, mix: NDArray[np.float64] | None = None
+) -> Planes:
+    """Start noise (member, row, column) of a patch's band: standard normal, the same wherever windows overlap.
+
+    `mix` is the Cholesky factor of the bands' correlation; without it bands are independent.
+    """
+    row, column = patch.absolute
+    date = int(patch.dates[patch.targets[place[0]]])
+
+    def draw(band: int, member: int) -> Planes:
+        return ground_noise(patch.window.shape, row=row, column=column, seed=seed, date=date, band=band, member=member)
+
+    weights = {place[1]: 1.0} if mix is None else {b: float(w) for b, w in enumerate(mix[place[1]]) if w}
+    starts = [sum(np.float32(w) * draw(b, m) for b, w in weights.items()) for m in range(members)]
+    return np.stack(starts).astype(np.float32)
+
+
+def _mix(fitted: Fitted) -> NDArray[np.float64] | None:
+    correlation = fitted.arrays.get("band_correlation")
+    return None if correlation is None else np.linalg.cholesky(np.asarray(correlation, np.float64))
+
+
+def band_correlation(trials: Sequence[Trial], filled: Sequence[Filled]) -> NDArray[np.float64] | None:
+    """(band, band) correlation of the value's errors where every band was hidden, shrunk to the identity."""
+    parts: list[NDArray[Any]] = []
+    for trial, fill in zip(trials, filled, strict=True):
+        z = (trial.truth - fill.value) / np.maximum(fill.standard_error, 1e-6)
+        parts.extend(z[t][:, h.all(axis=0)] for t, h in enumerate(trial.hidden))
+    joined = np.concatenate(parts, axis=1) if parts else np.empty((1, 0))
+    bands, count = joined.shape
+    if bands < 2 or count < 50:
+        return None
+    joined = np.clip(joined, -5, 5)
+    deviation = joined.std(axis=1, keepdims=True)
+    if not (deviation > 0).all():
+        return None
+    z = (joined - joined.mean(axis=1, keepdims=True)) / deviation
+    weight = count / _THINNING
+    return np.asarray((weight * (z @ z.T / count) + _PRIOR * np.eye(bands)) / (weight + _PRIOR))
+
+
+def _groups(patches: Sequence[Patch], size: int) -> Iterator[list[Patch]]:
+    """Runs of patches with about `size` planes to estimate."""
+    group, count = [], 0
+    for patch in patches:
+        group.append(patch)
+        count += int(patch.missing.any(axis=(2, 3)).sum())
+        if count >= size:
+            yield group
+            group, count = [], 0
+    if group:
+        yield group
+
+
+def _around(patch: Patch) -> tuple[slice, slice]:
+    """The window with `MARGIN` pixels on each side."""
+    start = patch.halo - MARGIN
+    return slice(start, patch.halo + patch.window.height + MARGIN), slice(
+        start, patch.halo + patch.window.width + MARGIN
+    )
+
+
+def _relaxed(patch: Patch, plane: tuple[int, int]) -> Planes:
+    """The harmonic fill of a plane with its whole margin; a new array."""
+    known = patch.known[plane]
+    if not known.any():
+        return np.array(patch.coarse[plane], np.float32)
+    filled = Laplace().plane(patch.values[plane], known, patch.coarse[plane], Fitted("laplace"))
+    return np.array(filled, np.float32)
+
+
+def _dates(patch: Patch, plane: tuple[int, int], near: tuple[slice, slice]) -> list[Layer]:
+    """The nearest other dates of the band that show a fifth of this place."""
+    date, band = plane
+    away = np.abs(patch.dates - patch.dates[date])
+    layers: list[Layer] = []
+    for other in np.argsort(away, kind="stable"):
+        known = patch.known[other, band][near]
+        if other != date and known.mean() > 0.2:
+            layers.append(Layer(patch.values[other, band][near], known))
+        if len(layers) == DATES:
+            break
+    return layers
+
+
+def _guide(patch: Patch, plane: tuple[int, int], near: tuple[slice, slice]) -> Layer | None:
+    """The band of the same date that is known in most of the gap and goes with this one best; None where none is."""
+    date, band = plane
+    known, missing = patch.known[plane][near], ~patch.known[plane][near] & patch.fillable[plane][near]
+    best, most = None, 0.3
+    for other in range(patch.values.shape[1]):
+        seen = patch.known[date, other][near]
+        if other == band or (seen & missing).sum() < 0.5 * missing.sum():
+            continue
+        both = known & seen
+        strength = _correlation(patch.values[plane][near][both], patch.values[date, other][near][both])
+        if strength > most:
+            best, most = Layer(patch.values[date, other][near], seen), strength
+    return best
+
+
+def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """|Pearson correlation|, 0 where it is not defined."""
+    if a.size < 30 or not a.std() or not b.std():
+        return 0.0
+    return abs(float(np.corrcoef(a, b)[0, 1]))
+
+
+def _day(patch: Patch, date: int) -> float | None:
+    """Day of the year of a date; None where the source has none."""
+    seconds = int(patch.dates[date])
+    return (seconds / 86400.0) % 365.25 if seconds else None
+
+
+def describe(model: str, device: str = "auto", dtype: str = "auto") -> dict[str, str]:
+    """Name, weight hash, device and dtype of the network that these choices run; nothing is loaded."""
+    from geodiff.diffusion.device import dtype_of, pick_device
+    from geodiff.diffusion.folder import find_folder, model_hash
+
+    where = pick_device(device)
+    precision = str(dtype_of(dtype, where)).removeprefix("torch.")
+    return {"model": model, "model_hash": model_hash(find_folder(model)), "device": str(where), "dtype": precision}

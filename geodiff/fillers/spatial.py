@@ -1,0 +1,322 @@
+"""Fillers that see one date and one band at a time: nearest, inverse distance, harmonic, biharmonic, Matern field."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial
+from geodiff.fillers.calibration import conformal_factors, factor_field, hidden_pixels, strata, target_distance
+from geodiff.fillers.gmrf import MaternField, domain, krige
+from geodiff.fillers.relaxation import relaxed_fill
+from geodiff.fillers.whitening import FARTHEST, FLOOR, around, expected_error, local_spread
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Plane = NDArray[np.float32]
+
+__all__ = [
+    "Biharmonic",
+    "InverseDistance",
+    "Laplace",
+    "Matern",
+    "Nearest",
+    "SpatialFiller",
+    "relaxed_fill",
+    "window_error",
+]
+
+HALO = 32
+_FEWEST = 50
+"""Known pixels below which a plane is not to be trusted."""
+
+
+class SpatialFiller(ABC):
+    """What the spatial fillers share: every target date and band is a plane of its own; no members.
+
+    The standard error is the expected error of `geodiff.fillers.whitening` times factors by distance to data, learnt
+    from the trials. Where a plane of the patch has nothing known, the value is the scene's coarse fill.
+    """
+
+    name: str
+    halo: int = HALO
+    fixed: ClassVar[bool] = True
+    """Whether values do not depend on the fit, so that a stack need not refit this part to cross-validate it."""
+    defaults: ClassVar[tuple[float, ...]] = (1.0,) * 5
+    """Factors on the expected error by distance class where a scene has too few trials; measured on other scenes."""
+
+    @abstractmethod
+    def plane(self, values: Plane, known: NDArray[np.bool_], coarse: Plane, fitted: Fitted) -> Plane:
+        """Fill one plane (row, column), with margin; something, not everything, is known in it."""
+
+    def fit(self, sample: SceneSample) -> Fitted:
+        """Learn the factors of the standard error from the trials."""
+        return self.calibrated(sample, Fitted(self.name))
+
+    def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:  # noqa: ARG002 (no chance)
+        """Estimate each patch by itself."""
+        return [self._fill(patch, fitted) for patch in patches]
+
+    def estimate(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
+        """(target, band, row, column) of the window: values alone, for those that bring their own errors."""
+        targets = list(patch.targets)
+        value = np.empty(patch.missing.shape, np.float32)
+        for place, wanted in np.ndenumerate(patch.missing.any(axis=(2, 3))):
+            plane = (targets[place[0]], place[1])
+            filled = self._plane(patch, plane, fitted) if wanted else patch.coarse[plane]
+            value[place] = filled[patch.core]
+        return value
+
+    def calibrated(self, sample: SceneSample, fitted: Fitted) -> Fitted:
+        """The fit with the factors that the trials ask for."""
+        trials, ratios, classes = sample.trials, [], []
+        for trial in trials:
+            distance = target_distance(trial.patch)
+            value, error = self._both(trial.patch, distance, fitted)
+            ratios.append(np.abs(value - trial.truth) / error)
+            classes.append(strata(trial.patch, distance))
+        ratio, stratum = hidden_pixels(trials, ratios), hidden_pixels(trials, classes).astype(np.int8)
+        factors = conformal_factors(ratio, stratum, self.defaults)
+        arrays: Mapping[str, NDArray[Any]] = {**fitted.arrays, "factors": factors}
+        return Fitted(self.name, {**fitted.facts, "trials": len(trials)}, arrays)
+
+    def source(self, patch: Patch) -> NDArray[np.uint8]:
+        """(target, band, row, column) of the window: whose values they are."""
+        return np.full(patch.missing.shape, CODES[self.name], np.uint8)
+
+    def _plane(self, patch: Patch, plane: tuple[int, int], fitted: Fitted) -> Plane:
+        known, coarse = patch.known[plane], patch.coarse[plane]
+        return self.plane(patch.values[plane], known, coarse, fitted) if known.any() else coarse
+
+    def _both(
+        self, patch: Patch, distance: NDArray[np.float32], fitted: Fitted
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Values of the window and their standard errors before calibration."""
+        return self.estimate(patch, fitted), window_error(patch, distance)
+
+    def _fill(self, patch: Patch, fitted: Fitted) -> Filled:
+        distance = target_distance(patch)
+        value, error = self._both(patch, distance, fitted)
+        factor = factor_field(fitted.arrays["factors"], strata(patch, distance))
+        return Filled(value, error * factor, None, self.source(patch))
+
+
+def window_error(patch: Patch, distance: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """(target, band, row, column) of the window: the expected error before any calibration."""
+    targets = list(patch.targets)
+    values, known = patch.values[targets], patch.known[targets]
+    planes = (-1, *values.shape[2:])
+    distance = target_distance(patch) if distance is None else distance
+    error = expected_error(values.reshape(planes), known.reshape(planes), distance=distance.reshape(planes))
+    cut: NDArray[np.float32] = error.reshape(values.shape)[..., *patch.core]
+    return cut
+
+
+def window_spread(patch: Patch) -> NDArray[np.float32]:
+    """(target, band, row, column) of the window: standard deviation of the known pixels nearby."""
+    targets = list(patch.targets)
+    values, known = patch.values[targets], patch.known[targets]
+    planes = (-1, *values.shape[2:])
+    spread = local_spread(values.reshape(planes), known.reshape(planes)).reshape(values.shape)
+    cut: NDArray[np.float32] = spread[..., *patch.core]
+    return cut
+
+
+class Nearest(SpatialFiller):
+    """The value of the nearest known pixel."""
+
+    name = "nearest"
+
+    def plane(self, values: Plane, known: NDArray[np.bool_], coarse: Plane, fitted: Fitted) -> Plane:  # noqa: ARG002
+        """Copy from the nearest known pixel, ties as scipy's distance transform breaks them."""
+        from scipy.ndimage import distance_transform_edt
+
+        rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
+        copied: Plane = values[rows, columns]
+        return copied
+
+
+class InverseDistance(SpatialFiller):
+    """GDAL's fillnodata: inverse-distance weights of the nearest known pixels in four quadrants."""
+
+    name = "idw"
+
+    def plane(self, values: Plane, known: NDArray[np.bool_], coarse: Plane, fitted: Fitted) -> Plane:  # noqa: ARG002
+        """Fill the plane; where the search finds nothing, the coarse fill stays."""
+        from rasterio.fill import fillnodata
+
+        image = np.where(known, values, coarse)
+        filled: Plane = fillnodata(image, mask=known.astype(np.uint8), max_search_distance=FARTHEST)
+        return filled
+
+
+class Laplace(SpatialFiller):
+    """The harmonic fill: the smoothest surface through the known pixels around a gap."""
+
+    name = "laplace"
+
+    def plane(self, values: Plane, known: NDArray[np.bool_], coarse: Plane, fitted: Fitted) -> Plane:  # noqa: ARG002
+        """Relax in the box around the gaps: what lies outside has no influence on a harmonic function."""
+        box = around(~known)
+        if box is None:
+            return values
+        filled = values.copy()
+        filled[box] = relaxed_fill(values[box][None], known[box][None], coarse[box][None])[0]
+        return filled
+
+
+class Biharmonic(SpatialFiller):
+    """scikit-image's biharmonic inpainting: follows slopes into a gap, so it suits small gaps in smooth fields.
+
+    Its equations are direct solves: with more than `most` missing pixels around a window (about half a second) the
+    plane is filled harmonically instead, and its pixels carry the source code of `laplace`.
+    """
+
+    name = "biharmonic"
+    most: ClassVar[int] = 16_384
+    margin: ClassVar[int] = 4
+    """Known pixels around a gap that its equations may touch, with some to spare."""
+
+    def plane(self, values: Plane, known: NDArray[np.bool_], coarse: Plane, fitted: Fitted) -> Plane:
+        """Solve in the box around the gaps."""
+        if self.too_large(known):
+            return Laplace().plane(values, known, coarse, fitted)
+        box = around(~known, margin=self.margin)
+        if box is None:
+            return values
+        solved = _biharmonic(np.where(known, values, 0.0)[box].astype(np.float64), ~known[box])
+        if not np.isfinite(solved).all():
+            return Laplace().plane(values, known, coarse, fitted)
+        filled = values.copy()
+        filled[box] = np.where(known[box], values[box], solved)
+        return filled
+
+    def too_large(self, known: NDArray[np.bool_]) -> bool:
+        """Whether a plane is left to the harmonic fill."""
+        return int(known.size - np.count_nonzero(known)) > self.most
+
+    def source(self, patch: Patch) -> NDArray[np.uint8]:
+        """Planes too large for it say that they are harmonic."""
+        codes = super().source(patch)
+        for place in np.ndindex(*codes.shape[:2]):
+            if self.too_large(patch.known[patch.targets[place[0]], place[1]]):
+                codes[place] = CODES[Laplace.name]
+        return codes
+
+
+class Matern(SpatialFiller):
+    """Kriging with a Markov field of Matern covariance about a plane; the hyper-parameters are chosen on the trials.
+
+    The shape of its standard error is the kriging deviation, so it knows the shape of a gap, not only its depth.
+    """
+
+    name = "matern"
+    fixed = False
+    grid: ClassVar[tuple[MaternField, ...]] = (
+        MaternField(2, 0.05, 0.05),
+        MaternField(2, 0.02, 0.02),
+        MaternField(2, 0.01, 0.01),
+        MaternField(1, 0.002, 0.02),
+    )
+    """Candidates; the first one where there are no trials."""
+    most_trials: ClassVar[int] = 6
+    """Trials that choose among the candidates: each costs a sparse solve per candidate and band."""
+
+    def plane(self, values: Plane, known: NDArray[np.bool_], coarse: Plane, fitted: Fitted) -> Plane:  # noqa: ARG002
+        """One plane, all of it wanted."""
+        trend = _trend(values[None], known, known)
+        filled = krige(values[None] - trend, known, np.ones_like(known), _field(fitted)).mean + trend
+        return np.asarray(filled[0], np.float32)
+
+    def fit(self, sample: SceneSample) -> Fitted:
+        """Choose the candidate of least squared error on the trials, then learn the factors."""
+        trials = sample.trials[:: max(1, -(-len(sample.trials) // self.most_trials))]
+        choices = [Fitted(self.name, asdict(candidate)) for candidate in self.grid]
+        losses = [_squared_error(self, trials, choice) for choice in choices]
+        return self.calibrated(sample, choices[int(np.argmin(losses))])
+
+    def estimate(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
+        """Values of the window; planes with the same gaps share one factorisation."""
+        return self._kriged(patch, fitted, deviation=False)[0]
+
+    def _both(
+        self, patch: Patch, distance: NDArray[np.float32], fitted: Fitted
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Values, and errors before calibration: where nothing is known those of `window_error`."""
+        value, deviation = self._kriged(patch, fitted, deviation=True)
+        nugget = _field(fitted).nugget
+        share = np.sqrt((deviation**2 + nugget) / (1.0 + nugget)).astype(np.float32)
+        error = np.maximum(window_spread(patch) * share, FLOOR)
+        return value, np.where(np.isnan(deviation), window_error(patch, distance), error).astype(np.float32)
+
+    def _kriged(
+        self, patch: Patch, fitted: Fitted, *, deviation: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Values, and kriging deviations: NaN where not asked for or nothing is known nearby."""
+        value = patch.coarse[list(patch.targets)][..., *patch.core].copy()
+        spread = np.full(value.shape, np.nan)
+        origin = (patch.absolute[0] - patch.halo, patch.absolute[1] - patch.halo)
+        for date, target in enumerate(patch.targets):
+            for bands in _alike(patch.known[target], patch.missing[date]):
+                known, values = patch.known[target, bands[0]], patch.values[target, bands]
+                inside = _domain(patch, date, bands)
+                if known[inside].any():
+                    trend = _trend(values, known, inside)
+                    kriged = krige(values - trend, known, inside, _field(fitted))
+                    value[date, bands] = (kriged.mean + trend)[:, *patch.core]
+                    if deviation:
+                        spread[date, bands] = kriged.deviation(origin)[patch.core]
+        return value, spread
+
+
+def _domain(patch: Patch, date: int, bands: list[int]) -> NDArray[np.bool_]:
+    known = patch.known[patch.targets[date], bands[0]]
+    wanted = np.zeros_like(known)
+    wanted[patch.core] = patch.missing[date, bands].any(axis=0)
+    return domain(~known, wanted)
+
+
+def _biharmonic(values: NDArray[np.float64], missing: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """scikit-image's solution, which it clips to the range of the known pixels; not finite where undetermined."""
+    from scipy.sparse.linalg import MatrixRankWarning
+    from skimage.restoration import inpaint_biharmonic
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MatrixRankWarning)  # too few known pixels at the frame: seen in the result
+        solved: NDArray[np.float64] = inpaint_biharmonic(values, missing)
+    return solved
+
+
+def _field(fitted: Fitted) -> MaternField:
+    facts = fitted.facts
+    return MaternField(int(facts["alpha"]), float(facts["kappa2"]), float(facts["nugget"]))
+
+
+def _squared_error(filler: SpatialFiller, trials: Sequence[Trial], fitted: Fitted) -> float:
+    """Sum over the hidden pixels of the trials."""
+    errors = [((filler.estimate(t.patch, fitted) - t.truth)[t.hidden]).astype(np.float64) for t in trials]
+    return sum(float(np.dot(e, e)) for e in errors)
+
+
+def _alike(known: NDArray[np.bool_], missing: NDArray[np.bool_]) -> Iterator[list[int]]:
+    """Bands of one date that have something to fill, in groups of the same gaps."""
+    groups: dict[bytes, list[int]] = {}
+    for band in np.flatnonzero(missing.any(axis=(1, 2))):
+        groups.setdefault(np.packbits(known[band]).tobytes(), []).append(int(band))
+    yield from groups.values()
+
+
+def _trend(values: Plane, known: NDArray[np.bool_], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Least-squares plane (plane, row, column) through the known pixels of the domain; flat where they are too few."""
+    rows, columns = np.mgrid[-1.0 : 1.0 : known.shape[0] * 1j, -1.0 : 1.0 : known.shape[1] * 1j]
+    used = known & inside
+    terms = [np.ones(known.shape), rows, columns] if np.count_nonzero(used) >= _FEWEST else [np.ones(known.shape)]
+    design = np.stack(terms, axis=-1)
+    trend = [design @ np.linalg.lstsq(design[used], plane[used].astype(np.float64), rcond=None)[0] for plane in values]
+    return np.stack(trend)

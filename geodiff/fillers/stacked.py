@@ -1,0 +1,284 @@
+"""Fillers combined: convex weights by distance to data, learnt on hidden pixels, with one calibrated standard error.
+
+Stacking as in Wolpert (1992) and Breiman (1996): the weights minimise the squared error of cross-fitted estimates, are
+not negative and sum to one. A stratum's weights come from its own error moments plus the pooled ones, so that a thin
+stratum follows the crowd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.fillers import Filled, Filler, FillerSettings, Fitted, Patch, SceneSample, Trial
+from geodiff.fillers.calibration import (
+    DISTANCES,
+    STRATA,
+    conformal_factors,
+    factor_field,
+    hidden_pixels,
+    strata,
+    target_distance,
+)
+from geodiff.fillers.spatial import Biharmonic, InverseDistance, Laplace, Matern, Nearest, window_error
+from geodiff.fillers.weights import DEFAULT_WEIGHTS, Moments, convex_weights, default_weights, weight_fields
+from geodiff.metrics import crps_gaussian
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["DEFAULT_WEIGHTS", "Auto", "Stacked"]
+
+WHITENING = "whitening"
+"""The scale of the standard error that no part has to be run for."""
+_DEFAULT_FACTORS = (1.1, 1.25, 1.3, 1.35, 1.35)
+_SCALE_GAIN = 0.99
+"""A part's own standard error is the scale where it takes one hundredth off the CRPS."""
+_WIDEST = 3.0
+"""Bound on how far members are stretched, or shrunk, to the calibrated spread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stacked:
+    """A convex combination of fillers, each with the weight it earned at that distance from data."""
+
+    fillers: tuple[Filler, ...]
+    """From cheap to dear: what others can do without is left out from the end."""
+    name: str = "auto"
+    fixed: frozenset[str] = frozenset()
+    """Parts whose values do not depend on their fit, beside those that say so themselves; they are not refitted."""
+
+    @property
+    def halo(self) -> int:
+        return max(part.halo for part in self.fillers)
+
+    @property
+    def context_dates(self) -> int:
+        """Neighbouring dates that the parts want: -1 every one."""
+        wanted = [int(getattr(part, "context_dates", 0)) for part in self.fillers]
+        return -1 if min(wanted) < 0 else max(wanted)
+
+    def fit(self, sample: SceneSample) -> Fitted:
+        """Fit every part, weigh them on cross-fitted estimates of the trials' hidden pixels, calibrate the whole."""
+        parts = self._suited(sample)
+        fits = {part.name: part.fit(sample) for part in parts}
+        if not sum(int(t.hidden.sum()) for t in sample.trials):
+            return self._default_fit(parts, fits)
+        estimates = {part.name: self._cross_fitted(part, sample, fits[part.name]) for part in parts}
+        errors = np.stack([_errors(sample.trials, estimates[part.name]) for part in parts])
+        classes = hidden_pixels(sample.trials, [strata(t.patch) for t in sample.trials]).astype(np.int8)
+        table = convex_weights(
+            Moments.of(errors, classes, len(sample.trials)), default_weights([p.name for p in parts])
+        )
+        return self._calibrated(sample, parts, fits, estimates, table)
+
+    def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
+        """Estimate each patch; parts without weight are not run."""
+        runs = {part.name: part.fill(patches, fitted.parts[part.name], seed=seed) for part in self.to_run(fitted)}
+        return [self.combined(p, {name: run[i] for name, run in runs.items()}, fitted) for i, p in enumerate(patches)]
+
+    def to_run(self, fitted: Fitted) -> list[Filler]:
+        """Parts that must be filled as a whole: with weight or as the scale, and without a cheaper `estimate`."""
+        active = set(_active(fitted)) | {fitted.facts["scale"]}
+        return [part for part in self.fillers if part.name in active and not hasattr(part, "estimate")]
+
+    def combined(self, patch: Patch, runs: Mapping[str, Filled], fitted: Fitted) -> Filled:
+        """The stack's answer for one patch, given those of its parts that are filled as a whole."""
+        distance = target_distance(patch)
+        names = _active(fitted)
+        weights = weight_fields(_columns(fitted, names), strata(patch, distance), distance[..., *patch.core])
+        by_name = {part.name: part for part in self.fillers}
+        answers = [_answer(by_name[n], patch, runs.get(n), fitted.parts[n]) for n in names]
+        value = weights[0] * answers[0][0]
+        for weight, (estimate, _) in zip(weights[1:], answers[1:], strict=True):
+            value = value + weight * estimate
+        source = np.choose(np.argmax(weights, axis=0), [code for _, code in answers])
+        error = self._scale(patch, distance, runs, fitted)
+        factor = factor_field(fitted.arrays["factors"], strata(patch, distance))
+        return Filled(value, (error * factor).astype(np.float32), None, source.astype(np.uint8))
+
+    def _scale(
+        self, patch: Patch, distance: NDArray[np.float32], runs: Mapping[str, Filled], fitted: Fitted
+    ) -> NDArray[np.float32]:
+        """The standard error before calibration."""
+        name = fitted.facts["scale"]
+        return window_error(patch, distance) if name == WHITENING else runs[name].standard_error
+
+    def _suited(self, sample: SceneSample) -> list[Filler]:
+        """Parts that can work on this scene: those that need other dates only where there are some."""
+        dates = max((len(t.patch.dates) for t in sample.trials), default=1)
+        return [part for part in self.fillers if dates > 1 or not getattr(part, "needs_dates", False)]
+
+    def _cross_fitted(self, part: Filler, sample: SceneSample, fitted: Fitted) -> list[Filled]:
+        """The part's answers for the trials, each from a fit that did not see it."""
+        trials = sample.trials
+        if len(trials) < 2 or part.name in self.fixed or getattr(part, "fixed", False):
+            return _filled(part, trials, fitted)
+        answers: dict[int, Filled] = {}
+        for fold in (0, 1):
+            others = replace(sample, trials=trials[1 - fold :: 2])
+            own = _filled(part, trials[fold::2], part.fit(others))
+            answers.update(zip(range(fold, len(trials), 2), own, strict=True))
+        return [answers[i] for i in range(len(trials))]
+
+    def _default_fit(self, parts: Sequence[Filler], fits: Mapping[str, Fitted]) -> Fitted:
+        """For scenes too small to spare pixels."""
+        names = [part.name for part in parts]
+        table = np.tile(default_weights(names), (STRATA, 1))
+        factors = conformal_factors(np.empty(0), np.empty(0, np.int8), _DEFAULT_FACTORS)
+        return _as_fitted(self.name, names, fits, table, factors, WHITENING, "stored defaults: no pixel to hide")
+
+    def _calibrated(
+        self,
+        sample: SceneSample,
+        parts: Sequence[Filler],
+        fits: Mapping[str, Fitted],
+        estimates: Mapping[str, Sequence[Filled]],
+        table: NDArray[np.float64],
+    ) -> Fitted:
+        """Choose the scale of the standard error and learn its factors from the stack's own errors."""
+        names = [part.name for part in parts]
+        origin = f"cross-validation on {sum(int(t.hidden.sum()) for t in sample.trials)} hidden pixels"
+        none = np.ones(STRATA, np.float32)
+        draft = _as_fitted(self.name, names, fits, table, none, WHITENING, origin)
+        best, least = draft, np.inf
+        for scale in (WHITENING, *(part.name for part in parts if not hasattr(part, "estimate"))):
+            trial = replace(draft, facts={**draft.facts, "scale": scale})
+            factors, score = _calibration(sample.trials, table, names, estimates, trial)
+            if score < least * _SCALE_GAIN:
+                best, least = replace(trial, arrays={**trial.arrays, "factors": factors}), score
+        return best
+
+
+def _calibration(
+    trials: Sequence[Trial],
+    table: NDArray[np.float64],
+    names: Sequence[str],
+    estimates: Mapping[str, Sequence[Filled]],
+    fitted: Fitted,
+) -> tuple[NDArray[np.float32], float]:
+    """Conformal factors for one choice of scale, and the mean Gaussian CRPS of the calibrated stack."""
+    residuals, scales, classes = [], [], []
+    for i, trial in enumerate(trials):
+        distance = target_distance(trial.patch)
+        stratum = strata(trial.patch, distance)
+        weights = weight_fields(table, stratum, distance[..., *trial.patch.core])
+        value = sum(w * estimates[n][i].value for w, n in zip(weights, names, strict=True))
+        scale = fitted.facts["scale"]
+        error = window_error(trial.patch, distance) if scale == WHITENING else estimates[scale][i].standard_error
+        residuals.append(value - trial.truth)
+        scales.append(np.maximum(error, np.float32(1e-6)))
+        classes.append(stratum)
+    residual, width = hidden_pixels(trials, residuals), hidden_pixels(trials, scales)
+    stratum = hidden_pixels(trials, classes).astype(np.int8)
+    factors = conformal_factors(np.abs(residual) / width, stratum, _DEFAULT_FACTORS)
+    return factors, crps_gaussian(np.zeros_like(residual), width * factors[stratum], residual)
+
+
+def _as_fitted(
+    name: str,
+    names: Sequence[str],
+    fits: Mapping[str, Fitted],
+    table: NDArray[np.float64],
+    factors: NDArray[np.float32],
+    scale: str,
+    origin: str,
+) -> Fitted:
+    """What a stack stores; the weights in the facts are those where no other date is known."""
+    shown = {n: [round(float(w), 4) for w in table[-DISTANCES:, i]] for i, n in enumerate(names)}
+    facts = {"parts": list(names), "weights": shown, "weights_from": origin, "scale": scale}
+    return Fitted(name, facts, {"weights": table, "factors": factors}, dict(fits))
+
+
+def _active(fitted: Fitted) -> list[str]:
+    """Parts that have weight somewhere."""
+    anywhere = np.asarray(fitted.arrays["weights"]).max(axis=0) > 0
+    return [name for name, some in zip(fitted.facts["parts"], anywhere, strict=True) if some]
+
+
+def _columns(fitted: Fitted, names: Sequence[str]) -> NDArray[np.float64]:
+    places = [list(fitted.facts["parts"]).index(name) for name in names]
+    return np.asarray(fitted.arrays["weights"], np.float64)[:, places]
+
+
+def _answer(
+    part: Any, patch: Patch, run: Filled | None, fitted: Fitted
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """A part's value and source codes."""
+    return (part.estimate(patch, fitted), part.source(patch)) if run is None else (run.value, run.source)
+
+
+def _filled(part: Any, trials: Sequence[Trial], fitted: Fitted) -> list[Filled]:
+    """A part's answers for trials; only the value of those that have an `estimate`."""
+    if not hasattr(part, "estimate"):
+        answers: list[Filled] = part.fill([t.patch for t in trials], fitted, seed=0)
+        return answers
+    values = [part.estimate(t.patch, fitted) for t in trials]
+    return [Filled(v, np.ones_like(v), None, np.zeros(v.shape, np.uint8)) for v in values]
+
+
+def _errors(trials: Sequence[Trial], filled: Sequence[Filled]) -> NDArray[np.float32]:
+    """Errors at the hidden pixels, end to end."""
+    cut: NDArray[np.float32] = hidden_pixels(trials, [f.value - t.truth for t, f in zip(trials, filled, strict=True)])
+    return cut
+
+
+@dataclass(frozen=True, slots=True)
+class Auto:
+    """The default: priors and the network stacked, down to a prior alone; members always from the diffusion."""
+
+    stack: Stacked
+    diffusion: Filler | None = None
+    """Draws the members; None where none are wanted."""
+
+    @classmethod
+    def configured(cls, settings: FillerSettings) -> Auto:
+        """The stack of every built-in prior for single dates and the network."""
+        from geodiff.fillers.diffusion import Diffusion
+
+        network = Diffusion.configured(replace(settings, members=0))
+        parts = (Laplace(), network, InverseDistance(), Nearest(), Biharmonic(), Matern())
+        stack = Stacked(parts, fixed=frozenset({network.name}))
+        return cls(stack, Diffusion.configured(settings) if settings.members else None)
+
+    @property
+    def name(self) -> str:
+        return "auto"
+
+    @property
+    def halo(self) -> int:
+        return self.stack.halo
+
+    @property
+    def context_dates(self) -> int:
+        return self.stack.context_dates
+
+    def fit(self, sample: SceneSample) -> Fitted:
+        """Fit the stack."""
+        return self.stack.fit(sample)
+
+    def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
+        """The stack's value and standard error; the diffusion's members, moved and stretched to them."""
+        if self.diffusion is None:
+            return self.stack.fill(patches, fitted, seed=seed)
+        name = self.diffusion.name
+        drawn = self.diffusion.fill(patches, fitted.parts[name], seed=seed)
+        others = [part for part in self.stack.to_run(fitted) if part.name != name]
+        runs = {part.name: part.fill(patches, fitted.parts[part.name], seed=seed) for part in others} | {name: drawn}
+        answers = []
+        for i, (patch, own) in enumerate(zip(patches, drawn, strict=True)):
+            filled = self.stack.combined(patch, {n: run[i] for n, run in runs.items()}, fitted)
+            answers.append(replace(filled, members=_moved(own, filled)))
+        return answers
+
+
+def _moved(drawn: Filled, filled: Filled) -> NDArray[np.float32] | None:
+    """Members re-centred on the stack's value, their departures scaled by the ratio of the standard errors."""
+    if drawn.members is None:
+        return None
+    own = np.maximum(drawn.standard_error, np.float32(1e-6))
+    stretch = np.clip(filled.standard_error / own, 1.0 / _WIDEST, _WIDEST)
+    return (filled.value + stretch * (drawn.members - drawn.value)).astype(np.float32)

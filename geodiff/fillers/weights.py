@@ -1,0 +1,149 @@
+"""Convex weights of stacked fillers: from moments of their errors to fields over a patch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.fillers.calibration import DISTANCES, STRATA
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["DEFAULT_WEIGHTS", "Moments", "convex_weights", "default_weights", "simplex_minimum", "weight_fields"]
+
+DEFAULT_WEIGHTS: Mapping[str, float] = {"laplace": 0.2, "matern": 0.3, "diffusion": 0.5}
+"""Shares where a scene has no trials, rescaled to the parts at hand; good on average over scenes of other places."""
+LEAST = 0.02
+"""A smaller weight is not worth a part's running time."""
+SPARED = 1.004
+"""A part is left out where that raises the mean squared error by less than this factor."""
+_CROWD = 1000.0
+"""Pixels that the pooled moments are worth in a stratum."""
+_PRIOR = 50.0
+"""Independent pixels that the default weights are worth."""
+_THINNING = 100.0
+_PER_TRIAL = 25.0
+_KNOTS = np.log2(np.array([1.0, 3.0, 6.0, 12.0, 24.0]))
+"""Distances, on a logarithmic scale, at which a class's weights hold exactly; between them they change smoothly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Sums of products of the parts' errors by stratum."""
+
+    products: NDArray[np.float64]
+    """(20, part, part)."""
+    counts: NDArray[np.float64]
+    """(20,) pixels."""
+    trials: int
+
+    @classmethod
+    def of(cls, errors: NDArray[np.floating[Any]], stratum: NDArray[np.integer[Any]], trials: int) -> Moments:
+        """From errors (part, pixel), each pixel's stratum, and how many trials they come from."""
+        parts = errors.shape[0]
+        products, counts = np.zeros((STRATA, parts, parts)), np.zeros(STRATA)
+        for s in np.unique(stratum):
+            own = errors[:, stratum == s].astype(np.float64)
+            products[s], counts[s] = own @ own.T, own.shape[1]
+        return cls(products, counts, trials)
+
+    @property
+    def independent(self) -> float:
+        """What the pixels are worth as independent ones: errors in one gap go together, in one trial partly."""
+        return min(float(self.counts.sum()) / _THINNING, self.trials * _PER_TRIAL)
+
+    def squared_error(self, table: NDArray[np.float64]) -> float:
+        """Summed squared error of the stack with weights (20, part)."""
+        return float(np.einsum("sp,spq,sq->", table, self.products, table))
+
+
+def convex_weights(moments: Moments, defaults: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights (20, part), each row not negative and of sum 1, that minimise the squared error.
+
+    Parts that the others can do without are left out, the later ones first: give them from cheap to dear. The result is
+    never worse on its own moments than the best single part, which gets all the weight where shrinking has made it so.
+    """
+    kept = _needed(moments, defaults)
+    table = _table(moments, kept, defaults)
+    single = np.tile(np.eye(len(defaults))[_best(moments)], (STRATA, 1))
+    return table if moments.squared_error(table) <= moments.squared_error(single) else single
+
+
+def _best(moments: Moments) -> int:
+    """The part of least squared error over all strata."""
+    return int(np.argmin(np.diagonal(moments.products, axis1=1, axis2=2).sum(axis=0)))
+
+
+def _needed(moments: Moments, defaults: NDArray[np.float64]) -> list[int]:
+    """Backward elimination: drop each part, the dearest first, that is hardly missed."""
+    kept = list(range(len(defaults)))
+    most = SPARED * moments.squared_error(_table(moments, kept, defaults))
+    for part in reversed(range(len(defaults))):
+        rest = [k for k in kept if k != part]
+        if rest and moments.squared_error(_table(moments, rest, defaults)) <= most:
+            kept = rest
+    return kept
+
+
+def _table(moments: Moments, kept: Sequence[int], defaults: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each stratum's weights from its own moments and the pooled ones; those of the pool drawn to the defaults."""
+    chosen = np.asarray(kept)
+    products = moments.products[:, chosen[:, None], chosen]
+    pooled = products.sum(axis=0) / max(float(moments.counts.sum()), 1.0)
+    own = np.stack([simplex_minimum(p + _CROWD * pooled) for p in products])
+    trust = moments.independent / (moments.independent + _PRIOR)
+    rows = trust * own + (1.0 - trust) * _normalised(defaults[chosen])
+    rows[rows < LEAST] = 0.0
+    table = np.zeros((STRATA, len(defaults)))
+    table[:, chosen] = rows / rows.sum(axis=1, keepdims=True)
+    return table
+
+
+def simplex_minimum(products: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The w >= 0 of sum 1 that minimises w' products w, for a symmetric non-negative definite matrix.
+
+    With a penalty (1'w - 1)^2 the minimiser over w >= 0 has the direction of the one with sum 1, whatever the penalty,
+    because both terms are quadratic; so one non-negative least squares and a division do.
+    """
+    from scipy.optimize import nnls
+
+    parts = len(products)
+    level = max(float(np.trace(products)) / parts, 1e-30)
+    scaled = products / level + 1e-6 * np.eye(parts)
+    root = np.linalg.cholesky(scaled).T
+    solution, _ = nnls(np.vstack([root, np.ones(parts)]), np.append(np.zeros(parts), 1.0))
+    return _normalised(solution)
+
+
+def default_weights(names: Sequence[str]) -> NDArray[np.float64]:
+    """(part,) stored shares of the parts at hand; equal ones where none is stored."""
+    return _normalised(np.array([DEFAULT_WEIGHTS.get(name, 0.0) for name in names]))
+
+
+def _normalised(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = float(weights.sum())
+    return weights / total if total > 0 else np.full(len(weights), 1.0 / len(weights))
+
+
+def weight_fields(
+    table: NDArray[np.float64], stratum: NDArray[np.int8], distance: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Weights (part, ...) at each pixel: between the distance classes they change linearly with log distance.
+
+    Steps at a class's edge would draw contours into the fill.
+
+    Parameters
+    ----------
+    table : (20, part), rows of sum 1.
+    stratum, distance : (...) of each pixel; the stratum gives the class of the nearest date.
+    """
+    place = np.interp(np.log2(np.maximum(distance, 1.0)), _KNOTS, np.arange(float(DISTANCES)))
+    low = np.minimum(place.astype(np.intp), DISTANCES - 2)
+    share = (place - low)[..., None]
+    first = low + DISTANCES * (stratum.astype(np.intp) // DISTANCES)
+    field = (1.0 - share) * table[first] + share * table[first + 1]
+    return np.ascontiguousarray(np.moveaxis(field, -1, 0), np.float32)

@@ -1,0 +1,123 @@
+"""The expected error of a fill before anything is fitted: the scale by which residuals are whitened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geodiff.fillers.relaxation import push_pull
+from geodiff.lattice import WINDOW
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["FARTHEST", "FLOOR", "around", "distance_to_known", "expected_error", "local_spread"]
+
+FARTHEST = 32.0 + WINDOW
+"""Distances are capped at window + halo, what a filler can see; so the cap does not depend on the patch."""
+FLOOR = np.float32(1e-3)
+"""The least expected error, in normalised units: constant surroundings do not make a fill exact."""
+_SIDE = 11
+_RANGE = np.float32(5.0)
+_FACTOR = np.float32(1.3)
+
+
+def distance_to_known(known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Euclidean distance in pixels from each pixel to the nearest known one of its plane.
+
+    Parameters
+    ----------
+    known : bool (..., row, column).
+
+    Returns
+    -------
+    float32, same shape; 0 where known, at most `FARTHEST`, which is also the answer where nothing is known.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    planes = known.reshape(-1, *known.shape[-2:])
+    distance = np.zeros(planes.shape, np.float32)
+    for plane, out in zip(planes, distance, strict=True):
+        box = around(~plane)
+        if not plane.any():
+            out[...] = FARTHEST
+        elif box is not None:
+            out[box] = np.minimum(distance_transform_edt(~plane[box]), FARTHEST)
+    return distance.reshape(known.shape)
+
+
+def around(missing: NDArray[np.bool_], margin: int = 1, align: int = 4) -> tuple[slice, slice] | None:
+    """The box of a plane's missing pixels with a margin of known ones, in whole steps of `align`; None without any.
+
+    What lies outside the margin is known and cannot be nearest to, nor a neighbour of, anything missing.
+    """
+    spans = []
+    for axis in (0, 1):
+        hit = np.flatnonzero(missing.any(axis=1 - axis))
+        if not hit.size:
+            return None
+        start = max(0, int(hit[0]) - margin) // align * align
+        spans.append(slice(start, min(missing.shape[axis], -(-(int(hit[-1]) + 1 + margin) // align) * align)))
+    return spans[0], spans[1]
+
+
+def expected_error(
+    values: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    *,
+    distance: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Standard error to expect of a good fill, from how rough the known pixels are and how far away.
+
+    s0 = 1.3 x local standard deviation of the known pixels (11 x 11, spread outward by push-pull) x
+    sqrt(1 - exp(-(d + 1/2) / 5)), d the distance to data in pixels.
+
+    Parameters
+    ----------
+    values : float32 (plane, row, column), normalised; anything finite where not known.
+    known : bool, same shape.
+    distance : what `distance_to_known(known)` gives, where it is at hand.
+
+    Returns
+    -------
+    float32, same shape, positive everywhere (at least `FLOOR`); 1, the scale of normalised values, before the distance
+    factor where a plane has no two known pixels near each other.
+    """
+    distance = distance_to_known(known) if distance is None else distance
+    growth = np.sqrt(np.float32(1) - np.exp(-(distance + np.float32(0.5)) / _RANGE))
+    error: NDArray[np.float32] = np.maximum(_FACTOR * local_spread(values, known) * growth, FLOOR)
+    return error
+
+
+def local_spread(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Standard deviation of the known pixels within 11 x 11, spread outward over the gaps by push-pull.
+
+    Shapes as in `expected_error`; 1 in a plane that has no two known pixels near each other.
+    """
+    spread, weight = _local_deviation(values, known)
+    anywhere = weight.any(axis=(-2, -1), keepdims=True)
+    everywhere: NDArray[np.float32] = np.where(anywhere, push_pull(spread, weight), np.float32(1))
+    return everywhere
+
+
+def _local_deviation(
+    values: NDArray[np.float32], known: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Standard deviation of the known pixels around each known pixel, and how far it can be trusted (0 to 1)."""
+    held = known.astype(np.float64)
+    kept = values * held
+    count, first, second = _box_sum(held), _box_sum(kept), _box_sum(kept * values)
+    at_least = np.maximum(count, 1.0)
+    variance = np.maximum(second / at_least - (first / at_least) ** 2, 0.0)
+    weight = np.where(known & (count > 1.5), count / _SIDE**2, 0.0)
+    return np.sqrt(variance).astype(np.float32), weight.astype(np.float32)
+
+
+def _box_sum(planes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums over 11 x 11 pixels, mirrored at the frame."""
+    from scipy.ndimage import uniform_filter1d
+
+    rows = uniform_filter1d(planes, _SIDE, axis=-2, mode="reflect")
+    sums: NDArray[np.float64] = uniform_filter1d(rows, _SIDE, axis=-1, mode="reflect") * float(_SIDE**2)
+    return sums

@@ -1,0 +1,194 @@
+"""After the blocks: judge the run, write the product, keep the fit, write the record."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geodiff import __version__
+from geodiff.blocks import BlockResult, fit_path
+from geodiff.errors import BlockError, GateError
+from geodiff.fillers import source_codes
+from geodiff.gaps import Reason
+from geodiff.identity import describe_model, target_stem
+from geodiff.io import Product, write_product
+from geodiff.io.places import put
+from geodiff.io.store import load_fit, save_fit
+from geodiff.layers import product_variable
+from geodiff.plan import FillPlan, scan_facts
+from geodiff.record import RunRecord, versions
+
+if TYPE_CHECKING:
+    from geodiff.fillers import Fitted
+    from geodiff.io.store import WorkStore
+    from geodiff.job import FillJob
+    from geodiff.scan import GapReader
+    from geodiff.scene import Scene
+
+__all__ = ["Times", "begin_record", "finish"]
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds since 1970 at which a run began, had its fit, and had filled its blocks."""
+
+    started: float
+    fitted: float
+    filled: float
+
+
+def finish(
+    planned: FillPlan,
+    scene: Scene,
+    work: WorkStore,
+    gaps: Mapping[str, GapReader],
+    results: Sequence[BlockResult],
+    times: Times,
+) -> RunRecord:
+    """Judge, write the product, the fit and the record.
+
+    Raises BlockError where every block failed and GateError where a gate refuses; the target is then as it was.
+    """
+    job = planned.job
+    failed = {result.key: result.error for result in results if result.error}
+    if failed and len(failed) == len(planned.blocks):
+        raise BlockError(f"every block failed; the first one with: {next(iter(failed.values()))}")
+    markers = work.done()
+    stored, _ = load_fit(fit_path(work.path))
+    variables = _variable_facts(planned, markers, stored)
+    figures = _figures(variables, markers)
+    _judge(job, figures)
+    paths = tuple(write_product(_product(planned, scene, work, gaps), job.target))
+    folder, stem = target_stem(job.target)
+    if stored.parts:
+        save_fit(f"{folder}/{stem}.geodiff-fit.zarr", stored, {"geodiff_fingerprint": planned.fingerprint})
+    record = replace(
+        begin_record(job, planned.fingerprint, _status(planned, failed), times.started),
+        exit_code=3 if failed else 0,
+        products=paths,
+        variables=variables,
+        blocks=len(planned.blocks),
+        blocks_resumed=len(planned.done),
+        failed_blocks=failed,
+        gates=figures,
+        seconds=_seconds(times),
+        peak_memory_bytes=_peak_memory(),
+    )
+    put(f"{folder}/{stem}.geodiff.json", record.to_json().encode())
+    return record
+
+
+def _product(planned: FillPlan, scene: Scene, work: WorkStore, gaps: Mapping[str, GapReader]) -> Product:
+    job = planned.job
+    return Product(
+        scene.raster,
+        tuple(product_variable(cube, gaps[cube.name], work) for cube in scene.cubes),
+        _attributes(job, planned.fingerprint),
+        source_codes(),
+        {reason.meaning: int(reason) for reason in Reason},
+        job.quantiles,
+        job.zarr_format,
+    )
+
+
+def _status(planned: FillPlan, failed: Mapping[str, str]) -> str:
+    if failed:
+        return "some blocks failed"
+    return "done" if planned.wanted else "nothing to fill"
+
+
+def _seconds(times: Times) -> dict[str, float]:
+    """How long each stage took."""
+    return {
+        "scan_and_fit": times.fitted - times.started,
+        "fill": times.filled - times.fitted,
+        "write": time.time() - times.filled,
+    }
+
+
+_CHECKED = ("pixels", "trials", "rmse", "coverage90")
+
+
+def _variable_facts(planned: FillPlan, markers: dict[str, dict[str, Any]], stored: Fitted) -> dict[str, Any]:
+    facts = {}
+    for cube in planned.cubes:
+        records = [markers[b.key] for b in cube.blocks if b.key in markers]
+        part = stored.parts.get(cube.name)
+        facts[cube.name] = {
+            **scan_facts(cube),
+            "filled": sum(r["filled"] for r in records),
+            "refused": sum(r["refused"] for r in records),
+            "windows": sum(r["windows"] for r in records),
+            "self_check": dict(zip(_CHECKED, part.facts["check"], strict=True)) if part else {},
+            "fit": dict(part.parts["filler"].facts) if part else {},
+        }
+    return facts
+
+
+def _judge(job: FillJob, figures: Mapping[str, float | None]) -> None:
+    """Raise GateError where a gate does not hold, or cannot be measured."""
+    for gate in job.gates:
+        value = figures[gate.figure]
+        asked = f"{gate.figure}{gate.relation}{gate.bound:g}"
+        if value is None:
+            raise GateError(
+                f"gate {asked}: the run is too small to measure {gate.figure}; drop this gate, or fill a larger scene"
+            )
+        if not gate.holds(value):
+            raise GateError(
+                f"gate {asked} refused the product: {gate.figure} is {value:.4g}; {job.target} is unchanged"
+            )
+
+
+def _figures(variables: dict[str, Any], markers: dict[str, dict[str, Any]]) -> dict[str, float | None]:
+    """What gates can ask for; None where the run is too small to measure it."""
+    checks = [v["self_check"] for v in variables.values() if v["self_check"].get("coverage90") is not None]
+    pixels = sum(c["pixels"] for c in checks)
+    coverage = sum(c["coverage90"] * c["pixels"] for c in checks) / pixels if pixels else None
+    wanted, filled = (sum(v[k] for v in variables.values()) for k in ("to_fill", "filled"))
+    across, n_across, other, n_other = (sum(m["seam"][i] for m in markers.values()) for i in range(4))
+    seam = (across / n_across) / (other / n_other) if n_across >= 200 and n_other >= 200 and other > 0 else None
+    return {"coverage90": coverage, "unfilled": 1 - filled / wanted if wanted else 0.0, "seam": seam}
+
+
+def _attributes(job: FillJob, fingerprint: str) -> dict[str, str]:
+    """What the product says about itself.
+
+    No clock time and nothing that cannot change a pixel stands in it, so that equal jobs give equal bytes.
+    """
+    command = job.model_copy(update={"target": Path(job.target.rstrip("/")).name}).command()
+    return {
+        "history": f"geodiff {__version__}: {command}",
+        "geodiff_command": command,
+        "geodiff_version": __version__,
+        "geodiff_fingerprint": fingerprint,
+        "geodiff_filler": job.filler,
+        "geodiff_seed": str(job.seed),
+        "geodiff_versions": " ".join(f"{name}={number}" for name, number in versions().items()),
+        **{f"geodiff_{name}": value for name, value in describe_model(job).items()},
+    }
+
+
+def begin_record(job: FillJob, fingerprint: str, status: str, started: float) -> RunRecord:
+    """A record of what is known before anything was filled."""
+    return RunRecord(
+        source=job.source,
+        target=job.target,
+        command=job.command(),
+        status=status,
+        fingerprint=fingerprint,
+        seed=job.seed,
+        model=describe_model(job),
+        started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        versions=versions(),
+    )
+
+
+def _peak_memory() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,284 @@
+"""The fit: hide known pixels as the scene's own gaps would, let the filler learn from them, and keep what it learnt.
+
+The sample is bounded and deterministic, and depends on neither blocks nor the dates asked for, so that every run on the
+same scene stores the same fit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.encoding import Normalisation
+from geodiff.errors import NothingKnownError
+from geodiff.fillers import Filler, Fitted, SceneSample, Trial
+from geodiff.lattice import Window, reflected_indices
+from geodiff.patches import Cells, cut_patch, read_ground
+from geodiff.pyramid import CellSums, fill_cells
+from geodiff.scan import CHUNK
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geodiff.scan import GapReader, Scan
+    from geodiff.scene import Cube
+
+__all__ = ["CubeFit", "SelfCheck", "context", "fit_cube", "load_cube_fit"]
+
+MOST_HIDDEN = 100_000
+LEAST_HIDDEN = 200
+"""Fewer hidden pixels than this teach nothing; the fillers' stored tables are used instead."""
+MOST_TRIALS = 40
+_CHECK_EVERY = 5
+"""Every fifth trial is kept out of the fit, and the finished filler is scored on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SelfCheck:
+    """The filler scored on hidden pixels that its fit never saw; figures are None where too few were spared."""
+
+    pixels: int = 0
+    trials: int = 0
+    rmse: float | None = None
+    """Root mean square error, in normalised units."""
+    coverage90: float | None = None
+    """Share of hidden values inside value +- 1.645 standard errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class CubeFit:
+    """Everything a block needs that must see the whole scene."""
+
+    fitted: Fitted
+    cells: Cells
+    normalisations: tuple[Normalisation, ...]
+    estimable: tuple[bool, ...]
+    """One a band: False where not one of its pixels is known on any date, so that nothing can be said about it."""
+    check: SelfCheck
+
+    def stored(self) -> Fitted:
+        """As one `Fitted`, for the fit store."""
+        facts = {
+            "normalisations": [[n.centre, n.scale, n.transform] for n in self.normalisations],
+            "cell": self.cells.cell,
+            "estimable": list(self.estimable),
+            "check": [self.check.pixels, self.check.trials, self.check.rmse, self.check.coverage90],
+        }
+        return Fitted("cube", facts, {"cells": self.cells.values}, {"filler": self.fitted})
+
+
+def load_cube_fit(stored: Fitted) -> CubeFit:
+    """The inverse of `CubeFit.stored`."""
+    recipes = tuple(Normalisation(*recipe) for recipe in stored.facts["normalisations"])
+    cells = Cells(np.asarray(stored.arrays["cells"]), int(stored.facts["cell"]))
+    estimable = tuple(stored.facts["estimable"])
+    return CubeFit(stored.parts["filler"], cells, recipes, estimable, SelfCheck(*stored.facts["check"]))
+
+
+def fit_cube(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> CubeFit:
+    """Fit a filler to a scanned cube.
+
+    Raises NothingKnownError where not one pixel is known.
+    """
+    if not scan.known:
+        raise NothingKnownError(
+            f"{cube.name}: none of its {scan.total:,} values is known, so nothing can be estimated; "
+            "check --nodata, --valid-range and --qa, or give dates with data"
+        )
+    hidden = _hide(cube, scan, gaps)
+    trials = _trials(cube, scan, gaps, filler, hidden)
+    kept = tuple(t for i, t in enumerate(trials) if len(trials) < 2 * _CHECK_EVERY or i % _CHECK_EVERY)
+    fitted = filler.fit(SceneSample(kept, len(cube.bands)))
+    spared = [t for i, t in enumerate(trials) if len(trials) >= 2 * _CHECK_EVERY and not i % _CHECK_EVERY]
+    estimable = tuple(bool(n) for n in scan.cells.count.sum(axis=(0, 2, 3)))
+    cells = _cells(scan.cells, scan.normalisations)
+    return CubeFit(fitted, cells, scan.normalisations, estimable, _check(filler, fitted, spared))
+
+
+def context(cube: Cube, filler: Filler, target: int) -> list[int]:
+    """Indices of the dates a filler looks at for one target date, ascending: the nearest in time, the target included.
+
+    A filler says with `context_dates` how many neighbours it wants: 0 (the default) none, -1 every date.
+    """
+    wanted = int(getattr(filler, "context_dates", 0))
+    dates = len(cube.variable.dates)
+    if wanted < 0 or wanted >= dates - 1:
+        return list(range(dates))
+    apart = np.abs(cube.seconds - cube.seconds[target])
+    apart[target] = -1
+    return sorted(int(i) for i in np.argsort(apart, kind="stable")[: wanted + 1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Hidden:
+    """Pixels hidden in one window of one date; all bands together, as gaps mostly are."""
+
+    date: int
+    window: Window
+    where: NDArray[np.bool_]
+    """(band, row, column) of the window."""
+
+
+def _cells(sums: CellSums, normalisations: tuple[Normalisation, ...]) -> Cells:
+    """The low-resolution fill in normalised units; a date without data gets the band's centre."""
+    centre = np.array([n.centre for n in normalisations])
+    scale = np.array([n.scale for n in normalisations])
+    filled = fill_cells(sums, centre)
+    return Cells((filled - centre[:, None, None]) / scale[:, None, None], sums.cell)
+
+
+def _order(cube: Cube) -> Iterator[tuple[int, Window]]:
+    """Every (date, lattice window) in an order that is random but fixed by the place on the ground."""
+    lattice = cube.lattice
+    windows = [w for w in lattice.windows() if w.intersect(lattice.extent) == w] or list(lattice.windows())
+    if len(windows) > 20_000:
+        windows = windows[:: len(windows) // 20_000 + 1]
+    pairs = [(date, window) for date in range(len(cube.variable.dates)) for window in windows]
+    keys = [hashlib.blake2b(f"{d},{lattice.absolute(w)}".encode(), digest_size=8).digest() for d, w in pairs]
+    for index in sorted(range(len(pairs)), key=keys.__getitem__):
+        yield pairs[index]
+
+
+def _hide(cube: Cube, scan: Scan, gaps: GapReader) -> list[_Hidden]:
+    """Transplant the scene's own gap shapes onto known pixels of other windows."""
+    budget = min(max(scan.known // 100, 3_000), scan.wanted // 2, MOST_HIDDEN)
+    if budget < LEAST_HIDDEN:
+        return []
+    shapes = _shapes(cube, scan, gaps)
+    found: list[_Hidden] = []
+    spent = 0
+    for tried, (date, window) in enumerate(_order(cube)):
+        if len(found) >= MOST_TRIALS or spent >= budget or tried >= 20 * MOST_TRIALS or not shapes:
+            break
+        shape = shapes[tried % len(shapes)]
+        hidden = _transplanted(cube, gaps, date, window, shape, turn=tried // len(shapes))
+        count = int(hidden.sum())
+        if 0 < count <= max(budget - spent, budget // 4):
+            found.append(_Hidden(date, window, hidden))
+            spent += count
+    return found if spent >= LEAST_HIDDEN else []
+
+
+def _shapes(cube: Cube, scan: Scan, gaps: GapReader) -> list[NDArray[np.bool_]]:
+    """Gap shapes (128, 128) of the scene, each of at least 9 pixels and leaving a quarter of the window."""
+    shapes: list[NDArray[np.bool_]] = []
+    for date, window in _order(cube):
+        if len(shapes) >= MOST_TRIALS:
+            break
+        common = window.intersect(cube.lattice.extent)
+        assert common is not None
+        if not _chunks_with_gaps(scan.gap_counts[date], common):
+            continue
+        shape = np.zeros(window.shape, bool)
+        shape[common.within(window)] = gaps.read(date, common).wanted.any(axis=0)
+        if 9 <= shape.sum() <= 0.75 * shape.size:
+            shapes.append(shape)
+    return shapes
+
+
+def _chunks_with_gaps(counts: NDArray[np.int64], window: Window) -> bool:
+    rows = slice(window.row // CHUNK, (window.stop[0] - 1) // CHUNK + 1)
+    columns = slice(window.column // CHUNK, (window.stop[1] - 1) // CHUNK + 1)
+    return bool(counts[rows, columns].any())
+
+
+def _transplanted(
+    cube: Cube, gaps: GapReader, date: int, window: Window, shape: NDArray[np.bool_], turn: int
+) -> NDArray[np.bool_]:
+    """(band, row, column) of the window: known pixels under a turned or mirrored gap shape."""
+    common = window.intersect(cube.lattice.extent)
+    assert common is not None
+    missing = np.ones((len(cube.bands), *window.shape), bool)
+    missing[(slice(None), *common.within(window))] = gaps.read(date, common).missing
+    turned = np.rot90(shape if turn % 8 < 4 else shape[:, ::-1], turn % 4)
+    hidden = turned & ~missing
+    enough_left = (~missing & ~hidden).sum() >= 0.25 * common.height * common.width * len(cube.bands)
+    return hidden if enough_left else np.zeros_like(hidden)
+
+
+def _trials(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, hidden: list[_Hidden]) -> list[Trial]:
+    """Patches as if the hidden pixels had never been seen, the low-resolution fill included."""
+    if not hidden:
+        return []
+    sums, extent = scan.cells.copy(), cube.lattice.extent
+    for spot in hidden:
+        _take_out(cube, scan, sums, spot, extent)
+    cells = _cells(sums, scan.normalisations)
+    return [_trial(cube, scan, gaps, filler, cells, spot) for spot in hidden]
+
+
+def _take_out(cube: Cube, scan: Scan, sums: CellSums, spot: _Hidden, extent: Window) -> None:
+    common = spot.window.intersect(extent)
+    assert common is not None
+    ground = _ground(cube, scan, None, [common], 0, [spot.date])
+    values = ground.values[0].astype(np.float64)
+    for band, recipe in enumerate(scan.normalisations):
+        values[band] = values[band] * recipe.scale + recipe.centre
+    sums.add(spot.date, common, values, spot.where[(slice(None), *common.within(spot.window))], sign=-1)
+
+
+def _ground(cube: Cube, scan: Scan, gaps: GapReader | None, windows: list[Window], halo: int, dates: list[int]) -> Any:
+    def read_gaps(date: int, window: Window) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        if gaps is None:
+            shape = (len(cube.bands), *window.shape)
+            return np.zeros(shape, bool), np.ones(shape, bool)
+        found = gaps.read(date, window)
+        return found.missing, found.fillable
+
+    return read_ground(
+        windows,
+        halo,
+        cube.shape,
+        [(date, int(cube.seconds[date])) for date in dates],
+        [cube.variable.bands[band] for band in cube.bands],
+        scan.normalisations,
+        cube.read,
+        read_gaps,
+    )
+
+
+def _trial(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, cells: Cells, spot: _Hidden) -> Trial:
+    dates = context(cube, filler, spot.date)
+    place = dates.index(spot.date)
+    ground = _ground(cube, scan, gaps, [spot.window], filler.halo, dates)
+    whole = cut_patch(ground, spot.window, filler.halo, cube.lattice, cells, (place,))
+    truth = whole.values[(place, slice(None), *whole.core)]
+    hidden = spot.where & whole.known[(place, slice(None), *whole.core)]
+    known = _without(whole.known, place, hidden, spot.window, filler.halo, cube.shape)
+    patch = replace(whole, known=known, values=np.where(known, whole.values, np.float32(0)))
+    return Trial(patch, truth[None], hidden[None])
+
+
+def _without(
+    known: NDArray[np.bool_], place: int, hidden: NDArray[np.bool_], window: Window, halo: int, shape: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Known pixels less the hidden ones, also where the margin mirrors them beyond the raster's edge."""
+    outer = window.expand(halo)
+    rows = reflected_indices(outer.row, outer.height, shape[0]) - window.row
+    columns = reflected_indices(outer.column, outer.width, shape[1]) - window.column
+    inside = (rows >= 0) & (rows < window.height), (columns >= 0) & (columns < window.width)
+    reach = np.ix_(inside[0], inside[1])
+    left = known.copy()
+    for band in range(known.shape[1]):
+        plane = left[place, band]
+        plane[reach] &= ~hidden[band][np.ix_(rows[inside[0]], columns[inside[1]])]
+    return left
+
+
+def _check(filler: Filler, fitted: Fitted, spared: list[Trial]) -> SelfCheck:
+    """Score the finished filler on trials its fit never saw."""
+    if not spared:
+        return SelfCheck()
+    errors, spreads = [], []
+    for trial, filled in zip(spared, filler.fill([t.patch for t in spared], fitted, seed=0), strict=True):
+        errors.append((filled.value - trial.truth)[trial.hidden])
+        spreads.append(filled.standard_error[trial.hidden])
+    error, spread = np.concatenate(errors), np.concatenate(spreads)
+    if not error.size:
+        return SelfCheck()
+    rmse = float(np.sqrt(np.mean(error.astype(np.float64) ** 2)))
+    return SelfCheck(int(error.size), len(spared), rmse, float(np.mean(np.abs(error) <= 1.645 * spread)))

@@ -1,0 +1,272 @@
+"""Why a pixel is missing, and where an estimate is allowed: arithmetic on the arrays of one window.
+
+A pixel is missing when at least one reason bit is set; nothing is missing without a reason. Arrays are
+(band, row, column); where the missing pixels come from (files, vectors, quality bands) is known elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.errors import GridError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "NAMED",
+    "OUTSIDE",
+    "Gaps",
+    "Reason",
+    "auto_fillable",
+    "because",
+    "cf_attributes",
+    "collar_candidates",
+    "combine",
+    "describe",
+    "dilate",
+    "never_seen",
+    "outside_counts",
+    "shares",
+    "tally",
+]
+
+
+class Reason(IntFlag):
+    """Why a pixel is missing; the bits of the product's reason layer (uint16), which never change meaning."""
+
+    KNOWN = 0
+    """Observed and trusted."""
+    NODATA = 1 << 0
+    """The stored number says so (nodata, its aliases, NaN), or alpha or the dataset's own mask does."""
+    INVALID = 1 << 1
+    """A number outside the valid range."""
+    CLOUD = 1 << 2
+    SHADOW = 1 << 3
+    """Shadow of a cloud."""
+    CIRRUS = 1 << 4
+    """Thin, high cloud."""
+    SNOW = 1 << 5
+    """Snow or ice, only where the preset says that the variable cannot be measured over it."""
+    SATURATED = 1 << 6
+    """Brighter or darker than the instrument or the encoding can tell."""
+    QUALITY = 1 << 7
+    """The producer distrusts the value for another cause."""
+    DROPOUT = 1 << 8
+    """Lines or blocks that were lost between the sensor and the file."""
+    STRIPE = 1 << 9
+    """A line or column with an offset of its own."""
+    RESEAU = 1 << 10
+    """A mark etched on the camera's faceplate."""
+    HOT_PIXEL = 1 << 11
+    """A single detector element or cosmic-ray hit."""
+    USER_MASK = 1 << 12
+    """Inside a raster or vector that was given with `--mask`."""
+    QA_FILL = 1 << 13
+    """The quality band's own fill: never observed (outside the swath or the scene)."""
+    BUFFER = 1 << 14
+    """Beside a gap: grown by `--buffer`, or called adjacent by the quality band."""
+    UNDEFINED = 1 << 15
+    """The product says that the variable does not exist here: sea temperature on land, land temperature at sea."""
+
+    @property
+    def meaning(self) -> str:
+        """Name of the bit as `flag_meanings` spells it."""
+        return str(self.name).lower()
+
+
+OUTSIDE = Reason.QA_FILL | Reason.UNDEFINED
+"""Reasons under which `--fillable auto` never fills."""
+
+NAMED = ~(Reason.NODATA | Reason.INVALID) & Reason(0xFFFF)
+"""Reasons that some mask, quality flag or detection gave; what bears one is a gap and no collar."""
+
+_BITS: tuple[Reason, ...] = tuple(Reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """What is missing in one window, why, and where an estimate is allowed."""
+
+    missing: NDArray[np.bool_]
+    """(band, row, column): True where no observation is trusted."""
+    fillable: NDArray[np.bool_]
+    """Same shape: True where an estimate would be allowed; says nothing about whether one is needed."""
+    reason: NDArray[np.uint16]
+    """Same shape: bits of `Reason`; 0 exactly where not missing."""
+
+    def __post_init__(self) -> None:
+        if not self.missing.shape == self.fillable.shape == self.reason.shape:
+            raise GridError(
+                f"missing {self.missing.shape}, fillable {self.fillable.shape} and reason {self.reason.shape} "
+                "do not cover the same pixels; cut them from the same window"
+            )
+        if self.reason.dtype != np.uint16 or not np.array_equal(self.missing, self.reason != 0):
+            raise GridError("a pixel is missing without a reason, or bears one and is not missing; use Gaps.of(reason)")
+
+    @classmethod
+    def of(cls, reason: NDArray[np.uint16], fillable: NDArray[np.bool_] | None = None) -> Gaps:
+        """Gaps from the reason bits alone; every pixel is fillable unless `fillable` (broadcast) says less."""
+        allowed = np.ones(reason.shape, bool) if fillable is None else np.broadcast_to(fillable, reason.shape)
+        return cls(reason != 0, allowed, reason)
+
+    @property
+    def wanted(self) -> NDArray[np.bool_]:
+        """Where an estimate is to be made: missing and fillable."""
+        return self.missing & self.fillable
+
+    def __or__(self, other: Gaps) -> Gaps:
+        """Missing for either's reason; fillable where both allow it."""
+        return Gaps.of(self.reason | other.reason, self.fillable & other.fillable)
+
+    def dilate(self, pixels: int) -> Gaps:
+        """Grow the gaps to be filled by a disc of that radius, into known and fillable pixels only.
+
+        What is outside is not grown: the pixels along a collar or a coast are as good as others. The grown pixels
+        bear `Reason.BUFFER`. A window needs `pixels` of margin for its own pixels to come out as in the whole.
+        """
+        grown = dilate(self.wanted, pixels) & ~self.missing & self.fillable
+        return Gaps.of(self.reason | because(grown, Reason.BUFFER), self.fillable)
+
+    def shares(self) -> dict[str, float]:
+        """Share of the pixels that bear each reason, by its meaning; only those that occur."""
+        return shares(tally(self.reason), self.reason.size)
+
+
+def because(where: NDArray[np.bool_], reason: Reason) -> NDArray[np.uint16]:
+    """Reason bits, same shape: `reason` where True, 0 elsewhere."""
+    return where.astype(np.uint16) * np.uint16(reason)
+
+
+def combine(gaps: Iterable[Gaps]) -> Gaps:
+    """Missing for anyone's reason, fillable where all allow it."""
+    first, *rest = gaps
+    for other in rest:
+        first = first | other
+    return first
+
+
+def dilate(where: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Pixels no further than `radius` (Euclidean, pixel centres) from a True one in the last two axes; same shape."""
+    if radius < 0:
+        raise GridError(f"a buffer of {radius} pixels would shrink the gaps; give 0 or more")
+    grown = where.copy()
+    for step in range(min(radius, where.shape[-2] - 1) + 1):
+        spread = _spread(where, int((radius**2 - step**2) ** 0.5), axis=-1)
+        grown[..., step:, :] |= spread[..., : where.shape[-2] - step, :]
+        grown[..., : where.shape[-2] - step, :] |= spread[..., step:, :]
+    return grown
+
+
+def _spread(where: NDArray[np.bool_], reach: int, axis: int) -> NDArray[np.bool_]:
+    """True within `reach` pixels of a True one along one axis; by doubling, so that cost grows with log(reach)."""
+    line = np.moveaxis(where, axis, -1)
+    both = line.copy()
+    for source in (line, line[..., ::-1]):
+        run = source.copy()
+        done = 0
+        while done < min(reach, line.shape[-1] - 1):
+            step = min(done + 1, reach - done)
+            run[..., step:] |= run[..., :-step].copy()
+            done += step
+        both |= run if source is line else run[..., ::-1]
+    return np.moveaxis(both, -1, axis)
+
+
+def tally(reason: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """How many pixels bear each bit, (16,), lowest bit first; tallies of strips add up."""
+    counts = np.bincount(reason.ravel(), minlength=1 << 16)
+    present = np.flatnonzero(counts)
+    return np.asarray(((present[:, None] >> np.arange(16) & 1) * counts[present, None]).sum(axis=0), np.int64)
+
+
+def shares(counts: NDArray[np.int64], pixels: int) -> dict[str, float]:
+    """A tally as shares of `pixels`, by the reasons' meanings; only those that occur."""
+    return {bit.meaning: int(n) / pixels for bit, n in zip(_BITS, counts, strict=True) if n}
+
+
+def describe(value: int) -> str:
+    """Reason bits in words, as `cloud, shadow`; `known` for 0."""
+    return ", ".join(bit.meaning for bit in _BITS if value & bit) or "known"
+
+
+def cf_attributes() -> dict[str, Any]:
+    """Attributes of the reason layer: `flag_masks` (uint16) and `flag_meanings`, CF conventions 1.11, section 3.5."""
+    return {
+        "flag_masks": np.array([int(bit) for bit in _BITS], np.uint16),
+        "flag_meanings": " ".join(bit.meaning for bit in _BITS),
+    }
+
+
+# --fillable auto: arithmetic of one window; geodiff/collar.py finds the collar of a whole raster.
+
+
+def collar_candidates(reason: NDArray[np.uint16]) -> NDArray[np.bool_]:
+    """Pixels that may belong to the collar: nodata in every band, and named by no mask, quality flag or detection.
+
+    Parameters
+    ----------
+    reason : (..., row, column); every leading axis (band, date) must agree.
+
+    Returns
+    -------
+    (row, column) bool; over the dates of a stack, AND them.
+    """
+    unnamed = ((reason & np.uint16(Reason.NODATA)) != 0) & ((reason & np.uint16(NAMED)) == 0)
+    return np.asarray(unnamed.all(axis=tuple(range(reason.ndim - 2))))
+
+
+def never_seen(missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels (row, column) that are missing in every date and band of `missing` (date, band, row, column)."""
+    return np.asarray(missing.all(axis=tuple(range(missing.ndim - 2))))
+
+
+def auto_fillable(
+    reason: NDArray[np.uint16],
+    collar: NDArray[np.bool_] | None = None,
+    unseen: NDArray[np.bool_] | None = None,
+) -> NDArray[np.bool_]:
+    """What `--fillable auto` allows: not the quality band's fill, the undefined, the collar, the never seen.
+
+    Parameters
+    ----------
+    reason : (band, row, column).
+    collar : (row, column), from `geodiff.collar.Collar.outside`; None where there is none.
+    unseen : (row, column), from `never_seen`; None for a single date.
+
+    Returns
+    -------
+    (band, row, column) bool.
+    """
+    allowed: NDArray[np.bool_] = (reason & np.uint16(OUTSIDE)) == 0
+    for outside in (collar, unseen):
+        if outside is not None:
+            allowed &= ~outside
+    return allowed
+
+
+def outside_counts(
+    reason: NDArray[np.uint16],
+    collar: NDArray[np.bool_] | None = None,
+    unseen: NDArray[np.bool_] | None = None,
+) -> dict[str, int]:
+    """How many missing (band, row, column) pixels `auto` leaves out, by the first cause that holds; counts add up."""
+    left = reason != 0
+    nowhere = np.zeros(reason.shape[-2:], bool)
+    causes = {
+        "qa_fill": (reason & np.uint16(Reason.QA_FILL)) != 0,
+        "undefined": (reason & np.uint16(Reason.UNDEFINED)) != 0,
+        "collar": nowhere if collar is None else collar,
+        "never_seen": nowhere if unseen is None else unseen,
+    }
+    counts = {}
+    for cause, where in causes.items():
+        counts[cause] = int((left & where).sum())
+        left = left & ~where
+    return counts

@@ -1,0 +1,226 @@
+"""Which dimension is time, row, column or band: CF attributes first, names after, position last."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from geodiff.io.cube import Layout, pick
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["curvilinear", "layout_of", "references", "role", "spatial"]
+
+X_NAMES = frozenset(
+    {
+        "x",
+        "lon",
+        "long",
+        "longitude",
+        "rlon",
+        "nlon",
+        "xc",
+        "nx",
+        "ni",
+        "i",
+        "xi",
+        "easting",
+        "eastings",
+        "xdim",
+        "xaxis",
+        "column",
+        "columns",
+        "col",
+        "cols",
+        "sample",
+        "samples",
+        "pixel",
+        "pixels",
+        "longitudes",
+        "lons",
+        "west_east",
+        "grid_xt",
+        "xt_ocean",
+        "cross_track",
+    }
+)
+Y_NAMES = frozenset(
+    {
+        "y",
+        "lat",
+        "latitude",
+        "rlat",
+        "nlat",
+        "yc",
+        "ny",
+        "nj",
+        "j",
+        "eta",
+        "northing",
+        "northings",
+        "ydim",
+        "yaxis",
+        "row",
+        "rows",
+        "line",
+        "lines",
+        "latitudes",
+        "lats",
+        "south_north",
+        "grid_yt",
+        "yt_ocean",
+        "along_track",
+    }
+)
+TIME_NAMES = frozenset(
+    {
+        "time",
+        "t",
+        "date",
+        "dates",
+        "datetime",
+        "times",
+        "valid_time",
+        "time_counter",
+        "month",
+        "months",
+        "day",
+        "days",
+        "year",
+        "years",
+        "week",
+    }
+)
+
+_STANDARD = {
+    "longitude": "x",
+    "projection_x_coordinate": "x",
+    "projection_x_angular_coordinate": "x",
+    "grid_longitude": "x",
+    "latitude": "y",
+    "projection_y_coordinate": "y",
+    "projection_y_angular_coordinate": "y",
+    "grid_latitude": "y",
+    "time": "t",
+}
+_REFERENCES = ("coordinates", "bounds", "climatology", "grid_mapping", "cell_measures", "formula_terms")
+
+
+def role(name: str, variable: xr.Variable | None) -> str:
+    """`x`, `y`, `t` or an empty string for a dimension of this name with this coordinate (None without one)."""
+    if variable is not None:
+        found = _role_by_attributes(variable)
+        if found:
+            return found
+    plain = name.lower().rsplit("/", 1)[-1]
+    for names, answer in ((X_NAMES, "x"), (Y_NAMES, "y"), (TIME_NAMES, "t")):
+        if plain in names:
+            return answer
+    return ""
+
+
+def _role_by_attributes(variable: xr.Variable) -> str:
+    standard = _STANDARD.get(str(pick(variable, "standard_name", "")).lower(), "")
+    axis = {"X": "x", "Y": "y", "T": "t"}.get(str(pick(variable, "axis", "")).upper(), "")
+    units = str(pick(variable, "units", "")).lower().replace(" ", "_")
+    if standard or axis:
+        return standard or axis
+    if re.fullmatch(r"degrees?_?(e|east)", units):
+        return "x"
+    if re.fullmatch(r"degrees?_?(n|north)", units):
+        return "y"
+    timed = variable.dtype.kind == "M" or re.match(
+        r"(day|hour|minute|second|month|year|\w*sec|hr|d|h|s)s?_since_", units
+    )
+    return "t" if timed else ""
+
+
+def references(dataset: xr.Dataset) -> frozenset[str]:
+    """Names of the variables that others refer to as coordinates, bounds, grid mappings and the like."""
+    texts = [str(pick(v, key, "")) for v in dataset.variables.values() for key in _REFERENCES]
+    texts.append(str(dataset.attrs.get("coordinates", "")))
+    words = {word.rstrip(":") for text in texts for word in text.split()}
+    return frozenset(str(name) for name in dataset.variables if name in words)
+
+
+def spatial(dataset: xr.Dataset) -> dict[str, Layout]:
+    """Every variable that lies on rows and columns and is no coordinate, with its layout, in the dataset's order."""
+    referred = references(dataset)
+    found: dict[str, Layout] = {}
+    for name, variable in dataset.variables.items():
+        coordinate = (
+            name in dataset.dims or name in dataset.coords or name in referred or _is_position(str(name), variable)
+        )
+        if coordinate or variable.dtype.kind not in "biufc" or 0 in variable.shape:
+            continue
+        layout = layout_of(dataset, variable)
+        if layout is not None:
+            found[str(name)] = layout
+    return found
+
+
+def _is_position(name: str, variable: xr.Variable) -> bool:
+    """Latitudes and longitudes, also where nothing refers to them, and grid mappings."""
+    standard = str(pick(variable, "standard_name", "")).lower() in {"latitude", "longitude", "time"}
+    named = name.lower() in {"lat", "latitude", "lon", "longitude"}
+    return standard or named or "grid_mapping_name" in variable.attrs or "crs_wkt" in variable.attrs
+
+
+def layout_of(dataset: xr.Dataset, variable: xr.Variable) -> Layout | None:
+    """The layout of a variable, or None where it has no two dimensions that can be rows and columns."""
+    dims = tuple(str(dim) for dim in variable.dims)
+    roles = {dim: role(dim, coordinate_of(dataset, variable, dim)) for dim in dims}
+    x, y = _last(roles, "x"), _last(roles, "y")
+    time = next((dim for dim, found in roles.items() if found == "t"), None)
+    if x is None or y is None:
+        y, x = _by_curvilinear(dataset, variable, time) or _by_position(dataset, roles) or (None, None)
+    if x is None or y is None or x == y:
+        return None
+    return Layout(dims, dict(zip(dims, variable.shape, strict=True)), time, y, x)
+
+
+def _last(roles: dict[str, str], wanted: str) -> str | None:
+    return next((dim for dim in reversed(roles) if roles[dim] == wanted), None)
+
+
+def coordinate_of(dataset: xr.Dataset, variable: xr.Variable, dim: str) -> xr.Variable | None:
+    """The 1-D coordinate of a dimension: of its own name, or one that the variable lists and that has a role."""
+    own = dataset.variables.get(dim)
+    if own is not None and own.dims == (dim,):
+        return own
+    for name in [*str(pick(variable, "coordinates", "")).split(), *dataset.coords]:
+        listed = dataset.variables.get(name)
+        if listed is not None and listed.dims == (dim,) and _role_by_attributes(listed):
+            return listed
+    return None
+
+
+def curvilinear(dataset: xr.Dataset, variable: xr.Variable) -> tuple[str, str] | None:
+    """Names of the 2-D latitude and longitude that lie on two of the variable's dimensions, or None."""
+    found: dict[str, str] = {}
+    listed = str(pick(variable, "coordinates", "")).split()
+    for name in [*listed, *map(str, dataset.variables)]:
+        position = dataset.variables.get(name)
+        if position is None or position.ndim != 2 or not set(position.dims) <= set(variable.dims):
+            continue
+        kind = role(name, position)
+        if kind in {"x", "y"} and position is not variable:
+            found.setdefault(kind, name)
+    return (found["y"], found["x"]) if len(found) == 2 else None
+
+
+def _by_curvilinear(dataset: xr.Dataset, variable: xr.Variable, time: str | None) -> tuple[str, str] | None:
+    names = curvilinear(dataset, variable)
+    if names is None or time in dataset.variables[names[0]].dims:
+        return None
+    y, x = (dim for dim in map(str, variable.dims) if dim in dataset.variables[names[0]].dims)
+    return y, x
+
+
+def _by_position(dataset: xr.Dataset, roles: dict[str, str]) -> tuple[str, str] | None:
+    """The last two dimensions, where nothing says what any of them is: plain HDF5, matrices without coordinates."""
+    free = [dim for dim, found in roles.items() if not found and dim not in dataset.variables]
+    if len(free) < 2 or set(roles.values()) & {"x", "y"}:
+        return None
+    return free[-2], free[-1]

@@ -1,0 +1,158 @@
+"""Times as files count them, to `datetime64` and back; other calendars are placed where the season is the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.io.cube import native, pick
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from numpy.typing import NDArray
+
+__all__ = ["dates_of", "decode", "encode"]
+
+_GREGORIAN = frozenset({"", "standard", "gregorian", "proleptic_gregorian", "none"})
+_UNITS = re.compile(r"\s*(\w+)\s+since\s+(.+?)\s*$", re.IGNORECASE)
+Date = np.datetime64 | None
+
+
+def dates_of(variable: xr.Variable) -> tuple[Date, ...]:
+    """The dates of a time coordinate in the order of the file, None where it holds none or cannot be understood."""
+    values = np.atleast_1d(native(np.asarray(variable.values)))
+    units, calendar = str(pick(variable, "units", "")), str(pick(variable, "calendar", "standard")).lower()
+    dates = decode(values, units, calendar)
+    marked = [pick(variable, key) for key in ("_FillValue", "missing_value")]
+    absent = np.zeros(values.shape, bool)
+    for blank in marked if values.dtype.kind in "iuf" else ():
+        absent |= values == blank if isinstance(blank, (int, float, np.number)) else False
+    return tuple(None if gone else date for date, gone in zip(dates, absent, strict=True))
+
+
+def decode(values: NDArray[Any], units: str, calendar: str = "standard") -> tuple[Date, ...]:
+    """Numbers with CF units (or dates of any sort) to `datetime64`.
+
+    Calendars without leap years, or with 30-day months, keep month and day where all of them exist in ours; else every
+    date is placed at the same fraction of the year.
+    """
+    if values.dtype.kind == "M":
+        return tuple(None if np.isnat(value) else value for value in values.astype("M8[us]"))
+    if values.dtype.kind in "SUOT":
+        return _decode_objects(values.tolist())
+    if values.dtype.kind not in "iuf":
+        return (None,) * len(values)
+    if re.match(r"day as %Y%m%d", units) or (not units and _looks_like_yyyymmdd(values)):
+        return tuple(_compact(float(value)) for value in values)
+    known = np.isfinite(values.astype(np.float64))
+    moments = _moments(np.where(known, values, 0), units, calendar)
+    if moments is None:
+        return (None,) * len(values)
+    return tuple(date if ok else None for date, ok in zip(_to_datetime64(moments), known, strict=True))
+
+
+def _decode_objects(values: Sequence[Any]) -> tuple[Date, ...]:
+    if values and all(hasattr(value, "calendar") for value in values):
+        return _to_datetime64(values)
+    return tuple(
+        _from_text(value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)) for value in values
+    )
+
+
+def _from_text(text: str) -> Date:
+    try:
+        date = np.datetime64(text.strip().removesuffix("Z"), "us")
+    except ValueError:
+        return None
+    return None if np.isnat(date) else date
+
+
+def _looks_like_yyyymmdd(values: NDArray[Any]) -> bool:
+    return bool(len(values) and ((values >= 18000101) & (values <= 22001231)).all())
+
+
+def _compact(value: float) -> Date:
+    text = f"{int(value):08d}"
+    day = _from_text(f"{text[:4]}-{text[4:6]}-{text[6:]}")
+    return None if day is None else day + np.timedelta64(round((value % 1) * 86_400_000_000), "us")
+
+
+def _moments(values: NDArray[Any], units: str, calendar: str) -> Sequence[Any] | None:
+    """Dates of cftime, or None where the units are no time since a moment."""
+    import cftime
+
+    match = _UNITS.match(units)
+    if match is None:
+        return None
+    kind = "standard" if calendar in _GREGORIAN else calendar
+    step = match[1].lower().removesuffix("s")
+    if step in {"month", "year"} and not (kind == "360_day" and step == "month"):
+        return _months(values, 12 if step == "year" else 1, match[2], kind)
+    try:
+        return list(np.atleast_1d(cftime.num2date(values, units, kind, only_use_cftime_datetimes=True)))
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+def _months(values: NDArray[Any], length: int, since: str, calendar: str) -> Sequence[Any] | None:
+    """Calendar months or years since a moment, a fraction of one in days of that month."""
+    import cftime
+
+    try:
+        origin = cftime.num2date(0, f"days since {since}", calendar, only_use_cftime_datetimes=True)
+    except (ValueError, OverflowError):
+        return None
+    return [_month_later(origin, float(value) * length) for value in values]
+
+
+def _month_later(origin: Any, months: float) -> Any:
+    import datetime as dt
+
+    year, month = divmod(origin.year * 12 + origin.month - 1 + int(np.floor(months)), 12)
+    start = origin.replace(year=year, month=month + 1, day=1)
+    day = min(origin.day, start.daysinmonth)
+    return start.replace(day=day) + dt.timedelta(days=(months % 1) * start.daysinmonth)
+
+
+def _to_datetime64(moments: Sequence[Any]) -> tuple[Date, ...]:
+    exact = [_from_text(moment.isoformat()) for moment in moments]
+    if any(date is None for date in exact):
+        exact = [_same_season(moment) for moment in moments]
+    return tuple(None if date is None else _tidy(date) for date in exact)
+
+
+def _same_season(moment: Any) -> np.datetime64:
+    """The instant of our calendar at the same fraction of the same year."""
+    length = {"360_day": 360, "all_leap": 366, "366_day": 366}.get(moment.calendar, 365)
+    seconds = (moment.dayofyr - 1) * 86400 + moment.hour * 3600 + moment.minute * 60 + moment.second
+    start = np.datetime64(f"{moment.year:04d}-01-01", "us")
+    year = (np.datetime64(f"{moment.year + 1:04d}-01-01", "us") - start) / np.timedelta64(1, "us")
+    return start + np.timedelta64(round(year * seconds / (length * 86400)), "us")
+
+
+def _tidy(date: np.datetime64) -> np.datetime64:
+    """Whole seconds where the fraction is only what floating days leave over (under a millisecond)."""
+    whole = (date + np.timedelta64(500_000, "us")).astype("M8[s]").astype("M8[us]")
+    return whole if abs(date - whole) < np.timedelta64(1, "ms") else date
+
+
+def encode(dates: Sequence[Date]) -> tuple[NDArray[Any], dict[str, str]] | None:
+    """Numbers and attributes of a CF time coordinate, in days or seconds if they suffice; None if a date is unknown."""
+    if any(date is None for date in dates):
+        return None
+    stamps = np.array(dates, "M8[us]").astype(np.int64)
+    units = (("days", 86_400_000_000), ("seconds", 1_000_000), ("microseconds", 1))
+    unit, step = next((unit, step) for unit, step in units if not (stamps % step).any())
+    numbers = stamps // step
+    small = np.abs(numbers).max(initial=0) < 2**31  # older CF knows no 64-bit integers
+    attributes = {
+        "standard_name": "time",
+        "long_name": "time",
+        "axis": "T",
+        "units": f"{unit} since 1970-01-01",
+        "calendar": "proleptic_gregorian",
+    }
+    return numbers.astype("i4" if small else "i8"), attributes

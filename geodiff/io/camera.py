@@ -1,0 +1,77 @@
+"""Camera frames out: PNG for 8- and 16-bit images of 1 to 4 bands without georeferencing, their layers as GeoTIFF."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geodiff.errors import TargetError
+from geodiff.io.cog import OPTIONS, write_cog
+from geodiff.io.tiffs import sidecars, slice_of, value_content
+from geodiff.io.places import appearing
+from geodiff.lattice import Window
+
+if TYPE_CHECKING:
+    from geodiff.io import Product
+    from geodiff.io.cog import Content
+
+__all__ = ["write_png"]
+
+
+def write_png(product: Product, target: Path) -> list[str]:
+    """Write a frame as PNG and its layers beside it; the PNG last.
+
+    Raises TargetError for what PNG cannot hold: other dtypes, more bands, dates, a place on the ground.
+    """
+    variables = product.raster.variables
+    _refuse(product, target)
+    piece = slice_of(product, variables, 0, target)
+    written = []
+    for suffix, content in sidecars(piece):
+        beside = target.with_name(f"{target.stem}_{suffix}.tif")
+        write_cog(content, beside)
+        written.append(str(beside))
+    _write(value_content(piece), target)
+    return [*written, str(target)]
+
+
+def _refuse(product: Product, target: Path) -> None:
+    variables = product.raster.variables
+    bands = sum(len(variable.bands) for variable in variables)
+    first = variables[0]
+    reasons = {
+        f"{bands} bands, and PNG holds 1 to 4": bands > 4,
+        f"{first.dtype} numbers, and PNG holds uint8 and uint16": str(first.dtype) not in ("uint8", "uint16"),
+        "a place on the ground, which PNG cannot say": first.georeferenced,
+        f"{len(first.dates)} dates, and PNG holds one": len(first.dates) > 1,
+    }
+    for reason, applies in reasons.items():
+        if applies:
+            raise TargetError(f"{target}: the product has {reason}; use .tif")
+
+
+def _write(content: Content, target: Path) -> None:
+    """The whole frame at once: PNG is not written in tiles, and frames are small."""
+    import rasterio
+    from rasterio._err import CPLE_BaseError
+    from rasterio.enums import ColorInterp
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.io import MemoryFile
+    from rasterio.shutil import copy
+
+    bands, rows, columns = content.shape
+    profile = {"driver": "GTiff", "count": bands, "height": rows, "width": columns, "dtype": content.dtype, "nodata": content.nodata}
+    try:
+        with appearing(target) as partial, rasterio.Env(**OPTIONS), warnings.catch_warnings(), MemoryFile() as memory:
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # that is what PNG is for
+            with memory.open(**profile) as dataset:
+                if content.colours:
+                    dataset.colorinterp = [ColorInterp[name] for name in content.colours]
+                for number, table in content.colourmaps.items():
+                    dataset.write_colormap(number, dict(table))
+                dataset.write(content.read(Window(0, 0, rows, columns)))
+                dataset.update_tags(**content.tags.get("", {}))
+                copy(dataset, str(partial), driver="PNG", write_metadata_as_text="YES")
+    except (RasterioError, CPLE_BaseError, OSError) as error:
+        raise TargetError(f"{target} cannot be written: {error}; check free space and permissions") from error

@@ -1,0 +1,246 @@
+"""A CF dataset, or one that only half follows CF, as a `Raster`: what is stored, where it lies, what it means.
+
+Attributes are read as the file has them (xarray decodes nothing), so that one place, here, decides what a number means
+and what is copied is copied verbatim.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.encoding import Encoding
+from geodiff.errors import EncodingError, SourceError
+from geodiff.io import Band, Kind, OpenOptions, QualityBand, Raster, Variable
+from geodiff.io.axes import coordinate_of, role, spatial
+from geodiff.io.calendars import Date, dates_of
+from geodiff.io.cube import CubeReader, Layout, MemorySource, Source, native, pick
+from geodiff.io.datasets import layers_as_dataset
+from geodiff.io.grids import grid_of
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["layers_as_dataset", "open_dataset_as_raster"]
+
+logger = logging.getLogger(__name__)
+
+GRID_NOTE = "geodiff_grid"
+"""Attribute that says why a variable is kept in index space."""
+
+_FLAG_NAMES = ("status_flag", "quality_flag", "area_type", "land_binary_mask", "sea_binary_mask", "region")
+_CHUNK = 256
+
+
+def open_dataset_as_raster(
+    dataset: xr.Dataset,
+    *,
+    path: str = "",
+    driver: str = "xarray",
+    options: OpenOptions | None = None,
+    source: Source | None = None,
+    files: Sequence[str] = (),
+) -> Raster:
+    """Every spatial variable of a dataset as (date, band, row, column).
+
+    Parameters
+    ----------
+    dataset : with stored numbers (`mask_and_scale=False`) or, for one at hand in memory, decoded ones.
+    source : where readers find the dataset again; default the dataset itself.
+
+    Raises
+    ------
+    SourceError
+        When no variable has rows and columns.
+    """
+    options, source = options or OpenOptions(), source or MemorySource(dataset)
+    layouts = spatial(dataset)
+    variables = tuple(_variable(dataset, name, layout, options, source) for name, layout in layouts.items())
+    if not variables:
+        held = ", ".join(f"{name}({', '.join(map(str, v.dims))})" for name, v in list(dataset.variables.items())[:8])
+        raise SourceError(
+            f"{path or 'the dataset'} holds no numeric variable with rows and columns (it holds {held or 'nothing'}); "
+            "name its dimensions y and x (or lat and lon), or give them coordinates with a standard_name"
+        )
+    return Raster(path, driver, variables, _quality(variables, path, driver), dict(dataset.attrs), tuple(files))
+
+
+def _variable(dataset: xr.Dataset, name: str, layout: Layout, options: OpenOptions, source: Source) -> Variable:
+    stored = dataset.variables[name]
+    encoding, kind = encoding_of(stored, options), kind_of(stored)
+    geobox, note = grid_of(dataset, stored, layout)
+    attributes = {**stored.attrs, **({GRID_NOTE: note} if note else {})}
+    if note:
+        logger.info("%s: %s", name, note)
+    units = str(pick(stored, "units", ""))
+    bands = tuple(Band(label, encoding, kind, units) for label in _band_names(dataset, name, layout))
+    reader = CubeReader(source, name, layout, encoding.dtype)
+    return Variable(name, bands, geobox, reader, _dates(dataset, stored, layout), _chunk(stored, layout), attributes)
+
+
+# -- what numbers mean
+
+
+def kind_of(variable: xr.Variable) -> Kind:
+    """Flags, booleans, complex numbers and times of observation are never estimated; the rest is continuous."""
+    attributes = variable.attrs
+    if variable.dtype.kind == "c":
+        return Kind.COMPLEX
+    if variable.dtype.kind == "b" or attributes.get("dtype") == "bool":
+        return Kind.BOOLEAN
+    names = str(attributes.get("standard_name", "")).split()
+    flagged = any(key in attributes for key in ("flag_values", "flag_masks", "flag_meanings"))
+    timed = " since " in str(attributes.get("units", ""))
+    return Kind.FLAGS if flagged or timed or any(name in _FLAG_NAMES for name in names) else Kind.CONTINUOUS
+
+
+def encoding_of(variable: xr.Variable, options: OpenOptions) -> Encoding:
+    """How a variable is stored: `_FillValue`, `missing_value`, `scale_factor`, `add_offset`, `valid_*`, `_Unsigned`."""
+    attributes, dtype = variable.attrs, _meant_dtype(variable)
+    scale, offset = (
+        _number(attributes.get(key), default) for key, default in (("scale_factor", 1.0), ("add_offset", 0.0))
+    )
+    if scale == 0 or not np.isfinite([scale, offset]).all():
+        raise EncodingError(
+            f"scale_factor {scale} and add_offset {offset} give no physical values; repair the attributes"
+        )
+    markers = [_stored(value, variable.dtype, dtype) for value in _marked(attributes)]
+    extra = [value for value in markers[1:] if value is not None] + (
+        [options.nodata] if options.nodata is not None else []
+    )
+    valid = options.valid_range or _valid_range(attributes, variable.dtype, dtype, scale, offset)
+    nodata = markers[0] if markers else None
+    return Encoding(dtype, nodata, scale, offset, valid, tuple(extra))
+
+
+def _meant_dtype(variable: xr.Variable) -> np.dtype[Any]:
+    """The dtype with the sign that `_Unsigned` gives it."""
+    dtype = variable.dtype.newbyteorder("=")
+    unsigned = str(variable.attrs.get("_Unsigned", "")).lower()
+    if unsigned == "true" and dtype.kind == "i":
+        return np.dtype(f"u{dtype.itemsize}")
+    return np.dtype(f"i{dtype.itemsize}") if unsigned == "false" and dtype.kind == "u" else dtype
+
+
+def _marked(attributes: Mapping[str, Any]) -> list[Any]:
+    """Missing markers, `_FillValue` first, each once; text is none."""
+    values = [value for key in ("_FillValue", "missing_value") for value in np.ravel(attributes.get(key, []))]
+    numbers = [value for value in values if isinstance(value, np.number)]
+    return list({repr(value.item()): value for value in reversed(numbers)}.values())[::-1]
+
+
+def _stored(value: Any, stored: np.dtype[Any], meant: np.dtype[Any]) -> float | int | None:
+    """A marker as the stored dtype has it; None when no pixel could carry it (a foreign default fill, mostly)."""
+    if stored.kind == "c":
+        return None
+    if stored.kind == "f":
+        with np.errstate(over="ignore"):
+            return float(stored.type(value))
+    if not np.isfinite(value) or int(value) != value:
+        return None
+    number, bits = int(value), 8 * meant.itemsize
+    if meant != stored and stored.kind in "iu":  # the same bits with the other sign
+        number = number % 2**bits if meant.kind == "u" else (number + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
+    if meant.kind == "b":
+        return None
+    limits = np.iinfo(meant)
+    return number if limits.min <= number <= limits.max else None
+
+
+def _valid_range(
+    attributes: Mapping[str, Any], stored: np.dtype[Any], meant: np.dtype[Any], scale: float, offset: float
+) -> tuple[float, float] | None:
+    """Physical bounds. CF gives them in packed units; floating ones of packed integers are physical already (NUG)."""
+    both = [*np.ravel(attributes.get("valid_range", []))]
+    low, high = both if len(both) == 2 else (attributes.get("valid_min"), attributes.get("valid_max"))
+    given = [value for value in (low, high) if value is not None]
+    bounds = _number(low, -np.inf), _number(high, np.inf)
+    if not given or np.isnan(bounds).any() or stored.kind in "bc":
+        return None
+    physical = stored.kind in "iu" and (scale, offset) != (1, 0) and any(np.asarray(v).dtype.kind == "f" for v in given)
+    if not physical:
+        if meant.kind == "u" and stored.kind == "i":  # written with the stored sign, meant with the other
+            bounds = tuple(b + 2.0 ** (8 * meant.itemsize) if b < 0 and np.isfinite(b) else b for b in bounds)  # type: ignore[assignment]
+        bounds = bounds[0] * scale + offset, bounds[1] * scale + offset
+        bounds = (bounds[1], bounds[0]) if scale < 0 else bounds
+    return bounds if bounds[0] < bounds[1] else None
+
+
+def _number(value: Any, default: float) -> float:
+    try:
+        return default if value is None else float(np.ravel(value)[0])
+    except (ValueError, TypeError, IndexError):
+        return default
+
+
+# -- where and when
+
+
+def _dates(dataset: xr.Dataset, variable: xr.Variable, layout: Layout) -> tuple[Date, ...]:
+    if layout.time is not None:
+        axis = coordinate_of(dataset, variable, layout.time)
+        return dates_of(axis) if axis is not None else (None,) * layout.sizes[layout.time]
+    listed = [*str(pick(variable, "coordinates", "")).split(), *map(str, dataset.coords), "time", "t"]
+    for name in listed:
+        scalar = dataset.variables.get(name)
+        if scalar is not None and scalar.size == 1 and role("", scalar) == "t":
+            return dates_of(scalar)
+    return (None,)
+
+
+def _band_names(dataset: xr.Dataset, name: str, layout: Layout) -> tuple[str, ...]:
+    """Labels of the extra dimensions; the variable's own name where it has none."""
+    if layout.bands == 1:
+        return (name,)
+    columns = [_labels(dataset, dim, layout.sizes[dim]) for dim in layout.extras]
+    grid = np.meshgrid(*[np.arange(len(labels)) for labels in columns], indexing="ij")
+    places = np.stack([axis.ravel() for axis in grid], axis=1)
+    return tuple(" ".join(column[i] for column, i in zip(columns, place, strict=True)) for place in places)
+
+
+def _labels(dataset: xr.Dataset, dim: str, size: int) -> list[str]:
+    axis = dataset.variables.get(dim)
+    if axis is None or axis.dims != (dim,):
+        return [str(i + 1) for i in range(size)]
+    return [_label(value) for value in native(np.asarray(axis.values)).tolist()]
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace").strip("\0 ")
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _chunk(variable: xr.Variable, layout: Layout) -> tuple[int, int]:
+    """Rows and columns that lie together in the file; 256 where it does not say."""
+    held = variable.encoding.get("shards") or variable.encoding.get("chunksizes") or variable.encoding.get("chunks")
+    if not held or len(held) != len(layout.dims):
+        return _CHUNK, _CHUNK
+    sizes = dict(zip(layout.dims, held, strict=True))
+    return int(sizes[layout.y]), int(sizes[layout.x])
+
+
+# -- quality flags
+
+
+def _quality(variables: Sequence[Variable], path: str, driver: str) -> tuple[QualityBand, ...]:
+    """Flag variables whose table is known, with the variables that name them as `ancillary_variables`."""
+    from geodiff.flags import ProductFacts, matches
+
+    flags = {v.name: v for v in variables if v.bands[0].kind is Kind.FLAGS and v.shape[1] == 1}
+    facts = ProductFacts(
+        files=(path.rstrip("/").rsplit("/", 1)[-1],),
+        bands={name: dict(variable.attributes) for name, variable in flags.items()},
+        driver=driver,
+    )
+    found = []
+    for match in matches(facts):
+        if match.band in flags:
+            users = tuple(
+                v.name for v in variables if match.band in str(v.attributes.get("ancillary_variables", "")).split()
+            )
+            found.append(QualityBand(flags[match.band], match.preset, users))
+    return tuple(found)

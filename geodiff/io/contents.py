@@ -1,0 +1,197 @@
+"""Arrays of a product and where their numbers come from: each is written region by region, or handed on lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product as cartesian
+from math import prod
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from geodiff.io import Variable
+from geodiff.io.cube import Layout, Source, native
+from geodiff.lattice import Window
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Cube", "Numbers", "OutputArray", "ReaderPixels", "Stored"]
+
+Region = tuple[slice, ...]
+
+_BLOCK_BYTES = 32 * 2**20
+
+
+class Content(Protocol):
+    """Where an array's numbers come from."""
+
+    def regions(self, array: OutputArray) -> Iterator[tuple[Region, NDArray[Any]]]:
+        """Parts that cover the array, each of whole chunks and of bounded size."""
+        ...
+
+    def lazy(self, array: OutputArray) -> Any:
+        """The whole as something xarray takes, computed when asked for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutputArray:
+    """One array of the product, in its stored form."""
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    attributes: Mapping[str, Any]
+    """With `_FillValue`, `scale_factor` and the others as they are to be stored."""
+    chunks: tuple[int, ...]
+    content: Content
+    exact: bool = False
+    """Every bit counts, also in chunks that equal the fill value."""
+
+    def regions(self) -> Iterator[tuple[Region, NDArray[Any]]]:
+        """Parts that cover the array, each of whole chunks and of bounded size."""
+        return self.content.regions(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """A small array at hand."""
+
+    values: NDArray[Any]
+
+    def regions(self, array: OutputArray) -> Iterator[tuple[Region, NDArray[Any]]]:
+        """All of it."""
+        yield tuple(slice(0, n) for n in array.shape), self.values
+
+    def lazy(self, array: OutputArray) -> Any:  # noqa: ARG002
+        """Itself."""
+        return self.values
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An array of the source, copied as it is stored."""
+
+    source: Source
+
+    def regions(self, array: OutputArray) -> Iterator[tuple[Region, NDArray[Any]]]:
+        """Whole chunks, many at a time."""
+        variable = self.source.dataset().variables[array.name]
+        for region in _slabs(array.shape, array.chunks, array.dtype.itemsize):
+            yield region, native(np.asarray(variable[region].values))
+
+    def lazy(self, array: OutputArray) -> Any:
+        """The source's own lazy array."""
+        return self.source.dataset().variables[array.name].data
+
+
+@dataclass(frozen=True, slots=True)
+class Cube:
+    """A layer that is sliced as (..., date, band, row, column) and turned into the target's dimensions."""
+
+    pixels: Any
+    layout: Layout
+    dates: int
+    window: Window
+    """The whole raster."""
+
+    def regions(self, array: OutputArray) -> Iterator[tuple[Region, NDArray[Any]]]:
+        """One date, all bands, whole chunks of rows and as many columns as fit."""
+        front = len(array.dims) - len(self.layout.dims)
+        rows, columns = (
+            dict(zip(array.dims, array.chunks, strict=True))[dim] for dim in (self.layout.y, self.layout.x)
+        )
+        line = prod(array.shape[:front]) * self.layout.bands * rows * columns * array.dtype.itemsize
+        columns *= max(1, _BLOCK_BYTES // max(1, line))
+        for date, row, column in cartesian(
+            range(self.dates), range(0, self.window.height, rows), range(0, self.window.width, columns)
+        ):
+            window = Window(row, column, rows, columns).intersect(self.window)
+            if window is not None:
+                ahead = tuple(slice(0, n) for n in array.shape[:front])
+                yield (*ahead, *self.layout.region(date, window)), self.read(date, window, array.dtype)
+
+    def read(self, date: int, window: Window, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """A region in the target's dimensions and stored dtype."""
+        rows, columns = window.slices
+        block = np.asarray(self.pixels[(Ellipsis, date, slice(None), rows, columns)])
+        block = block.view(dtype) if block.dtype != dtype and block.dtype.itemsize == dtype.itemsize else block
+        return np.ascontiguousarray(self.layout.arrange(block.astype(dtype, copy=False)))
+
+    def lazy(self, array: OutputArray) -> Any:
+        """A Dask array of one region a task, or plain NumPy where the layer is that."""
+        if isinstance(self.pixels, np.ndarray):
+            whole = np.stack([np.asarray(self.pixels[..., d, :, :, :]) for d in range(self.dates)], axis=0)
+            front = whole.ndim - 4
+            return _placed(self.layout, np.moveaxis(whole, 0, front), array)
+        import dask.array as da
+
+        chunks = dict(zip(array.dims, array.chunks, strict=True))
+        front = len(array.shape) - len(self.layout.dims)
+        form = (*array.shape[:front], self.dates, self.layout.bands, self.window.height, self.window.width)
+        parts = (*array.shape[:front], 1, self.layout.bands, chunks[self.layout.y], chunks[self.layout.x])
+        view = da.from_array(_Shaped(self.pixels, form, np.dtype(self.pixels.dtype)), parts, asarray=False, name=False)
+        return _placed(self.layout, view, array)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shaped:
+    """The little that Dask asks of an array."""
+
+    pixels: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        *front, dates, bands, rows, columns = key
+        one = [
+            self.pixels[(Ellipsis, date, slice(None), rows, columns)] for date in range(*dates.indices(self.shape[-4]))
+        ]
+        stack = np.stack([np.asarray(part) for part in one], axis=-4)
+        picked: NDArray[Any] = stack[(*front, slice(None), bands)]
+        return picked
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderPixels:
+    """A reader as something that is sliced like a layer."""
+
+    variable: Variable
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.variable.dtype
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        date, bands, rows, columns = key[-4:]
+        window = Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
+        read: NDArray[Any] = self.variable.reader.read(date, window)[bands]
+        return read
+
+
+def _placed(layout: Layout, whole: Any, array: OutputArray) -> Any:
+    """(..., date, band, row, column), NumPy or Dask, in the target's dimensions."""
+    front = whole.ndim - 4
+    if whole.dtype != array.dtype:
+        whole = whole.view(array.dtype) if whole.dtype.itemsize == array.dtype.itemsize else whole.astype(array.dtype)
+    times = (layout.sizes[layout.time],) if layout.time is not None else ()
+    spread = whole.reshape(*whole.shape[:front], *times, *(layout.sizes[d] for d in layout.extras), *whole.shape[-2:])
+    order = [*((layout.time,) if times else ()), *layout.extras, layout.y, layout.x]
+    return spread.transpose([*range(front), *(front + order.index(dim) for dim in layout.dims)])
+
+
+def _slabs(shape: Sequence[int], chunks: Sequence[int], itemsize: int) -> Iterator[Region]:
+    """Regions of whole chunks and about 32 MiB that cover an array."""
+    steps = list(chunks)
+    for axis in reversed(range(len(steps))):
+        room = _BLOCK_BYTES // max(1, prod(steps) * itemsize)
+        steps[axis] = max(1, min(-(-shape[axis] // steps[axis]), max(1, room)) * steps[axis])
+    for starts in cartesian(*(range(0, n, step) for n, step in zip(shape, steps, strict=True))):
+        yield tuple(slice(a, min(a + step, n)) for a, step, n in zip(starts, steps, shape, strict=True))

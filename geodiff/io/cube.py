@@ -1,0 +1,155 @@
+"""One array of a dataset seen as (date, band, row, column), whatever its dimensions are called and in which order."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from numpy.typing import NDArray
+
+    from geodiff.lattice import Window
+
+__all__ = ["CubeReader", "FileSource", "Layout", "MemorySource", "Source", "native", "native_dtype", "pick"]
+
+_HANDLES = 16
+_local = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which dimension of an array is which."""
+
+    dims: tuple[str, ...]
+    """Dimensions in the array's own order."""
+    sizes: Mapping[str, int]
+    time: str | None
+    y: str
+    x: str
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Dimensions that are neither time nor space (level, member, wavelength): together they are the bands."""
+        return tuple(dim for dim in self.dims if dim not in {self.time, self.y, self.x})
+
+    @property
+    def bands(self) -> int:
+        """How many bands the extra dimensions make."""
+        return prod(self.sizes[dim] for dim in self.extras)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape in the array's own order."""
+        return tuple(self.sizes[dim] for dim in self.dims)
+
+    def region(self, date: int, window: Window) -> tuple[slice, ...]:
+        """Slices, in the array's own order, of all bands of one date in a window."""
+        rows, columns = window.slices
+        cut = {self.y: rows, self.x: columns}
+        if self.time is not None:
+            cut[self.time] = slice(date, date + 1)
+        return tuple(cut.get(dim, slice(0, self.sizes[dim])) for dim in self.dims)
+
+    def collect(self, raw: NDArray[Any]) -> NDArray[Any]:
+        """A region as read, in the array's own order, to (band, row, column)."""
+        order = (*((self.time,) if self.time is not None else ()), *self.extras, self.y, self.x)
+        turned = raw.transpose([self.dims.index(dim) for dim in order])
+        return turned.reshape(self.bands, *turned.shape[-2:])
+
+    def arrange(self, block: NDArray[Any]) -> NDArray[Any]:
+        """(..., band, row, column) to a region in the array's own order, the axes in front kept."""
+        front = block.shape[:-3]
+        one = (1,) if self.time is not None else ()
+        spread = block.reshape(*front, *one, *(self.sizes[dim] for dim in self.extras), *block.shape[-2:])
+        order = (*((self.time,) if self.time is not None else ()), *self.extras, self.y, self.x)
+        axes = [*range(len(front)), *(len(front) + order.index(dim) for dim in self.dims)]
+        return spread.transpose(axes)
+
+
+class Source(Protocol):
+    """Where a dataset comes from; equal sources give equal datasets, in any process."""
+
+    def dataset(self) -> xr.Dataset:
+        """The dataset with numbers and attributes as they are stored."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class MemorySource:
+    """A dataset that is at hand already; pickles with what it holds."""
+
+    held: xr.Dataset
+
+    def dataset(self) -> xr.Dataset:
+        """The dataset itself."""
+        return self.held
+
+
+class FileSource:
+    """A dataset in a file or store, opened once a process and thread: the libraries below share nothing safely."""
+
+    def dataset(self) -> xr.Dataset:
+        """The dataset, opened by this thread; it stays open until fifteen others were."""
+        handles: OrderedDict[Hashable, xr.Dataset] = _local.__dict__.setdefault("handles", OrderedDict())
+        key = (os.getpid(), self)
+        if key not in handles:
+            handles[key] = self.open()
+            if len(handles) > _HANDLES:
+                handles.popitem(last=False)[1].close()
+        handles.move_to_end(key)
+        return handles[key]
+
+    def open(self) -> xr.Dataset:
+        """Open it anew."""
+        raise NotImplementedError
+
+
+def close_handles() -> None:
+    """Close what this thread has open; for tests and before a file is replaced."""
+    handles: OrderedDict[Hashable, xr.Dataset] = _local.__dict__.setdefault("handles", OrderedDict())
+    while handles:
+        handles.popitem()[1].close()
+
+
+@dataclass(frozen=True, slots=True)
+class CubeReader:
+    """Reads windows of one array of a dataset."""
+
+    source: Source
+    name: str
+    layout: Layout
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype("f4"))
+    """What the stored numbers mean: another sign than stored where `_Unsigned` says so."""
+
+    def read(self, date: int, window: Window) -> NDArray[Any]:
+        """(band, row, column), a copy in the stored dtype and the machine's byte order."""
+        variable = self.source.dataset().variables[self.name]
+        raw = native(np.asarray(variable[self.layout.region(date, window)].values))
+        return np.array(self.layout.collect(raw).view(self.dtype), order="C", copy=True)
+
+    def valid(self, date: int, window: Window) -> NDArray[np.bool_] | None:  # noqa: ARG002
+        """None: these formats say missing in the numbers themselves."""
+        return None
+
+
+def native(array: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers in the machine's byte order; strings of any length as Python's."""
+    return array.astype(native_dtype(array.dtype), copy=False)
+
+
+def native_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in the machine's byte order; objects for strings of any length."""
+    return np.dtype(object) if dtype.kind == "T" else dtype.newbyteorder("=")
+
+
+def pick(variable: xr.Variable, key: str, default: Any = None) -> Any:
+    """A CF attribute, wherever xarray has put it: in the attributes, or among the encodings."""
+    return variable.attrs.get(key, variable.encoding.get(key, default))

@@ -1,0 +1,454 @@
+"""Any raster GDAL can open, lazily: what the file says of itself, and windows of its stored numbers.
+
+Handles are kept per process and thread, because GDAL's may not be shared between either. Nothing here reaches the
+network unless the caller named a remote path, and a file that declares absurd sizes is refused before a byte is read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.errors import SourceError
+from geodiff.io.directory import GDAL_NODATA, text_of
+
+if TYPE_CHECKING:
+    from affine import Affine
+    from numpy.typing import NDArray
+    from rasterio.crs import CRS
+
+    from geodiff.lattice import Window
+
+__all__ = ["GdalReader", "Header", "door", "gdal_path", "is_remote", "open_dataset", "read_header"]
+
+DRIVERS = (
+    "GTiff", "COG", "VRT", "JP2OpenJPEG", "PNG", "JPEG", "WEBP", "BMP", "GIF", "BIGGIF", "PNM", "GRIB", "netCDF", "HDF5",
+    "HDF5Image", "PDS", "PDS4", "ISIS3", "ISIS2", "VICAR", "FITS", "MRF", "ENVI", "HFA", "EHdr", "ERS", "NITF", "PCIDSK",
+    "AAIGrid", "GRASSASCIIGrid", "GSAG", "GSBG", "GS7BG", "SAGA", "RST", "ILWIS", "RMF", "RRASTER", "DTED", "SRTMHGT",
+    "USGSDEM", "XYZ", "GXF", "ZMap", "BT", "BYN", "GTX", "NTv2", "NGSGEOID", "ISG", "ACE2", "SNODAS", "LCP", "BAG", "S102",
+    "S104", "S111", "ROI_PAC", "ISCE", "SNAP_TIFF", "SENTINEL2", "SAFE", "SAR_CEOS", "CEOS", "COSAR", "TSX", "RS2", "DIMAP",
+    "TIL", "FAST", "L1B", "MSGN", "NSIDCbin", "NOAA_B", "HF2", "KRO", "LAN", "PCRaster", "CALS", "ADRG", "AIG", "DOQ1",
+    "DOQ2", "NDF", "IRIS", "MFF", "MFF2", "SIGDEM", "TGA", "Terragen", "Leveller", "EIR", "ESAT", "PAux", "XPM",
+)  # fmt: skip
+"""Drivers that read files. Web services, databases and vector formats are left out: opening a path must not fetch."""
+
+OPTIONS: dict[str, str | int] = {
+    "GDAL_VRT_ENABLE_PYTHON": "NO",  # a VRT may carry Python code
+    "GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE": "SIBLING_OR_CHILD_OF_VRT_PATH",  # or name any file of the machine
+    "GDAL_NUM_THREADS": "1",
+    "GDAL_TIFF_INTERNAL_MASK": "YES",
+    "GDAL_MAX_DATASET_POOL_SIZE": "100",
+    "JPEGMEM": "512M",
+    "GDAL_CACHEMAX": 2**28,  # bytes; the default is a share of the machine
+}
+NO_NETWORK = {
+    "CPL_VSIL_CURL_ALLOWED_FILENAME": "/vsicurl/none",  # what a local file may fetch: nothing
+    "GDAL_HTTP_PROXY": "127.0.0.1:9",  # for drivers that do not go through /vsicurl
+    "GDAL_HTTPS_PROXY": "127.0.0.1:9",
+}
+NETWORK = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": "3", "GDAL_HTTP_RETRY_DELAY": "1"}
+
+_ABSURD_BYTES = 4 * 2**30
+_ABSURD_RATIO = 20_000
+_BLOCK_BYTES = 2**30
+_HANDLES = 64
+_REMOTE = ("s3", "gs", "gcs", "az", "abfs", "http", "https", "ftp")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of itself, complete enough to write the same file again with other numbers."""
+
+    path: str
+    driver: str
+    shape: tuple[int, int]
+    """Rows and columns."""
+    affine: Affine
+    crs: CRS | None
+    """As GDAL reads it; never replaced by a code or another datum."""
+    dtypes: tuple[str, ...]
+    """GDAL's names, `complex_int16` among them."""
+    nodata: tuple[float | int | None, ...]
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+    units: tuple[str, ...]
+    descriptions: tuple[str | None, ...]
+    colours: tuple[str, ...]
+    """Colour interpretation of each band by name."""
+    colourmaps: Mapping[int, Mapping[int, tuple[int, int, int, int]]]
+    """Colour table by band number, counted from 1."""
+    tags: Mapping[str, Mapping[str, str]]
+    """Tags by namespace; '' is the default one. `xml:` and `json:` namespaces hold one text under their own name."""
+    band_tags: tuple[Mapping[str, Mapping[str, str]], ...]
+    bits: tuple[int | None, ...]
+    """Bits a pixel where the file stores fewer than its dtype has."""
+    gcps: tuple[Any, ...]
+    gcp_crs: CRS | None
+    rpcs: Any | None
+    masks: tuple[frozenset[str], ...]
+    """Flags of each band's mask: `per_dataset`, `alpha`, `nodata`, `all_valid`; empty for a mask of the band's own."""
+    blocks: tuple[tuple[int, int], ...]
+    files: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.dtypes)
+
+    @property
+    def alpha(self) -> int | None:
+        """Number of the alpha band, counted from 1."""
+        return self.colours.index("alpha") + 1 if "alpha" in self.colours else None
+
+    @property
+    def dataset_mask(self) -> bool:
+        """Whether the file has a mask beside its bands (internal, `.msk`), neither alpha nor nodata."""
+        return any("per_dataset" in flags and "alpha" not in flags for flags in self.masks)
+
+
+@dataclass(frozen=True, slots=True)
+class GdalReader:
+    """Windows of some bands of one file; holds no handle, so it travels between processes."""
+
+    path: str
+    """As GDAL takes it."""
+    indexes: tuple[int, ...]
+    """Band numbers, counted from 1."""
+    mask: str = ""
+    """Where validity comes from: `alpha:N`, `dataset`, `band` or nowhere."""
+    casts: str | None = field(default=None)
+    """Dtype to return where the file's own has no NumPy name."""
+
+    def read(self, date: int, window: Window) -> NDArray[Any]:
+        """(band, row, column) in the stored dtype."""
+        del date
+        with door(self.path), handle(self.path) as dataset:
+            values: NDArray[Any] = dataset.read(list(self.indexes), window=_rasterio_window(window))
+        return values if self.casts is None else values.astype(self.casts)
+
+    def valid(self, date: int, window: Window) -> NDArray[np.bool_] | None:
+        """(row, column), True where the mask or the alpha band says valid; None without one."""
+        del date
+        if not self.mask:
+            return None
+        name, _, number = self.mask.partition(":")
+        with door(self.path), handle(self.path) as dataset:
+            if name == "alpha":
+                return np.asarray(dataset.read(int(number), window=_rasterio_window(window)) != 0)
+            return np.asarray(dataset.read_masks(self.indexes[0], window=_rasterio_window(window)) != 0)
+
+
+def _rasterio_window(window: Window) -> Any:
+    from rasterio.windows import Window as RasterioWindow
+
+    return RasterioWindow(window.column, window.row, window.width, window.height)
+
+
+def is_remote(path: str) -> bool:
+    """Whether the caller himself named something beyond this machine."""
+    return path.startswith("/vsi") or path.split("://", 1)[0].split("+")[-1] in _REMOTE and "://" in path
+
+
+def gdal_path(path: str) -> str:
+    """A local path, a fsspec URL or a /vsi path as GDAL takes it."""
+    scheme, separator, rest = path.partition("://")
+    if not separator or path.startswith("/vsi"):
+        return path
+    if scheme == "file":
+        return "/" + rest.lstrip("/") if rest.startswith("/") else rest
+    prefixes = {"s3": "/vsis3/", "gs": "/vsigs/", "gcs": "/vsigs/", "az": "/vsiaz/", "abfs": "/vsiaz/"}
+    if scheme in prefixes:
+        return prefixes[scheme] + rest
+    if scheme in ("http", "https", "ftp"):
+        return f"/vsicurl/{path}"
+    if scheme == "zip" and "::" in rest:
+        inner, outer = rest.split("::", 1)
+        return f"/vsizip/{{{gdal_path(outer)}}}/{inner}"
+    raise SourceError(
+        f"{path} uses {scheme}://, which GDAL cannot read; copy the file to this machine, "
+        "or use s3://, gs://, az://, https:// or file://"
+    )
+
+
+@contextmanager
+def door(path: str) -> Iterator[None]:
+    """Every error of GDAL and rasterio leaves as one SourceError line."""
+    from rasterio.errors import RasterioError
+
+    try:
+        yield
+    except (RasterioError, *_gdal_errors(), OSError, ValueError, TypeError, IndexError, KeyError, ArithmeticError) as error:
+        raise SourceError(_said(path, error)) from error
+    except MemoryError as error:
+        raise SourceError(f"{path} needs more memory for one block than there is; rewrite it in tiles") from error
+
+
+def _gdal_errors() -> tuple[type[Exception], ...]:
+    from rasterio import _err
+
+    return (_err.CPLE_BaseError,)
+
+
+def _line(error: BaseException) -> str:
+    """The most telling line of an error: that of its root where the outer one only points to it."""
+    text = str(error)
+    if error.__cause__ is not None and "previous exception" in text:
+        text = str(error.__cause__)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".")[:300]
+
+
+def _said(path: str, error: BaseException) -> str:
+    """What is wrong with a path, and the cure, in one line."""
+    line = _line(error)
+    if "not recognized as being" in line:
+        return f"{path} is not recognized as a raster by this build of GDAL; convert it to GeoTIFF first"
+    if "ENVI header file" in line:
+        return f"{path} is an ENVI header; open the data file beside it instead"
+    absent = "No such file" in line or "does not exist" in line
+    cure = "check the path" if absent else "the file looks damaged or incomplete; a fresh copy may help"
+    return f"{path} cannot be read: {line}; {cure}"
+
+
+def environment(path: str) -> Any:
+    """The GDAL settings under which a path is opened and read."""
+    import rasterio
+
+    return rasterio.Env(**OPTIONS, **(NETWORK if is_remote(path) else NO_NETWORK))
+
+
+def open_dataset(path: str) -> Any:
+    """Open a path read-only with the file drivers alone; the caller closes it."""
+    from rasterio.errors import NotGeoreferencedWarning
+    from rasterio.io import DatasetReader
+
+    with environment(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # camera frames are welcome
+        return DatasetReader(path, driver=list(_drivers()), sharing=False)  # rasterio.open takes one driver only
+
+
+@cache
+def _drivers() -> tuple[str, ...]:
+    from rasterio.env import Env
+
+    with Env() as env:
+        known = env.drivers()
+    return tuple(name for name in DRIVERS if name in known)
+
+
+_local = threading.local()
+
+
+@contextmanager
+def handle(path: str) -> Iterator[Any]:
+    """This thread's own open dataset; the least used of 64 is closed."""
+    if getattr(_local, "process", None) != os.getpid():
+        _local.process, _local.open = os.getpid(), OrderedDict()  # handles of a parent process are not touched
+    kept: OrderedDict[tuple[str, int], Any] = _local.open
+    key = (path, _changed(path))
+    if key not in kept:
+        kept[key] = open_dataset(path)
+    kept.move_to_end(key)
+    while len(kept) > _HANDLES:
+        kept.popitem(last=False)[1].close()
+    with environment(path):
+        yield kept[key]
+
+
+def _changed(path: str) -> int:
+    """Time of the last change, so that a replaced file is opened anew; 0 where it cannot be asked cheaply."""
+    try:
+        return 0 if is_remote(path) else os.stat(path).st_mtime_ns  # noqa: PTH116  # a path may be a GDAL name
+    except OSError:
+        return 0
+
+
+def read_header(path: str) -> Header:
+    """Everything a file says of itself, without reading a pixel.
+
+    Raises SourceError for what GDAL cannot open, for absurd sizes, and for text files that would fetch or run things.
+    """
+    _refuse_special_files(path)
+    _refuse_active_text(path)
+    with door(path), handle(path) as dataset:
+        if not dataset.count:
+            raise SourceError(_without_bands(path, dataset))
+        header = _header(path, dataset)
+    _refuse_absurd(header)
+    return header
+
+
+def _header(path: str, dataset: Any) -> Header:
+    numbers = range(1, dataset.count + 1)
+    points, points_crs = dataset.gcps
+    return Header(
+        path=path,
+        driver=dataset.driver,
+        shape=(dataset.height, dataset.width),
+        affine=dataset.transform,
+        crs=dataset.crs or None,
+        dtypes=tuple(dataset.dtypes),
+        nodata=_nodata(path, dataset),
+        scales=tuple(dataset.scales),
+        offsets=tuple(dataset.offsets),
+        units=tuple(unit or "" for unit in dataset.units),
+        descriptions=tuple(dataset.descriptions),
+        colours=tuple(colour.name for colour in dataset.colorinterp),
+        colourmaps={number: table for number in numbers if (table := _colourmap(dataset, number))},
+        tags=_tags(dataset, None),
+        band_tags=tuple(_tags(dataset, number) for number in numbers),
+        bits=tuple(_bits(dataset, number) for number in numbers),
+        gcps=tuple(points),
+        gcp_crs=points_crs or None,
+        rpcs=dataset.rpcs,
+        masks=tuple(frozenset(flag.name for flag in flags) for flags in dataset.mask_flag_enums),
+        blocks=tuple(dataset.block_shapes),
+        files=tuple(dataset.files) or (path,),
+    )
+
+
+def _nodata(path: str, dataset: Any) -> tuple[float | int | None, ...]:
+    """As rasterio says, but for integers of a GeoTIFF, where it rounds wide ones and is silent on those that do not fit."""
+    found = tuple(_whole(v, name) for v, name in zip(dataset.nodatavals, dataset.dtypes, strict=True))
+    integer = all(name.startswith(("int", "uint")) for name in dataset.dtypes)
+    if dataset.driver != "GTiff" or not integer or is_remote(path):
+        return found
+    text = text_of(Path(path), GDAL_NODATA)
+    try:
+        number = None if text is None else float(text)
+    except ValueError:
+        return found
+    if number is None or (number in found and abs(number) <= 2**53):
+        return found
+    exact = int(text) if text is not None and text.strip().lstrip("-").isdigit() else number
+    return (exact,) * len(found)
+
+
+def _whole(nodata: float | None, dtype: str) -> float | int | None:
+    """rasterio takes every nodata for a float."""
+    integral = nodata is not None and dtype.startswith(("int", "uint")) and float(nodata).is_integer()
+    return int(nodata) if integral and nodata is not None else nodata
+
+
+def _colourmap(dataset: Any, number: int) -> dict[int, tuple[int, int, int, int]]:
+    try:
+        return dict(dataset.colormap(number))
+    except ValueError:  # "NULL color table": it has none
+        return {}
+
+
+def _bits(dataset: Any, number: int) -> int | None:
+    text = dataset.tags(number, ns="IMAGE_STRUCTURE").get("NBITS", "")
+    return int(text) if text.isdigit() else None
+
+
+_STRUCTURE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "GEOLOCATION", "COLOR_PROFILE", "xml:VRT")
+"""Namespaces that describe the file and not its content, or that GDAL writes from other members of the header."""
+
+
+def _tags(dataset: Any, number: int | None) -> dict[str, dict[str, str]]:
+    arguments = () if number is None else (number,)
+    found = {"": dict(dataset.tags(*arguments))}
+    for name in dataset.tag_namespaces(*arguments):
+        if name not in _STRUCTURE:
+            found[name] = _whole_text(name, dict(dataset.tags(*arguments, ns=name)))
+    return {name: tags for name, tags in found.items() if tags}
+
+
+def _whole_text(name: str, tags: dict[str, str]) -> dict[str, str]:
+    """One text under the namespace's own name where GDAL keeps one; rasterio cuts JSON at its first colon."""
+    if not name.startswith("json:") or name in tags:
+        return tags
+    return {name: ":".join(next(iter(tags.items()), ("", "")))}
+
+
+def _without_bands(path: str, dataset: Any) -> str:
+    inside = [name for name in dataset.subdatasets][:4]
+    if inside:
+        return f"{path} is a container of several rasters; name one of them: {', '.join(inside)}"
+    return f"{path} ({dataset.driver}) holds no raster band; there is nothing to fill in it"
+
+
+# What is refused before it is read
+
+
+def _refuse_special_files(path: str) -> None:
+    if is_remote(path):
+        return
+    local = Path(path)
+    try:
+        mode = local.stat().st_mode
+    except (OSError, ValueError):
+        return  # GDAL says what is wrong with it
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise SourceError(f"{path} is a pipe or a device, which cannot be read by window; save it to a file first")
+    if stat.S_ISREG(mode) and not local.stat().st_size:
+        raise SourceError(f"{path} is an empty file; a fresh copy may help")
+    if stat.S_ISREG(mode) and _first_bytes(local, 4) == b"\x0e\x03\x13\x01":
+        raise SourceError(
+            f"{path} is HDF4, which the GDAL of the rasterio wheel cannot read; convert it with a GDAL that has HDF4 "
+            "(conda install -c conda-forge gdal libgdal-hdf4, then gdal_translate SUBDATASET out.tif), "
+            "or fetch the product's HDF5, NetCDF or GeoTIFF edition"
+        )
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
+
+
+_ACTIVE = re.compile(
+    rb"(?i)/vsi(?:curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs|stdin)|(?:https?|ftp)://[^<]*</\s*(?:SourceFilename|SourceDataset)"
+    rb"|<GDAL_W|<PixelFunctionLanguage>\s*python|<ServerUrl|<CachedSource"
+)
+
+
+def _refuse_active_text(path: str) -> None:
+    """A VRT or MRF is a text that may point to the network, to standard input or to Python code."""
+    if is_remote(path) or not Path(path).is_file():
+        return
+    head = _first_bytes(Path(path), 2**20)
+    if not re.search(rb"<(VRTDataset|MRF_META|GDAL_)", head[:4096]):
+        return
+    found = _ACTIVE.search(head)
+    if found:
+        raise SourceError(
+            f"{path} reaches beyond its own files ({found.group()[:40].decode('latin-1')}); opening a file must not fetch or "
+            "run anything: open the remote raster by its own URL, or copy it next to the file"
+        )
+
+
+def _refuse_absurd(header: Header) -> None:
+    rows, columns = header.shape
+    size = sum(_itemsize(name) for name in header.dtypes)
+    stored = sum(Path(name).stat().st_size for name in header.files if Path(name).is_file())
+    declared = rows * columns * size
+    if stored and declared > _ABSURD_BYTES and declared > _ABSURD_RATIO * stored:
+        raise SourceError(
+            f"{header.path} declares {columns} x {rows} pixels in {header.count} bands, {declared / 2**30:.0f} GiB, in files of "
+            f"{stored} bytes: it is damaged, or made to exhaust memory; cut the part you need with gdal_translate -srcwin"
+        )
+    block = max(height * width * _itemsize(name) for (height, width), name in zip(header.blocks, header.dtypes, strict=True))
+    if block > _BLOCK_BYTES:
+        raise SourceError(
+            f"{header.path} is stored in blocks of {block / 2**30:.1f} GiB that can only be read whole; "
+            "rewrite it in tiles first: gdal_translate -of COG"
+        )
+
+
+def _itemsize(name: str) -> int:
+    return {"complex_int16": 4, "complex_int32": 8}.get(name) or np.dtype(name).itemsize

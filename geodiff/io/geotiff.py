@@ -1,0 +1,227 @@
+"""A raster that GDAL opens, as geodiff sees it: kinds of bands, their encodings, variables by dtype, quality bands.
+
+GeoTIFF is the common case and gives the module its name; writing is in `cog`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.encoding import Encoding
+from geodiff.errors import EncodingError, SourceError
+from geodiff.flags import ProductFacts, matches
+from geodiff.io import Band, Kind, OpenOptions, QualityBand, Raster, Variable
+from geodiff.io.gdal import GdalReader, Header, gdal_path, read_header
+from geodiff.io.planetary import DRIVERS as PLANETARY
+from geodiff.io.planetary import Missing, missing_values
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+__all__ = ["NAME", "band_of", "geobox_of", "open_geotiff", "variable_of"]
+
+NAME = "band_data"
+"""What the numbers of a file without a name of its own are called; rioxarray's word."""
+
+_COMPLEX = {"complex_int16": "complex64", "complex_int32": "complex128"}
+
+
+def open_geotiff(path: str, options: OpenOptions) -> Raster:
+    """Open any raster of GDAL's, lazily.
+
+    Bands of one dtype make one variable; alpha bands stay in it and count as its mask.
+
+    Raises
+    ------
+    SourceError, EncodingError
+        For what cannot be opened, or whose tags contradict its dtype.
+    """
+    header = read_header(gdal_path(path))
+    names = band_names(header)
+    quality = _quality(header, names, options)
+    variables = tuple(_variables(header, names, {q.variable.name for q in quality}, options))
+    return Raster(
+        path=path,
+        driver=header.driver,
+        variables=variables,
+        quality=tuple(quality) or _special(header, variables),
+        attributes=dataset_attributes(header),
+        files=header.files,
+    )
+
+
+def band_names(header: Header) -> list[str]:
+    """Descriptions where the file has them, `band_N` where not; each once."""
+    names: list[str] = []
+    for number, text in enumerate(header.descriptions, 1):
+        name = (text or "").strip() or f"band_{number}"
+        names.append(name if name not in names else f"{name}_{number}")
+    return names
+
+
+def _variables(header: Header, names: Sequence[str], flags: set[str], options: OpenOptions) -> Iterator[Variable]:
+    groups = _groups(header)
+    for indexes in groups:
+        bands = tuple(_flagged(band_of(header, i, names[i], options), flags) for i in indexes)
+        yield variable_of(header, _variable_name(header, names, indexes, len(groups)), indexes, bands)
+
+
+def _flagged(band: Band, flags: set[str]) -> Band:
+    return replace(band, kind=Kind.FLAGS) if band.name in flags else band
+
+
+def _groups(header: Header) -> list[tuple[int, ...]]:
+    """Bands (from 0) that go together: of one dtype and nodata, and of one mask where each band has its own."""
+    keys: dict[Any, list[int]] = {}
+    for index, dtype in enumerate(header.dtypes):
+        own = index if _own_mask(header, index) else -1
+        keys.setdefault((dtype, str(header.nodata[index]), own), []).append(index)
+    groups = list(keys.values())
+    for alone in [group for group in groups if header.alpha is not None and group == [header.alpha - 1]]:
+        together = next((g for g in groups if g is not alone and header.dtypes[g[0]] == header.dtypes[alone[0]]), None)
+        if together is not None:  # alpha has no nodata and belongs to its colours
+            together += alone
+            groups.remove(alone)
+    return [tuple(group) for group in groups]
+
+
+def _own_mask(header: Header, index: int) -> bool:
+    """A mask of the band alone; planetary drivers make one of the special pixels, which are decoded as such."""
+    return not header.masks[index] and header.driver not in PLANETARY and header.count > 1
+
+
+def _variable_name(header: Header, names: Sequence[str], indexes: Sequence[int], groups: int) -> str:
+    if len(indexes) == 1 and (header.descriptions[indexes[0]] or groups > 1):
+        return names[indexes[0]].replace("/", "_")
+    if groups == 1:
+        return NAME
+    dtypes = {dtype for i, dtype in enumerate(header.dtypes) if i not in indexes}
+    name = f"{NAME}_{header.dtypes[indexes[0]]}"
+    return name if header.dtypes[indexes[0]] not in dtypes else f"{name}_{indexes[0] + 1}"
+
+
+def variable_of(header: Header, name: str, indexes: Sequence[int], bands: tuple[Band, ...]) -> Variable:
+    """Some bands (from 0) of a file as one variable."""
+    dtype = header.dtypes[indexes[0]]
+    numbers = tuple(index + 1 for index in indexes)
+    reader = GdalReader(header.path, numbers, mask_of(header, indexes), _COMPLEX.get(dtype))
+    attributes = {"units": bands[0].units} if len(bands) == 1 and bands[0].units else {}
+    return Variable(name, bands, geobox_of(header), reader, chunk=_chunk(header), attributes=attributes)
+
+
+def mask_of(header: Header, indexes: Sequence[int]) -> str:
+    """Where a reader finds validity: the alpha band, else the dataset's mask, else the band's own."""
+    if header.alpha:
+        return f"alpha:{header.alpha}"
+    if header.dataset_mask:
+        return "dataset"
+    return "band" if not header.masks[indexes[0]] and header.driver not in PLANETARY else ""
+
+
+def geobox_of(header: Header) -> GeoBox:
+    """The grid exactly as the file has it.
+
+    Raises SourceError for a CRS that PROJ cannot express.
+    """
+    from odc.geo.crs import CRS
+    from odc.geo.geobox import GeoBox
+
+    try:
+        crs = None if header.crs is None else CRS(header.crs.to_wkt(version="WKT2_2019"))
+    except (ValueError, RuntimeError) as error:
+        raise SourceError(f"{header.path} has a CRS that PROJ does not know: {error}; repair it with gdal_edit.py -a_srs") from error
+    return GeoBox(header.shape, header.affine, crs)
+
+
+def _chunk(header: Header) -> tuple[int, int]:
+    """Whole blocks of the file, at least 256 pixels and at most 1024 each way."""
+    rows, columns = header.blocks[0]
+    return tuple(min(max(256 // n, 1) * n, 1024) for n in (rows, columns))  # type: ignore[return-value]
+
+
+def band_of(header: Header, index: int, name: str, options: OpenOptions) -> Band:
+    """One band (from 0): its kind, and how its numbers are stored."""
+    kind = kind_of(header, index)
+    units = header.units[index] or header.band_tags[index].get("", {}).get("GRIB_UNIT", "").strip("[]")
+    return Band(name, encoding_of(header, index, kind, options), kind, units)
+
+
+def kind_of(header: Header, index: int) -> Kind:
+    """What the numbers mean, by what the file says of them."""
+    if header.dtypes[index].startswith("complex"):
+        return Kind.COMPLEX
+    if header.colours[index] == "alpha":
+        return Kind.ALPHA
+    if header.bits[index] == 1:
+        return Kind.BOOLEAN  # GDAL gives every bit a palette of black and white
+    if header.colours[index] == "palette" or index + 1 in header.colourmaps:
+        return Kind.PALETTE
+    own = header.band_tags[index].get("", {})
+    return Kind.FLAGS if "flag_meanings" in own and ("flag_values" in own or "flag_masks" in own) else Kind.CONTINUOUS
+
+
+def encoding_of(header: Header, index: int, kind: Kind, options: OpenOptions) -> Encoding:
+    """Dtype, nodata, scale and offset of one band, and what the options add to a continuous one."""
+    dtype = np.dtype(_COMPLEX.get(header.dtypes[index], header.dtypes[index]))
+    missing = missing_values(header, index) if header.driver in PLANETARY else Missing(header.nodata[index])
+    if kind is not Kind.CONTINUOUS:
+        return Encoding(dtype, missing.nodata if kind is not Kind.COMPLEX and _fits(missing.nodata, dtype) else None)
+    nodata = missing.nodata
+    if not _fits(nodata, dtype) and options.nodata is not None:
+        nodata = None  # the tag can never match; the user has said what does
+    added = () if options.nodata is None else (options.nodata,)
+    if added and not _fits(options.nodata, dtype):
+        raise EncodingError(f"--nodata {options.nodata} cannot be stored as {dtype}, so no pixel of {header.path} has it")
+    extra = tuple(dict.fromkeys((*missing.extra, *added)))
+    try:
+        return Encoding(dtype, nodata, header.scales[index], header.offsets[index], options.valid_range, extra)
+    except EncodingError as error:
+        raise EncodingError(f"{header.path}, band {index + 1}: {error}") from error
+
+
+def _fits(value: float | None, dtype: np.dtype[Any]) -> bool:
+    try:
+        Encoding(dtype, value)
+    except EncodingError:
+        return False
+    return True
+
+
+def _quality(header: Header, names: Sequence[str], options: OpenOptions) -> list[QualityBand]:
+    """Quality bands among the file's bands, and the file itself where it is one."""
+    own = {name: header.band_tags[i].get("", {}) for i, name in enumerate(names) if header.dtypes[i][:3] in ("uin", "int")}
+    facts = ProductFacts(files=(Path(header.path).name,), bands=own)
+    found: dict[str, QualityBand] = {}
+    for match in matches(facts):
+        index = names.index(match.band) if match.band in own else 0
+        name = names[index]
+        if name not in found and name in own:
+            band = replace(band_of(header, index, name, OpenOptions()), kind=Kind.FLAGS)
+            found[name] = QualityBand(variable_of(header, name, (index,), (band,)), match.preset, layer=match.layer)
+    return list(found.values())
+
+
+def _special(header: Header, variables: Sequence[Variable]) -> tuple[QualityBand, ...]:
+    """Planetary images are their own quality bands: their special numbers say why."""
+    if header.driver not in PLANETARY:
+        return ()
+    found = []
+    for variable in variables:
+        missing = missing_values(header, variable.reader.indexes[0] - 1)  # type: ignore[attr-defined]
+        if missing.preset:
+            found.append(QualityBand(variable, missing.preset, (variable.name,), constants=missing.constants))
+    return tuple(found)
+
+
+def dataset_attributes(header: Header) -> dict[str, str]:
+    """The file's tags for formats without namespaces: `name` or `NAMESPACE:name`, labels under their own name."""
+    flat: dict[str, str] = {}
+    for namespace, tags in header.tags.items():
+        for key, value in tags.items():
+            flat[key if not namespace or key == namespace else f"{namespace}:{key}"] = value
+    return flat

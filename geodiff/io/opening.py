@@ -1,0 +1,110 @@
+"""The door for sources: which reader a path, a URL or a folder belongs to.
+
+By what is there, not by trust in names alone: NetCDF and HDF5 are known by their first bytes too, Zarr stores by their
+metadata, scene folders by the names their agencies give.
+"""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geodiff.errors import SourceError
+
+if TYPE_CHECKING:
+    from geodiff.io import OpenOptions, Raster
+
+__all__ = ["open_source"]
+
+_NETCDF_SUFFIXES = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".hdf")
+_NETCDF_MAGIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05", b"\x89HDF\r\n\x1a\n")
+_HDF4_MAGIC = b"\x0e\x03\x13\x01"
+_LABELS = (".lbl", ".LBL", ".xml", ".XML", ".hdr")
+_ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+
+
+def open_source(source: str, options: OpenOptions) -> Raster:
+    """Open any source the contract names.
+
+    Raises SourceError with the cure for what cannot be opened.
+    """
+    path = _without_scheme(str(source))
+    if _is_zarr(path):
+        from geodiff.io.zarr import open_zarr
+
+        return open_zarr(path, options)
+    if any(sign in path for sign in "*?[") and not Path(path).exists() and "://" not in path:
+        return _open_stack(sorted(glob.glob(path)), path, options)  # noqa: PTH207  # a path in quotes, absolute or not
+    if _is_local(path) and Path(path).is_dir():
+        return _open_folder(path, options)
+    if _is_netcdf(path):
+        from geodiff.io.netcdf import open_netcdf
+
+        return open_netcdf(path, options)
+    return _open_gdal(path, options)
+
+
+def _without_scheme(source: str) -> str:
+    from geodiff.io.gdal import gdal_path
+
+    return gdal_path(source) if source.startswith("file://") else source
+
+
+def _is_local(path: str) -> bool:
+    return "://" not in path and not path.startswith("/vsi")
+
+
+def _is_zarr(path: str) -> bool:
+    bare = path.split("?")[0].rstrip("/")
+    if bare.endswith((".zarr", ".zarr.zip")):
+        return True
+    return _is_local(path) and Path(path).is_dir() and any((Path(path) / name).is_file() for name in _ZARR_FILES)
+
+
+def _is_netcdf(path: str) -> bool:
+    if not _is_local(path):
+        return path.split("?")[0].lower().endswith(_NETCDF_SUFFIXES)
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(8) if Path(path).is_file() else b""
+    except OSError:
+        return False  # GDAL says what is wrong with it, or knows a name such as NETCDF:file:variable
+    if head.startswith(_HDF4_MAGIC):
+        return False
+    return head.startswith(_NETCDF_MAGIC) or (bool(head) and path.lower().endswith(_NETCDF_SUFFIXES))
+
+
+def _open_folder(path: str, options: OpenOptions) -> Raster:
+    from geodiff.io.scenes import is_scene, open_scene_folder
+
+    if is_scene(path):
+        return open_scene_folder(path, options)
+    members = sorted(str(entry) for entry in Path(path).iterdir() if not entry.name.startswith("."))
+    return _open_stack(members, path, options)
+
+
+def _open_stack(members: list[str], source: str, options: OpenOptions) -> Raster:
+    from geodiff.io.stack import open_stack
+
+    return open_stack(members, source, options)
+
+
+def _open_gdal(path: str, options: OpenOptions) -> Raster:
+    from geodiff.io.geotiff import open_geotiff
+
+    try:
+        return open_geotiff(path, options)
+    except SourceError as error:
+        label = _label_beside(path)
+        if label is None or "not recognized" not in str(error):
+            raise
+        raise SourceError(f"{path} is the data part of a product with a label of its own; open {label} instead") from error
+
+
+def _label_beside(path: str) -> Path | None:
+    """The detached label of a data file; an ENVI or PDS product is opened by it or through it."""
+    local = Path(path)
+    if not _is_local(path) or local.suffix in _LABELS:
+        return None
+    return next((found for suffix in _LABELS if (found := local.with_suffix(suffix)).is_file()), None)

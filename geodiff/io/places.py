@@ -1,0 +1,160 @@
+"""Places: local paths and fsspec URLs alike, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+__all__ = [
+    "appearing",
+    "delete",
+    "exists",
+    "filesystem_of",
+    "local_path",
+    "put",
+    "read",
+    "read_all",
+    "remove_tree",
+    "swap_in",
+]
+
+
+def local_path(path: str) -> Path | None:
+    """The local path that `path` or a `file://` URL names; None for any other URL."""
+    parts = urlsplit(str(path))
+    if parts.scheme in {"file", "local"}:
+        return Path(unquote(parts.path))
+    return Path(path) if "://" not in str(path) and "::" not in str(path) else None
+
+
+def filesystem_of(path: str) -> tuple[Any, str]:
+    """The fsspec file system that a URL names, and the path in it."""
+    from fsspec.core import url_to_fs
+
+    filesystem, root = url_to_fs(path)
+    return filesystem, root
+
+
+def exists(path: str) -> bool:
+    """Whether anything is there; an empty folder is nothing."""
+    local = local_path(path)
+    if local is not None:
+        return local.exists() and not (local.is_dir() and not any(local.iterdir()))
+    filesystem, root = filesystem_of(path)
+    return bool(filesystem.exists(root))
+
+
+def read(path: str) -> bytes | None:
+    """The bytes of a file, or None where there is none."""
+    local = local_path(path)
+    try:
+        if local is not None:
+            return local.read_bytes()
+        filesystem, root = filesystem_of(path)
+        return bytes(filesystem.cat_file(root))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
+def read_all(folder: str) -> dict[str, bytes]:
+    """JSON files of a folder by name, sorted; half-written ones (of another name) are not seen."""
+    local = local_path(folder)
+    if local is not None:
+        return {file.name: file.read_bytes() for file in sorted(local.glob("*.json"))}
+    filesystem, root = filesystem_of(folder)
+    if not filesystem.exists(root):
+        return {}
+    filesystem.invalidate_cache(root)
+    names = sorted(name for name in filesystem.find(root) if name.endswith(".json"))
+    found = filesystem.cat(names) if names else {}
+    return {name.rsplit("/", 1)[-1]: bytes(found[name]) for name in names}
+
+
+def put(path: str, content: bytes) -> None:
+    """Write a small file whole: by rename locally, in one request elsewhere."""
+    local = local_path(path)
+    if local is None:
+        filesystem, root = filesystem_of(path)
+        filesystem.pipe_file(root, content)
+        return
+    local.parent.mkdir(parents=True, exist_ok=True)
+    partial = local.with_name(f".{local.name}.{uuid.uuid4().hex[:8]}.partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(local)
+
+
+def delete(path: str) -> None:
+    """Remove a file; nothing there is no error."""
+    local = local_path(path)
+    if local is not None:
+        local.unlink(missing_ok=True)
+        return
+    filesystem, root = filesystem_of(path)
+    if filesystem.exists(root):
+        filesystem.rm(root)
+
+
+def remove_tree(path: str) -> None:
+    """Delete a folder, its `zarr.json` last, so that what a kill leaves is still known for what it is."""
+    local = local_path(path)
+    if local is None:
+        filesystem, root = filesystem_of(path)
+        if filesystem.exists(root):
+            filesystem.rm(root, recursive=True)
+        return
+    if not local.is_dir():
+        return
+    for entry in local.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != "zarr.json":
+            entry.unlink()
+    (local / "zarr.json").unlink(missing_ok=True)
+    local.rmdir()
+
+
+def swap_in(new: Path, target: Path) -> None:
+    """Put a finished file or folder in the place of an older one.
+
+    A file replaces a file in one step. For folders there is nothing between the two renames, never half of one.
+    """
+    if not target.is_dir():
+        new.replace(target)
+        return
+    old = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.old{target.suffix}")
+    target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def appearing(target: Path) -> Iterator[Path]:
+    """A sibling to write to, renamed to `target` when the block ends well and removed when it does not.
+
+    The sibling's name ends in the target's suffix, because some libraries go by it, and is always the same, so that
+    the next run clears what a killed one left (jobs on one target are kept apart by the lock).
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.stem}.geodiff-partial{target.suffix}")
+    _remove(partial)
+    try:
+        yield partial
+        swap_in(partial, target)
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,447 @@
+"""The working store and the fit store: what a run keeps on disk so that a killed one can go on.
+
+`<stem>.geodiff-work.zarr` is a Zarr v3 group with one subgroup a variable and one array a layer, all on
+(date, band, row, column). Blocks write whole chunks, then a small JSON marker says so; the marker is written after
+the data is on disk, so a block that is marked is a block that is there. `<stem>.geodiff-fit.zarr` keeps what a fit
+learnt. Both know their own kind and refuse to touch anything else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+import numpy as np
+
+from geodiff.errors import GridError, LockedError, TargetError
+from geodiff.fillers import Fitted
+from geodiff.io.places import appearing, delete, exists, local_path, put, read, read_all, remove_tree
+from geodiff.lattice import Window
+
+if TYPE_CHECKING:
+    import zarr
+    from numpy.typing import NDArray
+
+__all__ = [
+    "VariableSpec",
+    "WorkStore",
+    "create_work",
+    "load_fit",
+    "lock",
+    "open_work",
+    "remove_work",
+    "save_fit",
+    "write_block",
+]
+
+logger = logging.getLogger(__name__)
+
+LAYERS: Mapping[str, str] = {
+    "source": "u1",
+    "reason": "u2",
+    "standard_error": "f4",
+    "scan_reason": "u2",
+}
+"""Layers that every variable has beside `value`, with their dtypes; `members` and `quantiles` come when asked for."""
+
+OUTSIDE_LAYER = "outside"
+"""(row, column) bool: the collar and what no date ever saw."""
+
+_KIND = "geodiff_store"
+_DONE = "geodiff-done"
+
+
+@dataclass(frozen=True, slots=True)
+class VariableSpec:
+    """What the working store must hold for one variable."""
+
+    name: str
+    shape: tuple[int, int, int, int]
+    """Dates, bands, rows, columns."""
+    dtype: str
+    """The stored dtype of the value and the members, as NumPy spells it."""
+    nodata: float | int | None = None
+    """What an unwritten value reads as; None is NaN in floating dtypes and 0 in the others."""
+    members: int = 0
+    quantiles: int = 0
+    chunks: tuple[int, int, int, int] = (1, 0, 256, 256)
+    """Dates, bands, rows, columns of a chunk; 0 is the whole axis."""
+
+    @property
+    def fitted_chunks(self) -> tuple[int, ...]:
+        """Chunks cut down to the shape."""
+        return tuple(max(1, min(c or n, n)) for c, n in zip(self.chunks, self.shape, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkStore:
+    """An open working store; pickles, and opens again from `path` in another process."""
+
+    path: str
+    fingerprint: str
+    variables: tuple[VariableSpec, ...]
+    group: zarr.Group = field(repr=False, compare=False)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def array(self, variable: str, layer: str = "value") -> zarr.Array[Any]:
+        """The Zarr array of one layer: `value`, `source`, `reason`, `standard_error`, `members`, `quantiles`, `scan_*`.
+
+        (date, band, row, column); `members` and `quantiles` have one more axis in front.
+        """
+        import zarr
+
+        found = self.group[f"{quote(variable, safe='')}/{layer}"]
+        assert isinstance(found, zarr.Array)
+        return found
+
+    def layers(self, variable: str) -> tuple[str, ...]:
+        """Names of the layers kept for a variable."""
+        spec = next(spec for spec in self.variables if spec.name == variable)
+        extra = (("members", spec.members), ("quantiles", spec.quantiles))
+        return ("value", *LAYERS, *(name for name, count in extra if count))
+
+    def mark_done(self, key: str, record: Mapping[str, Any]) -> None:
+        """Say that a block is finished, with a small record; call it after the block's last `write_block`."""
+        put(f"{self.path}/{_DONE}/{quote(key, safe='')}.json", json.dumps(record, default=_plain).encode())
+
+    def done(self) -> dict[str, dict[str, Any]]:
+        """Records of the finished blocks, by key, in the order of the keys."""
+        return {unquote(name[:-5]): json.loads(text) for name, text in read_all(f"{self.path}/{_DONE}").items()}
+
+    def forget(self, key: str) -> None:
+        """Take a block's marker away, so that it is computed again."""
+        delete(f"{self.path}/{_DONE}/{quote(key, safe='')}.json")
+
+
+def create_work(
+    path: str, variables: Sequence[VariableSpec], fingerprint: str = "", attributes: Mapping[str, Any] | None = None
+) -> WorkStore:
+    """Lay out a working store: metadata of every array, no data.
+
+    A store that a killed `create_work` left half made is made again. Raises TargetError when a finished store or
+    something foreign is there.
+    """
+    found = _kind(path)
+    if found is not None and found.get(_KIND) != "work":
+        raise TargetError(f"{path} is there and is no working store of geodiff; choose another place with --work")
+    if found is not None and found.get("complete"):
+        raise TargetError(f"{path} already holds a working store; open it to resume, or remove it to start again")
+    if found is not None:
+        remove_tree(path)
+    group = _new_group(path)
+    group.attrs.update({_KIND: "work", "complete": False})
+    for spec in variables:
+        _create_arrays(group, spec)
+    group.attrs.update(
+        {
+            _KIND: "work",
+            "complete": True,
+            "geodiff_fingerprint": fingerprint,
+            "variables": [asdict(spec) for spec in variables],
+            "attributes": dict(attributes or {}),
+        }
+    )
+    return open_work(path)
+
+
+def open_work(path: str) -> WorkStore:
+    """Open a working store for reading and writing; raises TargetError where there is none, or only half of one."""
+    found = _kind(path)
+    if not found or found.get(_KIND) != "work" or not found.get("complete"):
+        state = "nothing" if found is None else "something else, or only the beginning of one"
+        raise TargetError(f"no working store at {path} ({state} is there); run the job without resuming to make it")
+    specs = tuple(_spec(facts) for facts in found["variables"])
+    return WorkStore(path, found["geodiff_fingerprint"], specs, _open_group(path, "r+"), found["attributes"])
+
+
+def remove_work(path: str) -> None:
+    """Delete a working store; a kill in the middle leaves one in which nothing is done, never a wrong one.
+
+    Raises TargetError when something else is there; nothing there is no error.
+    """
+    found = _kind(path)
+    if found is None:
+        return
+    if found.get(_KIND) != "work":
+        raise TargetError(f"{path} is no working store of geodiff, so it is not removed; delete it by hand")
+    remove_tree(f"{path}/{_DONE}")
+    remove_tree(path)
+
+
+def write_block(array: zarr.Array[Any], date: int, window: Window, data: NDArray[Any]) -> None:
+    """Write one date of one window, whole chunks only, and wait until it is on disk.
+
+    Parameters
+    ----------
+    array : (date, band, row, column), or with a member or quantile axis in front.
+    data : (band, row, column), or with that axis in front.
+
+    Raises
+    ------
+    GridError
+        When the window cuts a chunk (or shard): another worker could then overwrite half of it (xarray#8371).
+    """
+    unit = array.shards or array.chunks
+    _assert_aligned(array, unit, date, window)
+    rows, columns = window.slices
+    array[(Ellipsis, date, slice(None), rows, columns)] = data
+    _sync_to_disk(array, unit, date, window)
+
+
+def _assert_aligned(array: zarr.Array[Any], unit: Sequence[int], date: int, window: Window) -> None:
+    dates, _, height, width = array.shape[-4:]
+    if unit[-4] > 1 and dates > 1:
+        raise GridError(
+            f"date {date} shares its Zarr chunk in {array.store_path} with others ({unit[-4]} dates a chunk), so two "
+            "workers could overwrite each other; make the store with one date a chunk"
+        )
+    axes = (
+        ("rows", window.row, window.stop[0], unit[-2], height),
+        ("columns", window.column, window.stop[1], unit[-1], width),
+    )
+    for axis, start, stop, chunk, length in axes:
+        if start < 0 or stop > length:
+            raise GridError(f"block {axis} {start}:{stop} reach beyond the {length} {axis} of {array.store_path}")
+        if start % chunk or (stop % chunk and stop != length):
+            raise GridError(
+                f"block {axis} {start}:{stop} cut across Zarr chunks of {chunk} {axis} in {array.store_path}, so two "
+                f"workers could overwrite each other; use --block-size {chunk} or a multiple"
+            )
+
+
+def _sync_to_disk(array: zarr.Array[Any], unit: Sequence[int], date: int, window: Window) -> None:
+    """Flush the chunk files of a block, so that a marker never outlives its data in a power cut."""
+    root = local_path(str(array.store_path))
+    if root is None:
+        return
+    first = [0] * (array.ndim - 4) + [date // unit[-4], 0, window.row // unit[-2], window.column // unit[-1]]
+    stop = [-(-n // c) for n, c in zip(array.shape, unit, strict=True)]
+    stop[-4], stop[-2], stop[-1] = first[-4] + 1, -(-window.stop[0] // unit[-2]), -(-window.stop[1] // unit[-1])
+    for offset in np.ndindex(*(b - a for a, b in zip(first, stop, strict=True))):
+        index = tuple(a + b for a, b in zip(first, offset, strict=True))
+        _flush(root / array.metadata.encode_chunk_key(index))
+
+
+def _flush(path: Path) -> None:
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:  # a chunk of nothing but the fill value is not written
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _create_arrays(group: zarr.Group, spec: VariableSpec) -> None:
+    dtype = np.dtype(spec.dtype).newbyteorder("=")
+    blank = (np.nan if dtype.kind == "f" else 0) if spec.nodata is None else spec.nodata
+    home = group.create_group(quote(spec.name, safe=""))
+    layers = {"value": (0, dtype, blank), **{name: (0, np.dtype(kind), 0) for name, kind in LAYERS.items()}}
+    layers |= {"members": (spec.members, dtype, blank)} if spec.members else {}
+    layers |= {"quantiles": (spec.quantiles, np.dtype("f4"), np.nan)} if spec.quantiles else {}
+    for name, (front, kind, fill) in layers.items():
+        _create_array(home, spec, name, front, kind.type(fill))
+    chunks = spec.fitted_chunks[2:]
+    home.create_array(OUTSIDE_LAYER, shape=spec.shape[2:], chunks=chunks, dtype=bool, dimension_names=("row", "column"))
+
+
+def _create_array(home: zarr.Group, spec: VariableSpec, name: str, front: int, blank: np.generic) -> None:
+    """The blank of a value is what means missing there, so leaving out blank chunks changes no known bit."""
+    from zarr.codecs import BloscCodec
+
+    axes = ("date", "band", "row", "column")
+    home.create_array(
+        name,
+        shape=(front, *spec.shape) if front else spec.shape,
+        chunks=(1, *spec.fitted_chunks) if front else spec.fitted_chunks,
+        dtype=blank.dtype,
+        fill_value=blank,
+        compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")],
+        dimension_names=(name.removesuffix("s"), *axes) if front else axes,
+        config={"write_empty_chunks": False},
+    )
+
+
+def _spec(facts: Mapping[str, Any]) -> VariableSpec:
+    return VariableSpec(**{**facts, "shape": tuple(facts["shape"]), "chunks": tuple(facts["chunks"])})
+
+
+# -- the lock
+
+
+@contextmanager
+def lock(path: str) -> Iterator[None]:
+    """Hold the right to write a working store; the kernel lets go of it when the process dies.
+
+    The lock is `flock` on `<path>.lock`, beside a local store. Object stores have none: that is said in the log.
+    Raises LockedError, naming the holder, when another process has it.
+    """
+    local = local_path(path)
+    if local is None:
+        logger.warning("%s is on an object store, where no lock can be held: run one job at a time on it", path)
+        yield
+        return
+    beside = local.with_name(local.name + ".lock")
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    handle = _acquire(beside, path)
+    try:
+        yield
+    finally:
+        beside.unlink(missing_ok=True)  # still held: nobody can have taken this very file
+        os.close(handle)
+
+
+def _acquire(beside: Path, path: str) -> int:
+    while True:
+        handle = os.open(beside, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 4096, 0).decode(errors="replace")
+            os.close(handle)
+            raise LockedError(
+                f"{path} is being written by {_holder(holder)}; wait for it to end, or stop it and run this again"
+            ) from None
+        if _same_file(handle, beside):
+            break
+        os.close(handle)  # its last holder unlinked it between our open and our lock
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "when": when}).encode(), 0)
+    return handle
+
+
+def _same_file(handle: int, beside: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), beside.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder(text: str) -> str:
+    try:
+        facts = json.loads(text)
+        return f"process {facts['pid']} on {facts['host']} since {facts['when']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"
+
+
+# -- the fit
+
+
+def save_fit(path: str, fitted: Fitted, extra: Mapping[str, Any] | None = None) -> None:
+    """Store a fit, parts and all, as a Zarr group that appears complete or not at all; an older fit is replaced.
+
+    `extra` is anything JSON takes. Raises TargetError when something that is no fit is there.
+    """
+    found = _kind(path)
+    if found is not None and found.get(_KIND) != "fit":
+        raise TargetError(f"{path} is there already and holds no fit of geodiff, so it is not replaced; move it away")
+    local = local_path(path)
+    if local is None:
+        remove_tree(path)
+        _write_fit(path, fitted, extra)
+        return
+    with appearing(local) as place:
+        _write_fit(str(place), fitted, extra)
+
+
+def _write_fit(place: str, fitted: Fitted, extra: Mapping[str, Any] | None) -> None:
+    group = _new_group(place)
+    _save_part(group, fitted)
+    group.attrs.update({_KIND: "fit", "complete": True, "extra": json.dumps(extra or {}, default=_plain)})
+
+
+def load_fit(path: str) -> tuple[Fitted, dict[str, Any]]:
+    """The fit stored at `path` and its `extra`; raises TargetError when there is none."""
+    found = _kind(path)
+    if not found or found.get(_KIND) != "fit" or not found.get("complete"):
+        raise TargetError(f"no fit of geodiff at {path}; run with --refit to make one")
+    return _load_part(_open_group(path, "r")), json.loads(found["extra"])
+
+
+def _save_part(group: zarr.Group, fitted: Fitted) -> None:
+    """Facts are kept as one JSON text, which holds NaN and long integers as Python has them."""
+    group.attrs.update({"filler": fitted.filler, "facts": json.dumps(dict(fitted.facts), default=_plain)})
+    arrays, parts = group.create_group("arrays"), group.create_group("parts")
+    for name, array in fitted.arrays.items():
+        _save_array(arrays, quote(name, safe=""), np.asarray(array))
+    for name, part in fitted.parts.items():
+        _save_part(parts.create_group(quote(name, safe="")), part)
+    group.attrs.update({"arrays": list(fitted.arrays), "parts": list(fitted.parts)})
+
+
+def _save_array(home: zarr.Group, name: str, array: NDArray[Any]) -> None:
+    """Numbers and booleans as they are; dates and fixed strings, which Zarr v3 has no settled form for, as bytes."""
+    if array.dtype.hasobject:
+        raise TypeError(f"array {name!r} of a fit holds Python objects, which cannot be stored safely; use numbers")
+    plain = array.dtype.kind in "biufc"
+    stored = array if plain else np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
+    stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    chunks = tuple(max(1, min(n, 4096)) for n in stored.shape)
+    kept = home.create_array(name, shape=stored.shape, chunks=chunks, dtype=stored.dtype)
+    kept.attrs.update({} if plain else {"dtype": array.dtype.str, "shape": list(array.shape)})
+    if stored.size:
+        kept[...] = stored
+
+
+def _load_part(group: Any) -> Fitted:
+    attributes = group.attrs.asdict()
+    arrays = {name: _load_array(group[f"arrays/{quote(name, safe='')}"]) for name in attributes["arrays"]}
+    parts = {name: _load_part(group[f"parts/{quote(name, safe='')}"]) for name in attributes["parts"]}
+    return Fitted(attributes["filler"], json.loads(attributes["facts"]), arrays, parts)
+
+
+def _load_array(kept: Any) -> NDArray[Any]:
+    stored = np.asarray(kept[...])
+    if "dtype" not in kept.attrs:
+        return stored
+    return np.frombuffer(stored.tobytes(), np.dtype(kept.attrs["dtype"])).reshape(kept.attrs["shape"]).copy()
+
+
+def _plain(value: Any) -> Any:
+    """What `json` does not know: NumPy's numbers and arrays, tuples of them, dates."""
+    if isinstance(value, np.datetime64):
+        return str(value)
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return str(value)
+
+
+# -- groups
+
+
+def _open_group(path: str, mode: Any) -> zarr.Group:
+    import zarr
+
+    local = local_path(path)
+    return zarr.open_group(str(path) if local is None else str(local), mode=mode, zarr_format=3, use_consolidated=False)
+
+
+def _new_group(path: str) -> zarr.Group:
+    return _open_group(path, "w-")
+
+
+def _kind(path: str) -> dict[str, Any] | None:
+    """Attributes of the store at `path`; {} when something is there that is no Zarr v3 group, None for nothing."""
+    text = read(f"{path}/zarr.json")
+    if text is None:
+        return {} if exists(path) else None
+    try:
+        attributes = json.loads(text).get("attributes", {})
+    except ValueError:
+        return {}
+    return dict(attributes)

@@ -1,0 +1,264 @@
+"""Masks given from outside: vectors in any CRS, rasters on any grid, read as planes of the scene's own grid.
+
+A pixel is inside a polygon if its centre is; lines and points are 0.71 pixels thick, so that they take every pixel they
+touch. Geometries are moved into
+pixel coordinates once and snapped to odd 1/2048 pixels (never a centre or an edge), so that a window shows the same pixels as the whole would. Mask
+rasters are aligned by nearest neighbour, never interpolated.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.errors import GeodiffError, GridError, SourceError
+from geodiff.io.gdal import GdalReader, read_header
+from geodiff.io.warped import aligned
+from geodiff.lattice import Window
+
+if TYPE_CHECKING:
+    from affine import Affine
+    from numpy.typing import NDArray
+    from odc.geo.geobox import GeoBox
+
+    from geodiff.io import Variable
+
+__all__ = ["PlaneReader", "is_vector", "open_area", "rasterise", "read_geometries", "read_mask_raster"]
+
+PlaneReader = Callable[[Window], "NDArray[np.bool_]"]
+"""(window) to bool (row, column)."""
+
+_PARQUET = (".parquet", ".geoparquet", ".pq")
+_VECTORS = (".geojson", ".json", ".geojsonl", ".gpkg", ".shp", ".fgb", ".gml", ".kml", ".zip", *_PARQUET)
+_SNAP = 1024.0
+
+
+def open_area(path: str, geobox: GeoBox) -> PlaneReader:
+    """A vector (inside) or raster (nonzero) file as planes of a grid.
+
+    Raises SourceError, GridError where it cannot be read or does not lie on the grid's ground.
+    """
+    if is_vector(path):
+        return _VectorArea(tuple(read_geometries(path, geobox.crs)), geobox)
+    return read_mask_raster(path, geobox)
+
+
+def is_vector(path: str) -> bool:
+    """Whether a path is a vector file by its name."""
+    return path.split("?")[0].lower().endswith(_VECTORS)
+
+
+# Vectors
+
+
+@dataclass(frozen=True)
+class _VectorArea:
+    """Geometries over a grid; finds those of a window through a tree of their boxes."""
+
+    geometries: tuple[Any, ...]
+    geobox: GeoBox
+
+    @cached_property
+    def _pixels(self) -> tuple[Any, Any]:
+        """Geometries in pixel coordinates, and their tree."""
+        from shapely import STRtree
+
+        moved = _in_pixels(self.geometries, self.geobox)
+        return moved, STRtree(moved)
+
+    def __call__(self, window: Window) -> NDArray[np.bool_]:
+        from shapely import box
+
+        moved, tree = self._pixels
+        area = box(window.column - 1, window.row - 1, window.stop[1] + 1, window.stop[0] + 1)
+        return _burn([moved[i] for i in sorted(tree.query(area))], window)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"geometries": self.geometries, "geobox": self.geobox}  # the tree is built again where it is needed
+
+
+def read_geometries(path: str, crs: Any) -> list[Any]:
+    """The geometries of a vector file in the CRS of a raster.
+
+    Parameters
+    ----------
+    path : GeoJSON, GPKG, GeoParquet, Shapefile or another file that pyogrio reads; paths and URLs.
+    crs : the raster's; None for camera frames, whose vectors are in columns and rows.
+
+    Raises
+    ------
+    SourceError
+        Where it cannot be read, is empty, or its CRS cannot be brought to the raster's (another planet).
+    """
+    frame = _read_frame(path)
+    shapes = frame.geometry[~(frame.geometry.isna() | frame.geometry.is_empty)]
+    if not len(shapes):
+        raise SourceError(f"{path} holds no geometry, so it masks nothing; leave it out or check the file")
+    return list(_reproject(path, shapes, crs))
+
+
+def _read_frame(path: str) -> Any:
+    import geopandas
+
+    from geodiff.io.places import local_path
+
+    local = local_path(path)
+    if local is not None and not local.exists():
+        raise SourceError(f"{path} cannot be read: no such file; check the path")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pyogrio on odd rings and field types: only geometries are used
+            reads = geopandas.read_parquet if path.lower().endswith(_PARQUET) else geopandas.read_file
+            frame = reads(path if local is None else local)
+    except Exception as error:  # noqa: BLE001  # pyogrio, pyarrow and fiona have no common error
+        raise SourceError(f"{path} cannot be read as vectors: {_first_line(error)}; give GeoJSON, GPKG, GeoParquet or Shapefile") from error
+    if not hasattr(frame, "geometry"):
+        raise SourceError(f"{path} is a table without geometries; give one with them")
+    return frame
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _reproject(path: str, shapes: Any, crs: Any) -> Any:
+    import pyproj
+
+    if crs is None:
+        if shapes.crs is not None and shapes.crs.to_epsg() != 4326:
+            raise SourceError(
+                f"{path} is in {shapes.crs.name} and the raster has no CRS; give vectors in columns and rows, without a CRS"
+            )
+        return shapes  # GeoJSON always claims WGS 84
+    if shapes.crs is None:
+        return shapes  # meant to be on the raster's ground
+    wanted = pyproj.CRS.from_wkt(crs.to_wkt())
+    if shapes.crs == wanted:
+        return shapes
+    left, bottom, right, top = shapes.total_bounds
+    longest = max(right - left, top - bottom)
+    dense = shapes.segmentize(longest / 200) if longest > 0 else shapes  # straight edges bend on their way
+    try:
+        moved = dense.to_crs(wanted)
+    except (pyproj.exceptions.ProjError, ValueError) as error:
+        raise SourceError(f"{path} in {shapes.crs.name} cannot be brought to {wanted.name}: {_first_line(error)}; reproject it first") from error
+    if not np.isfinite(moved.total_bounds).all():
+        raise SourceError(f"{path} in {shapes.crs.name} lies outside of what {wanted.name} can show; cut it to the raster first")
+    return moved
+
+
+def _in_pixels(geometries: Sequence[Any], geobox: GeoBox) -> NDArray[Any]:
+    """Geometries in columns and rows, with their images one turn away where the CRS is in degrees (0-360, dateline)."""
+    import shapely
+
+    turns = (0.0, -360.0, 360.0) if geobox.crs is not None and geobox.crs.geographic else (0.0,)
+    shapes = np.array(list(geometries), dtype=object)
+    moved = np.concatenate([shapely.transform(shapes, _to_pixels(~geobox.affine, turn)) for turn in turns])
+    thin = shapely.get_dimensions(moved) < 2
+    moved[thin] = shapely.buffer(moved[thin], 0.71, quad_segs=4)
+    return np.asarray(shapely.transform(moved, lambda points: (np.floor(points * _SNAP) + 0.5) / _SNAP))
+
+
+def _to_pixels(inverse: Affine, turn: float) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    def move(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        x, y = points[:, 0] + turn, points[:, 1]
+        return np.column_stack([inverse.a * x + inverse.b * y + inverse.c, inverse.d * x + inverse.e * y + inverse.f])
+
+    return move
+
+
+def rasterise(geometries: Sequence[Any], geobox: GeoBox, window: Window) -> NDArray[np.bool_]:
+    """True (row, column) at the pixels of `window` that the geometries, in the grid's CRS, cover."""
+    return _VectorArea(tuple(geometries), geobox)(window)
+
+
+def _burn(shapes: Sequence[Any], window: Window) -> NDArray[np.bool_]:
+    """True at the pixels whose centres lie in the shapes, which are in pixel coordinates."""
+    from affine import Affine
+    from rasterio.errors import NotGeoreferencedWarning
+    from rasterio.features import rasterize
+
+    if not shapes:
+        return np.zeros(window.shape, bool)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # pixel coordinates
+        place = Affine.translation(window.column, window.row)
+        burnt = rasterize(shapes, window.shape, fill=0, transform=place, default_value=1, dtype="uint8")
+    return np.asarray(burnt) != 0
+
+
+# Rasters
+
+
+def read_mask_raster(path: str, geobox: GeoBox) -> PlaneReader:
+    """A raster as planes of a grid: True where any band is neither 0, nodata nor NaN; False beyond its extent.
+
+    Raises GridError where it is on other ground, or on another grid and not georeferenced.
+    """
+    from geodiff.io import open_raster
+
+    variable = open_raster(path).variables[0]
+    if _same_grid(variable.geobox, geobox):
+        return _SameGrid(variable)
+    if not isinstance(variable.reader, GdalReader):
+        raise GridError(f"{path} is not on the scene's grid ({_grid(variable.geobox)} against {_grid(geobox)}); convert it to GeoTIFF")
+    if variable.geobox.crs is None or geobox.crs is None:
+        raise GridError(
+            f"{path} is {_grid(variable.geobox)} and the scene is {_grid(geobox)}; "
+            "without a CRS on both they cannot be aligned: give a mask of the same size"
+        )
+    header = read_header(variable.reader.path)
+    return _Aligned(header.path, geobox, add_alpha=header.alpha is None and header.nodata[0] is None)
+
+
+def _same_grid(one: GeoBox, other: GeoBox) -> bool:
+    alike = tuple(one.shape) == tuple(other.shape)
+    same_place = one.affine.almost_equals(other.affine, precision=1e-9 * max(1.0, abs(other.affine.c), abs(other.affine.f)))
+    unplaced = one.crs is None and one.affine.is_identity
+    return alike and (unplaced or (same_place and (one.crs == other.crs or one.crs is None)))
+
+
+def _grid(geobox: GeoBox) -> str:
+    crs = "no CRS" if geobox.crs is None else geobox.crs.to_wkt().partition('"')[2].partition('"')[0]
+    return f"{geobox.shape[0]} x {geobox.shape[1]} pixels in {crs}"
+
+
+@dataclass(frozen=True, slots=True)
+class _SameGrid:
+    variable: Variable
+
+    def __call__(self, window: Window) -> NDArray[np.bool_]:
+        from geodiff.encoding import is_nodata
+        from geodiff.io import Kind
+
+        stored = self.variable.reader.read(0, window)
+        given = np.zeros(window.shape, bool)
+        for numbers, band in zip(stored, self.variable.bands, strict=True):
+            if band.kind is not Kind.ALPHA:
+                given |= (numbers != 0) & ~is_nodata(numbers, band.encoding)
+        return given
+
+
+@dataclass(frozen=True, slots=True)
+class _Aligned:
+    """A mask raster brought to the grid by nearest neighbour, window by window, with exact coordinates."""
+
+    path: str
+    geobox: GeoBox
+    add_alpha: bool
+    """To tell what lies beyond the file, where it has neither nodata nor alpha."""
+
+    def __call__(self, window: Window) -> NDArray[np.bool_]:
+        from rasterio.windows import Window as RasterioWindow
+
+        place = RasterioWindow(window.column, window.row, window.width, window.height)
+        with aligned(self.path, self.geobox, "nearest", add_alpha=self.add_alpha) as mask:
+            values = mask.read(list(range(1, mask.count + (0 if self.add_alpha else 1))), window=place)
+            valid = mask.dataset_mask(window=place) != 0
+        return np.asarray(((values != 0) & (values == values)).any(axis=0) & valid)

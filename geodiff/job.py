@@ -1,0 +1,210 @@
+"""FillJob: everything one fill needs to know, validated once.
+
+The same object is the command line's options, the TOML job file, the Prefect form and what workers receive. Fields that
+can change a pixel enter the fingerprint; fields that only say how the work is done do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from geodiff.codes import CODES
+from geodiff.errors import JobError
+
+__all__ = ["FillJob", "Gate", "parse_gates"]
+
+GATES = {
+    "coverage90": "share of hidden known pixels inside value +- 1.645 standard errors",
+    "unfilled": "share of the gap pixels that stayed unfilled",
+    "seam": "mean gradient across window edges over mean gradient elsewhere",
+}
+_GATE = re.compile(r"^\s*(\w+)\s*(>=|<=)\s*([0-9.eE+-]+)\s*$")
+_HOW = frozenset(
+    {"block_size", "workers", "scheduler", "work", "dry_run", "overwrite", "append", "refit", "report", "stac", "gate"}
+    | {"target", "fail_if_empty", "batch"}
+)
+"""Fields that cannot change a pixel."""
+
+
+class Gate(BaseModel):
+    """One bound on the finished product, such as coverage90 >= 0.85."""
+
+    model_config = ConfigDict(frozen=True)
+
+    figure: str
+    relation: Literal[">=", "<="]
+    bound: float
+
+    def holds(self, measured: float) -> bool:
+        """Whether the measured figure respects the bound."""
+        return measured >= self.bound if self.relation == ">=" else measured <= self.bound
+
+
+def parse_gates(text: str | None) -> tuple[Gate, ...]:
+    """`"coverage90>=0.85,seam<=1.05"` to gates; JobError names what cannot be measured."""
+    gates = []
+    for part in filter(None, (text or "").split(",")):
+        match = _GATE.match(part)
+        if not match or match[1] not in GATES:
+            raise JobError(f"gate {part.strip()!r} is not FIGURE>=BOUND or FIGURE<=BOUND; figures: {', '.join(GATES)}")
+        gates.append(Gate(figure=match[1], relation=match[2], bound=float(match[3])))
+    return tuple(gates)
+
+
+class FillJob(BaseModel):
+    """One `geodiff fill`; see the contract's option table for the meaning of every field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    source: str = Field(description="raster, Zarr store, scene folder, directory or glob, STAC item, or URL to fill")
+    target: str = Field(description="product to write: .tif, .zarr, .nc, .png or a folder ending in /")
+    variable: tuple[str, ...] = Field((), description="variables to fill; default every continuous one with gaps")
+    bands: tuple[str, ...] = Field((), description="band numbers (from 1) or names to fill; default all continuous")
+    dates: str | None = Field(None, description="fill only these dates, D[,D..] or A:B; the others stay context")
+    qa: tuple[str, ...] = Field(("auto",), description="quality flags: PRESET[:PATH or band], auto or none")
+    mask: tuple[str, ...] = Field((), description="raster (nonzero) or vector (inside) files that mark missing pixels")
+    fillable: str = Field("auto", description="where filling is allowed: auto, all, or a raster or vector file")
+    nodata: float | None = Field(None, description="an added nodata value")
+    valid_range: tuple[float, float] | None = Field(None, description="physical bounds A,B of the variable")
+    buffer: int = Field(0, ge=0, le=256, description="dilate gaps by this many pixels")
+    detect: tuple[Literal["dropouts", "stripes", "reseau", "hotpixels", "clouds"], ...] = Field(
+        (), description="damage to look for that no mask names"
+    )
+    resolution: float | None = Field(None, gt=0, description="ground resolution for scenes with bands on several grids")
+    filler: str = Field("auto", description="auto, diffusion, a classical filler or a registered one")
+    model: str = Field("default", description="model folder, or the name of a shipped one")
+    members: int | None = Field(None, ge=0, le=1000, description="realisations; default 4, 0 with a classical filler")
+    product: Literal["value", "member"] = Field("value", description="what TARGET itself holds")
+    seed: int = Field(0, description="key of the ground noise")
+    steps: int = Field(10, ge=4, le=1000, description="network calls a member (at least 4)")
+    sampler: str = Field("edm-dpm2m", description="a tested diffusers scheduler")
+    max_error: float | None = Field(None, gt=0, description="leave nodata where the standard error exceeds this")
+    gate: str | None = Field(None, description='refuse the product unless, e.g., "coverage90>=0.85,unfilled<=0.02"')
+    quantiles: tuple[float, ...] = Field((), description="also write these quantile layers")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="where the network runs")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="number format of the network")
+    block_size: int | None = Field(None, ge=1, description="smallest unit of I/O in pixels")
+    workers: int | None = Field(None, ge=1, description="local Dask worker processes; default 1, in this process")
+    scheduler: str | None = Field(None, description="address of an existing Dask cluster")
+    batch: int = Field(8, ge=1, le=1024, description="windows x bands a network call; cannot change a pixel")
+    work: str | None = Field(None, description="folder for the working store; default beside TARGET")
+    zarr_format: Literal[2, 3] = Field(3, description="2 for GDAL before 3.13 and what is built on it")
+    dry_run: bool = Field(False, description="print the plan only")
+    overwrite: bool = Field(False, description="replace TARGET")
+    append: bool = Field(False, description="extend TARGET with new dates, with the kept fit")
+    refit: bool = Field(False, description="renew the kept fit")
+    fail_if_empty: bool = Field(False, description="exit 4 where there is nothing to fill")
+    report: str | None = Field(None, description="HTML report to write")
+    stac: str | None = Field(None, description="STAC Item JSON to write")
+
+    @field_validator("quantiles")
+    @classmethod
+    def _between_0_and_1(cls, quantiles: tuple[float, ...]) -> tuple[float, ...]:
+        for q in quantiles:
+            if not 0.0 < q < 1.0:
+                raise ValueError(f"quantile {q} is not between 0 and 1; write 5 % as 0.05")
+        return quantiles
+
+    @field_validator("valid_range")
+    @classmethod
+    def _ordered(cls, bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+        if bounds is not None and not bounds[0] < bounds[1]:
+            raise ValueError(f"valid range {bounds[0]},{bounds[1]} is empty; give the lower bound first")
+        return bounds
+
+    @field_validator("detect")
+    @classmethod
+    def _clouds_need_a_detector(cls, detect: tuple[str, ...]) -> tuple[str, ...]:
+        if "clouds" in detect:
+            raise ValueError(
+                "clouds cannot be found without a named detector (s2cloudless with its 10 bands); "
+                "give the product's own flags with --qa or a mask with --mask"
+            )
+        return detect
+
+    @field_validator("gate")
+    @classmethod
+    def _gate_parses(cls, gate: str | None) -> str | None:
+        try:
+            parse_gates(gate)
+        except JobError as error:
+            raise ValueError(str(error)) from None
+        return gate
+
+    @model_validator(mode="after")
+    def _member_product_needs_members(self) -> FillJob:
+        if self.product == "member" and self.drawn_members == 0:
+            raise ValueError("--product member needs at least one member; use --members 1 or more")
+        if self.members and not self.draws_members:
+            raise ValueError(f"--filler {self.filler} draws no members; use --members 0, or --filler auto or diffusion")
+        return self
+
+    @property
+    def draws_members(self) -> bool:
+        """Whether the filler can draw realisations; registered ones may, built-in classical ones do not."""
+        return self.filler in ("auto", "diffusion") or self.filler not in CODES
+
+    @property
+    def drawn_members(self) -> int:
+        """How many members to draw and write."""
+        if self.members is None:
+            return 4 if self.filler in ("auto", "diffusion") else 0
+        return self.members
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        return parse_gates(self.gate)
+
+    def pixels(self) -> dict[str, Any]:
+        """The fields that can change a pixel, with defaults resolved; the job's part of the fingerprint."""
+        chosen = self.model_dump(mode="json", exclude=set(_HOW))
+        return {**chosen, "members": self.drawn_members}
+
+    def fingerprint(self, *identities: str) -> str:
+        """SHA-256 over what can change a pixel and the given identities (source content, model, version)."""
+        text = json.dumps([self.pixels(), *identities], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def command(self) -> str:
+        """The command line that gives these pixels, options at their defaults left out."""
+        default = {name: field.default for name, field in type(self).model_fields.items()}
+        words = ["geodiff", "fill", self.source, self.target]
+        for name, value in self.model_dump(exclude={"source", "target", *(_HOW - {"gate"})}).items():
+            if value != default[name]:
+                words += [f"--{name.replace('_', '-')}", _as_word(value)]
+        return " ".join(f'"{word}"' if " " in word or ("," in word and "=" in word) else word for word in words)
+
+    @classmethod
+    def build(cls, **fields: Any) -> FillJob:
+        """A validated job; raises JobError with one line per wrong field."""
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            raise JobError("; ".join(_one_line(e) for e in error.errors())) from None
+
+    @classmethod
+    def from_toml(cls, path: str | Path, **overrides: Any) -> FillJob:
+        """The job a TOML file describes, with overrides from the command line on top."""
+        try:
+            fields = tomllib.loads(Path(path).read_text())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise JobError(f"cannot read the job file {path}: {error}; `geodiff init` writes a commented one") from None
+        return cls.build(**{**fields, **overrides})
+
+
+def _as_word(value: Any) -> str:
+    return ",".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
+
+
+def _one_line(error: Any) -> str:
+    """One pydantic error as `--field value: reason`."""
+    where = ".".join(str(part) for part in error["loc"])
+    reason = error["msg"].removeprefix("Value error, ")
+    return f"--{where.replace('_', '-')} {error['input']!r}: {reason}" if where else reason

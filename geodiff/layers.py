@@ -1,0 +1,168 @@
+"""The product's layers as seen through the source, the gaps and the working store.
+
+The working store holds estimates of blocks with gaps only. A view puts them together with everything else when a writer
+asks for a window: known pixels come from the source as they are stored, so they stay bit-identical, and blocks without
+gaps are copied at the speed of reading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from geodiff.encoding import unpack
+from geodiff.fillers import OBSERVED, OUTSIDE, UNFILLED
+from geodiff.io import ProductVariable
+from geodiff.lattice import Window
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geodiff.io.store import WorkStore
+    from geodiff.scan import GapReader
+    from geodiff.scene import Cube
+
+__all__ = ["LayerView", "product_variable"]
+
+
+class _WindowReader(Protocol):
+    def __call__(self, date: int, window: Window) -> NDArray[Any]:
+        """(band, row, column), or with one more axis in front."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LayerView:
+    """An array-like (..., date, band, row, column) that is put together window by window when it is sliced."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: _WindowReader
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        *front, dates, bands, rows, columns = _expand(key, self.shape)
+        row, height, row_key = _span(rows, self.shape[-2])
+        column, width, column_key = _span(columns, self.shape[-1])
+        window = Window(row, column, height, width)
+        wanted = np.atleast_1d(np.arange(self.shape[-4])[dates])
+        stack = np.stack([self.read(int(date), window) for date in wanted], axis=-4)
+        if isinstance(dates, (int, np.integer)):
+            return np.asarray(stack[(*front, 0, bands, row_key, column_key)])
+        return np.asarray(stack[(*front, slice(None), bands, row_key, column_key)])
+
+
+def _expand(key: Any, shape: tuple[int, ...]) -> list[Any]:
+    """A key with every axis named: Ellipsis and missing axes become full slices."""
+    parts = list(key) if isinstance(key, tuple) else [key]
+    if Ellipsis in [p for p in parts if p is Ellipsis]:
+        at = next(i for i, p in enumerate(parts) if p is Ellipsis)
+        parts[at : at + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
+    return parts + [slice(None)] * (len(shape) - len(parts))
+
+
+def _span(part: Any, length: int) -> tuple[int, int, Any]:
+    """First index, count, and the key that remains to be applied to the part read."""
+    if isinstance(part, (int, np.integer)):
+        return int(part) % length, 1, 0
+    start, stop, step = part.indices(length)
+    if step != 1:
+        raise IndexError(f"layers are read in whole runs of rows and columns, not in steps of {step}")
+    return start, max(stop - start, 0), slice(None)
+
+
+def product_variable(cube: Cube, gaps: GapReader, work: WorkStore) -> ProductVariable:
+    """All layers of one cube; what no block filled is a copy of the source."""
+    views = _Views(cube, gaps, work)
+    dates, bands, rows, columns = cube.variable.shape
+    shape = (dates, bands, rows, columns)
+    layers = work.layers(cube.name)
+    members = work.array(cube.name, "members").shape[0] if "members" in layers else 0
+    quantiles = work.array(cube.name, "quantiles").shape[0] if "quantiles" in layers else 0
+    return ProductVariable(
+        variable=cube.variable,
+        value=LayerView(shape, cube.variable.dtype, views.value),
+        source=LayerView(shape, np.dtype("u1"), views.source),
+        reason=LayerView(shape, np.dtype("u2"), views.reason),
+        standard_error=LayerView(shape, np.dtype("f4"), views.standard_error),
+        members=LayerView((members, *shape), cube.variable.dtype, views.members) if members else None,
+        quantiles=LayerView((quantiles, *shape), np.dtype("f4"), views.quantiles) if quantiles else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Views:
+    """How each layer of one cube is read; bands that are only copied count as observed."""
+
+    cube: Cube
+    gaps: GapReader
+    work: WorkStore
+
+    def _stored(self, layer: str, date: int, window: Window) -> NDArray[Any]:
+        return np.asarray(self.work.array(self.cube.name, layer)[(Ellipsis, date, slice(None), *window.slices)])
+
+    def _spread(self, part: NDArray[Any], fill: float, window: Window) -> NDArray[Any]:
+        """Put the filled bands (..., band, row, column) among all bands."""
+        shape = (*part.shape[:-3], len(self.cube.variable.bands), *window.shape)
+        whole = np.full(shape, fill, part.dtype)
+        whole[..., list(self.cube.bands), :, :] = part
+        return whole
+
+    def _estimated(self, date: int, window: Window) -> NDArray[np.bool_]:
+        """(band, row, column) of the filled bands: True where an estimate stands in the working store."""
+        codes = self._stored("source", date, window)
+        return np.asarray((codes != OBSERVED) & (codes < OUTSIDE))
+
+    def value(self, date: int, window: Window) -> NDArray[Any]:
+        values = self.cube.variable.reader.read(date, window)
+        estimated = self._estimated(date, window)
+        if not estimated.any():
+            return values
+        values = np.array(values)
+        bands = list(self.cube.bands)
+        values[bands] = np.where(estimated, self._stored("value", date, window), values[bands])
+        return values
+
+    def members(self, date: int, window: Window) -> NDArray[Any]:
+        values = self.cube.variable.reader.read(date, window)
+        drawn = self.work.array(self.cube.name, "members").shape[0]
+        repeated = np.repeat(values[None], drawn, axis=0)
+        estimated = self._estimated(date, window)
+        if estimated.any():
+            bands = list(self.cube.bands)
+            repeated[:, bands] = np.where(estimated, self._stored("members", date, window), repeated[:, bands])
+        return repeated
+
+    def source(self, date: int, window: Window) -> NDArray[np.uint8]:
+        gaps = self.gaps.read(date, window)
+        codes = np.where(gaps.missing, np.uint8(UNFILLED), np.uint8(OBSERVED))
+        codes[gaps.missing & ~gaps.fillable] = OUTSIDE
+        stored = self._stored("source", date, window)
+        return self._spread(np.where(stored != OBSERVED, stored, codes).astype(np.uint8), OBSERVED, window)
+
+    def reason(self, date: int, window: Window) -> NDArray[np.uint16]:
+        return self._spread(self.gaps.read(date, window).reason, 0, window)
+
+    def standard_error(self, date: int, window: Window) -> NDArray[np.float32]:
+        unknown = self.gaps.read(date, window).missing & ~self._estimated(date, window)
+        errors = self._stored("standard_error", date, window)
+        return self._spread(np.where(unknown, np.float32(np.nan), errors), 0.0, window)
+
+    def quantiles(self, date: int, window: Window) -> NDArray[np.float32]:
+        """Estimated quantiles; at known pixels the observation itself, NaN where nothing is known."""
+        estimated = self._estimated(date, window)
+        stored = self.cube.read(date, window)
+        observed = np.stack(
+            [
+                unpack(numbers, self.cube.variable.bands[band].encoding)[0]
+                for band, numbers in zip(self.cube.bands, stored, strict=True)
+            ]
+        ).astype(np.float32)
+        observed[self.gaps.read(date, window).missing] = np.nan
+        quantiles = np.where(estimated, self._stored("quantiles", date, window), observed)
+        return self._spread(quantiles, np.nan, window)

@@ -1,0 +1,315 @@
+"""Scores of fills: NumPy in, numbers out.
+
+Arrays may have any shape; `where` keeps the pixels to score. Sums run in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.lattice import STRIDE, WINDOW
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from geodiff.lattice import Lattice
+
+    Array = NDArray[np.floating[Any]]
+
+__all__ = [
+    "Interval",
+    "SeamIndex",
+    "bias",
+    "coverage",
+    "crps_ensemble",
+    "crps_gaussian",
+    "mae",
+    "paired_bootstrap",
+    "pit",
+    "psnr",
+    "r2",
+    "rmse",
+    "seam_index",
+    "spectral_angle",
+    "spectrum_ratio",
+    "spread_skill",
+    "ssim",
+]
+
+
+_END = WINDOW % STRIDE
+"""Windows end this many pixels after others begin."""
+
+
+# value
+
+
+def _errors(value: ArrayLike, truth: ArrayLike, where: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    error = np.asarray(value, np.float64) - np.asarray(truth, np.float64)
+    return error.ravel() if where is None else error[where]
+
+
+def mae(value: ArrayLike, truth: ArrayLike, where: NDArray[np.bool_] | None = None) -> float:
+    """Mean absolute error."""
+    return float(np.mean(np.abs(_errors(value, truth, where))))
+
+
+def rmse(value: ArrayLike, truth: ArrayLike, where: NDArray[np.bool_] | None = None) -> float:
+    """Root mean square error."""
+    return float(np.sqrt(np.mean(_errors(value, truth, where) ** 2)))
+
+
+def bias(value: ArrayLike, truth: ArrayLike, where: NDArray[np.bool_] | None = None) -> float:
+    """Mean of value - truth."""
+    return float(np.mean(_errors(value, truth, where)))
+
+
+def r2(value: ArrayLike, truth: ArrayLike, where: NDArray[np.bool_] | None = None) -> float:
+    """Coefficient of determination: 1 - residual / total sum of squares; NaN where the truth is constant."""
+    error = _errors(value, truth, where)
+    departure = _errors(truth, 0.0, where)
+    total = float(np.sum((departure - departure.mean()) ** 2))
+    return 1.0 - float(np.sum(error**2)) / total if total > 0 else float("nan")
+
+
+def psnr(value: ArrayLike, truth: ArrayLike, data_range: float, where: NDArray[np.bool_] | None = None) -> float:
+    """Peak signal-to-noise ratio in decibels for a stated range of the data; infinite without any error."""
+    error = rmse(value, truth, where)
+    return float("inf") if error == 0 else float(20.0 * np.log10(data_range / error))
+
+
+def ssim(value: Array, truth: Array, data_range: float, where: NDArray[np.bool_] | None = None) -> float:
+    """Structural similarity (Wang et al. 2004; Gaussian window, sigma 1.5) of two planes, averaged over `where`."""
+    from skimage.metrics import structural_similarity
+
+    index = structural_similarity(  # type: ignore[no-untyped-call]
+        np.asarray(value, np.float64),
+        np.asarray(truth, np.float64),
+        data_range=data_range,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )[1]
+    return float(np.mean(index if where is None else index[where]))
+
+
+def spectral_angle(value: Array, truth: Array, where: NDArray[np.bool_] | None = None) -> float:
+    """Mean angle in degrees between spectra (band, ...); `where` has the shape without bands.
+
+    Pixels where either spectrum is zero have no angle and are left out; NaN where none is left.
+    """
+    a, b = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (value, truth))
+    if where is not None:
+        a, b = a[:, where.ravel()], b[:, where.ravel()]
+    length = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
+    has = length > 0
+    cosine = np.clip(np.sum(a * b, axis=0)[has] / length[has], -1.0, 1.0)
+    return float(np.degrees(np.mean(np.arccos(cosine)))) if has.any() else float("nan")
+
+
+# probability
+
+
+def crps_ensemble(members: Array, truth: Array, where: NDArray[np.bool_] | None = None) -> float:
+    """Mean fair CRPS of an ensemble (member, ...) of independent draws (Ferro 2014): unbiased in the ensemble's size.
+
+    E|X - y| - E|X - X'| / 2 with the second mean over pairs of different members. Not for members that were
+    re-centred on their mean: those are not independent. With one member it is the absolute error.
+    """
+    x, y = np.asarray(members, np.float64), np.asarray(truth, np.float64)
+    if where is not None:
+        x, y = x[:, where], y[where]
+    count = len(x)
+    skill = float(np.mean(np.abs(x - y)))
+    if count < 2:
+        return skill
+    rank = 2.0 * np.arange(1, count + 1) - count - 1.0
+    ordered = np.sort(x.reshape(count, -1), axis=0)
+    spread = float(np.mean(rank @ ordered)) * 2.0 / (count * (count - 1))
+    return skill - 0.5 * spread
+
+
+def crps_gaussian(value: Array, standard_error: Array, truth: Array, where: NDArray[np.bool_] | None = None) -> float:
+    """Mean CRPS of N(value, standard_error^2), in closed form (Gneiting and Raftery 2007, eq. 21)."""
+    from scipy.special import ndtr
+
+    error = np.asarray(truth, np.float64) - value
+    width = np.asarray(standard_error, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = error / width
+        score = width * (z * (2.0 * ndtr(z) - 1.0) + 2.0 * _density(z) - 1.0 / np.sqrt(np.pi))
+    score = np.where(width > 0, score, np.abs(error))
+    return float(np.mean(score if where is None else score[where]))
+
+
+def _density(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi))
+
+
+def coverage(
+    value: Array, standard_error: Array, truth: Array, level: float = 0.9, where: NDArray[np.bool_] | None = None
+) -> float:
+    """Share of truths inside the central Gaussian interval of that level around the value."""
+    from scipy.special import ndtri
+
+    inside = np.abs(_errors(value, truth, where)) <= float(ndtri(0.5 + level / 2)) * _kept(standard_error, where)
+    return float(np.mean(inside))
+
+
+def spread_skill(members: Array, truth: Array, where: NDArray[np.bool_] | None = None) -> float:
+    """Ensemble spread over the error of its mean; 1 for a perfect ensemble of any size (Fortin et al. 2014).
+
+    sqrt((N + 1) / N mean variance) / RMSE of the mean; needs two members.
+    """
+    x = np.asarray(members, np.float64)
+    count = len(x)
+    variance = float(np.mean(_kept(x.var(axis=0, ddof=1), where)))
+    return float(np.sqrt((count + 1) / count * variance)) / rmse(x.mean(axis=0), truth, where)
+
+
+def pit(value: Array, standard_error: Array, truth: Array, where: NDArray[np.bool_] | None = None) -> Array:
+    """Where the truths (pixel,) fall in N(value, standard_error^2), as probabilities; uniform if calibrated."""
+    from scipy.special import ndtr
+
+    transforms: Array = ndtr(_errors(truth, value, where) / _kept(standard_error, where))
+    return transforms
+
+
+def _kept(field: ArrayLike, where: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    values = np.asarray(field, np.float64)
+    return values.ravel() if where is None else values[where]
+
+
+# texture
+
+
+def spectrum_ratio(field: Array, truth: Array) -> list[float]:
+    """Radial power of a plane against the truth's, in decibels per octave, from the finest (1/4-1/2 cycles a pixel) on.
+
+    Planes (row, column) are detrended by a plane and tapered (Hann), so that edges and slopes do not leak. As many
+    octaves as the shorter side holds twice; NaN where the truth has no power.
+    """
+    rows, columns = truth.shape
+    frequency = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None, :])
+    power, expected = _power(field), _power(truth)
+    octaves = max(1, int(np.log2(min(rows, columns))) - 2)
+    bands = [(frequency > 2.0 ** -(k + 2)) & (frequency <= 2.0 ** -(k + 1)) for k in range(octaves)]
+    return [_decibels(float(power[band].sum()), float(expected[band].sum())) for band in bands]
+
+
+def _decibels(power: float, expected: float) -> float:
+    if expected <= 0:
+        return float("nan")
+    return float(10.0 * np.log10(power / expected)) if power > 0 else float("-inf")
+
+
+def _power(plane: Array) -> NDArray[np.float64]:
+    rows, columns = plane.shape
+    y, x = np.linspace(-1.0, 1.0, rows)[:, None], np.linspace(-1.0, 1.0, columns)[None, :]
+    design = np.stack([np.ones(plane.shape), y + 0 * x, x + 0 * y], axis=-1).reshape(-1, 3)
+    values = np.asarray(plane, np.float64).ravel()
+    level = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    taper = np.hanning(rows + 2)[1:-1, None] * np.hanning(columns + 2)[None, 1:-1]
+    power: NDArray[np.float64] = np.abs(np.fft.rfft2(level.reshape(plane.shape) * taper)) ** 2
+    power[:, 1 : (columns + 1) // 2] *= 2.0  # the half of the spectrum that rfft2 leaves out
+    return power
+
+
+# seams
+
+
+@dataclass(frozen=True, slots=True)
+class SeamIndex:
+    """How much steeper a field is across the lattice's lines than elsewhere."""
+
+    ratio: float
+    """Mean |difference| across the edges of lattice windows over that across lines in general; 1 without seams."""
+    p: float
+    """Share of shifted lattices that look at least as bad, counting this one."""
+
+
+def seam_index(
+    field: Array, lattice: Lattice, where: NDArray[np.bool_] | None = None, *, shifts: int = 199, seed: int = 0
+) -> SeamIndex:
+    """Mean |difference| across the lines on which windows begin or end, against randomly shifted lattices.
+
+    Parameters
+    ----------
+    field : (row, column), the raster that the lattice is of.
+    where : pixels to look at, those filled; a difference counts where both its pixels are there.
+    shifts : how many random pairs of shifts the permutation test draws.
+    """
+    keep = np.ones(field.shape, bool) if where is None else where
+    profiles = [
+        _line_profile(np.asarray(field, np.float64), keep),
+        _line_profile(np.asarray(field.T, np.float64), keep.T),
+    ]
+    total, count = (sum(float(p[i].sum()) for p in profiles) for i in (0, 1))
+    rng = np.random.default_rng(seed)
+    at_zero = _across(profiles, lattice.origin)
+    if not count or at_zero is None or total == 0:
+        return SeamIndex(1.0, 1.0)
+    draws = rng.integers(0, STRIDE, (shifts, 2))
+    shifted = [_across(profiles, (lattice.origin[0] + int(a), lattice.origin[1] + int(b))) for a, b in draws]
+    worse = sum(1 for other in shifted if other is not None and other >= at_zero)
+    return SeamIndex(at_zero / (total / count), (1 + worse) / (1 + sum(o is not None for o in shifted)))
+
+
+def _line_profile(field: NDArray[np.float64], keep: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(2, row): summed |difference| and number of pairs across each line; line r lies above row r."""
+    pairs = keep[1:] & keep[:-1]
+    steps = np.where(pairs, np.abs(np.diff(field, axis=0)), 0.0).sum(axis=1)
+    return np.stack([np.append(0.0, steps), np.append(0, pairs.sum(axis=1))])
+
+
+def _across(profiles: Sequence[NDArray[np.float64]], origin: tuple[int, int]) -> float | None:
+    """Mean |difference| on the lines of a lattice with that origin; None where no pair lies on one."""
+    total = count = 0.0
+    for profile, start in zip(profiles, origin, strict=True):
+        phase = (np.arange(profile.shape[1]) + start) % STRIDE
+        lines = (phase == 0) | (phase == _END)  # windows begin on the one, end on the other
+        total, count = total + float(profile[0, lines].sum()), count + float(profile[1, lines].sum())
+    return total / count if count else None
+
+
+# comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with a percentile interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def paired_bootstrap(
+    first: ArrayLike,
+    second: ArrayLike,
+    statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], float] | None = None,
+    *,
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of a comparison of two methods on the same scenes (Efron and Tibshirani 1993).
+
+    Parameters
+    ----------
+    first, second : (scene,) scores of the two methods, in the same order.
+    statistic : what to compare; default the mean of first - second.
+    """
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if a.shape != b.shape or a.ndim != 1 or not a.size:
+        raise ValueError(f"scores of shapes {a.shape} and {b.shape} are not pairs; give one number a scene for each")
+    compare = statistic or (lambda x, y: float(np.mean(x - y)))
+    picks = np.random.default_rng(seed).integers(0, a.size, (draws, a.size))
+    sample = np.array([compare(a[pick], b[pick]) for pick in picks])
+    low, high = np.quantile(sample, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(compare(a, b), float(low), float(high))

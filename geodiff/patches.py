@@ -1,0 +1,158 @@
+"""From the scene to patches and back: cut lattice windows with their margin, and blend the answers over a block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.encoding import Normalisation, unpack
+from geodiff.fillers import Filled, Patch
+from geodiff.lattice import Lattice, Window, cover, overlap_shrinkage, reflected_indices, weights
+from geodiff.pyramid import sample_cells
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geodiff.io import Band
+
+__all__ = ["Blended", "Cells", "Ground", "blend", "cut_patch", "gap_windows", "read_ground"]
+
+OVERLAP_CORRELATION = 0.8
+"""Correlation of the residuals that two overlapping windows draw for one pixel.
+
+They share their ground noise and most of their context; measured on validation scenes (see the model card).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The scene's low-resolution fill, (date, band, cell row, cell column), normalised."""
+
+    values: NDArray[np.float64]
+    cell: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A part of the scene read into memory once, from which overlapping patches are cut."""
+
+    covers: Window
+    values: NDArray[np.float32]
+    """(date, band, row, column), normalised, 0 where not known."""
+    known: NDArray[np.bool_]
+    fillable: NDArray[np.bool_]
+    dates: NDArray[np.int64]
+    """Seconds since 1970 of the dates read."""
+    indices: tuple[int, ...]
+    """Their places along the source's dates."""
+
+
+def gap_windows(lattice: Lattice, core: Window, gaps: NDArray[np.bool_]) -> list[Window]:
+    """Lattice windows that touch a gap pixel of a block's core; `gaps` (row, column) covers the core."""
+    touched = []
+    for window in lattice.windows(core):
+        common = window.intersect(core)
+        if common is not None and gaps[common.within(core)].any():
+            touched.append(window)
+    return touched
+
+
+def read_ground(
+    windows: Sequence[Window],
+    halo: int,
+    shape: tuple[int, int],
+    dates: Sequence[tuple[int, int]],
+    bands: Sequence[Band],
+    normalisations: Sequence[Normalisation],
+    read_stored: Callable[[int, Window], NDArray[Any]],
+    read_gaps: Callable[[int, Window], tuple[NDArray[np.bool_], NDArray[np.bool_]]],
+) -> Ground:
+    """Read and normalise what all `windows` with their halo need.
+
+    Parameters
+    ----------
+    dates : (index along the source's dates, seconds since 1970) of each date to read.
+    read_stored : (date, window) to stored numbers (band, row, column) of the bands to fill.
+    read_gaps : (date, window) to `missing` and `fillable`, both (band, row, column).
+    """
+    covers = cover([window.expand(halo) for window in windows], shape)
+    size = (len(dates), len(bands), *covers.shape)
+    values, known, fillable = np.zeros(size, np.float32), np.zeros(size, bool), np.zeros(size, bool)
+    for place, (date, _) in enumerate(dates):
+        missing, fillable[place] = read_gaps(date, covers)
+        known[place] = ~missing
+        stored = read_stored(date, covers)
+        for band, (numbers, recipe) in enumerate(zip(stored, normalisations, strict=True)):
+            physical, valid = unpack(numbers, bands[band].encoding)
+            known[place, band] &= valid
+            values[place, band] = np.where(known[place, band], recipe.forward(physical), np.float32(0))
+    seconds = np.array([second for _, second in dates], np.int64)
+    return Ground(covers, values, known, fillable, seconds, tuple(index for index, _ in dates))
+
+
+def cut_patch(
+    ground: Ground, window: Window, halo: int, lattice: Lattice, cells: Cells, targets: tuple[int, ...]
+) -> Patch:
+    """One patch out of the ground read, mirrored beyond the raster, with the low-resolution fill sampled on it."""
+    outer = window.expand(halo)
+    rows = reflected_indices(outer.row, outer.height, lattice.shape[0])
+    columns = reflected_indices(outer.column, outer.width, lattice.shape[1])
+    place = (..., (rows - ground.covers.row)[:, None], (columns - ground.covers.column)[None, :])
+    return Patch(
+        values=ground.values[place],
+        known=ground.known[place],
+        fillable=ground.fillable[place],
+        coarse=sample_cells(cells.values[list(ground.indices)], cells.cell, rows, columns),
+        window=window,
+        halo=halo,
+        absolute=lattice.absolute(window),
+        dates=ground.dates,
+        targets=targets,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Blended:
+    """Estimates over a block's core, (target, band, row, column), normalised; NaN-free, 0 where no window reaches."""
+
+    value: NDArray[np.float32]
+    standard_error: NDArray[np.float32]
+    source: NDArray[np.uint8]
+    members: NDArray[np.float32] | None
+    """(member, target, band, row, column)"""
+
+
+def blend(core: Window, windows: Sequence[Window], filled: Sequence[Filled]) -> Blended:
+    """Feathered mean of overlapping windows over a block's core.
+
+    Weights sum to exactly 1 over the lattice, and windows come in lattice order, so every block that covers a pixel
+    adds the same numbers in the same order. Members are blended as residuals to the value, whose spread is restored
+    with the measured correlation of overlaps; standard errors are averaged, as if the errors were the same error.
+    """
+    first = filled[0]
+    plane = (*first.value.shape[:2], *core.shape)
+    value, error = np.zeros(plane, np.float32), np.zeros(plane, np.float32)
+    source, heaviest = np.zeros(plane, np.uint8), np.zeros(core.shape, np.float32)
+    squares = np.zeros(core.shape, np.float32)
+    residual = None if first.members is None else np.zeros((first.members.shape[0], *plane), np.float32)
+    for window, answer in zip(windows, filled, strict=True):
+        common = window.intersect(core)
+        if common is None:
+            continue
+        here, there = common.within(core), common.within(window)
+        weight = weights()[there]
+        value[..., *here] += weight * answer.value[..., *there]
+        error[..., *here] += weight * answer.standard_error[..., *there]
+        squares[here] += weight * weight
+        if residual is not None and answer.members is not None:
+            residual[..., *here] += weight * (answer.members - answer.value)[..., *there]
+        wins = weight > heaviest[here]
+        source[..., *here] = np.where(wins, answer.source[..., *there], source[..., *here])
+        heaviest[here] = np.maximum(heaviest[here], weight)
+    if residual is None:
+        return Blended(value, error, source, None)
+    spread = overlap_shrinkage(np.where(squares > 0, squares, np.float32(1)), OVERLAP_CORRELATION)
+    return Blended(value, error, source, np.asarray(value + residual / spread, np.float32))

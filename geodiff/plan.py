@@ -1,0 +1,242 @@
+"""The plan: what will be read, filled and written, how much memory it takes, and what is done already.
+
+A plan prints itself. It fails before anything runs when the memory would not suffice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.errors import MemoryPlanError
+from geodiff.gaps import shares
+from geodiff.lattice import STRIDE, WINDOW, Window, blocks
+from geodiff.scan import CHUNK
+
+if TYPE_CHECKING:
+    from geodiff.fillers import Filler
+    from geodiff.job import FillJob
+    from geodiff.scan import Scan
+    from geodiff.scene import Cube, Scene
+
+__all__ = ["Block", "CubePlan", "FillPlan"]
+
+DEFAULT_BLOCK = 512
+_BASE_MEMORY = 600 << 20
+"""Python, GDAL's cache and, for the network, torch, in bytes."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Block:
+    """One unit of work: one date of one part of one variable, whole chunks of the target."""
+
+    variable: str
+    date: int
+    window: Window
+
+    @property
+    def key(self) -> str:
+        """Name of the block, in the working store and on the graph."""
+        place = f"{self.window.row}/{self.window.column}/{self.window.height}x{self.window.width}"
+        return f"{self.variable}/{self.date}/{place}"
+
+
+@dataclass(frozen=True, slots=True)
+class CubePlan:
+    """What one variable asks for."""
+
+    name: str
+    shape: tuple[int, int, int, int]
+    """Dates, bands to fill, rows, columns."""
+    scan: Scan
+    blocks: tuple[Block, ...]
+    """Blocks that hold gaps to fill."""
+    all_blocks: int
+
+    @classmethod
+    def of(cls, cube: Cube, scan: Scan, size: int) -> CubePlan:
+        """Blocks whose chunks hold gaps, by place first and date second, so that neighbours share what was read."""
+        every = list(blocks(cube.shape, size))
+        wanted = tuple(
+            Block(cube.name, date, window)
+            for window in every
+            for date in cube.targets
+            if _gap_pixels(scan, date, window)
+        )
+        shape = (len(cube.variable.dates), len(cube.bands), *cube.shape)
+        return cls(cube.name, shape, scan, wanted, len(every) * len(cube.targets))
+
+    def lines(self) -> list[str]:
+        """What the plan says about this variable."""
+        scan = self.scan
+        dates, bands, rows, columns = self.shape
+        size = f"{dates} dates, " if dates > 1 else ""
+        text = [
+            f"{self.name}: {size}{bands} band{'s' * (bands > 1)}, {rows} x {columns} pixels",
+            f"  missing {_share(scan.missing, scan.total)}; to fill {_share(scan.wanted, scan.total)}",
+        ]
+        if scan.missing:
+            found = shares(scan.reasons, scan.total)
+            text.append("  because of " + ", ".join(f"{name} {_percent(share)}" for name, share in found.items()))
+        for cause, count in scan.left_out.items():
+            if count:
+                text.append(f"  left as it is: {_share(count, scan.total)} ({_CAUSES.get(cause, cause)})")
+        text.append(f"  {len(self.blocks)} of {self.all_blocks} blocks hold gaps; the others are copied")
+        return text
+
+
+_CAUSES = {
+    "qa_fill": "the quality band calls it fill; --fillable all would fill it",
+    "land": "the product says there is no such quantity here",
+    "collar": "the scene's collar; --fillable all would fill it",
+    "never_seen": "no date ever saw it; --fillable all would fill it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FillPlan:
+    """What a job will do."""
+
+    job: FillJob
+    fingerprint: str
+    block_size: int
+    cubes: tuple[CubePlan, ...]
+    memory: int
+    """Bytes one process needs at most."""
+    done: frozenset[str] = field(default_factory=frozenset)
+    """Keys of the blocks that an earlier run finished."""
+
+    @classmethod
+    def of(cls, scene: Scene, scans: dict[str, Scan], job: FillJob, filler: Filler, fingerprint: str) -> FillPlan:
+        """Plan a job; raises MemoryPlanError when a block would not fit in memory."""
+        size = block_size(job.block_size)
+        memory = max(_block_memory(cube, filler, job, size) for cube in scene.cubes)
+        available = _available()
+        processes = job.workers or 1
+        while job.block_size is None and size > CHUNK and memory * processes > 0.8 * available:
+            size //= 2
+            memory = max(_block_memory(cube, filler, job, size) for cube in scene.cubes)
+        if not job.scheduler and memory * processes > available:
+            raise MemoryPlanError(
+                f"blocks of {size} pixels need {_bytes(memory)} in each of {processes} processes, but "
+                f"{_bytes(available)} are free; use a smaller --block-size, fewer --workers or fewer --members"
+            )
+        cubes = tuple(CubePlan.of(cube, scans[cube.name], size) for cube in scene.cubes)
+        return cls(job, fingerprint, size, cubes, memory)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return tuple(block for cube in self.cubes for block in cube.blocks)
+
+    @property
+    def to_do(self) -> tuple[Block, ...]:
+        return tuple(block for block in self.blocks if block.key not in self.done)
+
+    @property
+    def wanted(self) -> int:
+        """Values to fill, over all variables."""
+        return sum(cube.scan.wanted for cube in self.cubes)
+
+    @property
+    def windows(self) -> int:
+        """About how many lattice windows hold gaps; what a network's time goes with."""
+        per_chunk = (CHUNK / STRIDE + (WINDOW - STRIDE) / STRIDE) ** 2
+        return round(sum(float((cube.scan.gap_counts > 0).sum()) * per_chunk for cube in self.cubes))
+
+    def __str__(self) -> str:
+        job = self.job
+        lines = [f"fill {job.source} -> {job.target} with {job.filler}"]
+        for cube in self.cubes:
+            lines += cube.lines()
+        lines.append(
+            f"blocks of {self.block_size} pixels, {len(self.to_do)} to do"
+            + (f" ({len(self.blocks) - len(self.to_do)} done by an earlier run)" if self.done else "")
+            + f"; at most {_bytes(self.memory)} in each of {job.workers or 1} process{'es' * ((job.workers or 1) > 1)}"
+        )
+        if len(self.blocks) > 50_000:
+            lines.append(f"warning: {len(self.blocks):,} blocks are many for one scheduler; use a larger --block-size")
+        return "\n".join(lines)
+
+    def facts(self) -> dict[str, Any]:
+        """The plan as JSON-ready facts."""
+        return {
+            "source": self.job.source,
+            "target": self.job.target,
+            "filler": self.job.filler,
+            "fingerprint": self.fingerprint,
+            "block_size": self.block_size,
+            "memory_bytes": self.memory,
+            "blocks": len(self.blocks),
+            "blocks_to_do": len(self.to_do),
+            "variables": {cube.name: scan_facts(cube) for cube in self.cubes},
+        }
+
+
+def scan_facts(cube: CubePlan) -> dict[str, Any]:
+    """What the scan of one variable found, JSON-ready."""
+    scan = cube.scan
+    return {
+        "shape": list(cube.shape),
+        "values": scan.total,
+        "known": scan.known,
+        "missing": scan.missing,
+        "to_fill": scan.wanted,
+        "reasons": shares(scan.reasons, scan.total),
+        "left_out": scan.left_out,
+        "blocks_with_gaps": len(cube.blocks),
+        "blocks": cube.all_blocks,
+    }
+
+
+def block_size(wanted: int | None) -> int:
+    """The block size asked for, rounded up to whole chunks of the target."""
+    return -(-(wanted or DEFAULT_BLOCK) // CHUNK) * CHUNK
+
+
+def _gap_pixels(scan: Scan, date: int, window: Window) -> int:
+    rows = slice(window.row // CHUNK, -(-window.stop[0] // CHUNK))
+    columns = slice(window.column // CHUNK, -(-window.stop[1] // CHUNK))
+    return int(scan.gap_counts[date, rows, columns].sum())
+
+
+def _block_memory(cube: Cube, filler: Filler, job: FillJob, size: int) -> int:
+    """Bytes at the peak of one block: the ground read, the blended layers, and one batch of patches."""
+    context = int(getattr(filler, "context_dates", 0))
+    dates = len(cube.variable.dates) if context < 0 else min(context + 1, len(cube.variable.dates))
+    bands, item = len(cube.bands), cube.variable.dtype.itemsize
+    rows, columns = (min(n, size) + 2 * (WINDOW + filler.halo) for n in cube.shape)
+    ground = dates * bands * rows * columns * (item + 8 + 4 + 3)
+    layers = bands * min(size, cube.shape[0]) * min(size, cube.shape[1]) * (3 * 8 + job.drawn_members * (8 + item))
+    outer = WINDOW + 2 * filler.halo
+    patches = 16 * dates * bands * outer * outer * 40 + 16 * bands * WINDOW * WINDOW * 4 * (job.drawn_members + 2)
+    cells = int(np.prod(scan_cells(cube))) * 8
+    return _BASE_MEMORY + ground + layers + patches + 2 * cells
+
+
+def scan_cells(cube: Cube) -> tuple[int, ...]:
+    """Shape of the low-resolution fill."""
+    from geodiff.pyramid import cell_size
+
+    dates, bands = len(cube.variable.dates), len(cube.bands)
+    cell = cell_size(dates * bands, *cube.shape)
+    return dates, bands, -(-cube.shape[0] // cell), -(-cube.shape[1] // cell)
+
+
+def _available() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count:,} values ({_percent(count / total)})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.1f} %"
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

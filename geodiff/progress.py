@@ -1,0 +1,67 @@
+"""One readable progress bar on a terminal; a log line a minute anywhere else."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+__all__ = ["Progress"]
+
+logger = logging.getLogger(__name__)
+
+_EVERY = 60.0
+
+
+class Progress:
+    """Counts finished pieces of work; a context manager."""
+
+    def __init__(self, what: str, total: int, unit: str, *, done: int = 0, quiet: bool = False) -> None:
+        self._what, self._total, self._unit, self._done = what, total, unit, done
+        self._began = self._spoke = time.monotonic()
+        self._first = done
+        self._bar: Any = None
+        self._quiet = quiet
+
+    def __enter__(self) -> Self:
+        if not self._quiet and self._total and sys.stderr.isatty():
+            self._bar = _bar()
+            self._task = self._bar.add_task(self._what, total=self._total, completed=self._done, unit=self._unit)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self) -> None:
+        """One more piece is done."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done)
+        elif not self._quiet and time.monotonic() - self._spoke >= _EVERY:
+            self._spoke = time.monotonic()
+            logger.info("%s", self._sentence())
+
+    def _sentence(self) -> str:
+        """`filling: 120 of 900 blocks, about 14 min left`."""
+        rate = (self._done - self._first) / max(self._spoke - self._began, 1e-9)
+        left = (self._total - self._done) / rate / 60 if rate > 0 else float("inf")
+        return f"{self._what}: {self._done:,} of {self._total:,} {self._unit}, about {left:.0f} min left"
+
+
+def _bar() -> Any:
+    from rich import progress
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}"),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

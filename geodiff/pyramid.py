@@ -1,0 +1,144 @@
+"""The scene's low-resolution fill: what a window deep inside a large gap can still know of the whole.
+
+Cells of F x F pixels hold the mean of their known pixels; empty cells are filled by push-pull (Gortler et al. 1996)
+and a few sweeps of relaxation. Sums and counts are added up while the source is scanned once; they are linear, so
+hidden pixels can be taken out again for an honest trial.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geodiff.lattice import Window
+
+__all__ = ["CellSums", "cell_size", "fill_cells", "sample_cells"]
+
+_SMALLEST_CELL = 8
+_MOST_CELLS = 1 << 24
+
+
+def cell_size(planes: int, rows: int, columns: int) -> int:
+    """Pixels along a cell: a power of two from 8 up, so that all planes together stay under 16 million cells."""
+    size = _SMALLEST_CELL
+    while planes * -(-rows // size) * -(-columns // size) > _MOST_CELLS:
+        size *= 2
+    return size
+
+
+@dataclass
+class CellSums:
+    """Running sums and counts of known pixels by cell, (date, band, cell row, cell column); filled during the scan."""
+
+    total: NDArray[np.float64]
+    count: NDArray[np.int64]
+    cell: int
+
+    @classmethod
+    def empty(cls, dates: int, bands: int, rows: int, columns: int) -> CellSums:
+        cell = cell_size(dates * bands, rows, columns)
+        shape = (dates, bands, -(-rows // cell), -(-columns // cell))
+        return cls(np.zeros(shape), np.zeros(shape, np.int64), cell)
+
+    def add(
+        self, date: int, window: Window, values: NDArray[np.float64], known: NDArray[np.bool_], sign: int = 1
+    ) -> None:
+        """Add (or, with sign -1, take out) the known pixels of a window, arrays (band, row, column)."""
+        row, column = window.row // self.cell, window.column // self.cell
+        sums = _by_cell(np.where(known, values, 0.0), window, self.cell)
+        counts = _by_cell(known.astype(np.int64), window, self.cell)
+        area = (date, slice(None), slice(row, row + sums.shape[1]), slice(column, column + sums.shape[2]))
+        self.total[area] += sign * sums
+        self.count[area] += sign * counts
+
+    def copy(self) -> CellSums:
+        return CellSums(self.total.copy(), self.count.copy(), self.cell)
+
+
+def _by_cell(values: NDArray[Any], window: Window, cell: int) -> NDArray[Any]:
+    """Sums of (band, row, column) over the cells a window touches; cells are anchored at the raster's first pixel."""
+    rows = _cell_starts(window.row, window.height, cell)
+    columns = _cell_starts(window.column, window.width, cell)
+    return np.asarray(np.add.reduceat(np.add.reduceat(values, rows, axis=1), columns, axis=2))
+
+
+def _cell_starts(first: int, count: int, cell: int) -> NDArray[np.intp]:
+    """Offsets inside a window at which a new cell begins."""
+    return np.concatenate([[0], np.arange(cell - first % cell, count, cell)]).astype(np.intp)
+
+
+def fill_cells(sums: CellSums, fallback: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of every cell, empty ones filled; a plane without any known pixel gets its band's `fallback` (band,)."""
+    filled = np.empty_like(sums.total)
+    for date, band in np.ndindex(*sums.total.shape[:2]):
+        total, count = sums.total[date, band], sums.count[date, band]
+        filled[date, band] = _push_pull(total, count.astype(np.float64)) if count.any() else fallback[band]
+    return filled
+
+
+def _push_pull(total: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fill the cells of zero weight from coarser levels, then relax them towards their neighbours' mean."""
+    empty = weight <= 0
+    mean = np.divide(total, weight, out=np.zeros_like(total), where=~empty)
+    if not empty.any():
+        return mean
+    if min(total.shape) == 1 and max(total.shape) == 1:
+        return mean
+    # Each cell weighs at most 1, so that full cells do not drown the ones at a gap's rim.
+    unit = np.minimum(weight, 1.0)
+    coarser = _push_pull(_halve(mean * unit), _halve(unit))
+    mean[empty] = _double(coarser, total.shape)[empty]
+    for _ in range(8):
+        mean[empty] = _neighbour_mean(mean)[empty]
+    return mean
+
+
+def _halve(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    padded = np.pad(values, [(0, n % 2) for n in values.shape])
+    return padded[0::2, 0::2] + padded[1::2, 0::2] + padded[0::2, 1::2] + padded[1::2, 1::2]
+
+
+def _double(coarse: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Bilinear refinement by two, cell-centred."""
+    rows, columns = ((np.arange(n) + 0.5) / 2 - 0.5 for n in shape)
+    return _bilinear(coarse, rows, columns)
+
+
+def _neighbour_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    padded = np.pad(values, 1, mode="edge")
+    return (padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]) / 4
+
+
+def _bilinear(
+    cells: NDArray[np.float64], rows: NDArray[np.float64], columns: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(..., cell row, cell column) at fractional cell indices, constant beyond the outermost centres."""
+    row, row_share = _split(rows, cells.shape[-2])
+    column, column_share = _split(columns, cells.shape[-1])
+    row_next, column_next = np.minimum(row + 1, cells.shape[-2] - 1), np.minimum(column + 1, cells.shape[-1] - 1)
+    upper = cells[..., row[:, None], column] * (1 - column_share) + cells[..., row[:, None], column_next] * column_share
+    lower = (
+        cells[..., row_next[:, None], column] * (1 - column_share)
+        + cells[..., row_next[:, None], column_next] * column_share
+    )
+    share = row_share[:, None]
+    return upper * (1 - share) + lower * share
+
+
+def _split(index: NDArray[np.float64], length: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Whole and fractional part of an index clipped to 0..length-1."""
+    clipped = np.clip(index, 0, length - 1)
+    whole = np.minimum(clipped.astype(np.intp), max(length - 2, 0))
+    return whole, clipped - whole
+
+
+def sample_cells(
+    cells: NDArray[np.float64], cell: int, rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """The low-resolution fill (..., cell row, cell column) at pixel indices, bilinear between cell centres."""
+    return _bilinear(cells, (rows + 0.5) / cell - 0.5, (columns + 0.5) / cell - 0.5).astype(np.float32)

@@ -1,0 +1,328 @@
+"""The scene: what is to be filled, and why each of its pixels is missing.
+
+`open_scene(job)` resolves names, bands, dates, quality flags and masks once; afterwards a `Cube` answers two questions
+by window: what is stored, and for which reasons a pixel is missing. Nothing is loaded until it is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.encoding import is_nodata, unpack
+from geodiff.errors import FlagError, GridError, JobError, SourceError
+from geodiff.faults import detect
+from geodiff.flags import PRESETS, decode, load_preset
+from geodiff.gaps import Reason
+from geodiff.io import Kind, OpenOptions, QualityBand, Raster, Variable, open_raster
+from geodiff.lattice import Lattice, Window
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from odc.geo.geobox import GeoBox
+
+    from geodiff.job import FillJob
+
+__all__ = ["Cube", "Scene", "open_scene"]
+
+PlaneReader = Callable[[Window], "NDArray[np.bool_]"]
+"""(window) to bool (row, column)."""
+
+FAULT_HALO = 64
+"""Pixels around a tile that damage detection looks at: a line is dead or alive over more than one tile's edge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Why pixels are missing beyond what the numbers say themselves; opened once, read by window."""
+
+    quality: tuple[QualityBand, ...] = ()
+    masks: tuple[PlaneReader, ...] = ()
+    detect: tuple[str, ...] = ()
+    fillable: PlaneReader | None = None
+    """A user's own fillable area; None leaves it to `auto` or `all`."""
+    fill_everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cube:
+    """One variable to fill: which bands and dates, how its numbers are transformed, why its pixels are missing."""
+
+    variable: Variable
+    bands: tuple[int, ...]
+    """Indices of the bands that may be filled; the others are copied."""
+    targets: tuple[int, ...]
+    """Indices of the dates to fill; the others stay context."""
+    rules: Rules
+    transform: str = "linear"
+
+    @property
+    def name(self) -> str:
+        return self.variable.name
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.variable.shape[2:]
+
+    @property
+    def lattice(self) -> Lattice:
+        return Lattice.of(self.shape, self.variable.geobox.affine)
+
+    @property
+    def seconds(self) -> NDArray[np.int64]:
+        """(date,) seconds since 1970; 0 where the source has no dates."""
+        return np.array([0 if d is None else d.astype("datetime64[s]").astype(np.int64) for d in self.variable.dates])
+
+    def read(self, date: int, window: Window) -> NDArray[Any]:
+        """Stored numbers (band, row, column) of the bands to fill."""
+        return self.variable.reader.read(date, window)[list(self.bands)]
+
+    def reason(self, date: int, window: Window) -> NDArray[np.uint16]:
+        """Why each pixel is missing, before any buffer: (band, row, column) of the bands to fill, 0 where known."""
+        outer = _clip(window.expand(FAULT_HALO if self.rules.detect else 0), self.shape)
+        reason = self._own_reason(date, outer) | self._flagged(date, outer)
+        if self.rules.detect:
+            reason |= self._damaged(date, outer, reason)
+        return reason[(slice(None), *window.within(outer))]
+
+    def _own_reason(self, date: int, window: Window) -> NDArray[np.uint16]:
+        """Nodata, values out of range, and the dataset's own mask."""
+        stored = self.read(date, window)
+        reason = np.zeros(stored.shape, np.uint16)
+        for place, (band, numbers) in enumerate(zip(self.bands, stored, strict=True)):
+            encoding = self.variable.bands[band].encoding
+            _, valid = unpack(numbers, encoding)
+            absent = is_nodata(numbers, encoding)
+            reason[place][absent] = Reason.NODATA
+            reason[place][~valid & ~absent] = Reason.INVALID
+        valid_plane = self.variable.reader.valid(date, window)
+        if valid_plane is not None:
+            reason[:, ~valid_plane] |= np.uint16(Reason.NODATA)
+        return reason
+
+    def _flagged(self, date: int, window: Window) -> NDArray[np.uint16]:
+        """What quality bands and the user's masks say, broadcastable to (band, row, column)."""
+        reason = np.zeros((1, *window.shape), np.uint16)
+        for quality in self.rules.quality:
+            reason = reason | self._decoded(quality, date, window)
+        for read_mask in self.rules.masks:
+            reason[:, read_mask(window)] |= np.uint16(Reason.USER_MASK)
+        return reason
+
+    def _decoded(self, quality: QualityBand, date: int, window: Window) -> NDArray[np.uint16]:
+        flags = quality.variable
+        when = date if len(flags.dates) == len(self.variable.dates) else 0
+        values = _read_aligned(flags, when, window, self.variable.geobox)
+        preset = load_preset(quality.preset)
+        kind = preset.layer(quality.layer).kind
+        if kind == "special" and len(values) == len(self.variable.bands):
+            values = values[list(self.bands)]
+        bands = [self.variable.bands[band].name for band in self.bands] if kind == "bands" else [None]
+        decoded = [
+            decode(values, quality.preset, layer=quality.layer, band=band, constants=quality.constants or None)
+            for band in bands
+        ]
+        if kind == "special":
+            return decoded[0]
+        return np.stack([np.bitwise_or.reduce(reason, axis=0) for reason in decoded])
+
+    def _damaged(self, date: int, window: Window, reason: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        return detect(self.read(date, window), self.rules.detect, reason == 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """An opened source and the cubes in it that are to be filled."""
+
+    raster: Raster
+    cubes: tuple[Cube, ...]
+
+
+def open_scene(job: FillJob) -> Scene:
+    """Open the source and resolve everything the job says about it.
+
+    Raises InputError (exit 2) where a name, band, date, preset or mask does not exist in the source.
+    """
+    raster = open_raster(job.source, OpenOptions(job.nodata, job.valid_range, job.resolution))
+    cubes = []
+    for variable in _chosen(raster, job.variable):
+        bands = _bands(variable, job.bands)
+        if bands:
+            rules = _rules(raster, variable, job)
+            cubes.append(Cube(variable, bands, _targets(variable, job.dates), rules, _transform(variable)))
+    if not cubes:
+        kinds = sorted({b.kind.value for v in raster.variables for b in v.bands})
+        raise SourceError(f"{job.source} has no continuous band to fill (its bands are: {', '.join(kinds) or 'none'})")
+    return Scene(raster, tuple(cubes))
+
+
+def _chosen(raster: Raster, names: Sequence[str]) -> list[Variable]:
+    known = {variable.name: variable for variable in raster.variables}
+    for name in names:
+        if name not in known:
+            raise JobError(f"--variable {name} is not in {raster.path}; it has {', '.join(known) or 'none'}")
+    return [known[name] for name in names] if names else list(raster.variables)
+
+
+def _bands(variable: Variable, wanted: Sequence[str]) -> tuple[int, ...]:
+    """Indices of the continuous bands, or of the wanted ones by number (from 1) or name."""
+    continuous = tuple(i for i, band in enumerate(variable.bands) if band.kind is Kind.CONTINUOUS)
+    if not wanted:
+        return continuous
+    names = [band.name for band in variable.bands]
+    chosen = tuple(dict.fromkeys(_band_index(text, names, variable.name) for text in wanted))
+    for index in chosen:
+        if index not in continuous:
+            raise JobError(
+                f"--bands {names[index]}: a {variable.bands[index].kind.value} band holds codes, not quantities, so it "
+                "is copied and never estimated; leave it out"
+            )
+    return chosen
+
+
+def _band_index(text: str, names: list[str], variable: str) -> int:
+    if text in names:
+        return names.index(text)
+    if text.isdigit() and 1 <= int(text) <= len(names):
+        return int(text) - 1
+    raise JobError(f"--bands {text}: {variable} has bands 1 to {len(names)}, called {', '.join(names)}")
+
+
+def _targets(variable: Variable, dates: str | None) -> tuple[int, ...]:
+    """Indices of the dates to fill, from D[,D..] or A:B (both ends included, each may be left out)."""
+    if dates is None:
+        return tuple(range(len(variable.dates)))
+    if variable.dates == (None,):
+        raise JobError(f"--dates {dates}: {variable.name} has no dates; leave the option out")
+    days = [str(date.astype("datetime64[s]")) if date is not None else "" for date in variable.dates]
+    first, colon, last = dates.partition(":")
+    if colon and "T" not in first:
+        chosen = [i for i, day in enumerate(days) if first <= day and (not last or day[: len(last)] <= last)]
+    else:
+        chosen = [i for text in dates.split(",") for i, day in enumerate(days) if day.startswith(text.strip())]
+    if not chosen:
+        raise JobError(f"--dates {dates} selects none of the {len(days)} dates from {days[0]} to {days[-1]}")
+    return tuple(dict.fromkeys(chosen))
+
+
+def _transform(variable: Variable) -> str:
+    """log10 for chlorophyll, which spans decades; linear otherwise."""
+    text = f"{variable.name} {variable.attributes.get('standard_name', '')}".lower()
+    return "log10" if "chlorophyll" in text or "conc_chl" in text or text.startswith("chl") else "linear"
+
+
+def _rules(raster: Raster, variable: Variable, job: FillJob) -> Rules:
+    everything = job.fillable == "all"
+    area = None if job.fillable in ("auto", "all") else _area(job.fillable, variable.geobox)
+    return Rules(
+        quality=_quality(raster, variable, job.qa),
+        masks=tuple(_area(path, variable.geobox) for path in job.mask),
+        detect=job.detect,
+        fillable=area,
+        fill_everything=everything,
+    )
+
+
+def _quality(raster: Raster, variable: Variable, wanted: Sequence[str]) -> tuple[QualityBand, ...]:
+    """The quality bands that explain a variable: `auto`, `none`, or PRESET[:PATH or band]."""
+    found = [q for q in raster.quality if not q.applies_to or variable.name in q.applies_to]
+    chosen: list[QualityBand] = []
+    for text in wanted:
+        preset, _, where = text.partition(":")
+        if text == "none":
+            continue
+        if text == "auto":
+            chosen += found
+        elif preset not in PRESETS:
+            raise FlagError(f"--qa {text}: no preset is called {preset!r}; choose one of {', '.join(PRESETS)}")
+        elif where:
+            chosen.append(_named_quality(raster, preset, where))
+        else:
+            chosen += _of_preset(raster, variable, preset, found)
+    return tuple(chosen)
+
+
+def _of_preset(raster: Raster, variable: Variable, preset: str, found: Sequence[QualityBand]) -> Sequence[QualityBand]:
+    same = [q for q in found if q.preset == preset]
+    if same:
+        return same
+    if preset in ("isis-special", "pds"):  # the special numbers stand in the data bands themselves
+        return [QualityBand(variable, preset)]
+    raise FlagError(f"--qa {preset}: {raster.path} names no such quality band; say where it is with --qa {preset}:PATH")
+
+
+def _named_quality(raster: Raster, preset: str, where: str) -> QualityBand:
+    """A quality band by band name or number inside the source, or by path."""
+    for variable in raster.variables:
+        names = [band.name for band in variable.bands]
+        if where == variable.name or where in names or (where.isdigit() and 1 <= int(where) <= len(names)):
+            index = None if where == variable.name else _band_index(where, names, variable.name)
+            return QualityBand(variable if index is None else _only(variable, index), preset)
+    if not Path(where).exists() and "://" not in where:
+        raise FlagError(f"--qa {preset}:{where} is neither a file nor a band of {raster.path}")
+    return QualityBand(open_raster(where).variables[0], preset)
+
+
+@dataclass(frozen=True, slots=True)
+class _OneBand:
+    """A reader of a single band of another reader."""
+
+    reader: Any
+    index: int
+
+    def read(self, date: int, window: Window) -> NDArray[Any]:
+        band: NDArray[Any] = self.reader.read(date, window)[self.index : self.index + 1]
+        return band
+
+    def valid(self, date: int, window: Window) -> NDArray[np.bool_] | None:  # noqa: ARG002 - as the Protocol has it
+        return None
+
+
+def _only(variable: Variable, index: int) -> Variable:
+    band = variable.bands[index]
+    return Variable(
+        band.name, (band,), variable.geobox, _OneBand(variable.reader, index), variable.dates, variable.chunk
+    )
+
+
+def _area(path: str, geobox: GeoBox) -> PlaneReader:
+    """A raster (nonzero) or vector (inside) file as a reader of bool planes on the grid of `geobox`."""
+    from geodiff.io.vector import open_area
+
+    return open_area(path, geobox)
+
+
+def _read_aligned(flags: Variable, date: int, window: Window, geobox: GeoBox) -> NDArray[Any]:
+    """Flag values (band, row, column) at the pixels of `window` on `geobox`: nearest, never interpolated."""
+    if flags.geobox.shape == geobox.shape and flags.geobox.affine == geobox.affine:
+        return flags.reader.read(date, window)
+    rows, columns = _nearest_pixels(flags.geobox, window, geobox)
+    height, width = (int(n) for n in flags.geobox.shape)
+    if rows[0] >= height or columns[0] >= width or rows[-1] < 0 or columns[-1] < 0:
+        raise GridError(f"the quality band {flags.name} does not cover the scene; give one of the same place")
+    rows, columns = np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)
+    top, left = int(rows.min()), int(columns.min())
+    area = Window(top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1)
+    return flags.reader.read(date, area)[:, (rows - top)[:, None], (columns - left)[None, :]]
+
+
+def _nearest_pixels(flags: GeoBox, window: Window, geobox: GeoBox) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    if flags.crs != geobox.crs:
+        raise GridError(f"the quality band's CRS {flags.crs} is not the scene's {geobox.crs}; reproject it by nearest")
+    to_flags = ~flags.affine @ geobox.affine
+    if abs(to_flags.b) > 1e-9 or abs(to_flags.d) > 1e-9:
+        raise GridError("the quality band's grid is rotated against the scene's; resample it by nearest first")
+    rows = np.floor(to_flags.f + to_flags.e * (np.arange(window.row, window.stop[0]) + 0.5) + 1e-6)
+    columns = np.floor(to_flags.c + to_flags.a * (np.arange(window.column, window.stop[1]) + 0.5) + 1e-6)
+    return rows.astype(np.intp), columns.astype(np.intp)
+
+
+def _clip(window: Window, shape: tuple[int, int]) -> Window:
+    inside = window.intersect(Window(0, 0, *shape))
+    assert inside is not None
+    return inside

@@ -1,0 +1,155 @@
+"""The diffusers pipeline: a round trip through a folder, known pixels as they came, pickles and foreign code refused."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from geodiff.diffusion import GapFillPipeline, GapFillUNet
+from geodiff.diffusion.denoiser import open_denoiser
+from geodiff.diffusion.folder import Calibration, check_folder, find_folder, model_hash, stored_hash
+from geodiff.diffusion.sampling import SAMPLERS
+from geodiff.errors import InputError, JobError, ModelError, NothingKnownError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")  # diffusers' own, on its own calls
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> GapFillPipeline:
+    torch.manual_seed(0)
+    network = GapFillUNet(channels=(8, 12, 16), embedding=16)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    stored = Calibration(factors=(1.5,) * 5).as_json()
+    made = GapFillPipeline(network, SAMPLERS["edm-dpm2m"].build(10), stored)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.fixture
+def folder(pipeline, tmp_path) -> Path:
+    pipeline.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def image(rng) -> tuple[np.ndarray, np.ndarray]:
+    values = 300 + 10 * ndimage.gaussian_filter(rng.normal(size=(37, 53)), 2)
+    known = np.ones(values.shape, bool)
+    known[10:25, 20:40] = False
+    return np.where(known, values, -9999), known
+
+
+def test_a_saved_pipeline_answers_the_same(pipeline, folder, image) -> None:
+    loaded = GapFillPipeline.from_pretrained(folder)
+    assert loaded.unet.dtype == torch.float32
+    assert pipeline.unet.dtype == torch.float32
+    first, second = pipeline(*image, members=2, steps=4), loaded(*image, members=2, steps=4)
+    np.testing.assert_allclose(second.value, first.value, atol=0.02)  # stored as float16
+    np.testing.assert_allclose(second.standard_error, first.standard_error, rtol=0.02)
+
+
+def test_weights_are_float16_safetensors_under_their_hash(folder) -> None:
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    assert model_hash(folder) == stored_hash(folder) == hashlib.sha256(weights.read_bytes()).hexdigest()
+    header = json.loads(weights.read_bytes()[8:][: int.from_bytes(weights.read_bytes()[:8], "little")])
+    assert {v["dtype"] for k, v in header.items() if k != "__metadata__"} == {"F16"}
+
+
+def test_the_filler_and_the_pipeline_open_the_same_model(folder) -> None:
+    opened = open_denoiser(folder, device="cpu", dtype="float32")
+    assert opened is open_denoiser(str(folder), device="cpu", dtype="float32"), "loaded once per process"
+    assert opened.sha256 == model_hash(folder)
+    assert opened.calibration == GapFillPipeline.from_pretrained(folder).denoiser.calibration == Calibration((1.5,) * 5)
+
+
+def test_known_pixels_come_back_and_hidden_ones_are_estimated(pipeline, image) -> None:
+    values, known = image
+    filled = pipeline(values, known, members=5, steps=4)
+    assert filled.members.shape == (5, *values.shape)
+    for layer in (filled.value, *filled.members):
+        np.testing.assert_array_equal(layer[known], values[known].astype(np.float32))
+        assert (np.abs(layer[~known] - 300) < 100).all()
+    assert (filled.standard_error[known] == 0).all()
+    assert (filled.standard_error[~known] > 0).all()
+    np.testing.assert_allclose(filled.members.mean(0), filled.value, rtol=1e-4)
+
+
+def test_the_value_does_not_depend_on_members_or_seed(pipeline, image) -> None:
+    first = pipeline(*image).value
+    np.testing.assert_array_equal(pipeline(*image, members=3, steps=4, seed=9).value, first)
+
+
+def test_bands_and_tensors(pipeline, image) -> None:
+    values, known = image
+    both = pipeline(torch.from_numpy(np.stack([values, values])), torch.from_numpy(known), members=1, steps=4)
+    assert both.value.shape == (2, *values.shape)
+    assert both.members.shape == (1, 2, *values.shape)
+    np.testing.assert_allclose(both.value[0], pipeline(values, known).value, rtol=1e-5)
+    assert not np.array_equal(both.members[0, 0], both.members[0, 1]), "bands draw their own noise"
+
+
+def test_nothing_known_and_wrong_shapes_are_said(pipeline, image) -> None:
+    values, known = image
+    with pytest.raises(NothingKnownError):
+        pipeline(values, np.zeros_like(known))
+    with pytest.raises(InputError, match="not an image"):
+        pipeline(values[None, None], known)
+    with pytest.raises(JobError, match="too few"):
+        pipeline(values, known, steps=2)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "unet/weights.pt", "x.pkl", "unet/model.ckpt", "pipeline.py"])
+def test_a_folder_with_pickles_or_scripts_is_refused(folder, name) -> None:
+    (folder / name).write_bytes(b"\x80\x04.")
+    with pytest.raises(ModelError, match=Path(name).name):
+        GapFillPipeline.from_pretrained(folder)
+    with pytest.raises(ModelError):
+        open_denoiser(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("unet/config.json", "auto_map", {"AutoModel": "evil.Model"}),
+        ("model_index.json", "custom_pipeline", "someone/elses"),
+        ("model_index.json", "unet", ["evil_module", "GapFillUNet"]),
+    ],
+)
+def test_a_folder_that_wants_foreign_code_is_refused(folder, file, key, value) -> None:
+    path = folder / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(ModelError, match="code from elsewhere"):
+        check_folder(folder)
+
+
+def test_weights_that_are_not_the_cards_are_refused(folder) -> None:
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-2] + b"\x00\x3c")
+    with pytest.raises(ModelError, match="SHA-256"):
+        open_denoiser(folder)
+
+
+def test_missing_folders_and_weights_are_said(folder, tmp_path) -> None:
+    with pytest.raises(ModelError, match="no model folder"):
+        find_folder(tmp_path / "nowhere")
+    shutil.rmtree(folder / "unet")
+    with pytest.raises(ModelError, match="not a geodiff model"):
+        check_folder(folder)
+
+
+def test_pickles_are_not_written(pipeline, tmp_path) -> None:
+    with pytest.raises(InputError, match="pickle"):
+        pipeline.save_pretrained(tmp_path, safe_serialization=False)
+
+
+def test_the_shipped_model_is_small_and_true_to_its_card() -> None:
+    folder = find_folder("default")
+    check_folder(folder)
+    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) <= 16 * 2**20
+    assert stored_hash(folder) == model_hash(folder)

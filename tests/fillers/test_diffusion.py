@@ -1,0 +1,184 @@
+"""The diffusion filler: one value, ground noise, re-centred members, honest use of the fit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from geodiff.errors import JobError
+from geodiff.fillers import CODES, FillerSettings, Fitted, Patch, SceneSample, Trial, load_filler
+from geodiff.fillers.diffusion import Diffusion, band_correlation, describe, ground_starts, recentred
+from geodiff.fillers.spatial import Laplace
+from geodiff.lattice import STRIDE, Window
+
+HALO = 32
+
+
+def patch(rng: np.random.Generator, *, bands: int = 1, dates: int = 1, column: int = 0) -> Patch:
+    side = 128 + 2 * HALO
+    values = ndimage.gaussian_filter(rng.normal(size=(dates, bands, side, side)), (0, 0, 3, 3)).astype(np.float32)
+    values /= values.std()
+    known = np.ones(values.shape, bool)
+    known[0, :, 70:100, 60:110] = False
+    return Patch(values * known, known, np.ones_like(known), np.zeros_like(values), Window(0, column, 128, 128), HALO,
+                 (1000, 2000 + column), np.arange(dates, dtype=np.int64) * 86400 * 5)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def filler() -> Diffusion:
+    return Diffusion.configured(FillerSettings(members=2, steps=4, batch=4, device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def empty(filler) -> Fitted:
+    return filler.fit(SceneSample())
+
+
+def test_it_is_registered_and_takes_the_settings() -> None:
+    loaded = load_filler("diffusion", FillerSettings(steps=7))
+    assert isinstance(loaded, Diffusion)
+    assert (loaded.name, loaded.settings.steps, loaded.halo) == ("diffusion", 7, HALO)
+    with pytest.raises(JobError, match="ddim"):
+        load_filler("diffusion", FillerSettings(sampler="ddim"))
+
+
+def test_layers_have_the_windows_shape(filler, empty, rng) -> None:
+    given_patch = patch(rng, bands=2, dates=3)
+    (filled,) = filler.fill([given_patch], empty, seed=0)
+    shape = given_patch.missing.shape
+    assert filled.value.shape == filled.standard_error.shape == filled.source.shape == shape
+    assert filled.members.shape == (2, *shape)
+    assert all(a.dtype == np.float32 for a in (filled.value, filled.standard_error, filled.members))
+    assert (filled.source[given_patch.missing] == CODES["diffusion"]).all()
+    assert (filled.standard_error[given_patch.missing] > 0).all()
+    assert np.isfinite(filled.members).all()
+
+
+def test_the_value_is_the_same_for_every_seed_number_of_members_and_batch(filler, empty, rng) -> None:
+    patches = [patch(rng), patch(rng)]
+    first = filler.fill(patches, empty, seed=0)
+    for members, batch, seed in ((0, 1, 5), (4, 16, 1)):
+        other = Diffusion(replace(filler.settings, members=members, batch=batch)).fill(patches, empty, seed=seed)
+        for one, two in zip(first, other, strict=True):
+            np.testing.assert_array_equal(two.value, one.value)
+            np.testing.assert_array_equal(two.standard_error, one.standard_error)
+    alone = filler.fill(patches[1:], empty, seed=0)[0]
+    np.testing.assert_array_equal(alone.members, first[1].members)
+
+
+def test_members_differ_from_each_other_and_repeat_with_the_seed(filler, empty, rng) -> None:
+    given_patch = patch(rng)
+    first, again, other = (filler.fill([given_patch], empty, seed=s)[0].members for s in (3, 3, 4))
+    missing = given_patch.missing
+    np.testing.assert_array_equal(again, first)
+    assert np.abs(first[0] - first[1])[missing].mean() > 0
+    assert np.abs(first - other)[:, missing].mean() > 0
+
+
+def test_overlapping_windows_draw_the_same_noise(rng) -> None:
+    left, right = patch(rng), patch(rng, column=STRIDE)
+    starts = [ground_starts(p, (0, 0), seed=1, members=3) for p in (left, right)]
+    np.testing.assert_array_equal(starts[0][:, :, STRIDE:], starts[1][:, :, : 128 - STRIDE])
+
+
+def test_bands_share_noise_as_their_errors_do(rng) -> None:
+    correlation = np.array([[1.0, 0.8], [0.8, 1.0]])
+    given_patch = patch(rng, bands=2)
+    bands = [ground_starts(given_patch, (0, b), seed=1, members=4, mix=np.linalg.cholesky(correlation)) for b in (0, 1)]
+    assert np.corrcoef(bands[0].ravel(), bands[1].ravel())[0, 1] == pytest.approx(0.8, abs=0.02)
+    assert bands[1].std() == pytest.approx(1, abs=0.02)
+
+
+@given(st.integers(4, 12), st.floats(0.5, 2))
+def test_recentred_members_have_the_value_as_mean_and_keep_their_spread(count, spread) -> None:
+    drawn = np.random.default_rng(count).normal(2, 3, (count, 40, 40)).astype(np.float32)
+    value = np.full((40, 40), 5, np.float32)
+    members = recentred(drawn, value, np.float32(spread))
+    np.testing.assert_allclose(members.mean(0), value, atol=1e-3)
+    assert members.var(0).mean() == pytest.approx(9 * spread**2, rel=0.1)  # ddof 0: what the mean took is given back
+
+
+def test_fewer_than_four_members_keep_their_own_mean() -> None:
+    drawn = np.random.default_rng(0).normal(size=(2, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(recentred(drawn, np.zeros((8, 8), np.float32)), drawn, rtol=1e-6)
+
+
+def trials(rng: np.random.Generator, count: int = 3, error: float = 1.0) -> tuple[Trial, ...]:
+    made = []
+    for _ in range(count):
+        own = patch(rng)
+        truth = (own.coarse[list(own.targets)][..., *own.core] + error * rng.normal(size=own.missing.shape)).astype(np.float32)
+        made.append(Trial(own, truth, own.missing))
+    return tuple(made)
+
+
+def test_the_fit_makes_intervals_hold_what_was_hidden(filler, rng) -> None:
+    hidden = trials(rng, error=3.0)
+    fitted = filler.fit(SceneSample(hidden))
+    quiet = Diffusion(replace(filler.settings, members=0))
+    inside = [
+        (np.abs(f.value - t.truth) <= 1.645 * f.standard_error)[t.hidden].mean()
+        for t, f in zip(hidden, quiet.fill([t.patch for t in hidden], fitted, seed=0), strict=True)
+    ]
+    assert np.mean(inside) == pytest.approx(0.9, abs=0.06)
+    assert fitted.parts["prior"].filler == "laplace"
+    assert fitted.facts["model"] == filler.denoiser.sha256
+
+
+def test_without_trials_the_stored_table_is_used(filler, empty) -> None:
+    np.testing.assert_allclose(empty.arrays["factors"], np.tile(filler.denoiser.calibration.factors, 4), rtol=1e-5)
+
+
+def test_errors_that_go_together_are_found(filler, rng) -> None:
+    own = patch(rng, bands=2)
+    common = rng.normal(size=own.missing.shape[-2:])
+    truth = np.stack([[common, common + 0.3 * rng.normal(size=common.shape)]]).astype(np.float32)
+    trial = Trial(own, truth, own.missing)
+    filled = [replace(f, value=np.zeros_like(f.value), standard_error=np.ones_like(f.value))
+              for f in Diffusion(replace(filler.settings, members=0)).fill([own], filler.fit(SceneSample()), seed=0)]  # fmt: skip
+    correlation = band_correlation([trial], filled)
+    assert 0.5 < correlation[0, 1] < 1
+    np.testing.assert_allclose(np.diag(correlation), 1, rtol=1e-5)
+    assert band_correlation([], []) is None
+
+
+def test_a_better_prior_is_kept_where_it_is_given(filler, rng) -> None:
+    """mu0 and its scale come from the wrapped filler."""
+
+    given_patch = patch(rng)
+
+    class Wrapper:
+        name, halo = "wrapped", HALO
+
+        def fit(self, sample):
+            return Laplace().fit(sample)
+
+        def fill(self, patches, fitted, *, seed):
+            return [replace(f, value=f.value + 7) for f in Laplace().fill(patches, fitted, seed=seed)]
+
+    wrapped = Diffusion(replace(filler.settings, members=0), prior=Wrapper())
+    plain = Diffusion(replace(filler.settings, members=0))
+    missing = given_patch.missing
+    lifted = wrapped.fill([given_patch], wrapped.fit(SceneSample()), seed=0)[0].value[missing].mean()
+    assert lifted - plain.fill([given_patch], plain.fit(SceneSample()), seed=0)[0].value[missing].mean() > 3
+
+
+def test_whole_frames_and_single_known_pixels_are_filled(filler, empty, rng) -> None:
+    own = patch(rng, dates=2)
+    for keep in (0, 1):
+        known = own.known.copy()
+        known[0] = False
+        known[0, 0, 5, 5] = bool(keep)
+        (filled,) = filler.fill([replace(own, known=known, values=own.values * known)], empty, seed=0)
+        assert np.isfinite(filled.value).all()
+        assert np.isfinite(filled.members).all()
+
+
+def test_the_product_can_say_what_filled_it() -> None:
+    facts = describe("default", "cpu", "float32")
+    assert facts["dtype"] == "float32"
+    assert facts["device"] == "cpu"
+    assert len(facts["model_hash"]) == 64

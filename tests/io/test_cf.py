@@ -1,0 +1,501 @@
+"""What a CF dataset says: dimensions, grids, dates, encodings and kinds, in every spelling users bring."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geodiff.encoding import pack, unpack
+from geodiff.errors import EncodingError, SourceError
+from geodiff.io import Kind, OpenOptions
+from geodiff.io.cf import open_dataset_as_raster
+from geodiff.io.cube import Layout
+from geodiff.lattice import Window
+
+DATA = os.environ.get("GEODIFF_DATA")
+needs_data = pytest.mark.skipif(DATA is None, reason="GEODIFF_DATA is not set, so there are no real rasters to open")
+
+
+def _dataset(dims=("time", "lat", "lon"), shape=(2, 3, 4), dtype="f4", attrs=None, **coordinates):
+    values = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    return xr.Dataset({"v": xr.Variable(dims, values, attrs or {})}, coordinates)
+
+
+def _axis(dim, values, **attrs):
+    return xr.Variable((dim,), np.asarray(values), attrs)
+
+
+def _only(dataset, **options):
+    return open_dataset_as_raster(dataset, options=OpenOptions(**options)).variables[0]
+
+
+def _whole(variable, date=0):
+    return variable.reader.read(date, Window(0, 0, *variable.shape[2:]))
+
+
+# -- dimensions
+
+
+@pytest.mark.parametrize(
+    "dims",
+    [
+        ("time", "lat", "lon"),
+        ("lon", "lat", "time"),
+        ("t", "rlat", "rlon"),
+        ("lat", "date", "longitude"),
+        ("T", "nj", "ni"),
+    ],
+)
+def test_dimensions_are_found_by_name_in_any_order(dims):
+    sizes = dict(zip(dims, (2, 3, 4), strict=True))
+    time = next(d for d in dims if d.lower() in {"time", "t", "date"})
+    y = next(d for d in dims if d in {"lat", "rlat", "nj"})
+    x = next(d for d in dims if d not in {time, y})
+    dataset = _dataset(dims, tuple(sizes.values()))
+    variable = _only(dataset)
+    assert variable.shape == (sizes[time], 1, sizes[y], sizes[x])
+    expected = dataset["v"].transpose(time, y, x).values
+    for date in range(sizes[time]):
+        np.testing.assert_array_equal(_whole(variable, date)[0], expected[date])
+
+
+def test_attributes_outrank_names():
+    dataset = _dataset(
+        ("a", "x"),
+        (3, 4),
+        a=_axis(
+            "a",
+            [
+                0.0,
+                1,
+                2,
+            ],
+            axis="X",
+            units="m",
+        ),
+        x=_axis("x", [5.0, 6, 7, 8], standard_name="projection_y_coordinate", units="m"),
+    )
+    assert _only(dataset).shape == (1, 1, 4, 3)
+
+
+def test_extra_dimensions_become_bands_with_their_labels():
+    dataset = _dataset(
+        ("time", "level", "member", "y", "x"),
+        (2, 2, 3, 4, 5),
+        level=_axis("level", [500.0, 850.5]),
+        member=_axis("member", [0, 1, 2]),
+    )
+    variable = _only(dataset)
+    assert [band.name for band in variable.bands] == ["500 0", "500 1", "500 2", "850.5 0", "850.5 1", "850.5 2"]
+    np.testing.assert_array_equal(_whole(variable, 1), dataset["v"].values[1].reshape(6, 4, 5))
+
+
+@given(
+    st.permutations(["t", "z", "y", "x"]), st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(1, 4)
+)
+def test_arrange_undoes_collect(dims, *counts):
+    sizes = dict(zip("tzyx", counts, strict=True))
+    layout = Layout(tuple(dims), sizes, "t", "y", "x")
+    cube = np.arange(np.prod(layout.shape)).reshape(layout.shape)
+    window = Window(0, 0, sizes["y"], sizes["x"])
+    for date in range(sizes["t"]):
+        region = layout.region(date, window)
+        np.testing.assert_array_equal(layout.arrange(layout.collect(cube[region])), cube[region])
+        np.testing.assert_array_equal(layout.arrange(layout.collect(cube[region])[None])[0], cube[region])
+
+
+def test_matrices_without_coordinates_are_rows_and_columns():
+    variable = _only(_dataset(("phony_dim_0", "phony_dim_1", "phony_dim_2"), (2, 3, 4)))
+    assert variable.shape == (1, 2, 3, 4)
+    assert not variable.georeferenced
+
+
+def test_what_is_not_spatial_is_left_out_and_nothing_spatial_is_said():
+    dataset = xr.Dataset(
+        {
+            "series": (("station", "time"), np.zeros((2, 3))),
+            "name": (("y", "x"), np.array([["a", "b"]])),
+            "lat_bnds": (("lat", "nv"), np.zeros((3, 2))),
+        },
+        {"lat": _axis("lat", [1.0, 2, 3]), "time": _axis("time", [0, 1, 2])},
+    )
+    with pytest.raises(SourceError, match=r"no numeric variable with rows and columns .*series\(station, time\)"):
+        open_dataset_as_raster(dataset)
+
+
+def test_coordinates_bounds_and_grid_mappings_are_no_variables():
+    dataset = _dataset(("y", "x"), (3, 4), attrs={"grid_mapping": "m", "coordinates": "area_of_cell"})
+    dataset["m"] = xr.Variable((), 0, {"grid_mapping_name": "latitude_longitude"})
+    dataset["lat"] = xr.Variable(("y", "x"), np.zeros((3, 4)))
+    dataset["lon2"] = xr.Variable(("y", "x"), np.zeros((3, 4)), {"standard_name": "longitude"})
+    dataset["area_of_cell"] = xr.Variable(("y", "x"), np.zeros((3, 4)))
+    assert [v.name for v in open_dataset_as_raster(dataset).variables] == ["v"]
+
+
+# -- what numbers mean
+
+
+def test_missing_markers_scale_and_range_are_read_in_packed_units():
+    attrs = {
+        "_FillValue": np.int16(-9),
+        "missing_value": np.array([-9, -8, -7], "i2"),
+        "scale_factor": 0.5,
+        "add_offset": 10.0,
+        "valid_min": np.int16(0),
+        "valid_max": np.int16(100),
+    }
+    encoding = _only(_dataset(dtype="i2", attrs=attrs)).bands[0].encoding
+    assert (encoding.nodata, encoding.extra_nodata) == (-9, (-8, -7))
+    assert encoding.valid_range == (10.0, 60.0)
+    physical, valid = unpack(np.array([-9, -8, 101, 4], "i2"), encoding)
+    assert valid.tolist() == [False, False, False, True]
+    assert physical[3] == 12.0
+
+
+@pytest.mark.parametrize(
+    ("attrs", "expected"),
+    [
+        ({"valid_range": np.array([0, 10], "i2"), "scale_factor": -1.0}, (-10.0, 0.0)),
+        ({"valid_range": np.array([0.0, 1.0]), "scale_factor": 0.1}, (0.0, 1.0)),  # of the unpacked type (NUG)
+        ({"valid_min": np.int16(3)}, (3.0, np.inf)),
+        ({"valid_min": np.int16(3), "valid_max": np.int16(1)}, None),
+        ({"valid_range": "none"}, None),
+    ],
+)
+def test_valid_range_in_its_several_forms(attrs, expected):
+    assert _only(_dataset(dtype="i2", attrs=attrs)).bands[0].encoding.valid_range == expected
+
+
+def test_options_add_nodata_and_bounds():
+    encoding = _only(_dataset(dtype="i2"), nodata=5, valid_range=(1.0, 9.0)).bands[0].encoding
+    assert encoding.extra_nodata == (5,)
+    assert encoding.valid_range == (1.0, 9.0)
+
+
+def test_unsigned_bytes_are_read_with_the_sign_they_mean():
+    attrs = {"_Unsigned": "true", "_FillValue": np.int8(-1), "valid_range": np.array([0, -6], "i1")}
+    dataset = xr.Dataset({"v": (("y", "x"), np.array([[-1, -56, 3]], "i1"), attrs)})
+    variable = _only(dataset)
+    assert variable.dtype == np.dtype("u1")
+    assert variable.bands[0].encoding.nodata == 255
+    assert variable.bands[0].encoding.valid_range == (0.0, 250.0)
+    assert _whole(variable).tolist() == [[[255, 200, 3]]]
+
+
+@pytest.mark.parametrize("fill", [9.96921e36, "not a number", 300])
+def test_a_fill_value_no_pixel_can_carry_is_none(fill):
+    assert _only(_dataset(dtype="u1", attrs={"_FillValue": np.asarray(fill)[()]})).bands[0].encoding.nodata is None
+
+
+def test_a_double_fill_value_is_rounded_to_the_float_it_was_stored_as():
+    encoding = _only(_dataset(attrs={"_FillValue": np.float64(-9999.9)})).bands[0].encoding
+    assert not unpack(np.array([-9999.9], "f4"), encoding)[1].any()
+
+
+def test_a_scale_of_zero_is_refused():
+    with pytest.raises(EncodingError, match="scale_factor 0"):
+        _only(_dataset(dtype="i2", attrs={"scale_factor": 0.0}))
+
+
+def test_big_endian_numbers_arrive_native():
+    variable = _only(_dataset(dtype=">f4"))
+    assert variable.dtype == np.dtype("f4")
+    assert _whole(variable).dtype.isnative
+
+
+@pytest.mark.parametrize(
+    ("dtype", "attrs", "kind"),
+    [
+        ("f4", {}, Kind.CONTINUOUS),
+        ("f8", {"flag_masks": np.array([1, 2])}, Kind.FLAGS),
+        ("u1", {"flag_values": np.array([1, 2]), "flag_meanings": "a b"}, Kind.FLAGS),
+        ("u1", {"standard_name": "land_binary_mask"}, Kind.FLAGS),
+        ("f4", {"standard_name": "sea_surface_temperature status_flag"}, Kind.FLAGS),
+        ("f8", {"units": "seconds since 1981-01-01"}, Kind.FLAGS),
+        ("bool", {}, Kind.BOOLEAN),
+        ("i1", {"dtype": "bool"}, Kind.BOOLEAN),
+        ("c8", {}, Kind.COMPLEX),
+    ],
+)
+def test_kinds(dtype, attrs, kind):
+    assert _only(_dataset(dtype=dtype, attrs=attrs)).bands[0].kind is kind
+
+
+def test_known_quality_flags_are_found_with_the_variables_they_explain():
+    dataset = _dataset(attrs={"ancillary_variables": "quality_level"})
+    flags = {
+        "flag_values": np.arange(6, dtype="i1"),
+        "flag_meanings": "no_data bad_data worst_quality low_quality acceptable_quality best_quality",
+    }
+    dataset["quality_level"] = xr.Variable(("time", "lat", "lon"), np.zeros((2, 3, 4), "i1"), flags)
+    (quality,) = open_dataset_as_raster(dataset).quality
+    assert (quality.preset, quality.variable.name, quality.applies_to) == ("ghrsst", "quality_level", ("v",))
+
+
+@given(st.floats(-50, 50), st.sampled_from([0.01, -0.01, 0.5]), st.floats(-10, 10))
+def test_stored_and_physical_agree_through_attributes(value, scale, offset):
+    attrs = {"scale_factor": scale, "add_offset": offset, "_FillValue": np.int16(-32768)}
+    encoding = _only(_dataset(dtype="i2", attrs=attrs)).bands[0].encoding
+    physical, valid = unpack(pack(np.array([value]), encoding), encoding)
+    assert valid.all()
+    assert abs(physical[0] - value) <= abs(scale) / 2 + 1e-9
+
+
+# -- dates
+
+
+def _dates(values, units="days since 2000-01-01", **attrs):
+    values = np.asarray(values)
+    dataset = _dataset(shape=(len(values), 3, 4), time=_axis("time", values, units=units, **attrs))
+    return [None if d is None else str(d.astype("M8[s]")) for d in _only(dataset).dates]
+
+
+def test_irregular_duplicate_and_descending_dates_stay_as_found():
+    assert _dates([9, 2.5, 2.5, 0]) == ["2000-01-10T00:00:00", *["2000-01-03T12:00:00"] * 2, "2000-01-01T00:00:00"]
+
+
+@pytest.mark.parametrize(
+    ("values", "units", "calendar", "expected"),
+    [
+        ([0, 59], "days since 2001-01-01", "noleap", ["2001-01-01T00:00:00", "2001-03-01T00:00:00"]),
+        ([59], "days since 2000-01-01", "365_day", ["2000-03-01T00:00:00"]),
+        ([0, 180], "days since 2001-01-01", "360_day", ["2001-01-01T00:00:00", "2001-07-02T12:00:00"]),
+        ([1.0, 2.5], "months since 2000-01-15", "standard", ["2000-02-15T00:00:00", "2000-03-30T12:00:00"]),
+        ([1], "years since 1999-02-03 06:00", "standard", ["2000-02-03T06:00:00"]),
+        ([1], "hours since 1900-01-01 00:00:0.0", "gregorian", ["1900-01-01T01:00:00"]),
+        ([20200229.25], "day as %Y%m%d.%f", "standard", ["2020-02-29T06:00:00"]),
+        ([20200229], "", "standard", ["2020-02-29T00:00:00"]),
+        ([1 / 3], "days since 2000-01-01", "standard", ["2000-01-01T08:00:00"]),
+        ([5], "hours", "standard", [None]),
+        ([5], "days since the flood", "standard", [None]),
+        ([5], "days since 2000-01-01", "martian", [None]),
+    ],
+)
+def test_calendars_and_units(values, units, calendar, expected):
+    assert _dates(values, units, calendar=calendar) == expected
+
+
+def test_missing_dates_are_none_and_decoded_ones_are_taken():
+    assert _dates([1.0, np.nan, -99.0], _FillValue=-99.0) == ["2000-01-02T00:00:00", None, None]
+    decoded = _dataset(time=("time", np.array(["2020-01-01", "NaT"], "M8[ns]")))
+    assert [d is None for d in _only(decoded).dates] == [False, True]
+    text = _dataset(time=("time", np.array(["2020-01-01T03:00:00Z", "?"], object)))
+    assert [str(d)[:16] for d in _only(text).dates] == ["2020-01-01T03:00", "None"]
+    cf = xr.Dataset(
+        {"v": (("time", "y", "x"), np.zeros((2, 2, 2)))},
+        {"time": xr.date_range("2001-02-28", periods=2, calendar="noleap", use_cftime=True)},
+    )
+    assert [str(d)[:10] for d in _only(cf).dates] == ["2001-02-28", "2001-03-01"]
+
+
+def test_a_scalar_time_is_the_one_date():
+    dataset = _dataset(("y", "x"), (3, 4), time=xr.Variable((), 3, {"units": "days since 2000-01-01"}))
+    assert [str(d)[:10] for d in _only(dataset).dates] == ["2000-01-04"]
+    assert _only(_dataset(("y", "x"), (3, 4))).dates == (None,)
+
+
+# -- grids
+
+
+def _grid(y, x, attrs=None, mapping=None, y_attrs=None, x_attrs=None):
+    dataset = _dataset(
+        ("y", "x"),
+        (len(y), len(x)),
+        attrs={"grid_mapping": "crs", **(attrs or {})} if mapping else attrs,
+        y=_axis("y", y, **(y_attrs or {"standard_name": "projection_y_coordinate", "units": "m"})),
+        x=_axis("x", x, **(x_attrs or {"standard_name": "projection_x_coordinate", "units": "m"})),
+    )
+    if mapping:
+        dataset["crs"] = xr.Variable((), 0, mapping)
+    return _only(dataset)
+
+
+def _utm(**more):
+    from odc.geo.crs import CRS
+
+    return {"crs_wkt": CRS("EPSG:32633").to_wkt(), **more}
+
+
+@pytest.mark.parametrize("step", [-10.0, 10.0])
+def test_regular_axes_give_the_affine_in_the_order_found(step):
+    grid = _grid(6e6 + step * np.arange(3), 5e5 + 10.0 * np.arange(4), mapping=_utm()).geobox
+    assert grid.affine == Affine(10, 0, 5e5 - 5, 0, step, 6e6 - step / 2)
+    assert grid.crs.epsg == 32633
+
+
+def test_a_geotransform_is_exact_where_coordinates_are_rounded():
+    x, y = (5e5 + 0.15 + 0.3 * np.arange(50)).astype("f4"), (6e6 - 0.15 - 0.3 * np.arange(40)).astype("f4")
+    grid = _grid(y, x, mapping=_utm(GeoTransform="500000 0.3 0 6000000 0 -0.3")).geobox
+    assert grid.affine == Affine(0.3, 0, 5e5, 0, -0.3, 6e6)
+    assert abs(_grid(y, x, mapping=_utm()).geobox.affine.a - 0.3) < 0.03  # float32 northings step by 0.5 m
+
+
+def test_a_stale_geotransform_gives_way_to_the_coordinates():
+    grid = _grid(
+        6e6 - 105.0 - 10 * np.arange(3),
+        5e5 + 5 + 10.0 * np.arange(4),
+        mapping=_utm(GeoTransform="500000 10 0 6000000 0 -10"),
+    )
+    assert grid.geobox.affine == Affine(10, 0, 5e5, 0, -10, 6e6 - 100)
+
+
+def test_a_rotated_grid_is_its_geotransform():
+    rotated = Affine.translation(5e5, 6e6) @ Affine.rotation(30) @ Affine.scale(10, -10)
+    text = " ".join(map(repr, rotated.to_gdal()))
+    dataset = _dataset(("y", "x"), (3, 4), attrs={"grid_mapping": "crs"})
+    dataset["crs"] = xr.Variable((), 0, _utm(GeoTransform=text))
+    assert _only(dataset).geobox.affine == rotated
+
+
+def test_longitudes_beyond_180_and_across_the_dateline():
+    lat = {"units": "degrees_north"}
+    lon = {"units": "degrees_east"}
+    for x in (np.arange(0.5, 360, 90), np.array([170.0, 180, -170, -160]), np.array([350.0, 0, 10, 20])):
+        grid = _grid(np.array([10.0, 0, -10]), x, y_attrs=lat, x_attrs=lon).geobox
+        assert grid.affine.c == x[0] - (x[1] - x[0]) % 360 / 2
+        assert grid.crs.epsg == 4326
+
+
+def test_irregular_axes_are_kept_in_index_space_and_said():
+    variable = _grid(np.array([0.0, 1, 4]), np.arange(4.0))
+    assert variable.geobox.affine.is_identity
+    assert variable.geobox.crs is None
+    assert "steps of y are not regular" in variable.attributes["geodiff_grid"]
+
+
+def test_swaths_are_kept_in_index_space_and_said():
+    dataset = _dataset(("time", "nj", "ni"), attrs={"coordinates": "lat lon"})
+    for name, units in (("lat", "degrees_north"), ("lon", "degrees_east")):
+        dataset[name] = xr.Variable(("nj", "ni"), np.random.default_rng(0).random((3, 4)), {"units": units})
+    variable = _only(dataset)
+    assert variable.shape == (2, 1, 3, 4)
+    assert not variable.georeferenced
+    assert "lat and lon are 2-D" in variable.attributes["geodiff_grid"]
+
+
+def test_pixel_numbers_are_no_georeference():
+    for start in (0.0, 0.5):
+        assert not _grid(
+            start + np.arange(3), start + np.arange(4), y_attrs={"axis": "Y"}, x_attrs={"axis": "X"}
+        ).georeferenced
+
+
+def test_kilometres_and_packed_coordinates_become_crs_units():
+    km = {"standard_name": "projection_x_coordinate", "units": "km"}
+    grid = _grid(
+        np.array([3.0, 2, 1]),
+        np.array([1.0, 2, 3, 4]),
+        mapping=_utm(),
+        x_attrs=km,
+        y_attrs={**km, "standard_name": "projection_y_coordinate"},
+    )
+    assert grid.geobox.affine == Affine(1000, 0, 500, 0, -1000, 3500)
+    packed = {"units": "degrees_east", "scale_factor": 0.25, "add_offset": 100.0}
+    grid = _grid(
+        np.array([3, 2, 1], "i2"), np.arange(4, dtype="i2"), x_attrs=packed, y_attrs={"units": "degrees_north"}
+    )
+    assert grid.geobox.affine.a == 0.25
+    assert grid.geobox.affine.c == 99.875
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (3, 1)])
+def test_single_rows_and_columns_take_the_other_axis_for_a_square(shape):
+    grid = _grid(6e6 - 10 * np.arange(shape[0]), 5e5 + 10.0 * np.arange(shape[1]), mapping=_utm()).geobox
+    assert tuple(grid.shape) == shape
+    assert grid.affine.e == -grid.affine.a == (-10 if shape != (1, 1) else -1)
+
+
+def test_mars_keeps_its_crs():
+    pytest.importorskip("pyproj")
+    from odc.geo.crs import CRS
+
+    mars = CRS("IAU_2015:49910")
+    grid = _grid(-1000.0 * np.arange(3), 1000.0 * np.arange(4), mapping={"crs_wkt": mars.to_wkt()}).geobox
+    assert grid.crs == mars
+
+
+# -- real cubes
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("path", "name", "shape", "first", "affine", "nodata"),
+    [
+        (
+            "evaluate/xcube/examples/serve/demo/cube-1-250-250.zarr",
+            "conc_chl",
+            (5, 1, 1000, 2000),
+            "2017-01-16",
+            (0.0025, 0, -0.0025, 52.5),
+            np.nan,
+        ),
+        (
+            "evaluate/dineof/SmallExample/alboranSST_small.nc",
+            "SST",
+            (10, 1, 201, 301),
+            "2017-05-14",
+            (0.02, -6, 0.02, 34),
+            99999.0,
+        ),
+        (
+            "train/iris-sample-data/ostia_monthly.nc",
+            "surface_temperature",
+            (54, 1, 18, 432),
+            "2006-04-16",
+            (0.8333, -0.4167, 0.5556, -5.2778),
+            1e20,
+        ),
+        (
+            "train/iris-sample-data/toa_brightness_stereographic.nc",
+            "data",
+            (1, 1, 160, 256),
+            "2016-05-16",
+            (35483.459, -2299619.73, -35500.338, -963943.144),
+            -1073741824.0,
+        ),
+        ("train/stars/inst/nc/bcsd_obs_1999.nc", "tas", (12, 1, 33, 81), "1999-01-31", (0.125, -85, 0.125, 33), 1e20),
+        ("train/stars/inst/nc/reduced.nc", "sst", (1, 1, 90, 180), "1981-12-31", (2, -1, 2, -90), -999),
+        (
+            "train/stars/inst/nc/lcc_km.nc",
+            "prcp",
+            (1, 1, 569, 619),
+            "1980-07-01",
+            (1000, -778750, -1000, -119500),
+            -9999,
+        ),
+        ("train/stars/inst/nc/sub.nc", "u", (10, 2, 9, 9), "2017-08-20", (0.25, 4.875, -0.25, 52.125), -32767),
+        (
+            "train/stars/inst/nc/test_stageiv_xyt.nc",
+            "Total_precipitation_surface_1_Hour_Accumulation",
+            (23, 1, 118, 87),
+            "2018-09-13",
+            (1, 0, 1, 0),
+            np.nan,
+        ),
+    ],
+)
+def test_real_cubes_open_right(path, name, shape, first, affine, nodata):
+    from geodiff.io.netcdf import open_netcdf
+    from geodiff.io.zarr import open_zarr
+
+    place = str(Path(DATA) / path)
+    raster = open_zarr(place) if path.endswith("zarr") else open_netcdf(place)
+    variable = next(v for v in raster.variables if v.name == name)
+    assert variable.shape == shape
+    assert str(variable.dates[0])[:10] == first
+    a = variable.geobox.affine
+    np.testing.assert_allclose((a.a, a.c, a.e, a.f), affine, rtol=1e-4, atol=1e-3)
+    np.testing.assert_equal(variable.bands[0].encoding.nodata, np.dtype(variable.dtype).type(nodata).item())
+    window = Window(shape[2] // 2, shape[3] // 3, min(5, shape[2] // 2), 4)
+    raw = xr.open_dataset(place, decode_cf=False, engine="zarr" if path.endswith("zarr") else None)
+    with raw:
+        layout = variable.reader.layout
+        expected = raw[name].values[layout.region(shape[0] - 1, window)]
+    np.testing.assert_array_equal(variable.reader.read(shape[0] - 1, window), layout.collect(expected))

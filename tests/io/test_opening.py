@@ -1,0 +1,134 @@
+"""The door for sources: by what is there, not by names alone, and nothing that fetches or runs."""
+
+import os
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from geodiff.errors import SourceError
+from geodiff.io import open_raster
+from geodiff.io.gdal import gdal_path, is_remote
+from geodiff.lattice import Window
+
+
+def write(path: Path, value: int = 1, **profile: object) -> Path:
+    given = {"driver": "GTiff", "height": 8, "width": 9, "count": 1, "dtype": "uint8", "crs": "EPSG:32633", "transform": Affine(10, 0, 0, 0, -10, 0)}
+    with rasterio.open(path, "w", **{**given, **profile}) as file:
+        file.write(np.full((8, 9), value, "uint8"), 1)
+    return path
+
+
+def test_urls_are_what_gdal_calls_them() -> None:
+    assert gdal_path("s3://bucket/a b.tif") == "/vsis3/bucket/a b.tif"
+    assert gdal_path("https://example.org/a.tif?x=1") == "/vsicurl/https://example.org/a.tif?x=1"
+    assert gdal_path("gs://bucket/a.tif") == "/vsigs/bucket/a.tif"
+    assert gdal_path("file:///data/a.tif") == "/data/a.tif"
+    assert gdal_path("zip://in/a.tif::s3://bucket/a.zip") == "/vsizip/{/vsis3/bucket/a.zip}/in/a.tif"
+    assert gdal_path("/vsis3/bucket/a.tif") == "/vsis3/bucket/a.tif"
+    assert gdal_path("C.tif") == "C.tif"
+    with pytest.raises(SourceError, match="hdfs://"):
+        gdal_path("hdfs://node/a.tif")
+    assert is_remote("s3://b/a.tif")
+    assert not is_remote("/data/s3/a.tif")
+
+
+def test_file_urls_open(tmp_path: Path) -> None:
+    raster = open_raster(f"file://{write(tmp_path / 'a.tif')}")
+    assert raster.variables[0].reader.read(0, Window(0, 0, 8, 9)).sum() == 72
+    assert raster.files == (str(tmp_path / "a.tif"),)
+
+
+def test_netcdf_and_hdf4_are_known_by_their_first_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"\x0e\x03\x13\x01" + bytes(100))
+    with pytest.raises(SourceError, match=r"HDF4.*GeoTIFF"):
+        open_raster(str(tmp_path / "a.tif"))
+    (tmp_path / "b.img").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    with pytest.raises(SourceError, match=r"HDF5"):
+        open_raster(str(tmp_path / "b.img"))
+
+
+def test_absent_empty_and_foreign_files_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty.tif").touch()
+    (tmp_path / "text.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "folder").mkdir()
+    for name in ("absent.tif", "empty.tif", "text.csv", "folder", "*.jp2", "absent.zarr", "absent.nc"):
+        with pytest.raises(SourceError) as caught:
+            open_raster(str(tmp_path / name))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tif")
+    with pytest.raises(SourceError, match="pipe"):
+        open_raster(str(tmp_path / "pipe.tif"))
+
+
+def vrt(path: Path, source: str, band: str = "") -> str:
+    path.write_text(
+        f"<VRTDataset rasterXSize='8' rasterYSize='8'><VRTRasterBand dataType='Byte' band='1' {band}>"
+        f"<SimpleSource><SourceFilename>{source}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["/vsicurl/http://127.0.0.1:{port}/a.tif", "http://127.0.0.1:{port}/a.tif", "/vsis3/bucket/a.tif", "/vsistdin/", "{inner}",
+     "&lt;GDAL_WMS&gt;&lt;Service name='TMS'&gt;&lt;ServerUrl&gt;http://127.0.0.1:{port}/&lt;/ServerUrl&gt;&lt;/Service&gt;&lt;/GDAL_WMS&gt;"],
+)  # fmt: skip
+def test_a_file_cannot_make_us_fetch(tmp_path: Path, source: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        port = server.getsockname()[1]
+        inner = vrt(tmp_path / "inner.vrt", f"/vsicurl/http://127.0.0.1:{port}/a.tif")
+        outer = vrt(tmp_path / "outer.vrt", source.format(port=port, inner=inner))
+        with pytest.raises(SourceError):
+            open_raster(outer).variables[0].reader.read(0, Window(0, 0, 8, 8))
+        with pytest.raises(TimeoutError):  # nobody called
+            server.accept()
+
+
+def test_python_in_a_vrt_does_not_run(tmp_path: Path) -> None:
+    write(tmp_path / "a.tif")
+    trace = tmp_path / "trace"
+    code = f"<PixelFunctionType>f</PixelFunctionType><PixelFunctionLanguage>Python</PixelFunctionLanguage><PixelFunctionCode><![CDATA[\nopen('{trace}', 'w')\ndef f(*a, **k): pass\n]]></PixelFunctionCode>"
+    (tmp_path / "p.vrt").write_text(
+        f"<VRTDataset rasterXSize='8' rasterYSize='8'><VRTRasterBand dataType='Byte' band='1' subClass='VRTDerivedRasterBand'>{code}"
+        f"<SimpleSource><SourceFilename>{tmp_path / 'a.tif'}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    with pytest.raises(SourceError):
+        open_raster(str(tmp_path / "p.vrt")).variables[0].reader.read(0, Window(0, 0, 8, 8))
+    assert not trace.exists()
+
+
+def test_absurd_sizes_are_refused_before_a_byte_is_read(tmp_path: Path) -> None:
+    with rasterio.open(tmp_path / "bomb.tif", "w", driver="GTiff", height=600_000, width=600_000, count=1, dtype="uint8", sparse_ok=True, tiled=True,
+                       blockxsize=8192, blockysize=8192, crs="EPSG:32633", transform=Affine(10, 0, 0, 0, -10, 0)):  # fmt: skip
+        pass
+    with pytest.raises(SourceError, match=r"600000 x 600000"):
+        open_raster(str(tmp_path / "bomb.tif"))
+    (tmp_path / "big.vrt").write_text("<VRTDataset rasterXSize='2000000000' rasterYSize='2000000000'><VRTRasterBand dataType='Byte' band='1'/></VRTDataset>")
+    with pytest.raises(SourceError):
+        open_raster(str(tmp_path / "big.vrt"))
+
+
+def test_the_data_part_of_a_labelled_product_names_its_label(tmp_path: Path) -> None:
+    (tmp_path / "frame.img").write_bytes(bytes(100))
+    (tmp_path / "frame.lbl").write_text("PDS_VERSION_ID = PDS3\n")
+    with pytest.raises(SourceError, match=r"open .*frame\.lbl"):
+        open_raster(str(tmp_path / "frame.img"))
+
+
+def test_a_glob_is_a_stack(tmp_path: Path) -> None:
+    for day in (3, 1, 2):
+        write(tmp_path / f"ndvi_2021-05-0{day}.tif", day)
+    for source in (tmp_path, tmp_path / "ndvi_*.tif"):
+        raster = open_raster(str(source))
+        assert raster.driver == "stack"
+        (variable,) = raster.variables
+        assert [str(date)[:10] for date in variable.dates] == ["2021-05-01", "2021-05-02", "2021-05-03"]
+        assert [int(variable.reader.read(n, Window(0, 0, 1, 1)).max()) for n in range(3)] == [1, 2, 3]

@@ -1,0 +1,61 @@
+"""Every odd or broken file ends in a raster or in one line of what is wrong: no other error, no hang, no flood of memory."""
+
+import resource
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from geodiff.errors import InputError
+from geodiff.io import open_raster
+from geodiff.lattice import Window
+
+SECONDS = 60
+BYTES = 2 * 2**30
+
+
+def test_every_odd_file_is_opened_or_refused_in_one_line(data_dir: Path) -> None:
+    files = sorted(path for path in (data_dir / "robustness").rglob("*") if path.is_file())
+    ends = Counter(ending(path) for path in files)
+    print(dict(ends))
+    assert len(files) > 200
+    assert ends["opened"] > 0.7 * len(files)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < BYTES
+
+
+def ending(path: Path) -> str:
+    try:
+        with at_most(SECONDS, path):
+            read_first_windows(path)
+    except InputError as error:
+        assert "\n" not in str(error), path
+        assert error.exit_code == 2
+        assert path.name in str(error), str(error)
+        return type(error).__name__
+    return "opened"
+
+
+def read_first_windows(path: Path) -> None:
+    for variable in open_raster(str(path)).variables:
+        _, bands, rows, columns = variable.shape
+        window = Window(0, 0, min(256, rows), min(256, columns))
+        values = variable.reader.read(0, window)
+        assert values.shape == (bands, *window.shape)
+        assert values.dtype == variable.dtype
+        valid = variable.reader.valid(0, window)
+        assert valid is None or valid.shape == window.shape
+
+
+@contextmanager
+def at_most(seconds: int, path: Path) -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise AssertionError(f"{path} is not done after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,136 @@
+"""Masks from outside: vectors and rasters become planes of the scene's grid, the same in any window."""
+
+import json
+import pickle
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+
+from geodiff.errors import GridError, SourceError
+from geodiff.io.vector import open_area, rasterise, read_geometries, read_mask_raster
+from geodiff.lattice import Window
+
+UTM = GeoBox((60, 80), Affine(10, 0, 500_000, 0, -10, 4_000_000), "EPSG:32633")
+WHOLE = Window(0, 0, 60, 80)
+
+
+def inside(shape: shapely.Geometry, geobox: GeoBox) -> np.ndarray:
+    """The law itself: pixel centres inside a polygon."""
+    rows, columns = (int(n) for n in geobox.shape)
+    x, y = ground(geobox.affine, np.arange(columns)[None, :] + 0.5, np.arange(rows)[:, None] + 0.5)
+    return shapely.contains_xy(shape, *np.broadcast_arrays(x, y))
+
+
+def ground(affine: Affine, column: np.ndarray | float, row: np.ndarray | float) -> tuple:
+    return affine.a * column + affine.b * row + affine.c, affine.d * column + affine.e * row + affine.f
+
+
+@pytest.mark.parametrize(
+    "affine",
+    [
+        Affine(10, 0, 500_000, 0, -10, 4_000_000),
+        Affine(10, 0, 500_000, 0, 10, 3_999_400),
+        Affine(8, 3, 500_000, 3, -8, 4_000_000),
+    ],
+    ids=["north-up", "south-up", "rotated"],
+)
+def test_a_pixel_is_inside_a_polygon_if_its_centre_is(affine: Affine) -> None:
+    geobox = GeoBox((60, 80), affine, "EPSG:32633")
+    shape = shapely.Point(*ground(affine, 40.3, 30.7)).buffer(177.7)
+    found = rasterise([shape], geobox, WHOLE)
+    assert found.sum() > 500
+    np.testing.assert_array_equal(found, inside(shape, geobox))
+
+
+@given(st.integers(0, 59), st.integers(0, 79), st.integers(1, 40), st.integers(1, 40))
+def test_a_window_shows_what_the_whole_does(row: int, column: int, height: int, width: int) -> None:
+    shapes = [shapely.Point(500_400, 3_999_700).buffer(150), shapely.LineString([(500_000, 3_999_990), (500_790, 3_999_410)])]
+    window = Window(row, column, min(height, 60 - row), min(width, 80 - column))
+    np.testing.assert_array_equal(rasterise(shapes, UTM, window), rasterise(shapes, UTM, WHOLE)[window.slices])
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".parquet", ".shp"])
+def test_vectors_are_read_in_any_crs(tmp_path: Path, suffix: str) -> None:
+    shape = shapely.box(500_100, 3_999_500, 500_500, 3_999_900)
+    frame = geopandas.GeoDataFrame(geometry=[shape], crs="EPSG:32633").to_crs("EPSG:4326")
+    path = tmp_path / f"clouds{suffix}"
+    frame.to_parquet(path) if suffix == ".parquet" else frame.to_file(path)
+    area = open_area(str(path), UTM)
+    wanted = inside(shape, UTM)
+    assert (area(WHOLE) != wanted).sum() <= 2  # edges on pixel centres may fall either way after two projections
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(area))(WHOLE), area(WHOLE))
+
+
+def test_degrees_one_turn_away_are_the_same_place(tmp_path: Path) -> None:
+    pacific = GeoBox((10, 20), Affine(1, 0, 170, 0, -1, 5), "EPSG:4326")  # 170E to 190E
+    shape = shapely.box(-180, -5, -175, 5)
+    assert rasterise([shape], pacific, Window(0, 0, 10, 20)).any(axis=0).nonzero()[0].tolist() == [10, 11, 12, 13, 14]
+
+
+def test_frames_without_crs_take_vectors_in_columns_and_rows(tmp_path: Path) -> None:
+    frame = GeoBox((20, 30), Affine.identity(), None)
+    path = tmp_path / "block.geojson"
+    ring = [[5, 3], [9, 3], [9, 7], [5, 7], [5, 3]]
+    path.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    expected = np.zeros((20, 30), bool)
+    expected[3:7, 5:9] = True
+    np.testing.assert_array_equal(open_area(str(path), frame)(Window(0, 0, 20, 30)), expected)
+
+
+def test_another_planet_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "moon.gpkg"
+    geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs="IAU_2015:30100").to_file(path)
+    with pytest.raises(SourceError, match="moon.gpkg"):
+        read_geometries(str(path), UTM.crs)
+
+
+def test_nothing_to_read_is_one_line(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.geojson"
+    broken.write_text("{")
+    for path in (broken, tmp_path / "absent.gpkg"):
+        with pytest.raises(SourceError) as caught:
+            read_geometries(str(path), UTM.crs)
+        assert "\n" not in str(caught.value)
+
+
+def write(path: Path, values: np.ndarray, **profile: object) -> str:
+    with rasterio.open(path, "w", driver="GTiff", height=values.shape[0], width=values.shape[1], count=1, dtype=values.dtype, **profile) as file:
+        file.write(values, 1)
+    return str(path)
+
+
+def test_mask_rasters_are_never_interpolated(tmp_path: Path) -> None:
+    coarse = np.zeros((32, 42), np.uint8)
+    coarse[10:20, 12:30] = 7
+    path = write(tmp_path / "m.tif", coarse, crs="EPSG:32633", transform=Affine(20, 0, 499_980, 0, -20, 4_000_020))
+    got = read_mask_raster(path, UTM)(WHOLE)
+    expected = np.zeros((60, 80), bool)
+    expected[18:38, 22:58] = True
+    np.testing.assert_array_equal(got, expected)
+    part = Window(11, 7, 20, 33)
+    np.testing.assert_array_equal(read_mask_raster(path, UTM)(part), expected[part.slices])
+
+
+def test_nodata_nan_and_beyond_the_edge_are_not_masked(tmp_path: Path) -> None:
+    values = np.zeros((60, 80), np.float32)
+    values[5], values[6], values[7] = 1, np.nan, -9
+    path = write(tmp_path / "m.tif", values, crs="EPSG:32633", transform=UTM.affine, nodata=-9)
+    assert read_mask_raster(path, UTM)(WHOLE).any(axis=1).nonzero()[0].tolist() == [5]
+    elsewhere = GeoBox((60, 80), Affine(10, 0, 900_000, 0, -10, 4_000_000), "EPSG:32633")
+    assert not read_mask_raster(path, elsewhere)(WHOLE).any()
+
+
+def test_unplaced_masks_must_have_the_same_size(tmp_path: Path) -> None:
+    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
+        path = write(tmp_path / "m.tif", np.ones((60, 80), np.uint8))
+    assert read_mask_raster(path, UTM)(WHOLE).all()
+    with pytest.raises(GridError, match="same size"):
+        read_mask_raster(path, GeoBox((61, 80), UTM.affine, UTM.crs))

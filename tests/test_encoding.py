@@ -1,0 +1,96 @@
+"""Stored numbers and physical values, both ways."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geodiff.encoding import Encoding, Normalisation, is_nodata, pack, unpack
+from geodiff.errors import EncodingError
+
+INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32"]
+
+
+@given(
+    dtype=st.sampled_from(INTEGERS),
+    scale=st.sampled_from([1.0, 1e-4, 0.01, -0.5, 2.75e-5]),
+    offset=st.sampled_from([0.0, -0.2, 273.15]),
+    data=st.data(),
+)
+def test_packing_what_was_unpacked_gives_it_back(dtype: str, scale: float, offset: float, data: st.DataObject) -> None:
+    limits = np.iinfo(dtype)
+    stored = np.array(data.draw(st.lists(st.integers(int(limits.min), int(limits.max)), min_size=1)), dtype)
+    encoding = Encoding(np.dtype(dtype), None, scale, offset)
+    physical, valid = unpack(stored, encoding)
+    assert valid.all()
+    assert np.array_equal(pack(physical, encoding), stored)
+
+
+@given(st.floats(-1e4, 1e4), st.sampled_from([1.0, 0.01, 3.5]), st.sampled_from([0.0, -7.25]))
+def test_unpacking_what_was_packed_is_within_half_a_step(value: float, scale: float, offset: float) -> None:
+    encoding = Encoding(np.dtype("int32"), None, scale, offset)
+    physical, _ = unpack(pack(np.array([value]), encoding), encoding)
+    assert abs(physical[0] - value) <= scale / 2 + 1e-9
+
+
+@given(
+    st.sampled_from([*INTEGERS, "float32", "float64"]),
+    st.floats(-1e12, 1e12) | st.sampled_from([0.0, 255.0, -1.0, 65535.0]),
+    st.sampled_from([0, 1, 100, 127]),
+)
+def test_a_filled_value_is_never_nodata(dtype: str, value: float, nodata: int) -> None:
+    encoding = Encoding(np.dtype(dtype), nodata, extra_nodata=(float(nodata + 0), 5.0))
+    assert not is_nodata(pack(np.array([value]), encoding), encoding).any()
+
+
+def test_a_value_near_nodata_moves_to_its_own_side() -> None:
+    encoding = Encoding(np.dtype("uint8"), 10)
+    assert pack(np.array([9.8, 10.4, 10.0]), encoding).tolist() == [9, 11, 11]
+    assert pack(np.array([-3.0, 0.4]), Encoding(np.dtype("uint8"), 0)).tolist() == [1, 1]
+    assert pack(np.array([300.0]), Encoding(np.dtype("uint8"), 255)).tolist() == [254]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata"), [("uint8", -1), ("uint8", 256), ("int16", 0.5), ("uint16", np.nan), ("float32", 1e300)]
+)
+def test_nodata_the_dtype_cannot_hold_is_refused(dtype: str, nodata: float) -> None:
+    with pytest.raises(EncodingError, match="cannot be stored"):
+        Encoding(np.dtype(dtype), nodata)
+
+
+def test_nan_and_infinities_are_missing_in_floats() -> None:
+    stored = np.array([1.0, np.nan, np.inf, -9999.0], "float32")
+    physical, valid = unpack(stored, Encoding(np.dtype("float32"), -9999))
+    assert valid.tolist() == [True, False, False, False]
+    assert np.isfinite(physical).all()
+
+
+def test_the_valid_range_is_physical_and_bounds_what_is_filled() -> None:
+    encoding = Encoding(np.dtype("int16"), None, 0.01, 0.0, valid_range=(0.0, 1.0))
+    _, valid = unpack(np.array([-1, 0, 100, 101], "int16"), encoding)
+    assert valid.tolist() == [False, True, True, False]
+    assert pack(np.array([-5.0, 7.0]), encoding).tolist() == [0, 100]
+
+
+def test_the_largest_integers_survive() -> None:
+    big = np.array([0.0, 1e30, -1e30])
+    assert pack(big, Encoding(np.dtype("int64"))).tolist() == [0, 2**63 - 1, -(2**63)]
+    assert pack(big, Encoding(np.dtype("uint64"))).tolist() == [0, 2**64 - 1, 0]
+
+
+@given(st.floats(-1e3, 1e3), st.floats(0.1, 50))
+def test_normalisation_goes_both_ways(centre: float, scale: float) -> None:
+    recipe = Normalisation(centre, scale)
+    values = np.linspace(centre - 3 * scale, centre + 3 * scale, 7)
+    assert np.allclose(recipe.inverse(recipe.forward(values)), values, atol=1e-5 * scale + 1e-6 * abs(centre))
+
+
+def test_the_error_of_a_logarithm_is_that_of_the_delta_method() -> None:
+    recipe = Normalisation(-0.5, 0.4, "log10")
+    physical = np.array([0.02, 1.0, 30.0])
+    z = recipe.forward(physical)
+    step = np.float32(1e-2)
+    slope = (recipe.inverse(z + step) - recipe.inverse(z - step)) / (2 * step)
+    assert np.allclose(recipe.error(physical, np.ones(3, "float32")), slope, rtol=1e-3)

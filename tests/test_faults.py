@@ -1,0 +1,247 @@
+"""Detectors find what was broken on purpose, and leave sound frames alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from geodiff import gapshapes
+from geodiff.errors import GridError, JobError
+from geodiff.faults import DETECTORS, TILE, check_names, detect, detect_window
+from geodiff.gaps import Reason, dilate
+from geodiff.lattice import Window
+
+
+def scene(shape=(192, 256), seed=0, dtype=np.uint8):
+    """A textured frame: a smooth random field, finer grain, and noise."""
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.standard_normal(shape), 12)
+    fine = ndimage.gaussian_filter(rng.standard_normal(shape), 1.5)
+    frame = 120 + 35 * smooth / smooth.std() + 8 * fine / fine.std() + rng.normal(0, 1.0, shape)
+    return np.clip(np.rint(frame), 1, 254).astype(dtype)
+
+
+def found(frame, name, **options):
+    return detect(frame[None], [name], **options)[0] != 0
+
+
+def recall(truth, flagged):
+    return (truth & flagged).sum() / truth.sum()
+
+
+def precision(truth, flagged):
+    return (truth & flagged).sum() / max(flagged.sum(), 1)
+
+
+@pytest.fixture(scope="module")
+def sound_frames(data_dir):
+    """Browse frames of the rover's validation sols, as grey uint8."""
+    from PIL import Image
+
+    folder = data_dir / "train/mars-msl-surface/dataset/validation/Surface"
+    paths = sorted(folder.iterdir())[::12][:40]
+    return [np.asarray(Image.open(path).convert("L")) for path in paths]
+
+
+# The door
+
+
+def test_names_are_checked_before_anything_is_read():
+    assert check_names(["hotpixels", "dropouts", "hotpixels"]) == ("dropouts", "hotpixels")
+    with pytest.raises(JobError, match=r"named detector.*s2cloudless.*--qa"):
+        check_names(["dropouts", "clouds"])
+    with pytest.raises(JobError, match=r"smears.*dropouts, stripes, reseau, hotpixels"):
+        check_names(["smears"])
+    with pytest.raises(GridError, match=r"\(4, 4\)"):
+        detect(np.zeros((4, 4)), ["dropouts"])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (7, 9), (40, 33)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_small_flat_and_empty_frames_are_sound(shape, dtype):
+    for frame in (np.zeros(shape, dtype), np.arange(np.prod(shape)).reshape(shape).astype(dtype)):
+        assert not detect(frame[None], DETECTORS).any()
+        assert not detect(frame[None], DETECTORS, np.zeros((1, *shape), bool)).any()
+
+
+@given(st.integers(0, 30))
+@settings(max_examples=10)
+def test_missing_pixels_are_neither_judged_nor_witnesses(seed):
+    rng = np.random.default_rng(seed)
+    frame, gap = scene(seed=seed), gapshapes.draw_clouds((192, 256), rng, share=0.3)
+    zeros, noise = frame.copy(), frame.copy()
+    zeros[gap], noise[gap] = 0, rng.integers(0, 256, gap.sum())
+    flagged = [detect(f[None], DETECTORS, ~gap[None]) for f in (zeros, noise)]
+    assert np.array_equal(*flagged)
+    assert not flagged[0][0][gap].any()
+
+
+def test_nan_is_missing_and_infinity_too():
+    frame = scene(dtype=np.float32)
+    frame[50:60], frame[90] = np.nan, np.inf
+    assert not detect(frame[None], DETECTORS)[0, 50:60].any()
+
+
+def test_bands_are_judged_apart():
+    frames = np.stack([scene(seed=1), scene(seed=2)])
+    frames[1, 70] = 0
+    reason = detect(frames, ["dropouts"])
+    assert not reason[0].any()
+    assert (reason[1, 70] == Reason.DROPOUT).all()
+
+
+# Dropouts
+
+
+@pytest.mark.parametrize("value", [0, 255, 120])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_whole_lines_are_found_whatever_fills_them(value, dtype):
+    frame = scene(dtype=dtype)
+    frame[40:43] = frame[100] = value
+    flagged = found(frame, "dropouts")
+    assert flagged[[40, 41, 42, 100]].all()
+    assert flagged.sum() == 4 * 256
+
+
+def test_lines_that_break_off_and_blocks_are_found():
+    frame = scene()
+    lost = np.zeros(frame.shape, bool)
+    lost[20, 90:] = lost[60:62, :70] = lost[96:112, 128:160] = lost[144:160, 64:80] = True
+    lost[176:192, 240:] = True
+    frame[lost] = 0
+    assert np.array_equal(found(frame, "dropouts"), lost)
+
+
+def test_a_lost_line_through_a_lost_block():
+    frame = scene()
+    lost = np.zeros(frame.shape, bool)
+    lost[100] = lost[80:112, 64:128] = True
+    frame[lost] = 0
+    assert recall(lost, found(frame, "dropouts")) == 1
+
+
+def test_borders_skies_and_shadows_are_no_dropouts():
+    frame = scene().astype(np.int16)
+    frame[:12] = 0
+    frame[:, :20] = 0
+    bright = ndimage.gaussian_filter(np.random.default_rng(5).standard_normal(frame.shape), 15)
+    frame[bright > np.quantile(bright, 0.8)] = 254
+    assert not found(frame, "dropouts").any()
+
+
+# Stripes
+
+
+@pytest.mark.parametrize("offset", [-10, 10, 25])
+def test_striped_rows_and_columns_are_found(offset):
+    frame = scene().astype(np.int16)
+    frame[77] += offset
+    frame[:, 130] += offset
+    flagged = found(frame, "stripes")
+    assert flagged[77].all()
+    assert flagged[:, 130].all()
+    assert flagged.sum() == 256 + 192 - 1
+
+
+def test_edges_and_half_stripes_are_no_stripes():
+    frame = scene().astype(np.int16)
+    frame[100:] += 40
+    frame[60, :128] += 20
+    assert not found(frame, "stripes").any()
+
+
+# Hot pixels
+
+
+def test_hot_and_cold_pixels_are_found_and_stars_are_not():
+    frame = scene().astype(np.int16)
+    frame[50, 60], frame[120, 200] = 2000, -500
+    star = np.exp(-(np.hypot(*np.mgrid[-4:5, -4:5]) ** 2) / 4)
+    frame[150:159, 30:39] += (800 * star).astype(np.int16)
+    flagged = found(frame, "hotpixels")
+    assert np.argwhere(flagged).tolist() == [[50, 60], [120, 200]]
+
+
+# Reseau marks
+
+
+@pytest.mark.parametrize("spacing", [24, 37, 61])
+def test_a_grid_of_marks_is_found(spacing):
+    frame, marks = scene((320, 320)).copy(), np.zeros((320, 320), bool)
+    rng = np.random.default_rng(spacing)
+    for row in range(15, 310, spacing):
+        for column in range(12, 310, spacing):
+            top, left = row + rng.integers(-1, 2), column + rng.integers(-1, 2)
+            marks[top : top + 4, left : left + 4] = True
+    frame[marks] = 4
+    flagged = found(frame, "reseau")
+    assert recall(marks, flagged) > 0.8
+    assert precision(dilate(marks, 2), flagged) == 1
+
+
+def test_spots_without_a_grid_are_the_scenes_own():
+    frame, rng = scene((320, 320)).copy(), np.random.default_rng(3)
+    for row, column in rng.integers(5, 310, (80, 2)):
+        frame[row : row + 4, column : column + 4] = 4
+    assert not found(frame, "reseau").any()
+
+
+# Windows
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_window_is_judged_as_the_frame(name):
+    frame = scene((TILE + 150, 300), dtype=np.int16)[None].copy()
+    frame[0, 500], frame[0, TILE + 5] = 0, 0
+    frame[0, 700] += 30
+    frame[0, ::40, ::40] = 1
+    frame[0, 333, 222] = 3000
+
+    def read(window):
+        values = frame[(slice(None), *window.slices)]
+        return values, values >= 0
+
+    whole = detect_window(read, frame.shape[1:], Window(0, 0, *frame.shape[1:]), [name])
+    for window in (Window(480, 0, 64, 300), Window(TILE - 9, 77, 30, 50), Window(0, 200, TILE + 150, 100)):
+        part = detect_window(read, frame.shape[1:], window, [name])
+        assert np.array_equal(part, whole[(slice(None), *window.slices)])
+
+
+def test_small_frames_are_judged_whole():
+    frame = scene()[None].copy()
+    frame[0, 50] = 0
+    window = Window(48, 10, 8, 8)
+    part = detect_window(lambda w: (frame[(slice(None), *w.slices)], frame >= 0), frame.shape[1:], window, ["dropouts"])
+    assert np.array_equal(part, detect(frame, ["dropouts"])[(slice(None), *window.slices)])
+    assert part[0, 2].all()
+
+
+# Real frames
+
+
+def test_sound_frames_of_the_rover_stay_sound(sound_frames):
+    flagged = [detect(frame[None], DETECTORS) != 0 for frame in sound_frames]
+    assert np.mean([f.mean() for f in flagged]) < 1e-5
+    assert sum(f.any() for f in flagged) <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("dropouts", 0.9), ("stripes", 0.7), ("hotpixels", 0.6)], ids=["dropouts", "stripes", "hot"]
+)
+def test_faults_put_into_frames_of_the_rover(sound_frames, name, least):
+    hits = truths = flags = 0
+    for number, frame in enumerate(sound_frames):
+        broken, rng = frame.astype(np.int16), np.random.default_rng(number)
+        if name == "dropouts":
+            broken[gapshapes.dead_lines(frame.shape, rng) | gapshapes.dead_blocks(frame.shape, rng)] = 0
+        elif name == "stripes":
+            broken[rng.integers(10, frame.shape[0] - 10)] += 12
+        else:
+            broken[tuple(rng.integers(0, frame.shape, (10, 2)).T)] += 100
+        truth, flagged = broken != frame, found(broken, name)
+        hits, truths, flags = hits + (truth & flagged).sum(), truths + truth.sum(), flags + flagged.sum()
+    assert hits / truths > least
+    assert hits / flags > 0.98

@@ -1,0 +1,69 @@
+"""FillJob: one validated object for the command line, the TOML file and workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from geodiff.errors import JobError
+from geodiff.job import FillJob, parse_gates
+
+
+def _job(**fields: object) -> FillJob:
+    return FillJob.build(source="a.tif", target="b.tif", **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"steps": 3}, "steps"),
+        ({"buffer": -1}, "buffer"),
+        ({"valid_range": (2.0, 1.0)}, "lower bound first"),
+        ({"quantiles": (1.5,)}, "between 0 and 1"),
+        ({"detect": ("clouds",)}, "named detector"),
+        ({"gate": "colour>=1"}, "coverage90"),
+        ({"device": "gpu"}, "device"),
+        ({"filler": "laplace", "members": 4}, "draws no members"),
+        ({"members": 0, "product": "member"}, "needs at least one member"),
+        ({"nonsense": 1}, "nonsense"),
+    ],
+)
+def test_a_wrong_field_is_named_with_the_reason(fields: dict[str, object], words: str) -> None:
+    with pytest.raises(JobError, match=words):
+        _job(**fields)
+
+
+def test_members_default_to_what_the_filler_can_draw() -> None:
+    assert _job().drawn_members == 4
+    assert _job(filler="laplace").drawn_members == 0
+    assert _job(members=0).drawn_members == 0
+
+
+def test_the_fingerprint_covers_pixels_and_nothing_else() -> None:
+    base = _job().fingerprint("source")
+    for how in ({"block_size": 128}, {"workers": 2}, {"batch": 1}, {"work": "/tmp"}, {"report": "x.html"}):
+        assert _job(**how).fingerprint("source") == base
+    for what in ({"seed": 1}, {"members": 5}, {"buffer": 1}, {"qa": ("none",)}, {"steps": 12}, {"max_error": 1.0}):
+        assert _job(**what).fingerprint("source") != base
+    assert _job().fingerprint("another source") != base
+    assert _job(members=4).fingerprint("source") == base
+
+
+def test_gates() -> None:
+    gates = parse_gates("coverage90>=0.85, seam<=1.05")
+    held = [(g.figure, g.holds(0.9), g.holds(1.1)) for g in gates]
+    assert held == [("coverage90", True, True), ("seam", True, False)]
+
+
+def test_a_toml_file_is_the_same_job(tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text('source = "a.tif"\ntarget = "b.tif"\nbuffer = 2\nquantiles = [0.1]\n')
+    assert FillJob.from_toml(tmp_path / "job.toml", seed=3) == _job(buffer=2, quantiles=(0.1,), seed=3)
+    (tmp_path / "broken.toml").write_text("source = ")
+    with pytest.raises(JobError, match=r"broken\.toml"):
+        FillJob.from_toml(tmp_path / "broken.toml")
+
+
+def test_the_command_repeats_the_job() -> None:
+    command = _job(filler="matern", buffer=2, valid_range=(0.0, 1.0), workers=4).command()
+    assert command == "geodiff fill a.tif b.tif --valid-range 0.0,1.0 --buffer 2 --filler matern"

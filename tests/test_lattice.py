@@ -1,0 +1,66 @@
+"""Windows, blocks and weights: integers that must add up."""
+
+from __future__ import annotations
+
+import numpy as np
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geodiff.lattice import STRIDE, WINDOW, Lattice, Window, blocks, cover, overlap_shrinkage, read_reflected, weights
+
+SIZES = st.tuples(st.integers(1, 400), st.integers(1, 400))
+ORIGINS = st.tuples(st.integers(-(10**6), 10**6), st.integers(-(10**6), 10**6))
+
+
+@given(SIZES, ORIGINS)
+def test_weights_sum_to_exactly_one_everywhere(shape: tuple[int, int], origin: tuple[int, int]) -> None:
+    lattice, margin = Lattice(shape, origin), WINDOW
+    total = np.zeros((shape[0] + 2 * margin, shape[1] + 2 * margin), np.float32)
+    for window in lattice.windows():
+        total[Window(window.row + margin, window.column + margin, WINDOW, WINDOW).slices] += weights()
+    assert (total[margin:-margin, margin:-margin] == 1).all()
+
+
+@given(SIZES, ORIGINS)
+def test_windows_lie_on_the_ground(shape: tuple[int, int], origin: tuple[int, int]) -> None:
+    lattice = Lattice(shape, origin)
+    for window in lattice.windows():
+        row, column = lattice.absolute(window)
+        assert row % STRIDE == column % STRIDE == 0
+        assert window.intersect(lattice.extent) is not None
+
+
+@given(SIZES, st.integers(1, 300))
+def test_blocks_partition_the_raster(shape: tuple[int, int], size: int) -> None:
+    seen = np.zeros(shape, int)
+    for block in blocks(shape, size):
+        seen[block.slices] += 1
+    assert (seen == 1).all()
+
+
+@given(st.tuples(st.integers(1, 40), st.integers(1, 40)), st.integers(-90, 90), st.integers(-90, 90))
+def test_reading_beyond_the_edge_mirrors(shape: tuple[int, int], row: int, column: int) -> None:
+    array = np.arange(shape[0] * shape[1]).reshape(shape)
+    window = Window(row, column, 20, 30)
+    padded = np.pad(array, 200, mode="symmetric")
+    part = cover([window], shape)
+    got = read_reflected(array[part.slices], window, part, shape)
+    assert np.array_equal(got, padded[200 + row : 220 + row, 200 + column : 230 + column])
+
+
+def test_crops_share_their_scenes_lattice_and_rotated_grids_have_their_own() -> None:
+    north_up = Affine(10, 0, 399_960, 0, -10, 5_000_040)
+    crop = north_up @ Affine.translation(7, 13)
+    assert Lattice.of((9, 9), crop).origin == (
+        Lattice.of((9, 9), north_up).origin[0] + 13,
+        Lattice.of((9, 9), north_up).origin[1] + 7,
+    )
+    assert Lattice.of((9, 9), north_up @ Affine.rotation(30)).origin == (0, 0)
+    assert Lattice.of((9, 9), Affine.identity()).origin == (0, 0)
+
+
+def test_blending_equal_weights_shrinks_as_the_closed_form_says() -> None:
+    squares = np.array([1.0, 0.5, 0.25], np.float32)
+    assert np.allclose(overlap_shrinkage(squares, 0.0), np.sqrt(squares))
+    assert np.allclose(overlap_shrinkage(squares, 1.0), 1.0)

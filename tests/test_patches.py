@@ -1,0 +1,86 @@
+"""Cutting patches and blending answers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from geodiff.encoding import Encoding, Normalisation
+from geodiff.fillers import Filled
+from geodiff.io import Band
+from geodiff.lattice import Lattice, Window
+from geodiff.noise import ground_noise
+from geodiff.patches import OVERLAP_CORRELATION, Cells, blend, cut_patch, gap_windows, read_ground
+
+SHAPE = (300, 260)
+
+
+def _ground_patch(window: Window, halo: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    values = rng.normal(50, 10, (2, *SHAPE))
+    missing = rng.random((2, *SHAPE)) < 0.2
+    bands = [Band(str(b), Encoding(np.dtype("float64"))) for b in range(2)]
+    recipes = [Normalisation(50.0, 10.0), Normalisation(0.0, 1.0)]
+    ground = read_ground(
+        [window], halo, SHAPE, [(0, 0)], bands, recipes,
+        lambda _, w: values[(slice(None), *w.slices)],
+        lambda _, w: (missing[(slice(None), *w.slices)], np.ones((2, *w.shape), bool)),
+    )  # fmt: skip
+    patch = cut_patch(ground, window, halo, Lattice(SHAPE), Cells(np.zeros((1, 2, 38, 33)), 8), (0,))
+    assert np.isfinite(patch.values).all()
+    return patch, np.where(missing, 0.0, (values - [[[50]], [[0]]]) / [[[10]], [[1]]])
+
+
+def test_a_patch_is_normalised_finite_and_mirrored() -> None:
+    patch, truth = _ground_patch(Window(-96, 200, 128, 128), 32)
+    padded = np.pad(truth, [(0, 0), (200, 200), (200, 200)], mode="symmetric")
+    expected = padded[:, 200 - 96 - 32 : 200 - 96 + 160, 200 + 200 - 32 : 200 + 200 + 160]
+    assert patch.values.shape == (1, 2, 192, 192)
+    assert np.allclose(patch.values[0], expected, atol=1e-5)
+    assert patch.missing.shape == (1, 2, 128, 128)
+
+
+def test_only_windows_that_hold_gaps_run() -> None:
+    lattice, core = Lattice(SHAPE), Window(0, 0, 256, 256)
+    gaps = np.zeros(core.shape, bool)
+    assert gap_windows(lattice, core, gaps) == []
+    gaps[150, 150] = True
+    windows = gap_windows(lattice, core, gaps)
+    assert all(w.row <= 150 < w.stop[0] and w.column <= 150 < w.stop[1] for w in windows)
+    assert len(windows) == 1
+
+
+def _answer(value: np.ndarray, members: np.ndarray | None = None) -> Filled:
+    plane = value[None, None].astype("float32")
+    drawn = None if members is None else members[:, None, None].astype("float32")
+    return Filled(plane, np.ones_like(plane), drawn, np.full(plane.shape, 3, "uint8"))
+
+
+def test_blending_answers_that_agree_changes_nothing() -> None:
+    lattice, core = Lattice(SHAPE), Window(0, 0, *SHAPE)
+    windows = list(lattice.windows())
+    field = ground_noise((700, 700), row=-200, column=-200, seed=0)
+    answers = [_answer(field[w.row + 200 : w.row + 328, w.column + 200 : w.column + 328]) for w in windows]
+    blended = blend(core, windows, answers)
+    assert np.allclose(blended.value[0, 0], field[200 : 200 + SHAPE[0], 200 : 200 + SHAPE[1]], atol=1e-6)
+    assert np.allclose(blended.standard_error, 1, atol=1e-6)
+    assert (blended.source == 3).all()
+
+
+def test_the_spread_of_members_survives_blending() -> None:
+    """Residuals of neighbouring windows that correlate as assumed keep unit variance in the overlaps."""
+    lattice, core = Lattice((800, 800)), Window(0, 0, 800, 800)
+    windows = list(lattice.windows())
+    shared = np.sqrt(OVERLAP_CORRELATION)
+    own = np.sqrt(1 - OVERLAP_CORRELATION)
+    ground = ground_noise((1100, 1100), row=-150, column=-150, seed=1)
+    answers = []
+    for number, w in enumerate(windows):
+        common = ground[w.row + 150 : w.row + 278, w.column + 150 : w.column + 278]
+        member = shared * common + own * ground_noise((128, 128), row=0, column=0, seed=2 + number)
+        answers.append(_answer(np.zeros((128, 128)), member[None]))
+    members = blend(core, windows, answers).members
+    assert members is not None
+    position = np.arange(800) % 96 < 32
+    overlap = members[0, 0, 0][np.ix_(position, position)]
+    assert abs(overlap.std() - 1) < 0.03
+    assert abs(members.std() - 1) < 0.03
