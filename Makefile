@@ -90,8 +90,8 @@ audit: $(VENV)/.dev ## whether the pinned dependencies fit together, and their k
 
 ##@ Measure
 .PHONY: bench
-bench: $(VENV)/.test ## benchmarks; prints figures, asserts none
-	@if compgen -G 'tests/bench/*.py' >/dev/null; then $(BIN)/python -m pytest tests/bench -m '' $(ARGS); else echo "bench: not built yet (tests/bench)"; fi
+bench: $(VENV)/.test ## wall time and memory beside peers, in one run; prints figures, asserts none
+	@$(BIN)/python tests/bench/bench_fill.py
 
 .PHONY: soak
 soak: $(VENV)/.test ## long trials, by hand

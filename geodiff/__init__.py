@@ -1,6 +1,6 @@
 """geodiff fills gaps in rasters, says how sure it is, and leaves every known pixel as it was.
 
-    from geodiff import __version__
+    import geodiff
 
     geodiff.fill("scene.tif", "filled.tif", qa="landsat-c2", members=8)
     value, standard_error = geodiff.fill_array(values, known)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,9 @@ __all__ = ["CubeFit", "SelfCheck", "context", "fit_cube", "load_cube_fit"]
 MOST_HIDDEN = 100_000
 LEAST_HIDDEN = 200
 """Fewer hidden pixels than this teach nothing; the fillers' stored tables are used instead."""
-MOST_TRIALS = 40
+MOST_TRIALS, LEAST_TRIALS = 40, 15
+LEAST_SHAPE = 9
+"""Pixels of the smallest gap shape worth hiding."""
 _CHECK_EVERY = 5
 """Every fifth trial is kept out of the fit, and the finished filler is scored on it."""
 
@@ -134,7 +137,7 @@ def _cells(sums: CellSums, normalisations: tuple[Normalisation, ...]) -> Cells:
 def _order(cube: Cube) -> Iterator[tuple[int, Window]]:
     """Every (date, lattice window) in an order that is random but fixed by the place on the ground."""
     lattice = cube.lattice
-    windows = [w for w in lattice.windows() if w.intersect(lattice.extent) == w] or list(lattice.windows())
+    windows = list(lattice.windows())
     if len(windows) > 20_000:
         windows = windows[:: len(windows) // 20_000 + 1]
     pairs = [(date, window) for date in range(len(cube.variable.dates)) for window in windows]
@@ -145,26 +148,65 @@ def _order(cube: Cube) -> Iterator[tuple[int, Window]]:
 
 def _hide(cube: Cube, scan: Scan, gaps: GapReader) -> list[_Hidden]:
     """Transplant the scene's own gap shapes onto known pixels of other windows."""
-    budget = min(max(scan.known // 100, 3_000), scan.wanted // 2, MOST_HIDDEN)
+    share = max(scan.known // 100, min(scan.known // 20, 20_000 * len(cube.bands)))
+    budget = min(share, scan.wanted // 2, MOST_HIDDEN)
     if budget < LEAST_HIDDEN:
         return []
-    shapes = _shapes(cube, scan, gaps)
+    most = min(MOST_TRIALS, max(LEAST_TRIALS, _gap_chunks(scan)))
+    shapes, places = _shapes(cube, scan, gaps), list(islice(_order(cube), 20 * most))
     found: list[_Hidden] = []
     spent = 0
-    for tried, (date, window) in enumerate(_order(cube)):
-        if len(found) >= MOST_TRIALS or spent >= budget or tried >= 20 * MOST_TRIALS or not shapes:
+    for tried in range(20 * most if shapes else 0):
+        if len(found) >= most or spent >= budget:
             break
-        shape = shapes[tried % len(shapes)]
-        hidden = _transplanted(cube, gaps, date, window, shape, turn=tried // len(shapes))
+        date, window = places[tried % len(places)]
+        shape = _cropped(shapes[tried % len(shapes)], budget // (8 * len(cube.bands)), tried)
+        hidden = _transplanted(cube, gaps, date, window, shape, turn=tried // len(shapes) + tried // len(places))
+        hidden &= ~_hidden_already(found, date, window)
         count = int(hidden.sum())
-        if 0 < count <= max(budget - spent, budget // 4):
+        if count >= LEAST_SHAPE:
             found.append(_Hidden(date, window, hidden))
             spent += count
     return found if spent >= LEAST_HIDDEN else []
 
 
+def _hidden_already(found: list[_Hidden], date: int, window: Window) -> NDArray[np.bool_]:
+    """(row, column) of the window: hidden by an earlier trial; no pixel may be taken out of the cell sums twice."""
+    taken = np.zeros(window.shape, bool)
+    for spot in found:
+        common = spot.window.intersect(window) if spot.date == date else None
+        if common is not None:
+            where = spot.where[(slice(None), *common.within(spot.window))]
+            taken[common.within(window)] |= where.any(axis=0)
+    return taken
+
+
+def _gap_chunks(scan: Scan) -> int:
+    """How many chunks hold gaps; about five windows each, of which a fit may cost a fifth."""
+    return int((scan.gap_counts > 0).sum())
+
+
+def _cropped(shape: NDArray[np.bool_], most: int, pick: int) -> NDArray[np.bool_]:
+    """A gap shape, or of one that is too large the part around one of its pixels."""
+    if shape.sum() <= most:
+        return shape
+    rows, columns = np.nonzero(shape)
+    at = (pick * 7919) % len(rows)
+    part = shape
+    for reach in (64, 48, 32, 24, 16, 12, 8, 5):
+        part = np.zeros_like(shape)
+        square = (
+            slice(max(rows[at] - reach, 0), rows[at] + reach + 1),
+            slice(max(columns[at] - reach, 0), columns[at] + reach + 1),
+        )
+        part[square] = shape[square]
+        if part.sum() <= most:
+            break
+    return part
+
+
 def _shapes(cube: Cube, scan: Scan, gaps: GapReader) -> list[NDArray[np.bool_]]:
-    """Gap shapes (128, 128) of the scene, each of at least 9 pixels and leaving a quarter of the window."""
+    """Gap shapes (128, 128) of the scene; one that covers a window is of no use, it would leave nothing to learn from."""
     shapes: list[NDArray[np.bool_]] = []
     for date, window in _order(cube):
         if len(shapes) >= MOST_TRIALS:
@@ -175,7 +217,7 @@ def _shapes(cube: Cube, scan: Scan, gaps: GapReader) -> list[NDArray[np.bool_]]:
             continue
         shape = np.zeros(window.shape, bool)
         shape[common.within(window)] = gaps.read(date, common).wanted.any(axis=0)
-        if 9 <= shape.sum() <= 0.75 * shape.size:
+        if LEAST_SHAPE <= shape.sum() < common.height * common.width:
             shapes.append(shape)
     return shapes
 

@@ -284,8 +284,7 @@ def _picture(cube: Cube, gaps: GapReader, date: int) -> _Picture:
         column = np.arange(tile.column, tile.stop[1]) * width // columns
         cell = (row[:, None] * width + column[None, :]).ravel()
         planes = _planes(_first_band(cube, date, tile), found.reason, found.fillable)
-        for total, plane in zip(sums, planes, strict=True):
-            total += np.bincount(cell, weights=plane.ravel(), minlength=height * width)
+        sums += [np.bincount(cell, weights=plane.ravel(), minlength=height * width) for plane in planes]
     return _as_picture(sums.reshape(4, height, width))
 
 
@@ -298,7 +297,8 @@ def _tiles(shape: tuple[int, int]) -> Iterator[Window]:
 def _first_band(cube: Cube, date: int, window: Window) -> NDArray[np.float64]:
     """Stored numbers (row, column) of the first band to fill; numbers grow with what they stand for."""
     stored = cube.read(date, window)[0].astype(np.float64)
-    return np.nan_to_num(stored, posinf=0.0, neginf=0.0) * math.copysign(1.0, _scale(cube))
+    rising: NDArray[np.float64] = np.nan_to_num(stored, posinf=0.0, neginf=0.0) * math.copysign(1.0, _scale(cube))
+    return rising
 
 
 def _scale(cube: Cube) -> float:
@@ -326,7 +326,7 @@ def _cell_sums(
 
 
 def _as_picture(sums: NDArray[np.float64]) -> _Picture:
-    """Sums (value, known, to fill, left out) over each cell to mean and shares; shares are of the cell's largest count."""
+    """Sums (value, known, to fill, left out) over each cell to the mean and shares of the cell's pixels."""
     total, known, gaps, left_out = sums
     mean = np.divide(total, known, out=np.full_like(total, np.nan), where=known > 0)
     pixels = np.maximum(known + gaps + left_out, 1)
@@ -342,9 +342,7 @@ def _shown(cube: Cube, date: int, picture: _Picture) -> dict[str, Any]:
     }
 
 
-def thumbnail(
-    mean: NDArray[np.float64], gaps: NDArray[np.float64], left_out: NDArray[np.float64]
-) -> list[str]:
+def thumbnail(mean: NDArray[np.float64], gaps: NDArray[np.float64], left_out: NDArray[np.float64]) -> list[str]:
     """A picture in characters: darker to brighter, `×` where a third or more is to be filled, `·` where it is left out.
 
     Parameters
@@ -432,8 +430,7 @@ def _names(bands: Sequence[Mapping[str, Any]]) -> str:
 def _encoding(band: Mapping[str, Any]) -> str:
     """`continuous, int16, nodata -32768, physical = stored x 0.01 + 273.15, K`."""
     words = [band["kind"], band["dtype"]]
-    missing = [v for v in (band["nodata"], *band["more_nodata"]) if v is not None]
-    words.append("nodata " + " or ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in missing) if missing else "no nodata value")
+    words.append(_nodata([v for v in (band["nodata"], *band["more_nodata"]) if v is not None]))
     if band["scale"] != 1 or band["offset"] != 0:
         words.append(f"physical = stored x {band['scale']:g} {band['offset']:+g}")
     if band["valid_range"]:
@@ -441,12 +438,21 @@ def _encoding(band: Mapping[str, Any]) -> str:
     return ", ".join([*words, *([band["units"]] if band["units"] else [])])
 
 
+def _nodata(missing: Sequence[Any]) -> str:
+    """The stored numbers that mean missing, each written once."""
+    spelt = list(dict.fromkeys(f"{v:g}" if isinstance(v, float) else str(v) for v in missing))
+    more = f" and {len(missing) - 3} special values" if len(missing) > 3 else ""
+    return f"nodata {' or '.join(spelt[:3])}{more}" if spelt else "no nodata value"
+
+
 def _gap_rows(gaps: Mapping[str, Any]) -> list[tuple[str, str]]:
     total = gaps["values"]
     if not gaps["missing"]:
         return [("gaps", "none" if gaps["exact"] else f"none in the {gaps['looked_at']:,} values looked at")]
     rows = [("missing", _share(gaps["missing"], total))]
-    rows += [("" if i else "because", f"{name} {_percent(share)}") for i, (name, share) in enumerate(gaps["reasons"].items())]
+    rows += [
+        ("" if i else "because", f"{name} {_percent(share)}") for i, (name, share) in enumerate(gaps["reasons"].items())
+    ]
     if not gaps["exact"]:
         note = f"estimated from {gaps['looked_at']:,} of {total:,} values; `geodiff fill ... --dry-run` reads all"
         return [*rows, ("", note)]
@@ -471,5 +477,3 @@ def _picture_lines(shown: Mapping[str, Any] | None) -> list[str]:
     lines = shown["lines"]
     border = "─" * (max(map(len, lines)) if lines else 0)
     return [f"  {shown['band']}{date}: {marks}", f"  ┌{border}┐", *(f"  │{line}│" for line in lines), f"  └{border}┘"]
-
-

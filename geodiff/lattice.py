@@ -2,7 +2,7 @@
 
 Every estimate is made in windows of 128 x 128 pixels, 96 apart, on a lattice anchored at the grid's absolute origin.
 Blocks are units of I/O and have no influence on the result: a block computes every lattice window that touches its
-gaps and blends them with weights that sum to exactly one. The precedent is InfiniteDiffusion (arXiv 2512.08309).
+gaps and blends them with weights that form a partition of unity. The precedent is InfiniteDiffusion (arXiv 2512.08309).
 """
 
 from __future__ import annotations
@@ -91,12 +91,15 @@ class Lattice:
         return Window(0, 0, *self.shape)
 
     def windows(self, within: Window | None = None) -> Iterator[Window]:
-        """Every lattice window that touches `within` (default the whole raster), row by row."""
+        """Every lattice window that touches `within` (default the whole raster), row by row.
+
+        A window that reaches into the raster with its ramp alone is left out: its neighbour covers all of that strip.
+        """
         area = self.extent if within is None else within.intersect(self.extent)
         if area is None:
             return
-        for row in _starts(area.row, area.stop[0], self.origin[0]):
-            for column in _starts(area.column, area.stop[1], self.origin[1]):
+        for row in _starts(area.row, area.stop[0], self.origin[0], self.shape[0]):
+            for column in _starts(area.column, area.stop[1], self.origin[1], self.shape[1]):
                 yield Window(row, column, WINDOW, WINDOW)
 
     def absolute(self, window: Window) -> tuple[int, int]:
@@ -104,16 +107,27 @@ class Lattice:
         return window.row + self.origin[0], window.column + self.origin[1]
 
 
-def _starts(first: int, stop: int, origin: int) -> range:
-    """Starts, in raster indices, of the 1-D windows that touch [first, stop)."""
+def _starts(first: int, stop: int, origin: int, length: int) -> list[int]:
+    """Starts, in raster indices, of the 1-D windows that touch [first, stop) of a raster of that length."""
+    needed = [start for start in _touching(0, length, origin) if _reach(start, length) > RAMP]
+    needed = needed or [max(_touching(0, length, origin), key=lambda start: _reach(start, length))]
+    return [start for start in _touching(first, stop, origin) if needed[0] <= start <= needed[-1]]
+
+
+def _touching(first: int, stop: int, origin: int) -> range:
     lowest = (first + origin - WINDOW) // STRIDE + 1
     highest = (stop - 1 + origin) // STRIDE
     return range(lowest * STRIDE - origin, highest * STRIDE - origin + 1, STRIDE)
 
 
+def _reach(start: int, length: int) -> int:
+    """Pixels of the raster that a 1-D window covers."""
+    return min(start + WINDOW, length) - max(start, 0)
+
+
 @cache
 def weights() -> NDArray[np.float32]:
-    """Feather weights (128, 128) of a window; over the lattice they sum to exactly 1 at every pixel.
+    """Feather weights (128, 128) of a window; over the lattice they sum to exactly 1, at the raster's rim to less.
 
     Ramps of 32 pixels in steps of 1/32 are dyadic fractions, so the sum is exact in float32.
     """

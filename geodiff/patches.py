@@ -128,15 +128,15 @@ class Blended:
 def blend(core: Window, windows: Sequence[Window], filled: Sequence[Filled]) -> Blended:
     """Feathered mean of overlapping windows over a block's core.
 
-    Weights sum to exactly 1 over the lattice, and windows come in lattice order, so every block that covers a pixel
-    adds the same numbers in the same order. Members are blended as residuals to the value, whose spread is restored
+    Weights form a partition of unity, and windows come in lattice order, so every block that covers a pixel adds
+    the same numbers in the same order. Members are blended as residuals to the value, whose spread is restored
     with the measured correlation of overlaps; standard errors are averaged, as if the errors were the same error.
     """
     first = filled[0]
     plane = (*first.value.shape[:2], *core.shape)
     value, error = np.zeros(plane, np.float32), np.zeros(plane, np.float32)
     source, heaviest = np.zeros(plane, np.uint8), np.zeros(core.shape, np.float32)
-    squares = np.zeros(core.shape, np.float32)
+    total, squares = np.zeros(core.shape, np.float32), np.zeros(core.shape, np.float32)
     residual = None if first.members is None else np.zeros((first.members.shape[0], *plane), np.float32)
     for window, answer in zip(windows, filled, strict=True):
         common = window.intersect(core)
@@ -146,13 +146,18 @@ def blend(core: Window, windows: Sequence[Window], filled: Sequence[Filled]) -> 
         weight = weights()[there]
         value[..., *here] += weight * answer.value[..., *there]
         error[..., *here] += weight * answer.standard_error[..., *there]
+        total[here] += weight
         squares[here] += weight * weight
         if residual is not None and answer.members is not None:
             residual[..., *here] += weight * (answer.members - answer.value)[..., *there]
         wins = weight > heaviest[here]
         source[..., *here] = np.where(wins, answer.source[..., *there], source[..., *here])
         heaviest[here] = np.maximum(heaviest[here], weight)
+    # The weights sum to 1 but for the raster's rim, where only one window may remain; division by 1 changes no bit.
+    total[total == 0] = 1
+    value, error = value / total, error / total
     if residual is None:
         return Blended(value, error, source, None)
-    spread = overlap_shrinkage(np.where(squares > 0, squares, np.float32(1)), OVERLAP_CORRELATION)
+    shares = squares / (total * total)
+    spread = total * overlap_shrinkage(np.where(shares > 0, shares, np.float32(1)), OVERLAP_CORRELATION)
     return Blended(value, error, source, np.asarray(value + residual / spread, np.float32))

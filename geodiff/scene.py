@@ -6,6 +6,7 @@ by window: what is stored, and for which reasons a pixel is missing. Nothing is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ import numpy as np
 
 from geodiff.encoding import is_nodata, unpack
 from geodiff.errors import FlagError, GridError, JobError, SourceError
-from geodiff.faults import detect
-from geodiff.flags import PRESETS, decode, load_preset
+from geodiff.faults import detect_window
+from geodiff.flags import PRESETS, decode, load_preset, slc_off_as_nodata
 from geodiff.gaps import Reason
 from geodiff.io import Kind, OpenOptions, QualityBand, Raster, Variable, open_raster
 from geodiff.lattice import Lattice, Window
@@ -32,8 +33,8 @@ __all__ = ["Cube", "Scene", "open_scene"]
 PlaneReader = Callable[[Window], "NDArray[np.bool_]"]
 """(window) to bool (row, column)."""
 
-FAULT_HALO = 64
-"""Pixels around a tile that damage detection looks at: a line is dead or alive over more than one tile's edge."""
+_SCAN_GAPS = re.compile(r"LE07_\w{4}_\d{6}_(\d{8})")
+"""Landsat 7 product names; its scan line corrector failed on 2003-05-31."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Rules:
     fillable: PlaneReader | None = None
     """A user's own fillable area; None leaves it to `auto` or `all`."""
     fill_everything: bool = False
+    scan_gaps: bool = False
+    """Landsat 7 without its scan line corrector: the quality band calls the wedges fill, which would be outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +87,18 @@ class Cube:
 
     def reason(self, date: int, window: Window) -> NDArray[np.uint16]:
         """Why each pixel is missing, before any buffer: (band, row, column) of the bands to fill, 0 where known."""
-        outer = _clip(window.expand(FAULT_HALO if self.rules.detect else 0), self.shape)
-        reason = self._own_reason(date, outer) | self._flagged(date, outer)
+        reason = self._named_reason(date, window)
         if self.rules.detect:
-            reason |= self._damaged(date, outer, reason)
-        return reason[(slice(None), *window.within(outer))]
+            reason |= detect_window(lambda outer: self._judged(date, outer), self.shape, window, self.rules.detect)
+        return reason
+
+    def _named_reason(self, date: int, window: Window) -> NDArray[np.uint16]:
+        reason = self._own_reason(date, window) | self._flagged(date, window)
+        return slc_off_as_nodata(reason) if self.rules.scan_gaps else reason
+
+    def _judged(self, date: int, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """What damage is sought in: stored numbers, and which of them are known so far."""
+        return self.read(date, window), self._named_reason(date, window) == 0
 
     def _own_reason(self, date: int, window: Window) -> NDArray[np.uint16]:
         """Nodata, values out of range, and the dataset's own mask."""
@@ -130,9 +140,6 @@ class Cube:
         if kind == "special":
             return decoded[0]
         return np.stack([np.bitwise_or.reduce(reason, axis=0) for reason in decoded])
-
-    def _damaged(self, date: int, window: Window, reason: NDArray[np.uint16]) -> NDArray[np.uint16]:
-        return detect(self.read(date, window), self.rules.detect, reason == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +232,13 @@ def _rules(raster: Raster, variable: Variable, job: FillJob) -> Rules:
         detect=job.detect,
         fillable=area,
         fill_everything=everything,
+        scan_gaps=_has_scan_gaps(raster),
     )
+
+
+def _has_scan_gaps(raster: Raster) -> bool:
+    names = (_SCAN_GAPS.search(name) for name in (raster.path, *raster.files))
+    return any(match[1] >= "20030531" for match in names if match)
 
 
 def _quality(raster: Raster, variable: Variable, wanted: Sequence[str]) -> tuple[QualityBand, ...]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from geodiff.lattice import reflected_indices
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SHARES", "Cache", "Example", "build", "cut", "examples"]
+__all__ = ["PLANES", "SHARES", "SIZE", "Cache", "Example", "build", "cut", "examples", "flags_of"]
 
 SHARES = {"optical": 0.26, "stack": 0.28, "hirise": 0.16, "msl": 0.14, "elevation": 0.08, "thermal": 0.08}
 """How often each kind is drawn, whatever its volume."""
@@ -226,7 +226,8 @@ def examples(part: str, seed: int, *, kinds: Sequence[str] = KINDS, root: Path |
 
 _FLAGS = tuple(c for c in CHANNELS if c.endswith("known") or c == "never")
 _CONSTANT = ("sin_day", "cos_day")
-_PLANES = tuple(c for c in CHANNELS if c not in _FLAGS and c not in _CONSTANT and c != "degraded")
+PLANES = tuple(c for c in CHANNELS if c not in _FLAGS and c not in _CONSTANT and c != "degraded")
+"""Channels that a cache keeps as numbers."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,7 @@ class Cache:
         planes = self.planes[index][part].astype(np.float32)
         bits = self.flags[index][part]
         full = np.zeros((len(CHANNELS), size, size), np.float32)
-        for position, name in enumerate(_PLANES):
+        for position, name in enumerate(PLANES):
             full[CHANNELS.index(name)] = planes[position]
         for position, name in enumerate(_FLAGS):
             full[CHANNELS.index(name)] = (bits >> position) & 1
@@ -269,21 +270,27 @@ class Cache:
         return full, planes[-1], ((bits >> len(_FLAGS)) & 1).astype(bool)
 
 
+def flags_of(known: Mapping[str, NDArray[np.bool_]], hidden: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """One bit for each flag channel, absent ones 0, and the last for what is hidden."""
+    bits = np.left_shift(hidden.astype(np.uint8), np.uint8(len(_FLAGS)))
+    for position, name in enumerate(_FLAGS):
+        if name in known:
+            bits |= np.left_shift(known[name].astype(np.uint8), np.uint8(position))
+    return bits
+
+
 def build(folder: Path, count: int, *, part: str = "train", seed: int = 0, root: Path | None = None) -> Cache:
     """Write `count` examples of a part into a cache folder; takes about 40 ms each. Overwrites."""
     folder.mkdir(parents=True, exist_ok=True)
-    shape = (count, len(_PLANES) + 1, SIZE, SIZE)
+    shape = (count, len(PLANES) + 1, SIZE, SIZE)
     planes = np.lib.format.open_memmap(folder / "planes.npy", "w+", np.float16, shape)
     flags = np.lib.format.open_memmap(folder / "flags.npy", "w+", np.uint8, (count, SIZE, SIZE))
     days, kinds = np.zeros((count, 2), np.float32), []
     source = examples(part, seed, root=root)
     for index in range(count):
         example = next(source)
-        planes[index] = [*(example.context[CHANNELS.index(c)] for c in _PLANES), np.clip(example.residual, -60, 60)]
-        bits = np.zeros((SIZE, SIZE), np.uint8)
-        for position, name in enumerate(_FLAGS):
-            bits |= (example.context[CHANNELS.index(name)] > 0).astype(np.uint8) << position
-        flags[index] = bits | (example.hidden.astype(np.uint8) << len(_FLAGS))
+        planes[index] = [*(example.context[CHANNELS.index(c)] for c in PLANES), np.clip(example.residual, -60, 60)]
+        flags[index] = flags_of({c: example.context[CHANNELS.index(c)] > 0 for c in _FLAGS}, example.hidden)
         days[index] = [example.context[CHANNELS.index(c), 0, 0] for c in _CONSTANT]
         kinds.append(example.kind)
     np.save(folder / "days.npy", days)

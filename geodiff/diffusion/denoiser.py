@@ -91,7 +91,9 @@ class Denoiser:
     def _tensor(self, planes: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(planes)).to(self.device, self.dtype)
 
-    def _batched(self, run: Callable[[NDArray[np.intp]], Tensor], count: int, shape: tuple[int, ...], planes: int) -> Planes:
+    def _batched(
+        self, run: Callable[[NDArray[np.intp]], Tensor], count: int, shape: tuple[int, ...], planes: int
+    ) -> Planes:
         """Run over all samples, `batch` at a time; where memory runs out the batch is halved, and the log says so."""
         answer = np.empty((count, planes, *shape), np.float32)
         start, size = 0, self.batch

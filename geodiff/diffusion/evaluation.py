@@ -57,7 +57,7 @@ class Outcome:
     distance: NDArray[np.intp]
     """(pixel,) class of the distance to data."""
     detail: tuple[float, float, float, float]
-    """Energy in the top octave, normalised units: truth, one draw, value, prior."""
+    """Energy in the top octave, normalised units: truth, one draw, value, prior; whitened before it is averaged."""
 
 
 def fair_crps(draws: Numbers, truth: Numbers) -> Numbers:
@@ -187,7 +187,7 @@ def _facts(outcome: Outcome, calibration: Calibration) -> Numbers:
             (gaussian_crps(error, factor * o.sigma) * s0).mean(),
             (error**2)[o.distance <= 1].sum(),
             (o.truth**2)[o.distance <= 1].sum(),
-            *o.detail,
+            *(np.asarray(o.detail) / (s0**2).mean()),
         ]
     )
 

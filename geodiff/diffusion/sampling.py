@@ -69,9 +69,9 @@ def _heun(steps: int) -> Any:
     import torch
     from diffusers.schedulers.scheduling_heun_discrete import HeunDiscreteScheduler
 
-    scheduler = HeunDiscreteScheduler(prediction_type="epsilon")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)  # diffusers, on its own table
+        scheduler = HeunDiscreteScheduler(prediction_type="epsilon")
         scheduler.set_timesteps(steps)
     ramp = torch.linspace(0, 1, steps)
     sigmas = edm.SIGMA_MAX * (edm.SIGMA_MIN / edm.SIGMA_MAX) ** ramp

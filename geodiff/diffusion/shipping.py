@@ -1,16 +1,23 @@
-"""From a checkpoint to a model folder: float16 safetensors, configuration, calibration, card."""
+"""From a checkpoint to a model folder: float16 safetensors, configuration, calibration, card.
+
+    python -m geodiff.diffusion.shipping --checkpoint WORK --out FOLDER [--count 24]
+
+writes the folder, scores it on the validation part, calibrates it and writes its card.
+"""
 
 from __future__ import annotations
 
+import argparse
 import shutil
 from pathlib import Path
 from typing import Any
 
+from geodiff.diffusion.data import SHARES
 from geodiff.diffusion.folder import Calibration, front_matter, weights_path
 from geodiff.diffusion.network import GapFillUNet
 from geodiff.diffusion.training import TrainConfig, part_of, read_checkpoint
 
-__all__ = ["average_of", "ship", "write_card"]
+__all__ = ["average_of", "card", "ship", "ship_scored", "write_card"]
 
 
 def average_of(checkpoint: Path) -> tuple[GapFillUNet, dict[str, Any]]:
@@ -22,27 +29,89 @@ def average_of(checkpoint: Path) -> tuple[GapFillUNet, dict[str, Any]]:
     return network.eval(), facts
 
 
-def ship(checkpoint: Path, folder: Path, *, calibration: Calibration | None = None, card: str = "") -> None:
+def ship(checkpoint: Path, folder: Path, *, calibration: Calibration | None = None, text: str = "") -> None:
     """Write the checkpoint's averaged network as a model folder; replaces what is there."""
     from geodiff.diffusion.pipeline import GapFillPipeline
     from geodiff.diffusion.sampling import SAMPLERS
 
     network, facts = average_of(checkpoint)
-    pipeline = GapFillPipeline(network, SAMPLERS["edm-dpm2m"].build(10), (calibration or Calibration()).as_json())
+    stored = calibration or Calibration()
+    pipeline = GapFillPipeline(network, SAMPLERS[stored.sampler].build(stored.steps), stored.as_json())
     beside = folder.with_name(f".{folder.name}.next")
     shutil.rmtree(beside, ignore_errors=True)
     pipeline.save_pretrained(beside)
     weights_path(beside).chmod(0o644)  # safetensors writes for the owner alone
-    write_card(beside, card or f"Trained for {facts['step']} steps; scores and calibration are still to come.\n")
+    write_card(
+        beside, text or f"Trained for {facts['step']} steps; not scored, and its intervals are not calibrated.\n"
+    )
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
 
 
+def ship_scored(checkpoint: Path, folder: Path, *, count: int = 24, root: Path | None = None) -> str:
+    """Ship with a calibration and a card from the validation part; returns the table of scores."""
+    from geodiff.diffusion.denoiser import open_denoiser
+    from geodiff.diffusion.evaluation import as_markdown, calibrate, evaluate, summarise
+
+    draft = folder.with_name(f".{folder.name}.draft")
+    ship(checkpoint, draft)
+    outcomes = evaluate(open_denoiser(draft), count, root=root)
+    calibration, table = calibrate(outcomes), as_markdown(summarise(outcomes))
+    ship(checkpoint, folder, calibration=calibration, text=card(checkpoint, calibration, table, len(outcomes)))
+    shutil.rmtree(draft)
+    return table
+
+
+def card(checkpoint: Path, calibration: Calibration, table: str, examples: int) -> str:
+    """The text of the card."""
+    network, facts = average_of(checkpoint)
+    config = TrainConfig(**facts["config"])
+    shares = ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in SHARES.items())
+    return (
+        Path(__file__)
+        .with_name("card.md")
+        .read_text()
+        .format(
+            parameters=sum(p.numel() for p in network.parameters()), channels="/".join(map(str, config.channels)),
+            gflop=_gflop(network), steps=facts["step"], minutes=facts["seconds"] / 60, batch=config.batch,
+            crop=config.crop, rate=config.learning_rate, ema=config.ema, patches=config.patches, shares=shares,
+            sampler=calibration.sampler, sampling_steps=calibration.steps, examples=examples, table=table,
+            factors=_listed(calibration.factors), spread=_listed(calibration.spread),
+        )
+    )  # fmt: skip
+
+
+def _listed(numbers: tuple[float, ...]) -> str:
+    return ", ".join(f"{n:.2f}" for n in numbers)
+
+
+def _gflop(network: GapFillUNet) -> float:
+    """Floating-point operations of one window, in 1e9."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        channels = len(network.config.context)
+        network(torch.zeros(1, 1, 128, 128), torch.zeros(1, channels, 128, 128), torch.zeros(1))
+    return float(counter.get_total_flops()) / 1e9
+
+
 def write_card(folder: Path, text: str) -> None:
     """The card with the hash of the weights in its head."""
-    head = [
-        "license: apache-2.0",
-        "pipeline_tag: image-to-image",
-        "tags: [inpainting, remote-sensing, gap-filling, uncertainty]",
-    ]
+    tags = "tags: [inpainting, remote-sensing, gap-filling, uncertainty]"
+    head = ["license: apache-2.0", "pipeline_tag: image-to-image", tags]
     (folder / "README.md").write_text(front_matter(folder, head) + "\n" + text)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=24, help="validation patches of each kind")
+    given = parser.parse_args()
+    print(ship_scored(given.checkpoint, given.out, count=given.count))  # noqa: T201 (a command line)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,7 @@ Reads the folder named by GEODIFF_DATA. `splits.toml` lists every file with its 
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -72,7 +73,7 @@ def catalogue(root: Path) -> list[Source]:
     """Every source of the training folder, in a fixed order; both parts."""
     found = [*_hirise(root), *_msl(root), *_naip(root), *_landsat_composites(root), *_sentinel(), *_modis(root)]
     found += [*_single(), *_elevation(), *_thermal(root)]
-    return [s for s in found if all((root / n).exists() for n in s.name.split(";"))]
+    return [s for s in found if s.name and all((root / n).exists() for n in s.name.split(";"))]
 
 
 # reading
@@ -82,9 +83,11 @@ def raster(path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(band, row, column) and where it holds finite values that are not nodata."""
     import rasterio
 
-    with rasterio.open(path) as source:
-        values = source.read().astype(np.float64)
-        nodata = source.nodata
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # camera frames have no grid
+        with rasterio.open(path) as source:
+            values = source.read().astype(np.float64)
+            nodata = source.nodata
     known = np.isfinite(values)
     if nodata is not None and np.isfinite(nodata):
         known &= np.abs(values - nodata) > abs(nodata) * 1e-6

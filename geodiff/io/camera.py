@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from geodiff.errors import TargetError
 from geodiff.io.cog import OPTIONS, write_cog
-from geodiff.io.tiffs import sidecars, slice_of, value_content
 from geodiff.io.places import appearing
+from geodiff.io.tiffs import sidecars, slice_of, value_content
 from geodiff.lattice import Window
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ def _write(content: Content, target: Path) -> None:
     from rasterio.shutil import copy
 
     bands, rows, columns = content.shape
-    profile = {"driver": "GTiff", "count": bands, "height": rows, "width": columns, "dtype": content.dtype, "nodata": content.nodata}
+    profile = {"count": bands, "height": rows, "width": columns, "dtype": content.dtype, "nodata": content.nodata}
     try:
         with appearing(target) as partial, rasterio.Env(**OPTIONS), warnings.catch_warnings(), MemoryFile() as memory:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # that is what PNG is for
-            with memory.open(**profile) as dataset:
+            with memory.open(driver="GTiff", **profile) as dataset:
                 if content.colours:
                     dataset.colorinterp = [ColorInterp[name] for name in content.colours]
                 for number, table in content.colourmaps.items():

@@ -231,8 +231,8 @@ def _copy(content: Content, staging: Path, partial: Path) -> None:
     predictor = "NO" if content.bits is not None or content.dtype.startswith("complex") else "YES"
     options = {"nbits": content.bits} if content.bits is not None else {}
     rasterio.shutil.copy(
-        str(staging), str(partial), driver="COG", compress="DEFLATE", level=6, predictor=predictor, blocksize=content.tile,
-        bigtiff="IF_SAFER", overviews="AUTO", num_threads=1, **options,
+        str(staging), str(partial), driver="COG", compress="DEFLATE", level=6, predictor=predictor,
+        blocksize=content.tile, bigtiff="IF_SAFER", overviews="AUTO", num_threads=1, **options,
     )  # fmt: skip
 
 
@@ -267,7 +267,8 @@ def _keep_crs(content: Content, partial: Path, target: Path) -> None:
 def _hidden_bytes(content: Content) -> int:
     """Room that the namespaces need which the COG driver leaves out; 0 where there is only the default one."""
     spaces = [(name, tags) for space in (content.tags, *content.band_tags) for name, tags in space.items() if name]
-    return sum(200 + len(name) + 2 * len(quoteattr(key + value).encode()) for name, tags in spaces for key, value in tags.items())
+    texts = [(name, key + value) for name, tags in spaces for key, value in tags.items()]
+    return sum(200 + len(name) + 2 * len(quoteattr(text).encode()) for name, text in texts)
 
 
 def _restore_namespaces(content: Content, staging: Path, partial: Path) -> None:
@@ -276,4 +277,6 @@ def _restore_namespaces(content: Content, staging: Path, partial: Path) -> None:
         return
     whole = re.sub(r'\s*<Item name="geodiff_padding">x*</Item>', "", text_of(staging, GDAL_METADATA) or "").encode()
     if not overwrite(partial, GDAL_METADATA, whole, b" "):
-        raise TargetError(f"the source's tags ({len(whole)} bytes) do not fit into a GeoTIFF; use a .zarr or .nc target")
+        raise TargetError(
+            f"the source's tags ({len(whole)} bytes) do not fit into a GeoTIFF; use a .zarr or .nc target"
+        )

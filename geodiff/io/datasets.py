@@ -99,7 +99,9 @@ def _global_attributes(product: Product) -> dict[str, Any]:
 
 def _beside(product: Product, source: Source) -> tuple[list[OutputArray], frozenset[str]]:
     dataset = source.dataset()
-    names = sorted(map(str, dataset.variables), key=lambda name: name not in dataset.dims)  # axes first, as in most files
+    names = sorted(
+        map(str, dataset.variables), key=lambda name: name not in dataset.dims
+    )  # axes first, as in most files
     arrays = [_copy(source, name, dataset.variables[name]) for name in names]
     filled: list[OutputArray] = []
     for layers in product.variables:
@@ -141,9 +143,13 @@ def _copy(source: Source, name: str, variable: xr.Variable) -> OutputArray:
         import xarray as xr
 
         coded = xr.conventions.encode_cf_variable(variable)  # times at hand in memory, decoded
-        values = native(np.asarray(coded.values))
+        values, noted = native(np.asarray(coded.values)), dict(coded.attrs)
+        if values.dtype.kind == "i" and np.isnan(
+            noted.get("_FillValue", 0)
+        ):  # xarray's own, which whole numbers cannot hold
+            del noted["_FillValue"]
         return OutputArray(
-            name, dims, values.shape, values.dtype, dict(coded.attrs), _copy_chunks(coded), Numbers(values), exact=True
+            name, dims, values.shape, values.dtype, noted, _copy_chunks(coded), Numbers(values), exact=True
         )
     attributes, chunks, dtype = _attributes(variable), _copy_chunks(variable), native_dtype(variable.dtype)
     return OutputArray(name, dims, variable.shape, dtype, attributes, chunks, Stored(source), exact=True)

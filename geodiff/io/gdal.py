@@ -7,8 +7,6 @@ network unless the caller named a remote path, and a file that declares absurd s
 from __future__ import annotations
 
 import os
-import re
-import stat
 import threading
 import warnings
 from collections import OrderedDict
@@ -23,6 +21,7 @@ import numpy as np
 
 from geodiff.errors import SourceError
 from geodiff.io.directory import GDAL_NODATA, text_of
+from geodiff.io.guards import refuse_absurd, refuse_active_text, refuse_special_files
 
 if TYPE_CHECKING:
     from affine import Affine
@@ -34,13 +33,14 @@ if TYPE_CHECKING:
 __all__ = ["GdalReader", "Header", "door", "gdal_path", "is_remote", "open_dataset", "read_header"]
 
 DRIVERS = (
-    "GTiff", "COG", "VRT", "JP2OpenJPEG", "PNG", "JPEG", "WEBP", "BMP", "GIF", "BIGGIF", "PNM", "GRIB", "netCDF", "HDF5",
-    "HDF5Image", "PDS", "PDS4", "ISIS3", "ISIS2", "VICAR", "FITS", "MRF", "ENVI", "HFA", "EHdr", "ERS", "NITF", "PCIDSK",
-    "AAIGrid", "GRASSASCIIGrid", "GSAG", "GSBG", "GS7BG", "SAGA", "RST", "ILWIS", "RMF", "RRASTER", "DTED", "SRTMHGT",
-    "USGSDEM", "XYZ", "GXF", "ZMap", "BT", "BYN", "GTX", "NTv2", "NGSGEOID", "ISG", "ACE2", "SNODAS", "LCP", "BAG", "S102",
-    "S104", "S111", "ROI_PAC", "ISCE", "SNAP_TIFF", "SENTINEL2", "SAFE", "SAR_CEOS", "CEOS", "COSAR", "TSX", "RS2", "DIMAP",
-    "TIL", "FAST", "L1B", "MSGN", "NSIDCbin", "NOAA_B", "HF2", "KRO", "LAN", "PCRaster", "CALS", "ADRG", "AIG", "DOQ1",
-    "DOQ2", "NDF", "IRIS", "MFF", "MFF2", "SIGDEM", "TGA", "Terragen", "Leveller", "EIR", "ESAT", "PAux", "XPM",
+    "GTiff", "COG", "VRT", "JP2OpenJPEG", "PNG", "JPEG", "WEBP", "BMP", "GIF", "BIGGIF", "PNM", "GRIB", "netCDF",
+    "HDF5", "HDF5Image", "PDS", "PDS4", "ISIS3", "ISIS2", "VICAR", "FITS", "MRF", "ENVI", "HFA", "EHdr", "ERS",
+    "NITF", "PCIDSK", "AAIGrid", "GRASSASCIIGrid", "GSAG", "GSBG", "GS7BG", "SAGA", "RST", "ILWIS", "RMF", "RRASTER",
+    "DTED", "SRTMHGT", "USGSDEM", "XYZ", "GXF", "ZMap", "BT", "BYN", "GTX", "NTv2", "NGSGEOID", "ISG", "ACE2",
+    "SNODAS", "LCP", "BAG", "S102", "S104", "S111", "ROI_PAC", "ISCE", "SNAP_TIFF", "SENTINEL2", "SAFE", "SAR_CEOS",
+    "CEOS", "COSAR", "TSX", "RS2", "DIMAP", "TIL", "FAST", "L1B", "MSGN", "NSIDCbin", "NOAA_B", "HF2", "KRO", "LAN",
+    "PCRaster", "CALS", "ADRG", "AIG", "DOQ1", "DOQ2", "NDF", "IRIS", "MFF", "MFF2", "SIGDEM", "TGA", "Terragen",
+    "Leveller", "EIR", "ESAT", "PAux", "XPM",
 )  # fmt: skip
 """Drivers that read files. Web services, databases and vector formats are left out: opening a path must not fetch."""
 
@@ -60,9 +60,6 @@ NO_NETWORK = {
 }
 NETWORK = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": "3", "GDAL_HTTP_RETRY_DELAY": "1"}
 
-_ABSURD_BYTES = 4 * 2**30
-_ABSURD_RATIO = 20_000
-_BLOCK_BYTES = 2**30
 _HANDLES = 64
 _REMOTE = ("s3", "gs", "gcs", "az", "abfs", "http", "https", "ftp")
 
@@ -157,7 +154,8 @@ def _rasterio_window(window: Window) -> Any:
 
 def is_remote(path: str) -> bool:
     """Whether the caller himself named something beyond this machine."""
-    return path.startswith("/vsi") or path.split("://", 1)[0].split("+")[-1] in _REMOTE and "://" in path
+    scheme, separator, _ = path.partition("://")
+    return path.startswith("/vsi") or (bool(separator) and scheme in _REMOTE)
 
 
 def gdal_path(path: str) -> str:
@@ -188,7 +186,7 @@ def door(path: str) -> Iterator[None]:
 
     try:
         yield
-    except (RasterioError, *_gdal_errors(), OSError, ValueError, TypeError, IndexError, KeyError, ArithmeticError) as error:
+    except (RasterioError, *_gdal_errors(), OSError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise SourceError(_said(path, error)) from error
     except MemoryError as error:
         raise SourceError(f"{path} needs more memory for one block than there is; rewrite it in tiles") from error
@@ -252,7 +250,7 @@ _local = threading.local()
 
 @contextmanager
 def handle(path: str) -> Iterator[Any]:
-    """This thread's own open dataset; the least used of 64 is closed."""
+    """Open a dataset of this thread's own, or take the one it has; the least used of 64 is closed."""
     if getattr(_local, "process", None) != os.getpid():
         _local.process, _local.open = os.getpid(), OrderedDict()  # handles of a parent process are not touched
     kept: OrderedDict[tuple[str, int], Any] = _local.open
@@ -279,13 +277,14 @@ def read_header(path: str) -> Header:
 
     Raises SourceError for what GDAL cannot open, for absurd sizes, and for text files that would fetch or run things.
     """
-    _refuse_special_files(path)
-    _refuse_active_text(path)
+    if not is_remote(path):
+        refuse_special_files(path)
+        refuse_active_text(path)
     with door(path), handle(path) as dataset:
         if not dataset.count:
             raise SourceError(_without_bands(path, dataset))
         header = _header(path, dataset)
-    _refuse_absurd(header)
+    refuse_absurd(header)
     return header
 
 
@@ -319,7 +318,7 @@ def _header(path: str, dataset: Any) -> Header:
 
 
 def _nodata(path: str, dataset: Any) -> tuple[float | int | None, ...]:
-    """As rasterio says, but for integers of a GeoTIFF, where it rounds wide ones and is silent on those that do not fit."""
+    """As rasterio says, but for integers of a GeoTIFF: it rounds wide ones and is silent on those that do not fit."""
     found = tuple(_whole(v, name) for v, name in zip(dataset.nodatavals, dataset.dtypes, strict=True))
     integer = all(name.startswith(("int", "uint")) for name in dataset.dtypes)
     if dataset.driver != "GTiff" or not integer or is_remote(path):
@@ -336,7 +335,7 @@ def _nodata(path: str, dataset: Any) -> tuple[float | int | None, ...]:
 
 
 def _whole(nodata: float | None, dtype: str) -> float | int | None:
-    """rasterio takes every nodata for a float."""
+    """Nodata of integers as an integer; rasterio takes every one for a float."""
     integral = nodata is not None and dtype.startswith(("int", "uint")) and float(nodata).is_integer()
     return int(nodata) if integral and nodata is not None else nodata
 
@@ -374,81 +373,7 @@ def _whole_text(name: str, tags: dict[str, str]) -> dict[str, str]:
 
 
 def _without_bands(path: str, dataset: Any) -> str:
-    inside = [name for name in dataset.subdatasets][:4]
+    inside = list(dataset.subdatasets)[:4]
     if inside:
         return f"{path} is a container of several rasters; name one of them: {', '.join(inside)}"
     return f"{path} ({dataset.driver}) holds no raster band; there is nothing to fill in it"
-
-
-# What is refused before it is read
-
-
-def _refuse_special_files(path: str) -> None:
-    if is_remote(path):
-        return
-    local = Path(path)
-    try:
-        mode = local.stat().st_mode
-    except (OSError, ValueError):
-        return  # GDAL says what is wrong with it
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise SourceError(f"{path} is a pipe or a device, which cannot be read by window; save it to a file first")
-    if stat.S_ISREG(mode) and not local.stat().st_size:
-        raise SourceError(f"{path} is an empty file; a fresh copy may help")
-    if stat.S_ISREG(mode) and _first_bytes(local, 4) == b"\x0e\x03\x13\x01":
-        raise SourceError(
-            f"{path} is HDF4, which the GDAL of the rasterio wheel cannot read; convert it with a GDAL that has HDF4 "
-            "(conda install -c conda-forge gdal libgdal-hdf4, then gdal_translate SUBDATASET out.tif), "
-            "or fetch the product's HDF5, NetCDF or GeoTIFF edition"
-        )
-
-
-def _first_bytes(path: Path, count: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(count)
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
-
-
-_ACTIVE = re.compile(
-    rb"(?i)/vsi(?:curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs|stdin)|(?:https?|ftp)://[^<]*</\s*(?:SourceFilename|SourceDataset)"
-    rb"|<GDAL_W|<PixelFunctionLanguage>\s*python|<ServerUrl|<CachedSource"
-)
-
-
-def _refuse_active_text(path: str) -> None:
-    """A VRT or MRF is a text that may point to the network, to standard input or to Python code."""
-    if is_remote(path) or not Path(path).is_file():
-        return
-    head = _first_bytes(Path(path), 2**20)
-    if not re.search(rb"<(VRTDataset|MRF_META|GDAL_)", head[:4096]):
-        return
-    found = _ACTIVE.search(head)
-    if found:
-        raise SourceError(
-            f"{path} reaches beyond its own files ({found.group()[:40].decode('latin-1')}); opening a file must not fetch or "
-            "run anything: open the remote raster by its own URL, or copy it next to the file"
-        )
-
-
-def _refuse_absurd(header: Header) -> None:
-    rows, columns = header.shape
-    size = sum(_itemsize(name) for name in header.dtypes)
-    stored = sum(Path(name).stat().st_size for name in header.files if Path(name).is_file())
-    declared = rows * columns * size
-    if stored and declared > _ABSURD_BYTES and declared > _ABSURD_RATIO * stored:
-        raise SourceError(
-            f"{header.path} declares {columns} x {rows} pixels in {header.count} bands, {declared / 2**30:.0f} GiB, in files of "
-            f"{stored} bytes: it is damaged, or made to exhaust memory; cut the part you need with gdal_translate -srcwin"
-        )
-    block = max(height * width * _itemsize(name) for (height, width), name in zip(header.blocks, header.dtypes, strict=True))
-    if block > _BLOCK_BYTES:
-        raise SourceError(
-            f"{header.path} is stored in blocks of {block / 2**30:.1f} GiB that can only be read whole; "
-            "rewrite it in tiles first: gdal_translate -of COG"
-        )
-
-
-def _itemsize(name: str) -> int:
-    return {"complex_int16": 4, "complex_int32": 8}.get(name) or np.dtype(name).itemsize

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "band_of", "geobox_of", "open_geotiff", "variable_of"]
 
 NAME = "band_data"
-"""What the numbers of a file without a name of its own are called; rioxarray's word."""
+"""What the numbers of a file that has no name for them are called; rioxarray's word."""
 
 _COMPLEX = {"complex_int16": "complex64", "complex_int32": "complex128"}
 
@@ -43,7 +43,7 @@ def open_geotiff(path: str, options: OpenOptions) -> Raster:
     """
     header = read_header(gdal_path(path))
     names = band_names(header)
-    quality = _quality(header, names, options)
+    quality = _quality(header, names)
     variables = tuple(_variables(header, names, {q.variable.name for q in quality}, options))
     return Raster(
         path=path,
@@ -134,7 +134,8 @@ def geobox_of(header: Header) -> GeoBox:
     try:
         crs = None if header.crs is None else CRS(header.crs.to_wkt(version="WKT2_2019"))
     except (ValueError, RuntimeError) as error:
-        raise SourceError(f"{header.path} has a CRS that PROJ does not know: {error}; repair it with gdal_edit.py -a_srs") from error
+        said = f"{header.path} has a CRS that PROJ does not know ({str(error).splitlines()[0]})"
+        raise SourceError(f"{said}; repair it with gdal_edit.py -a_srs") from error
     return GeoBox(header.shape, header.affine, crs)
 
 
@@ -176,7 +177,8 @@ def encoding_of(header: Header, index: int, kind: Kind, options: OpenOptions) ->
         nodata = None  # the tag can never match; the user has said what does
     added = () if options.nodata is None else (options.nodata,)
     if added and not _fits(options.nodata, dtype):
-        raise EncodingError(f"--nodata {options.nodata} cannot be stored as {dtype}, so no pixel of {header.path} has it")
+        said = f"--nodata {options.nodata} cannot be stored as {dtype}, so no pixel of {header.path} has it"
+        raise EncodingError(f"{said}; give another, or leave it out")
     extra = tuple(dict.fromkeys((*missing.extra, *added)))
     try:
         return Encoding(dtype, nodata, header.scales[index], header.offsets[index], options.valid_range, extra)
@@ -192,9 +194,10 @@ def _fits(value: float | None, dtype: np.dtype[Any]) -> bool:
     return True
 
 
-def _quality(header: Header, names: Sequence[str], options: OpenOptions) -> list[QualityBand]:
+def _quality(header: Header, names: Sequence[str]) -> list[QualityBand]:
     """Quality bands among the file's bands, and the file itself where it is one."""
-    own = {name: header.band_tags[i].get("", {}) for i, name in enumerate(names) if header.dtypes[i][:3] in ("uin", "int")}
+    integers = [i for i, dtype in enumerate(header.dtypes) if dtype.startswith(("int", "uint"))]
+    own = {names[i]: header.band_tags[i].get("", {}) for i in integers}
     facts = ProductFacts(files=(Path(header.path).name,), bands=own)
     found: dict[str, QualityBand] = {}
     for match in matches(facts):

@@ -82,13 +82,14 @@ def grid_mapping_name(dataset: xr.Dataset, variable: xr.Variable, layout: Layout
     pairs = (
         re.findall(r"(\S+?):\s*((?:[^\s:]+(?:\s+|$)(?!\S*:))*[^\s:]*)", text) if ":" in text else [(text.strip(), "")]
     )
-    named = [(name, words.split()) for name, words in pairs if name in dataset.variables]
+    listed = [(name, words.split()) for name, words in pairs if name in dataset.variables]
     own = {layout.x, layout.y}
-    best = [name for name, words in named if own & set(words)] or [name for name, _ in named]
+    best = [name for name, words in listed if own & set(words)] or [name for name, _ in listed]
     if best:
         return best[0]
-    usual = (name for name in ("spatial_ref", "crs") if name in dataset.variables)
-    return next((name for name in usual if dataset.variables[name].ndim == 0), None)
+    usual = [name for name in ("spatial_ref", "crs") if name in dataset.variables and not dataset.variables[name].ndim]
+    named = {str(pick(other, "grid_mapping", "")) for other in dataset.variables.values()}
+    return next((name for name in usual if name not in named), None)  # one that others name is theirs
 
 
 def _mapping(dataset: xr.Dataset, variable: xr.Variable, layout: Layout) -> dict[str, Any]:

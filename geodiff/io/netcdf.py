@@ -106,7 +106,8 @@ def netcdf_fingerprint(target: str) -> str | None:
 
         file = _file(target)
         with h5py.File(file, "r") as opened:
-            return str(opened.attrs.get("geodiff_fingerprint", ""))
+            found = opened.attrs.get("geodiff_fingerprint", "")
+            return found.decode() if isinstance(found, bytes) else str(found)
     except OSError:
         return ""
 

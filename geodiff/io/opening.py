@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geodiff.errors import SourceError
+from geodiff.io.guards import HDF4_MAGIC
 
 if TYPE_CHECKING:
     from geodiff.io import OpenOptions, Raster
@@ -19,7 +20,6 @@ __all__ = ["open_source"]
 
 _NETCDF_SUFFIXES = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".hdf")
 _NETCDF_MAGIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05", b"\x89HDF\r\n\x1a\n")
-_HDF4_MAGIC = b"\x0e\x03\x13\x01"
 _LABELS = (".lbl", ".LBL", ".xml", ".XML", ".hdr")
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
@@ -56,7 +56,7 @@ def _is_local(path: str) -> bool:
 
 
 def _is_zarr(path: str) -> bool:
-    bare = path.split("?")[0].rstrip("/")
+    bare = path.partition("?")[0].rstrip("/")
     if bare.endswith((".zarr", ".zarr.zip")):
         return True
     return _is_local(path) and Path(path).is_dir() and any((Path(path) / name).is_file() for name in _ZARR_FILES)
@@ -64,13 +64,15 @@ def _is_zarr(path: str) -> bool:
 
 def _is_netcdf(path: str) -> bool:
     if not _is_local(path):
-        return path.split("?")[0].lower().endswith(_NETCDF_SUFFIXES)
+        return path.partition("?")[0].lower().endswith(_NETCDF_SUFFIXES)
     try:
+        if not Path(path).is_file():  # a pipe would wait for ever; GDAL knows names such as NETCDF:file:variable
+            return False
         with Path(path).open("rb") as file:
-            head = file.read(8) if Path(path).is_file() else b""
+            head = file.read(8)
     except OSError:
-        return False  # GDAL says what is wrong with it, or knows a name such as NETCDF:file:variable
-    if head.startswith(_HDF4_MAGIC):
+        return False  # GDAL says what is wrong with it
+    if head.startswith(HDF4_MAGIC):
         return False
     return head.startswith(_NETCDF_MAGIC) or (bool(head) and path.lower().endswith(_NETCDF_SUFFIXES))
 
@@ -99,7 +101,7 @@ def _open_gdal(path: str, options: OpenOptions) -> Raster:
         label = _label_beside(path)
         if label is None or "not recognized" not in str(error):
             raise
-        raise SourceError(f"{path} is the data part of a product with a label of its own; open {label} instead") from error
+        raise SourceError(f"{path} is the data part of a labelled product; open its label {label} instead") from error
 
 
 def _label_beside(path: str) -> Path | None:

@@ -14,9 +14,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import numpy as np
+
+from geodiff.flags import load_preset
 
 if TYPE_CHECKING:
     from geodiff.io.gdal import Header
@@ -38,24 +40,14 @@ class Missing:
     """The label's keywords and their numbers, for `pds`."""
 
 
-_ISIS_INTEGERS: Mapping[str, tuple[int, ...]] = {
-    "uint8": (0, 255),
-    "int16": (-32768, -32767, -32766, -32765, -32764),
-    "uint16": (0, 1, 2, 65534, 65535),
-    "int32": (-8388614, -8388613, -8388612, -8388611, -8388610),
-    "uint32": (0, 1, 2, 4294967294, 4294967295),
-}
-"""Null first, then low and high saturation of the representation and of the instrument."""
-
-
 def isis_special(dtype: str) -> tuple[float, ...]:
     """The special pixels of a stored dtype, null first; none for a dtype that ISIS does not write."""
-    if dtype == "float32":
-        patterns = np.arange(0xFF7FFFFB, 0xFF7FFFFF + 1, dtype=np.uint64).astype(np.uint32)
-        return tuple(float(value) for value in patterns.view(np.float32))
-    if dtype == "float64":
-        return tuple(float(v) for v in (np.uint64(0xFFEFFFFFFFFFFFFB) + np.arange(5, dtype=np.uint64)).view(np.float64))
-    return tuple(float(value) for value in _ISIS_INTEGERS.get(dtype, ()))
+    table = load_preset("isis-special").layers[0].special.get(dtype, {})
+    numbers = [int(number, 0) for number in table]
+    if np.dtype(dtype).kind == "f":
+        patterns = np.array(numbers, np.uint64).astype(f"u{np.dtype(dtype).itemsize}")
+        return tuple(float(value) for value in patterns.view(dtype))
+    return tuple(numbers)
 
 
 def missing_values(header: Header, band: int) -> Missing:
@@ -73,7 +65,7 @@ def missing_values(header: Header, band: int) -> Missing:
 
 
 def _isis(header: Header, band: int) -> Missing:
-    special = isis_special(header.dtypes[band])
+    special = () if header.dtypes[band].startswith("complex") else isis_special(header.dtypes[band])
     if not special:
         return Missing(header.nodata[band])
     return Missing(special[0], special[1:], "isis-special")
@@ -103,7 +95,7 @@ def _label(header: Header, name: str) -> Any:
     try:
         return json.loads(text) if text else {}
     except ValueError:
-        return {key: value for key, value in re.findall(r'"(\w+)"\s*:\s*"?([-+#\w.]+)', text)}
+        return dict(re.findall(r'"(\w+)"\s*:\s*"?([-+#\w.]+)', text))
 
 
 _PDS3_KEYWORDS = (
@@ -149,8 +141,8 @@ def _pds4_constants(text: str) -> dict[str, float]:
     if not text:
         return {}
     try:
-        root = ElementTree.fromstring(text)  # noqa: S314  # expat refuses entity bombs since 2.4.1
-    except ElementTree.ParseError:
+        root = ET.fromstring(text)  # noqa: S314  # expat refuses entity bombs since 2.4.1
+    except ET.ParseError:
         return {}
     special = next((node for node in root.iter() if node.tag.rpartition("}")[2] == "Special_Constants"), None)
     found = {} if special is None else {node.tag.rpartition("}")[2]: _number(node.text) for node in special}

@@ -49,10 +49,15 @@ class SceneFile:
 
 
 _LANDSAT = re.compile(
-    r"(?P<scene>L[COTEM]0\d_L[12]\w{2}_\d{6}_(?P<date>\d{8})_\d{8}_0[12]_(?:T1|T2|RT|A1|A2))_(?P<band>\w+)\.tiff?", re.IGNORECASE
+    r"(?P<scene>L[COTEM]0\d_L[12]\w{2}_\d{6}_(?P<date>\d{8})_\d{8}_0[12]_(?:T1|T2|RT|A1|A2))_(?P<band>\w+)\.tiff?",
+    re.IGNORECASE,
 )
-_HLS = re.compile(r"(?P<scene>HLS\.[LS]30\.T\w{5}\.(?P<date>\d{7}T\d{6})\.v\d\.\d)\.(?P<band>\w+)\.tiff?", re.IGNORECASE)
-_SENTINEL = re.compile(r"(?:L2A_)?(?P<scene>T\w{5}_(?P<date>\d{8}T\d{6}))_(?P<band>\w+?)(?:_(?P<resolution>\d\dm))?\.(?:jp2|tiff?)")
+_HLS = re.compile(
+    r"(?P<scene>HLS\.[LS]30\.T\w{5}\.(?P<date>\d{7}T\d{6})\.v\d\.\d)\.(?P<band>\w+)\.tiff?", re.IGNORECASE
+)
+_SENTINEL = re.compile(
+    r"(?:L2A_)?(?P<scene>T\w{5}_(?P<date>\d{8}T\d{6}))_(?P<band>\w+?)(?:_(?P<resolution>\d\dm))?\.(?:jp2|tiff?)"
+)
 _PREVIEWS = ("TCI", "PVI")
 
 
@@ -126,8 +131,8 @@ def open_scene_folder(path: str, options: OpenOptions) -> Raster:
     scenes = sorted({file.scene for file in files})
     if len(scenes) > 1:
         raise SourceError(
-            f"{path} holds bands of {len(scenes)} scenes ({', '.join(scenes[:3])}, ...); give each a folder of its own, "
-            "then the folder that holds them as one stack"
+            f"{path} holds bands of {len(scenes)} scenes ({', '.join(scenes[:3])}, ...); "
+            "give each a folder of its own, then the folder that holds them as one stack"
         )
     headers = [_with_nodata(read_header(str(file.path)), file) for file in files]
     singles = [_single(file, header, options) for file, header in zip(files, headers, strict=True)]
@@ -161,8 +166,8 @@ def _single(file: SceneFile, header: Header, options: OpenOptions) -> Variable:
 
 def _as_flags(variable: Variable) -> Variable:
     """Flags are copied and decoded, so they need no nodata of their own."""
-    bands = tuple(Band(b.name, replace(b.encoding, extra_nodata=(), valid_range=None), Kind.FLAGS) for b in variable.bands)
-    return replace(variable, bands=bands)
+    plain = {band.name: replace(band.encoding, extra_nodata=(), valid_range=None) for band in variable.bands}
+    return replace(variable, bands=tuple(Band(name, encoding, Kind.FLAGS) for name, encoding in plain.items()))
 
 
 def _quality(files: Sequence[SceneFile], singles: Sequence[Variable]) -> list[QualityBand]:
@@ -183,7 +188,8 @@ def _grouped(singles: Sequence[Variable]) -> list[Variable]:
 def _names(groups: Sequence[Sequence[Variable]]) -> dict[int, str]:
     """`bands` where one variable holds them all, else `bands_10m`, else with the dtype too."""
     sizes = [f"bands_{abs(group[0].geobox.resolution.x):.0f}m" for group in groups]
-    full = [size if sizes.count(size) == 1 else f"{size}_{group[0].dtype}" for size, group in zip(sizes, groups, strict=True)]
+    typed = [f"{size}_{group[0].dtype}" for size, group in zip(sizes, groups, strict=True)]
+    full = [size if sizes.count(size) == 1 else longer for size, longer in zip(sizes, typed, strict=True)]
     unique = [name if full.count(name) == 1 else f"{name}_{number}" for number, name in enumerate(full)]
     return {id(group): name for group, name in zip(groups, unique if len(groups) != 1 else ["bands"], strict=True)}
 
@@ -220,6 +226,5 @@ def _on_grid(variable: Variable, geobox: GeoBox) -> Variable:
     is_flag = band.kind is not Kind.CONTINUOUS or "QA" in band.name or band.name in ("SCL", "Fmask")
     coarser = abs(geobox.resolution.x) > abs(variable.geobox.resolution.x)
     kind = "nearest" if is_flag else "average" if coarser else "bilinear"
-    return replace(variable, geobox=geobox, reader=WarpedReader(reader.path, reader.indexes, geobox, kind, band.encoding.nodata))
-
-
+    warped = WarpedReader(reader.path, reader.indexes, geobox, kind, band.encoding.nodata)
+    return replace(variable, geobox=geobox, reader=warped)

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["StackReader", "date_of", "open_stack"]
 
-_RASTERS = (".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".vrt", ".cub", ".lbl", ".vic", ".mrf", ".grb", ".grib", ".grib2", ".grb2")
+_RASTERS = (
+    ".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".vrt", ".cub", ".lbl", ".vic", ".mrf", ".grb", ".grib",
+    ".grib2", ".grb2",
+)  # fmt: skip
 _OWN_LAYERS = re.compile(r".*_(source|reason|standard_error|members|quantiles)\.tif")
 _RECORD = "geodiff-product.json"
 
@@ -57,7 +60,9 @@ def open_stack(members: Sequence[str], source: str, options: OpenOptions) -> Ras
     """
     paths = _usable(members)
     if not paths:
-        raise SourceError(f"{source} holds no raster and no scene folder; give a raster, or a folder or quoted glob of them")
+        raise SourceError(
+            f"{source} holds no raster and no scene folder; give a raster, a folder or a quoted glob of them"
+        )
     opened = [_open_member(path, options) for path in paths]
     dates = [_required_date(raster) for raster in opened]
     order = sorted(range(len(opened)), key=lambda i: dates[i])
@@ -110,7 +115,10 @@ def date_of(raster: Raster) -> np.datetime64 | None:
     return _tagged(raster.attributes) or _named(Path(raster.path.rstrip("/")).name)
 
 
-_TIME_TAGS = ("time", "ACQUISITIONDATETIME", "IMAGERY:ACQUISITIONDATETIME", "SENSING_TIME", "DATE_ACQUIRED", "START_TIME", "RANGEBEGINNINGDATE")
+_TIME_TAGS = (
+    "time", "ACQUISITIONDATETIME", "IMAGERY:ACQUISITIONDATETIME", "SENSING_TIME", "DATE_ACQUIRED", "START_TIME",
+    "RANGEBEGINNINGDATE",
+)  # fmt: skip
 
 
 def _tagged(attributes: Any) -> np.datetime64 | None:
@@ -124,7 +132,10 @@ def _tagged(attributes: Any) -> np.datetime64 | None:
     return None
 
 
-_DAY = re.compile(r"(?<!\d)((?:19|20)\d{2})([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?:[T_-]?([01]\d|2[0-3])([0-5]\d)([0-5]\d))?(?!\d)")
+_DAY = re.compile(
+    r"(?<!\d)((?:19|20)\d{2})([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])"
+    r"(?:[T_-]?([01]\d|2[0-3])([0-5]\d)([0-5]\d))?(?!\d)"
+)
 _ORDINAL = re.compile(r"(?<!\d)(?:A|a)?((?:19|20)\d{2})(00[1-9]|0[1-9]\d|[12]\d{2}|3[0-5]\d|36[0-6])(?!\d)")
 _YEAR = re.compile(r"(?<!\d)((?:19|20)\d{2})(?!\d)")
 
@@ -147,18 +158,22 @@ def _named(name: str) -> np.datetime64 | None:
 def _refuse_doubles(dates: Sequence[np.datetime64], paths: Sequence[str]) -> None:
     for one, other, first, second in zip(dates, dates[1:], paths, paths[1:], strict=False):
         if one == other:
-            raise SourceError(f"{first} and {second} are both of {str(one)[:19]}; a stack has one raster a date: mosaic them first")
+            raise SourceError(
+                f"{first} and {second} are both of {str(one)[:19]}; a stack has one raster a date: mosaic them first"
+            )
 
 
 def _stacked(rasters: Sequence[Raster], variable: Variable, dates: tuple[np.datetime64, ...]) -> Variable:
-    return replace(variable, reader=StackReader(tuple(_same(raster, variable).reader for raster in rasters)), dates=dates)
+    reader = StackReader(tuple(_same(raster, variable).reader for raster in rasters))
+    return replace(variable, reader=reader, dates=dates)
 
 
 def _same(raster: Raster, variable: Variable) -> Variable:
     """The variable of that name in another member, which must have the same grid, bands and dtype."""
     found = next((v for v in raster.variables if v.name == variable.name), None)
     if found is None:
-        raise GridError(f"{raster.path} has no {variable.name}, which the first of the stack has; leave one of them out")
+        said = f"{raster.path} has no {variable.name}, which the first of the stack has"
+        raise GridError(f"{said}; leave one of them out")
     for what, one, other in (
         ("size", tuple(found.geobox.shape), tuple(variable.geobox.shape)),
         ("affine", _rounded(found), _rounded(variable)),
@@ -190,10 +205,12 @@ def _stacked_quality(rasters: Sequence[Raster], number: int, dates: tuple[np.dat
 
 
 def _same_quality(raster: Raster, wanted: QualityBand) -> QualityBand:
+    name = (wanted.preset, wanted.layer, wanted.variable.name)
     for quality in raster.quality:
-        if (quality.preset, quality.layer, quality.variable.name) == (wanted.preset, wanted.layer, wanted.variable.name):
+        if (quality.preset, quality.layer, quality.variable.name) == name:
             return quality
-    raise SourceError(f"{raster.path} has no {wanted.variable.name} ({wanted.preset}), which the first of the stack has; leave one of them out")
+    said = f"{raster.path} has no {wanted.variable.name} ({wanted.preset}), which the first of the stack has"
+    raise SourceError(f"{said}; leave one of them out")
 
 
 def _common(attributes: Sequence[Any]) -> dict[str, Any]:

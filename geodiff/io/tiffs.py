@@ -78,8 +78,8 @@ def write_geotiff(product: Product, target: Path) -> list[str]:
     dates = max(len(variable.dates) for variable in variables)
     if dates > 1:
         raise TargetError(
-            f"{target} is one GeoTIFF and the product has {dates} dates; give a folder (ending in /) for one COG a date, "
-            "or a .zarr or .nc target"
+            f"{target} is one GeoTIFF and the product has {dates} dates; "
+            "give a folder (ending in /) for one COG a date, or a .zarr or .nc target"
         )
     return write_slice(slice_of(product, variables, 0, target), target)
 
@@ -94,7 +94,7 @@ def _of_one_file(product: Product) -> tuple[Variable, ...]:
 
 
 def write_slice(piece: Slice, target: Path) -> list[str]:
-    """Sidecars first, the target itself last, so that a target that is there is whole."""
+    """Write the sidecars first, the target itself last, so that a target that is there is whole."""
     written = []
     for suffix, content in sidecars(piece):
         beside = target.with_name(f"{target.stem}_{suffix}.tif")
@@ -137,7 +137,11 @@ def _refuse_mixed(variables: Sequence[Variable], target: Path) -> None:
     grids = {(tuple(v.geobox.shape), tuple(v.geobox.affine), str(v.geobox.crs)) for v in variables}
     dtypes = sorted({str(variable.dtype) for variable in variables})
     nodata = {str(b.encoding.nodata) for v in variables for b in v.bands if b.kind not in (Kind.ALPHA, Kind.COMPLEX)}
-    several = {"grids": grids, f"dtypes ({', '.join(dtypes)})": dtypes, f"nodata values ({', '.join(sorted(nodata))})": nodata}
+    several = {
+        "grids": grids,
+        f"dtypes ({', '.join(dtypes)})": dtypes,
+        f"nodata values ({', '.join(sorted(nodata))})": nodata,
+    }
     for what, found in several.items():
         if len(found) > 1:
             names = ", ".join(variable.name for variable in variables)
@@ -189,7 +193,7 @@ def _ground(piece: Slice) -> dict[str, Any]:
     """Where the pixels lie: the affine, the CRS as the source spells it, GCPs and RPCs."""
     geobox, header = piece.first.geobox, piece.place
     if header is not None and tuple(geobox.shape) == header.shape and geobox.affine == header.affine:
-        return {"affine": header.affine, "crs": header.crs, "gcps": header.gcps, "gcp_crs": header.gcp_crs, "rpcs": header.rpcs}
+        return {name: getattr(header, name) for name in ("affine", "crs", "gcps", "gcp_crs", "rpcs")}
     from rasterio.crs import CRS
 
     return {"affine": geobox.affine, "crs": None if geobox.crs is None else CRS.from_wkt(geobox.crs.to_wkt())}
@@ -201,7 +205,8 @@ def _tags(piece: Slice) -> dict[str, dict[str, str]]:
     if header is not None:
         tags = {namespace: dict(values) for namespace, values in header.tags.items()}
     else:
-        tags = {"": {**{key: str(value) for key, value in piece.product.raster.attributes.items()}, **_pixel_tag(piece)}}
+        attributes = {key: str(value) for key, value in piece.product.raster.attributes.items()}
+        tags = {"": {**attributes, **_pixel_tag(piece)}}
     return {**tags, "": {**tags.get("", {}), **piece.product.attributes, **_time(piece)}}
 
 
@@ -248,13 +253,15 @@ def _opaque(piece: Slice, index: int) -> float:
 
 def _mask(piece: Slice) -> Callable[[Window], NDArray[np.bool_]] | None:
     """A dataset mask where the source has one beside its bands."""
-    masked = any(getattr(reader_at(part.variable, piece.date), "mask", "") in ("dataset", "band") for part in piece.parts)
+    readers = [reader_at(part.variable, piece.date) for part in piece.parts]
+    masked = any(getattr(reader, "mask", "") in ("dataset", "band") for reader in readers)
     return (lambda window: _complete(piece, window)) if masked else None
 
 
 def _complete(piece: Slice, window: Window) -> NDArray[np.bool_]:
     """(row, column), True where every continuous band is valid, known or filled."""
-    return np.logical_and.reduce([_part_complete(part, piece.date, window) for part in piece.parts])
+    complete = [_part_complete(part, piece.date, window) for part in piece.parts]
+    return np.asarray(np.logical_and.reduce(complete), bool)
 
 
 def _part_complete(part: Part, date: int, window: Window) -> NDArray[np.bool_]:
@@ -264,7 +271,7 @@ def _part_complete(part: Part, date: int, window: Window) -> NDArray[np.bool_]:
         return np.asarray((source < OUTSIDE).all(axis=0))
     stored = part.variable.reader.read(date, window)
     valid = part.variable.reader.valid(date, window)
-    complete = np.ones(window.shape, bool) if valid is None else valid
+    complete: NDArray[np.bool_] = np.ones(window.shape, bool) if valid is None else valid
     for i in continuous:
         complete = complete & unpack(stored[i], part.variable.bands[i].encoding)[1]
     return complete

@@ -1,9 +1,8 @@
 """Masks given from outside: vectors in any CRS, rasters on any grid, read as planes of the scene's own grid.
 
 A pixel is inside a polygon if its centre is; lines and points are 0.71 pixels thick, so that they take every pixel they
-touch. Geometries are moved into
-pixel coordinates once and snapped to odd 1/2048 pixels (never a centre or an edge), so that a window shows the same pixels as the whole would. Mask
-rasters are aligned by nearest neighbour, never interpolated.
+touch. Geometries are moved into pixel coordinates once and snapped to odd 1/2048 pixels (never a centre or an edge), so
+that a window shows the same pixels as the whole would. Mask rasters are aligned by nearest neighbour.
 """
 
 from __future__ import annotations
@@ -12,12 +11,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.errors import GeodiffError, GridError, SourceError
+from geodiff.errors import GridError, SourceError
 from geodiff.io.gdal import GdalReader, read_header
 from geodiff.io.warped import aligned
 from geodiff.lattice import Window
@@ -51,7 +49,7 @@ def open_area(path: str, geobox: GeoBox) -> PlaneReader:
 
 def is_vector(path: str) -> bool:
     """Whether a path is a vector file by its name."""
-    return path.split("?")[0].lower().endswith(_VECTORS)
+    return path.partition("?")[0].lower().endswith(_VECTORS)
 
 
 # Vectors
@@ -116,8 +114,9 @@ def _read_frame(path: str) -> Any:
             warnings.simplefilter("ignore")  # pyogrio on odd rings and field types: only geometries are used
             reads = geopandas.read_parquet if path.lower().endswith(_PARQUET) else geopandas.read_file
             frame = reads(path if local is None else local)
-    except Exception as error:  # noqa: BLE001  # pyogrio, pyarrow and fiona have no common error
-        raise SourceError(f"{path} cannot be read as vectors: {_first_line(error)}; give GeoJSON, GPKG, GeoParquet or Shapefile") from error
+    except Exception as error:  # pyogrio and pyarrow have no error in common
+        cure = "give GeoJSON, GPKG, GeoParquet or Shapefile"
+        raise SourceError(f"{path} cannot be read as vectors: {_first_line(error)}; {cure}") from error
     if not hasattr(frame, "geometry"):
         raise SourceError(f"{path} is a table without geometries; give one with them")
     return frame
@@ -133,7 +132,8 @@ def _reproject(path: str, shapes: Any, crs: Any) -> Any:
     if crs is None:
         if shapes.crs is not None and shapes.crs.to_epsg() != 4326:
             raise SourceError(
-                f"{path} is in {shapes.crs.name} and the raster has no CRS; give vectors in columns and rows, without a CRS"
+                f"{path} is in {shapes.crs.name} and the raster has no CRS; "
+                "give vectors in columns and rows, without a CRS"
             )
         return shapes  # GeoJSON always claims WGS 84
     if shapes.crs is None:
@@ -147,9 +147,12 @@ def _reproject(path: str, shapes: Any, crs: Any) -> Any:
     try:
         moved = dense.to_crs(wanted)
     except (pyproj.exceptions.ProjError, ValueError) as error:
-        raise SourceError(f"{path} in {shapes.crs.name} cannot be brought to {wanted.name}: {_first_line(error)}; reproject it first") from error
+        said = f"{path} in {shapes.crs.name} cannot be brought to {wanted.name}: {_first_line(error)}"
+        raise SourceError(f"{said}; reproject it first") from error
     if not np.isfinite(moved.total_bounds).all():
-        raise SourceError(f"{path} in {shapes.crs.name} lies outside of what {wanted.name} can show; cut it to the raster first")
+        raise SourceError(
+            f"{path} in {shapes.crs.name} lies outside of what {wanted.name} can show; cut it to the raster first"
+        )
     return moved
 
 
@@ -190,7 +193,7 @@ def _burn(shapes: Sequence[Any], window: Window) -> NDArray[np.bool_]:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # pixel coordinates
         place = Affine.translation(window.column, window.row)
         burnt = rasterize(shapes, window.shape, fill=0, transform=place, default_value=1, dtype="uint8")
-    return np.asarray(burnt) != 0
+    return np.asarray(burnt, bool)
 
 
 # Rasters
@@ -207,7 +210,8 @@ def read_mask_raster(path: str, geobox: GeoBox) -> PlaneReader:
     if _same_grid(variable.geobox, geobox):
         return _SameGrid(variable)
     if not isinstance(variable.reader, GdalReader):
-        raise GridError(f"{path} is not on the scene's grid ({_grid(variable.geobox)} against {_grid(geobox)}); convert it to GeoTIFF")
+        grids = f"{_grid(variable.geobox)} against {_grid(geobox)}"
+        raise GridError(f"{path} is not on the scene's grid ({grids}); convert it to GeoTIFF, which can be aligned")
     if variable.geobox.crs is None or geobox.crs is None:
         raise GridError(
             f"{path} is {_grid(variable.geobox)} and the scene is {_grid(geobox)}; "
@@ -219,7 +223,8 @@ def read_mask_raster(path: str, geobox: GeoBox) -> PlaneReader:
 
 def _same_grid(one: GeoBox, other: GeoBox) -> bool:
     alike = tuple(one.shape) == tuple(other.shape)
-    same_place = one.affine.almost_equals(other.affine, precision=1e-9 * max(1.0, abs(other.affine.c), abs(other.affine.f)))
+    precision = 1e-9 * max(1.0, abs(other.affine.c), abs(other.affine.f))
+    same_place = one.affine.almost_equals(other.affine, precision=precision)
     unplaced = one.crs is None and one.affine.is_identity
     return alike and (unplaced or (same_place and (one.crs == other.crs or one.crs is None)))
 
@@ -238,11 +243,12 @@ class _SameGrid:
         from geodiff.io import Kind
 
         stored = self.variable.reader.read(0, window)
-        given = np.zeros(window.shape, bool)
+        given: NDArray[np.bool_] = np.zeros(window.shape, bool)
         for numbers, band in zip(stored, self.variable.bands, strict=True):
             if band.kind is not Kind.ALPHA:
                 given |= (numbers != 0) & ~is_nodata(numbers, band.encoding)
-        return given
+        valid = self.variable.reader.valid(0, window)
+        return given if valid is None else given & valid
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,4 +267,4 @@ class _Aligned:
         with aligned(self.path, self.geobox, "nearest", add_alpha=self.add_alpha) as mask:
             values = mask.read(list(range(1, mask.count + (0 if self.add_alpha else 1))), window=place)
             valid = mask.dataset_mask(window=place) != 0
-        return np.asarray(((values != 0) & (values == values)).any(axis=0) & valid)
+        return np.asarray(((values != 0) & ~np.isnan(values)).any(axis=0) & valid)

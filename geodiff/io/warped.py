@@ -23,7 +23,7 @@ __all__ = ["WarpedReader", "aligned", "grid_at"]
 
 
 def grid_at(geobox: GeoBox, resolution: float) -> GeoBox:
-    """The grid over the same ground, from the same first corner, with square pixels of `resolution` ground units."""
+    """Give the grid over the same ground, from the same first corner, with square pixels of `resolution`."""
     from affine import Affine
     from odc.geo.geobox import GeoBox
 
@@ -33,7 +33,8 @@ def grid_at(geobox: GeoBox, resolution: float) -> GeoBox:
     if not math.isfinite(resolution) or resolution <= 0:
         raise JobError(f"--resolution {resolution} is no pixel size; give a positive number in the CRS's units")
     rows, columns = (int(n) for n in geobox.shape)
-    shape = (math.ceil(rows * abs(affine.e) / resolution - 1e-6), math.ceil(columns * abs(affine.a) / resolution - 1e-6))
+    height, width = rows * abs(affine.e) / resolution, columns * abs(affine.a) / resolution
+    shape = (math.ceil(height - 1e-6), math.ceil(width - 1e-6))
     steps = math.copysign(resolution, affine.a), math.copysign(resolution, affine.e)
     return GeoBox(shape, Affine(steps[0], 0, affine.c, 0, steps[1], affine.f), geobox.crs)
 

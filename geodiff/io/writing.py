@@ -54,7 +54,9 @@ def write(product: Product, target: str) -> list[str]:
 def _local(target: str) -> Path:
     local = local_path(target)
     if local is None:
-        raise TargetError(f"{target} is remote, and only .zarr can be written there; write locally and upload, or use .zarr")
+        raise TargetError(
+            f"{target} is remote, where only .zarr can be written; write locally and upload, or use .zarr"
+        )
     return local
 
 

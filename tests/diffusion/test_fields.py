@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from geodiff.diffusion.fields import CHANNELS, FLOOR, Layer, Scene, channel, context, filled, local_scale, whitening_error
+from geodiff.diffusion.fields import (
+    CHANNELS,
+    FLOOR,
+    Layer,
+    Scene,
+    channel,
+    context,
+    filled,
+    local_scale,
+    whitening_error,
+)
 
 
 @pytest.fixture
@@ -24,13 +34,25 @@ def scene(layer: Layer, **more) -> Scene:
 def test_absent_context_is_zero(layer) -> None:
     planes = context(scene(layer))
     assert planes.shape == (len(CHANNELS), *layer.known.shape)
-    for name in ("date1", "date2_known", "guide", "guide_known", "elevation", "sin_day", "cos_day", "degraded", "never"):
+    for name in (
+        "date1",
+        "date2_known",
+        "guide",
+        "guide_known",
+        "elevation",
+        "sin_day",
+        "cos_day",
+        "degraded",
+        "never",
+    ):
         assert not planes[channel(name)].any()
 
 
 def test_nothing_shows_through_the_gap(layer, rng) -> None:
     """What was hidden has no influence."""
-    spoilt = Layer(np.where(layer.known, layer.values, rng.normal(size=layer.known.shape)).astype(np.float32), layer.known)
+    spoilt = Layer(
+        np.where(layer.known, layer.values, rng.normal(size=layer.known.shape)).astype(np.float32), layer.known
+    )
     np.testing.assert_array_equal(context(scene(spoilt)), context(scene(layer)))
 
 
@@ -45,7 +67,9 @@ def test_contrast_and_offset_do_not_matter_but_for_level_and_scale(layer, factor
 
 
 def test_another_date_shows_what_the_target_lost(layer, rng) -> None:
-    full = Layer(ndimage.gaussian_filter(rng.normal(size=layer.known.shape), 2).astype(np.float32), np.ones_like(layer.known))
+    full = Layer(
+        ndimage.gaussian_filter(rng.normal(size=layer.known.shape), 2).astype(np.float32), np.ones_like(layer.known)
+    )
     planes = context(scene(layer, dates=[full] * 5, guide=full, elevation=full.values, day=91.3125))
     inside = planes[channel("date1")][~layer.known]
     assert np.corrcoef(inside, full.values[~layer.known])[0, 1] > 0.7

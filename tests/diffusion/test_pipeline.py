@@ -1,4 +1,4 @@
-"""The diffusers pipeline: a round trip through a folder, known pixels as they came, pickles and foreign code refused."""
+"""The diffusers pipeline: a round trip through a folder, known pixels as they came, foreign code refused."""
 
 import hashlib
 import json

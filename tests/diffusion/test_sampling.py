@@ -44,7 +44,7 @@ def test_a_sample_is_a_function_of_its_own_noise(noise, name) -> None:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_schedulers_with_noise_of_their_own_are_refused_with_the_reason(name) -> None:
-    with pytest.raises(JobError, match="betas|noise") as caught:
+    with pytest.raises(JobError, match=r"betas|noise") as caught:
         sampler_of(name, 10)
     assert "edm-dpm2m" in str(caught.value)
 

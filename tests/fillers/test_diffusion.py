@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from geodiff.errors import JobError
-from geodiff.fillers import CODES, FillerSettings, Fitted, Patch, SceneSample, Trial, load_filler
+from geodiff.fillers import CODES, Filled, FillerSettings, Fitted, Patch, SceneSample, Trial, load_filler
 from geodiff.fillers.diffusion import Diffusion, band_correlation, describe, ground_starts, recentred
 from geodiff.fillers.spatial import Laplace
 from geodiff.lattice import STRIDE, Window
@@ -60,7 +60,7 @@ def test_layers_have_the_windows_shape(filler, empty, rng) -> None:
 def test_the_value_is_the_same_for_every_seed_number_of_members_and_batch(filler, empty, rng) -> None:
     patches = [patch(rng), patch(rng)]
     first = filler.fill(patches, empty, seed=0)
-    for members, batch, seed in ((0, 1, 5), (4, 16, 1)):
+    for members, batch, seed in ((0, 1, 5), (3, 16, 1)):
         other = Diffusion(replace(filler.settings, members=members, batch=batch)).fill(patches, empty, seed=seed)
         for one, two in zip(first, other, strict=True):
             np.testing.assert_array_equal(two.value, one.value)
@@ -110,7 +110,9 @@ def trials(rng: np.random.Generator, count: int = 3, error: float = 1.0) -> tupl
     made = []
     for _ in range(count):
         own = patch(rng)
-        truth = (own.coarse[list(own.targets)][..., *own.core] + error * rng.normal(size=own.missing.shape)).astype(np.float32)
+        truth = (own.coarse[list(own.targets)][..., *own.core] + error * rng.normal(size=own.missing.shape)).astype(
+            np.float32
+        )
         made.append(Trial(own, truth, own.missing))
     return tuple(made)
 
@@ -132,14 +134,13 @@ def test_without_trials_the_stored_table_is_used(filler, empty) -> None:
     np.testing.assert_allclose(empty.arrays["factors"], np.tile(filler.denoiser.calibration.factors, 4), rtol=1e-5)
 
 
-def test_errors_that_go_together_are_found(filler, rng) -> None:
+def test_errors_that_go_together_are_found(rng) -> None:
     own = patch(rng, bands=2)
     common = rng.normal(size=own.missing.shape[-2:])
     truth = np.stack([[common, common + 0.3 * rng.normal(size=common.shape)]]).astype(np.float32)
     trial = Trial(own, truth, own.missing)
-    filled = [replace(f, value=np.zeros_like(f.value), standard_error=np.ones_like(f.value))
-              for f in Diffusion(replace(filler.settings, members=0)).fill([own], filler.fit(SceneSample()), seed=0)]  # fmt: skip
-    correlation = band_correlation([trial], filled)
+    flat = Filled(np.zeros_like(truth), np.ones_like(truth), None, np.zeros(truth.shape, np.uint8))
+    correlation = band_correlation([trial], [flat])
     assert 0.5 < correlation[0, 1] < 1
     np.testing.assert_allclose(np.diag(correlation), 1, rtol=1e-5)
     assert band_correlation([], []) is None

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import numpy as np
 import pytest
@@ -23,7 +24,17 @@ from rio_cogeo import cog_validate
 
 from geodiff.encoding import is_nodata
 from geodiff.errors import EncodingError, SourceError, TargetError
-from geodiff.io import Kind, OpenOptions, Product, ProductVariable, Raster, Variable, open_raster, read_fingerprint, write_product
+from geodiff.io import (
+    Kind,
+    OpenOptions,
+    Product,
+    ProductVariable,
+    Raster,
+    Variable,
+    open_raster,
+    read_fingerprint,
+    write_product,
+)
 from geodiff.io.directory import GDAL_NODATA, overwrite, text_of
 from geodiff.io.tiffs import OUTSIDE
 from geodiff.lattice import Window
@@ -41,7 +52,9 @@ def write_source(path: Path, values: np.ndarray, *, mask: np.ndarray | None = No
     given = {"driver": "GTiff", "crs": "EPSG:32633", "transform": NORTH_UP, "dtype": values.dtype, **profile}
     with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.open(path, "w", count=len(values), height=values.shape[1], width=values.shape[2], **given) as file:
+        with rasterio.open(
+            path, "w", count=len(values), height=values.shape[1], width=values.shape[2], **given
+        ) as file:
             describe(file)
             file.write(values)
             if mask is not None:
@@ -58,12 +71,19 @@ def read_all(variable: Variable) -> np.ndarray:
 def unchanged(variable: Variable, **layers: Any) -> ProductVariable:
     """A variable in which nothing was missing."""
     zeros = np.zeros(variable.shape)
-    found = {"value": read_all(variable), "source": zeros.astype("u1"), "reason": zeros.astype("u2"), "standard_error": zeros.astype("f4")}
+    found = {
+        "value": read_all(variable),
+        "source": zeros.astype("u1"),
+        "reason": zeros.astype("u2"),
+        "standard_error": zeros.astype("f4"),
+    }
     return ProductVariable(variable, **{**found, **layers})
 
 
 def product_of(raster: Raster, *filled: ProductVariable, quantiles: tuple[float, ...] = ()) -> Product:
-    return Product(raster, filled or tuple(unchanged(v) for v in raster.variables), ATTRIBUTES, CODES, REASONS, quantiles)
+    return Product(
+        raster, filled or tuple(unchanged(v) for v in raster.variables), ATTRIBUTES, CODES, REASONS, quantiles
+    )
 
 
 def round_trip(source: str, target: Path) -> tuple[Raster, Raster]:
@@ -78,7 +98,9 @@ def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
 
 def limits(dtype: str) -> tuple[float, float]:
     found = np.finfo(dtype) if dtype.startswith("f") else np.iinfo(dtype)
-    return found.min.item() if hasattr(found.min, "item") else found.min, found.max.item() if hasattr(found.max, "item") else found.max
+    return found.min.item() if hasattr(found.min, "item") else found.min, found.max.item() if hasattr(
+        found.max, "item"
+    ) else found.max
 
 
 def noise(dtype: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -88,8 +110,12 @@ def noise(dtype: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nd
     return bits
 
 
-@pytest.mark.parametrize(("dtype", "nodata"), [(d, n) for d in DTYPES for n in (None, 0, "max", "nan") if n != "nan" or d[0] == "f"])
-def test_open_write_open_keeps_grid_and_encoding_and_bits(tmp_path: Path, rng: np.random.Generator, dtype: str, nodata: Any) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "nodata"), [(d, n) for d in DTYPES for n in (None, 0, "max", "nan") if n != "nan" or d[0] == "f"]
+)
+def test_open_write_open_keeps_grid_and_encoding_and_bits(
+    tmp_path: Path, rng: np.random.Generator, dtype: str, nodata: Any
+) -> None:
     value = limits(dtype)[1] if nodata == "max" else float("nan") if nodata == "nan" else nodata
     values = noise(dtype, (2, 37, 41), rng)
     if dtype in ("int64", "uint64") and nodata == "max":
@@ -119,21 +145,36 @@ GRIDS = {
     "fine": (Affine(0.3, 0, 399_960.1, 0, -0.3, 4_900_020.7), "EPSG:32633"),
     "no CRS": (Affine(2, 0, 10, 0, -2, 20), None),
     "none": (Affine.identity(), None),
-    "ellipsoid of one's own": (Affine(500, 0, 0, 0, -500, 0), "+proj=ortho +lat_0=20 +lon_0=40 +a=252100 +b=248300 +units=m +type=crs"),
-    "rotated pole": (Affine(0.1, 0, -20, 0, -0.1, 20), "+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18 +R=6371229 +type=crs"),
+    "ellipsoid of one's own": (
+        Affine(500, 0, 0, 0, -500, 0),
+        "+proj=ortho +lat_0=20 +lon_0=40 +a=252100 +b=248300 +units=m +type=crs",
+    ),
+    "rotated pole": (
+        Affine(0.1, 0, -20, 0, -0.1, 20),
+        "+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18 +R=6371229 +type=crs",
+    ),
 }
+
+
+def vrt(data: Path, affine: Affine, crs: CRS | None) -> str:
+    numbers = ",".join(map(repr, (affine.c, affine.a, affine.b, affine.f, affine.d, affine.e)))
+    place = "" if affine.is_identity else f"<GeoTransform>{numbers}</GeoTransform>"
+    mapping = "2,1" if crs is not None and crs.is_geographic and crs.to_authority() else "1,2"
+    text = "" if crs is None else escape(crs.to_wkt(version="WKT2_2019"))
+    srs = "" if crs is None else f"<SRS dataAxisToSRSAxisMapping='{mapping}'>{text}</SRS>"
+    simple = f"<SimpleSource><SourceFilename relativeToVRT='1'>{data.name}</SourceFilename></SimpleSource>"
+    band = f"<VRTRasterBand dataType='UInt16' band='1'>{simple}</VRTRasterBand>"
+    return f"<VRTDataset rasterXSize='29' rasterYSize='33'>{srs}{place}{band}</VRTDataset>"
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_affine_and_crs_survive_exactly(tmp_path: Path, rng: np.random.Generator, grid: str) -> None:
     affine, text = GRIDS[grid]
     crs = None if text is None else CRS.from_user_input(text)
-    source = tmp_path / "in.vrt"
-    data = Path(write_source(tmp_path / "data.tif", noise("uint16", (1, 33, 29), rng), crs=None, transform=Affine.identity()))
-    place = "" if affine.is_identity else f"<GeoTransform>{affine.c!r},{affine.a!r},{affine.b!r},{affine.f!r},{affine.d!r},{affine.e!r}</GeoTransform>"
-    srs = "" if crs is None else f"<SRS dataAxisToSRSAxisMapping='{'2,1' if crs.is_geographic and text.startswith(('EPSG', 'IAU')) else '1,2'}'>{crs.to_wkt(version='WKT2_2019').replace('<', '&lt;')}</SRS>"
-    band = f"<VRTRasterBand dataType='UInt16' band='1'><SimpleSource><SourceFilename relativeToVRT='1'>{data.name}</SourceFilename></SimpleSource></VRTRasterBand>"
-    source.write_text(f"<VRTDataset rasterXSize='29' rasterYSize='33'>{srs}{place}{band}</VRTDataset>")
+    source = tmp_path / "in.vrt"  # a VRT keeps any CRS and any affine
+    data = tmp_path / "data.tif"
+    write_source(data, noise("uint16", (1, 33, 29), rng), crs=None, transform=Affine.identity())
+    source.write_text(vrt(data, affine, crs))
     before, after = round_trip(str(source), tmp_path / "out.tif")
     assert before.variables[0].geobox.affine == affine
     assert after.variables[0].geobox.affine == affine
@@ -162,7 +203,7 @@ def test_everything_the_source_says_of_itself_is_said_again(tmp_path: Path, rng:
         file.update_tags(ns="MISSION", orbit="42", note="'quoted' <&>")
         file.update_tags(1, wavelength="0.665", STATISTICS_MEAN="1")
         file.update_tags(2, ns="SENSOR", gain="high")
-        file.update_tags(ns="xml:XMP", **{'<x:xmpmeta xmlns:x': '"adobe:ns:meta/"/>'})
+        file.update_tags(ns="xml:XMP", **{"<x:xmpmeta xmlns:x": '"adobe:ns:meta/"/>'})
 
     values = rng.integers(1, 9999, (3, 600, 530)).astype("u2")
     source = write_source(tmp_path / "in.tif", values, nodata=0, describe=describe)
@@ -184,27 +225,39 @@ def test_everything_the_source_says_of_itself_is_said_again(tmp_path: Path, rng:
 
 
 def test_gcps_and_rpcs_survive(tmp_path: Path) -> None:
-    points = [GroundControlPoint(r, c, 10.0 + c / 7, 50.0 - r / 9, 3.5, id=f"p{n}") for n, (r, c) in enumerate([(0, 0), (0, 30), (20, 0), (20, 30.5)])]
-    rpc = RPC(height_off=1, height_scale=2, lat_off=3, lat_scale=4, line_den_coeff=[1.0] * 20, line_num_coeff=[2.0] * 20, line_off=5,
-              line_scale=6, long_off=7, long_scale=8, samp_den_coeff=[3.0] * 20, samp_num_coeff=[4.0] * 20, samp_off=9, samp_scale=10)  # fmt: skip
+    points = [
+        GroundControlPoint(r, c, 10.0 + c / 7, 50.0 - r / 9, 3.5, id=f"p{n}")
+        for n, (r, c) in enumerate([(0, 0), (0, 30), (20, 0), (20, 30.5)])
+    ]
+    rpc = RPC(
+        height_off=1, height_scale=2, lat_off=3, lat_scale=4, line_off=5, line_scale=6, long_off=7, long_scale=8,
+        samp_off=9, samp_scale=10, line_den_coeff=[1.0] * 20, line_num_coeff=[2.0] * 20, samp_den_coeff=[3.0] * 20,
+        samp_num_coeff=[4.0] * 20,
+    )  # fmt: skip
 
     def describe(file: Any) -> None:
         file.gcps = (points, CRS.from_epsg(4326))
         file.rpcs = rpc
 
-    source = write_source(tmp_path / "in.tif", np.ones((1, 21, 31), "u1"), crs=None, transform=Affine.identity(), describe=describe)
+    source = write_source(
+        tmp_path / "in.tif", np.ones((1, 21, 31), "u1"), crs=None, transform=Affine.identity(), describe=describe
+    )
     round_trip(source, tmp_path / "out.tif")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with rasterio.open(source) as one:
             for name in ("out.tif", "out_standard_error.tif"):
                 with rasterio.open(tmp_path / name) as other:
-                    assert [(p.row, p.col, p.x, p.y, p.z) for p in one.gcps[0]] == [(p.row, p.col, p.x, p.y, p.z) for p in other.gcps[0]]
+                    assert [(p.row, p.col, p.x, p.y, p.z) for p in one.gcps[0]] == [
+                        (p.row, p.col, p.x, p.y, p.z) for p in other.gcps[0]
+                    ]
                     assert one.gcps[1] == other.gcps[1]
                     assert one.rpcs == other.rpcs
 
 
-def test_dataset_masks_and_alpha_become_valid_exactly_where_every_band_is(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_dataset_masks_and_alpha_become_valid_exactly_where_every_band_is(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
     values = rng.integers(1, 255, (4, 40, 50)).astype("u1")
     hole = np.zeros((40, 50), bool)
     hole[5:20, 10:30] = True
@@ -247,7 +300,9 @@ def test_dataset_masks_and_alpha_become_valid_exactly_where_every_band_is(tmp_pa
 def test_palettes_booleans_and_complex_numbers_are_copied(tmp_path: Path, rng: np.random.Generator) -> None:
     table = {n: (n * 10, 255 - n, 7, 255) for n in range(5)}
     codes = rng.integers(0, 5, (1, 300, 290)).astype("u1")
-    palette = write_source(tmp_path / "palette.tif", codes, photometric="palette", describe=lambda file: file.write_colormap(1, table))
+    palette = write_source(
+        tmp_path / "palette.tif", codes, photometric="palette", describe=lambda file: file.write_colormap(1, table)
+    )
     bits = write_source(tmp_path / "bits.tif", codes % 2, nbits=1)
     radar = write_source(tmp_path / "radar.tif", (codes + 1j).astype("c8"))
     for source, kind in ((palette, Kind.PALETTE), (bits, Kind.BOOLEAN), (radar, Kind.COMPLEX)):
@@ -277,7 +332,10 @@ def test_overviews_of_codes_hold_real_codes_only(tmp_path: Path, rng: np.random.
     codes = rng.choice(np.array([0, 3, 7, 254, 255], "u1"), shape)
     reasons = rng.choice(np.array([0, 1, 5, 64], "u2"), shape)
     errors = rng.random(shape).astype("f4")
-    write_product(product_of(raster, unchanged(raster.variables[0], source=codes, reason=reasons, standard_error=errors)), str(tmp_path / "out.tif"))
+    write_product(
+        product_of(raster, unchanged(raster.variables[0], source=codes, reason=reasons, standard_error=errors)),
+        str(tmp_path / "out.tif"),
+    )
     for layer, real in (("source", {0, 3, 7, 254, 255}), ("reason", {0, 1, 5, 64})):
         path = tmp_path / f"out_{layer}.tif"
         assert cog_validate(path, quiet=True) == (True, [], [])
@@ -301,13 +359,17 @@ def test_members_and_quantiles_are_ordered_one_after_the_other(tmp_path: Path, r
         file.descriptions = ("a", "b")
         file.scales = (0.5, 2.0)
 
-    raster = open_raster(write_source(tmp_path / "in.tif", rng.integers(1, 255, (2, 20, 30)).astype("i2"), nodata=-1, describe=describe))
+    raster = open_raster(
+        write_source(tmp_path / "in.tif", rng.integers(1, 255, (2, 20, 30)).astype("i2"), nodata=-1, describe=describe)
+    )
     variable = raster.variables[0]
     members = rng.integers(1, 255, (3, *variable.shape)).astype("i2")
     quantiles = rng.random((2, *variable.shape)).astype("f4")
     filled = unchanged(variable, members=members, quantiles=quantiles)
     written = write_product(product_of(raster, filled, quantiles=(0.05, 0.95)), str(tmp_path / "out.tif"))
-    assert [Path(path).name for path in written] == [f"out_{n}.tif" for n in ("source", "reason", "standard_error", "members", "quantiles")] + ["out.tif"]
+    assert [Path(path).name for path in written] == [
+        f"out_{n}.tif" for n in ("source", "reason", "standard_error", "members", "quantiles")
+    ] + ["out.tif"]
     with rasterio.open(tmp_path / "out_members.tif") as file:
         np.testing.assert_array_equal(file.read(), members[:, 0].reshape(6, 20, 30))
         assert file.descriptions == ("a member 0", "b member 0", "a member 1", "b member 1", "a member 2", "b member 2")
@@ -352,7 +414,9 @@ def test_an_error_while_writing_leaves_nothing_half_written(tmp_path: Path, rng:
     st.sampled_from([(1, 1), (1, 97), (101, 1), (2, 3), (127, 131), (257, 64)]),
     st.data(),
 )
-def test_any_size_and_any_window(tmp_path_factory: pytest.TempPathFactory, size: tuple[int, int], data: st.DataObject) -> None:
+def test_any_size_and_any_window(
+    tmp_path_factory: pytest.TempPathFactory, size: tuple[int, int], data: st.DataObject
+) -> None:
     values = data.draw(arrays("i2", (1, *size)))
     folder = tmp_path_factory.mktemp("sizes")
     _, after = round_trip(write_source(folder / "in.tif", values), folder / "out.tif")
@@ -364,11 +428,20 @@ def test_any_size_and_any_window(tmp_path_factory: pytest.TempPathFactory, size:
 def test_several_dtypes_or_nodata_make_several_variables(tmp_path: Path) -> None:
     write_source(tmp_path / "a.tif", np.ones((1, 5, 6), "u1"))
     write_source(tmp_path / "b.tif", np.ones((1, 5, 6), "f4"))
-    band = "<VRTRasterBand dataType='{}' band='{}'>{}<SimpleSource><SourceFilename relativeToVRT='1'>{}.tif</SourceFilename></SimpleSource></VRTRasterBand>"
-    bands = band.format("Byte", 1, "", "a") + band.format("Float32", 2, "<NoDataValue>-9</NoDataValue>", "b") + band.format("Byte", 3, "<NoDataValue>0</NoDataValue>", "a")
+    simple = "<SimpleSource><SourceFilename relativeToVRT='1'>{}.tif</SourceFilename></SimpleSource>"
+    band = "<VRTRasterBand dataType='{}' band='{}'>{}" + simple + "</VRTRasterBand>"
+    bands = (
+        band.format("Byte", 1, "", "a")
+        + band.format("Float32", 2, "<NoDataValue>-9</NoDataValue>", "b")
+        + band.format("Byte", 3, "<NoDataValue>0</NoDataValue>", "a")
+    )
     (tmp_path / "mixed.vrt").write_text(f"<VRTDataset rasterXSize='6' rasterYSize='5'>{bands}</VRTDataset>")
     raster = open_raster(str(tmp_path / "mixed.vrt"))
-    assert {(str(v.dtype), v.bands[0].encoding.nodata) for v in raster.variables} == {("float32", -9.0), ("uint8", 0), ("uint8", None)}
+    assert {(str(v.dtype), v.bands[0].encoding.nodata) for v in raster.variables} == {
+        ("float32", -9.0),
+        ("uint8", 0),
+        ("uint8", None),
+    }
     assert len({v.name for v in raster.variables}) == 3
     with pytest.raises(TargetError, match="folder"):
         write_product(product_of(raster), str(tmp_path / "out.tif"))
@@ -398,7 +471,9 @@ def test_quality_bands_inside_a_file_are_found_and_are_flags(tmp_path: Path) -> 
     def describe(file: Any) -> None:
         file.descriptions = ("SR_B4", "QA_PIXEL")
 
-    raster = open_raster(write_source(tmp_path / "stacked.tif", np.arange(24, dtype="u2").reshape(2, 3, 4), describe=describe))
+    raster = open_raster(
+        write_source(tmp_path / "stacked.tif", np.arange(24, dtype="u2").reshape(2, 3, 4), describe=describe)
+    )
     assert [b.kind for b in raster.variables[0].bands] == [Kind.CONTINUOUS, Kind.FLAGS]
     (quality,) = raster.quality
     assert (quality.preset, quality.layer, quality.variable.name) == ("landsat-c2", "QA_PIXEL", "QA_PIXEL")
@@ -407,7 +482,11 @@ def test_quality_bands_inside_a_file_are_found_and_are_flags(tmp_path: Path) -> 
 
 def test_readers_travel_and_threads_do_not_share_handles(tmp_path: Path, rng: np.random.Generator) -> None:
     values = noise("uint16", (2, 400, 300), rng)
-    reader = open_raster(write_source(tmp_path / "in.tif", values, tiled=True, blockxsize=64, blockysize=64, compress="lzw")).variables[0].reader
+    reader = (
+        open_raster(write_source(tmp_path / "in.tif", values, tiled=True, blockxsize=64, blockysize=64, compress="lzw"))
+        .variables[0]
+        .reader
+    )
     windows = [Window(r, c, 61, 47) for r in range(0, 330, 30) for c in range(0, 250, 40)]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda w: pickle.loads(pickle.dumps(reader)).read(0, w), windows))
@@ -428,7 +507,6 @@ def test_bad_files_end_in_one_line(tmp_path: Path, rng: np.random.Generator) -> 
     (tmp_path / "text.tif").write_text("no raster")
     for name in ("cut.tif", "text.tif", "absent.tif"):
         with pytest.raises(SourceError) as caught:
-            variable = open_raster(str(tmp_path / name)).variables[0]
-            variable.reader.read(0, Window(0, 0, 300, 300))
+            read_all(open_raster(str(tmp_path / name)).variables[0])
         assert "\n" not in str(caught.value)
         assert name in str(caught.value)

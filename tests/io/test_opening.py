@@ -16,7 +16,15 @@ from geodiff.lattice import Window
 
 
 def write(path: Path, value: int = 1, **profile: object) -> Path:
-    given = {"driver": "GTiff", "height": 8, "width": 9, "count": 1, "dtype": "uint8", "crs": "EPSG:32633", "transform": Affine(10, 0, 0, 0, -10, 0)}
+    given = {
+        "driver": "GTiff",
+        "height": 8,
+        "width": 9,
+        "count": 1,
+        "dtype": "uint8",
+        "crs": "EPSG:32633",
+        "transform": Affine(10, 0, 0, 0, -10, 0),
+    }
     with rasterio.open(path, "w", **{**given, **profile}) as file:
         file.write(np.full((8, 9), value, "uint8"), 1)
     return path
@@ -77,7 +85,8 @@ def vrt(path: Path, source: str, band: str = "") -> str:
 
 @pytest.mark.parametrize(
     "source",
-    ["/vsicurl/http://127.0.0.1:{port}/a.tif", "http://127.0.0.1:{port}/a.tif", "/vsis3/bucket/a.tif", "/vsistdin/", "{inner}",
+    ["/vsicurl/http://127.0.0.1:{port}/a.tif", "http://127.0.0.1:{port}/a.tif", "/vsis3/b/a.tif", "/vsistdin/",
+     "{inner}",
      "&lt;GDAL_WMS&gt;&lt;Service name='TMS'&gt;&lt;ServerUrl&gt;http://127.0.0.1:{port}/&lt;/ServerUrl&gt;&lt;/Service&gt;&lt;/GDAL_WMS&gt;"],
 )  # fmt: skip
 def test_a_file_cannot_make_us_fetch(tmp_path: Path, source: str) -> None:
@@ -95,10 +104,15 @@ def test_a_file_cannot_make_us_fetch(tmp_path: Path, source: str) -> None:
 def test_python_in_a_vrt_does_not_run(tmp_path: Path) -> None:
     write(tmp_path / "a.tif")
     trace = tmp_path / "trace"
-    code = f"<PixelFunctionType>f</PixelFunctionType><PixelFunctionLanguage>Python</PixelFunctionLanguage><PixelFunctionCode><![CDATA[\nopen('{trace}', 'w')\ndef f(*a, **k): pass\n]]></PixelFunctionCode>"
+    python = f"<![CDATA[\nopen('{trace}', 'w')\ndef f(*a, **k): pass\n]]>"
+    code = (
+        "<PixelFunctionType>f</PixelFunctionType><PixelFunctionLanguage>Python</PixelFunctionLanguage>"
+        f"<PixelFunctionCode>{python}</PixelFunctionCode>"
+    )
     (tmp_path / "p.vrt").write_text(
-        f"<VRTDataset rasterXSize='8' rasterYSize='8'><VRTRasterBand dataType='Byte' band='1' subClass='VRTDerivedRasterBand'>{code}"
-        f"<SimpleSource><SourceFilename>{tmp_path / 'a.tif'}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+        "<VRTDataset rasterXSize='8' rasterYSize='8'>"
+        f"<VRTRasterBand dataType='Byte' band='1' subClass='VRTDerivedRasterBand'>{code}<SimpleSource>"
+        f"<SourceFilename>{tmp_path / 'a.tif'}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
     )
     with pytest.raises(SourceError):
         open_raster(str(tmp_path / "p.vrt")).variables[0].reader.read(0, Window(0, 0, 8, 8))
@@ -106,12 +120,17 @@ def test_python_in_a_vrt_does_not_run(tmp_path: Path) -> None:
 
 
 def test_absurd_sizes_are_refused_before_a_byte_is_read(tmp_path: Path) -> None:
-    with rasterio.open(tmp_path / "bomb.tif", "w", driver="GTiff", height=600_000, width=600_000, count=1, dtype="uint8", sparse_ok=True, tiled=True,
-                       blockxsize=8192, blockysize=8192, crs="EPSG:32633", transform=Affine(10, 0, 0, 0, -10, 0)):  # fmt: skip
+    tiles = {"tiled": True, "blockxsize": 8192, "blockysize": 8192, "sparse_ok": True}
+    ground = {"crs": "EPSG:32633", "transform": Affine(10, 0, 0, 0, -10, 0)}
+    size = {"height": 600_000, "width": 600_000, "count": 1, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "bomb.tif", "w", driver="GTiff", **size, **tiles, **ground):
         pass
     with pytest.raises(SourceError, match=r"600000 x 600000"):
         open_raster(str(tmp_path / "bomb.tif"))
-    (tmp_path / "big.vrt").write_text("<VRTDataset rasterXSize='2000000000' rasterYSize='2000000000'><VRTRasterBand dataType='Byte' band='1'/></VRTDataset>")
+    (tmp_path / "big.vrt").write_text(
+        "<VRTDataset rasterXSize='2000000000' rasterYSize='2000000000'>"
+        "<VRTRasterBand dataType='Byte' band='1'/></VRTDataset>"
+    )
     with pytest.raises(SourceError):
         open_raster(str(tmp_path / "big.vrt"))
 

@@ -1,4 +1,4 @@
-"""Every odd or broken file ends in a raster or in one line of what is wrong: no other error, no hang, no flood of memory."""
+"""Every odd or broken file ends in a raster or in one line: no other error, no hang, no flood of memory."""
 
 import resource
 import signal
@@ -20,6 +20,7 @@ def test_every_odd_file_is_opened_or_refused_in_one_line(data_dir: Path) -> None
     ends = Counter(ending(path) for path in files)
     print(dict(ends))
     assert len(files) > 200
+    assert set(ends) <= {"opened", "SourceError", "EncodingError", "GridError"}
     assert ends["opened"] > 0.7 * len(files)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < BYTES
 
@@ -29,11 +30,12 @@ def ending(path: Path) -> str:
         with at_most(SECONDS, path):
             read_first_windows(path)
     except InputError as error:
-        assert "\n" not in str(error), path
-        assert error.exit_code == 2
-        assert path.name in str(error), str(error)
-        return type(error).__name__
+        return type(error).__name__ if one_line(error, path) else f"unclear: {error}"
     return "opened"
+
+
+def one_line(error: InputError, path: Path) -> bool:
+    return "\n" not in str(error) and path.name in str(error) and error.exit_code == 2
 
 
 def read_first_windows(path: Path) -> None:

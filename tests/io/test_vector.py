@@ -52,7 +52,10 @@ def test_a_pixel_is_inside_a_polygon_if_its_centre_is(affine: Affine) -> None:
 
 @given(st.integers(0, 59), st.integers(0, 79), st.integers(1, 40), st.integers(1, 40))
 def test_a_window_shows_what_the_whole_does(row: int, column: int, height: int, width: int) -> None:
-    shapes = [shapely.Point(500_400, 3_999_700).buffer(150), shapely.LineString([(500_000, 3_999_990), (500_790, 3_999_410)])]
+    shapes = [
+        shapely.Point(500_400, 3_999_700).buffer(150),
+        shapely.LineString([(500_000, 3_999_990), (500_790, 3_999_410)]),
+    ]
     window = Window(row, column, min(height, 60 - row), min(width, 80 - column))
     np.testing.assert_array_equal(rasterise(shapes, UTM, window), rasterise(shapes, UTM, WHOLE)[window.slices])
 
@@ -88,7 +91,7 @@ def test_frames_without_crs_take_vectors_in_columns_and_rows(tmp_path: Path) -> 
 def test_another_planet_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "moon.gpkg"
     geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs="IAU_2015:30100").to_file(path)
-    with pytest.raises(SourceError, match="moon.gpkg"):
+    with pytest.raises(SourceError, match=r"moon\.gpkg"):
         read_geometries(str(path), UTM.crs)
 
 
@@ -102,7 +105,9 @@ def test_nothing_to_read_is_one_line(tmp_path: Path) -> None:
 
 
 def write(path: Path, values: np.ndarray, **profile: object) -> str:
-    with rasterio.open(path, "w", driver="GTiff", height=values.shape[0], width=values.shape[1], count=1, dtype=values.dtype, **profile) as file:
+    with rasterio.open(
+        path, "w", driver="GTiff", height=values.shape[0], width=values.shape[1], count=1, dtype=values.dtype, **profile
+    ) as file:
         file.write(values, 1)
     return str(path)
 

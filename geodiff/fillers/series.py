@@ -1,0 +1,273 @@
+"""One band of one window along time: what is known on other dates, and curves through it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geodiff.fillers.relaxation import push_pull
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geodiff.fillers import Patch
+
+    Planes = NDArray[np.float32]
+    Known = NDArray[np.bool_]
+
+__all__ = ["Series", "climatology", "harmonic", "interpolated", "linear", "spread", "whittaker"]
+
+DAY = 86_400.0
+YEAR = 365.2425
+_FEWEST = 0.01
+"""A date of which less than this share is known tells too little to be one of the nearest few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Planes of one band in the order of time, one of them the target."""
+
+    values: Planes
+    """(date, row, column), normalised; 0 where not known."""
+    known: Known
+    days: NDArray[np.float64]
+    """(date,) days since 1970, ascending; the place along the axis where the source has no dates."""
+    target: int
+    """Which plane is to be estimated."""
+
+    @classmethod
+    def of(cls, patch: Patch, target: int, band: int, most: int) -> Series:
+        """The band of a patch on the target date and on the `most` dates nearest to it that show something.
+
+        Parameters
+        ----------
+        target : index into the patch's dates.
+        most : how many dates besides the target; -1 for all.
+        """
+        days = _days(patch.dates)
+        chosen = _nearest(days, target, most, patch.known[:, band])
+        order = chosen[np.argsort(days[chosen], kind="stable")]
+        place = int(np.flatnonzero(order == target)[0])
+        return cls(patch.values[order, band], patch.known[order, band], days[order], place)
+
+    @property
+    def others(self) -> NDArray[np.intp]:
+        """Indices of the dates that are not the target."""
+        return np.delete(np.arange(len(self.days)), self.target)
+
+    @property
+    def seen(self) -> Known:
+        """(row, column): known on some other date."""
+        anywhere: Known = self.known[self.others].any(axis=0)
+        return anywhere
+
+    def nearest(self, most: int) -> Series:
+        """The target with the `most` dates nearest to it."""
+        chosen = _nearest(self.days, self.target, most, self.known)
+        chosen.sort()
+        place = int(np.flatnonzero(chosen == self.target)[0])
+        return Series(self.values[chosen], self.known[chosen], self.days[chosen], place)
+
+
+def _days(seconds: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Days; evenly spaced ones where all dates are the same, which is how sources without dates look."""
+    if len(seconds) > 1 and (seconds == seconds[0]).all():
+        return np.arange(len(seconds), dtype=np.float64)
+    return seconds / DAY
+
+
+def _nearest(days: NDArray[np.float64], target: int, most: int, known: Known) -> NDArray[np.intp]:
+    """The target and the nearest other dates that show something, the earlier of two as near."""
+    share = known.reshape(len(known), -1).mean(axis=1)
+    useful = np.flatnonzero((share > _FEWEST) & (np.arange(len(days)) != target))
+    order = useful[np.argsort(np.abs(days[useful] - days[target]), kind="stable")]
+    return np.append(order[:most] if most >= 0 else order, target)
+
+
+def spacing(days: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Days from each date to the next in units of the median; at least a tenth, for duplicate dates."""
+    steps = np.diff(days)
+    positive = steps[steps > 0]
+    return np.maximum(steps / np.median(positive), 0.1) if positive.size else np.ones(len(steps))
+
+
+def linear(series: Series) -> NDArray[np.float32]:
+    """(row, column) of the target: linear in time between the nearest earlier and later dates on which a pixel is known.
+
+    Before the first and after the last of them the nearest one; NaN where no other date knows the pixel.
+    """
+    return interpolated(series, [series.target])[0]
+
+
+def interpolated(series: Series, wanted: Sequence[int]) -> Planes:
+    """(wanted, row, column): `linear` for several dates, each from the other dates alone; never from the target."""
+    first, first_day = _last_known(series, wanted, forward=True)
+    second, second_day = _last_known(series, wanted, forward=False)
+    result = np.empty(first.shape, np.float32)
+    for place, date in enumerate(wanted):
+        ahead, behind = first_day[place], second_day[place]
+        gap = np.maximum(behind - ahead, 1e-6)
+        with np.errstate(invalid="ignore"):  # infinite over infinite, replaced below
+            share = ((series.days[date] - ahead) / gap).astype(np.float32)
+        share = np.where(np.isinf(behind), np.float32(0), np.where(np.isinf(ahead), np.float32(1), share))
+        result[place] = first[place] + share * (second[place] - first[place])
+        result[place][np.isinf(ahead) & np.isinf(behind)] = np.nan
+    return result
+
+
+def _last_known(series: Series, wanted: Sequence[int], *, forward: bool) -> tuple[Planes, NDArray[np.float64]]:
+    """Value and day of the last known pixel before each wanted date, or of the next one after it."""
+    count, shape = len(series.days), series.values.shape[1:]
+    value, day = np.zeros(shape, np.float32), np.full(shape, -np.inf if forward else np.inf)
+    values, days = np.zeros((len(wanted), *shape), np.float32), np.full((len(wanted), *shape), day.flat[0])
+    places = {date: place for place, date in enumerate(wanted)}
+    for date in range(count) if forward else reversed(range(count)):
+        if date in places:
+            values[places[date]], days[places[date]] = value, day
+        if date != series.target:
+            np.copyto(value, series.values[date], where=series.known[date])
+            np.copyto(day, series.days[date], where=series.known[date])
+    return values, days
+
+
+def spread(planes: Planes, known: Known) -> Planes:
+    """Known values spread over their planes at half resolution by push-pull: cheap, for what only serves as context.
+
+    A plane in which nothing is known becomes 0.
+    """
+    count, rows, columns = planes.shape
+    even = ((0, 0), (0, rows % 2), (0, columns % 2))
+    weight = _blocks(np.pad(known.astype(np.float32), even))
+    total = _blocks(np.pad(np.where(known, planes, np.float32(0)), even))
+    mean = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
+    half = np.concatenate([push_pull(m[None], w[None]) for m, w in zip(mean, weight, strict=True)]) if count else mean
+    return _doubled(_doubled(half).swapaxes(1, 2)).swapaxes(1, 2)[:, :rows, :columns]
+
+
+def _blocks(planes: Planes) -> Planes:
+    """Sums over blocks of 2 x 2."""
+    pairs = planes[:, ::2] + planes[:, 1::2]
+    return pairs[..., ::2] + pairs[..., 1::2]
+
+
+def _doubled(planes: Planes) -> Planes:
+    """Rows twice as many, linear between the centres of the old ones."""
+    padded = np.concatenate([planes[:, :1], planes, planes[:, -1:]], axis=1)
+    quarter = np.float32(0.25)
+    fine = np.empty((planes.shape[0], 2 * planes.shape[1], planes.shape[2]), np.float32)
+    fine[:, ::2] = planes + quarter * (padded[:, :-2] - planes)
+    fine[:, 1::2] = planes + quarter * (padded[:, 2:] - planes)
+    return fine
+
+
+# curves through the known dates of each pixel
+
+
+def harmonic(series: Series, order: int, ridge: float) -> NDArray[np.float32]:
+    """A trend and `order` yearly harmonics through each pixel's other dates, at the target; NaN where there is none.
+
+    Each pixel's coefficients are drawn by ridge regression to those of all pixels of the window together (Roerink et
+    al. 2000, with the penalty of Zhou et al. 2015); the constant is drawn to them a hundred times less.
+    """
+    terms = _yearly(series.days, series.days[series.target], order)
+    others = series.others
+    known = series.known[others].reshape(len(others), -1).astype(np.float64)
+    values = series.values[others].reshape(len(others), -1) * known
+    design, count = terms[others], terms.shape[1]
+    penalty = ridge * np.diag([0.01] + [1.0] * (count - 1))
+    total = known.sum(axis=1)
+    pooled = np.linalg.solve(
+        (design * total[:, None]).T @ design + 1e-6 * max(total.sum(), 1.0) * np.eye(count), design.T @ values.sum(axis=1)
+    )
+    departure = values - known * (design @ pooled)[:, None]
+    products = (design[:, :, None] * design[:, None, :]).reshape(len(others), -1)
+    normal = (known.T @ products).reshape(-1, count, count) + penalty
+    own = np.linalg.solve(normal, (departure.T @ design)[..., None])[..., 0]
+    curve = ((own + pooled) @ terms[series.target]).reshape(series.seen.shape)
+    return np.where(series.seen, curve, np.nan).astype(np.float32)
+
+
+def _yearly(days: NDArray[np.float64], centre: float, order: int) -> NDArray[np.float64]:
+    """(date, term): 1, years from `centre`, then cosines and sines of the year."""
+    years = (days - centre) / YEAR
+    span = max(float(np.ptp(years)), 1e-6)
+    waves = [f(2 * np.pi * (n + 1) * days / YEAR) for n in range(order) for f in (np.cos, np.sin)]
+    return np.stack([np.ones_like(years), years / span, *waves], axis=1)
+
+
+def climatology(series: Series, width: float, background: float = 0.02) -> NDArray[np.float32]:
+    """Mean of the other dates weighted by nearness in the year, at the target; NaN where no other date knows a pixel.
+
+    Parameters
+    ----------
+    width : standard deviation of the weights, in days of the year.
+    background : weight of a date half a year away, for pixels that are known in no other season.
+    """
+    apart = np.abs(series.days - series.days[series.target]) % YEAR
+    apart = np.minimum(apart, YEAR - apart)
+    weight = (np.exp(-0.5 * (apart / width) ** 2) + background).astype(np.float32)
+    total, mean = np.zeros(series.seen.shape, np.float32), np.zeros(series.seen.shape, np.float32)
+    for date in series.others:
+        held = series.known[date] * weight[date]
+        total += held
+        mean += held * series.values[date]
+    return np.divide(mean, total, out=np.full(mean.shape, np.nan, np.float32), where=total > 0)
+
+
+def whittaker(series: Series, smoothness: float) -> NDArray[np.float32]:
+    """Whittaker's smoother with second divided differences through each pixel's other dates, at the target.
+
+    Eilers (2003); steps are in units of the median one, so that irregular dates are taken as they lie. NaN where no
+    other date knows a pixel.
+    """
+    count = len(series.days)
+    seen = series.seen
+    if count < 3:
+        return linear(series)
+    weight = series.known[:, seen].astype(np.float64)
+    weight[series.target] = 0.0
+    diagonals = _second_differences(spacing(series.days), smoothness)
+    mean = (weight * series.values[:, seen]).sum(axis=0) / weight.sum(axis=0)
+    solved = _pentadiagonal(diagonals, weight, weight * (series.values[:, seen] - mean))
+    curve = np.full(seen.shape, np.nan, np.float32)
+    curve[seen] = solved[series.target] + mean
+    return curve
+
+
+def _second_differences(steps: NDArray[np.float64], smoothness: float) -> NDArray[np.float64]:
+    """(3, date): main, first and second diagonal of smoothness x D'D, and a trace of ridge that keeps it regular."""
+    count = len(steps) + 1
+    rows = np.zeros((count - 2, count))
+    for i in range(count - 2):
+        left, right = steps[i], steps[i + 1]
+        rows[i, i : i + 3] = np.array([1 / left, -1 / left - 1 / right, 1 / right]) * 2 / (left + right)
+    penalty = smoothness * rows.T @ rows + 1e-3 * np.eye(count)
+    return np.stack([np.pad(np.diagonal(penalty, k), (0, k)) for k in range(3)])
+
+
+def _pentadiagonal(
+    diagonals: NDArray[np.float64], weight: NDArray[np.float64], right: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Solve (W + P) z = r for every pixel, (date, pixel), by L D L' down the dates; all pixels at a time."""
+    count = len(right)
+    pivot, first, second, z = np.empty_like(right), np.zeros_like(right), np.zeros_like(right), right.copy()
+    for i in range(count):
+        pivot[i] = weight[i] + diagonals[0, i]
+        lower = np.full(right.shape[1], diagonals[1, i])
+        if i > 0:
+            pivot[i] -= first[i - 1] ** 2 * pivot[i - 1]
+            lower -= first[i - 1] * second[i - 1] * pivot[i - 1]
+            z[i] -= first[i - 1] * z[i - 1]
+        if i > 1:
+            pivot[i] -= second[i - 2] ** 2 * pivot[i - 2]
+            z[i] -= second[i - 2] * z[i - 2]
+        first[i], second[i] = lower / pivot[i], diagonals[2, i] / pivot[i]
+    z /= pivot
+    for i in reversed(range(count - 1)):
+        z[i] -= first[i] * z[i + 1]
+        if i + 2 < count:
+            z[i] -= second[i] * z[i + 2]
+    return z

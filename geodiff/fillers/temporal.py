@@ -1,0 +1,330 @@
+"""Fillers that look at other dates: each predicts the target from them, and what the known pixels depart from that is
+relaxed into the gap.
+
+A prediction never uses the target's own pixels in place, so its error at the known ones is what it would be in the
+gap; that is relaxed into the gap and gives the standard error its scale. Where no other date knows a window, the fill is
+harmonic and carries the source code of `laplace`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial
+from geodiff.fillers.calibration import conformal_factors, factor_field, hidden_pixels, strata, target_distance
+from geodiff.fillers.regression import Regressors, one_date_regressions, regressors
+from geodiff.fillers.relaxation import relaxed_fill
+from geodiff.fillers.series import Series, climatology, harmonic, linear, spread, whittaker
+from geodiff.fillers.spacetime import relaxed_in_time
+from geodiff.fillers.whitening import FLOOR, expected_error, local_spread
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Plane = NDArray[np.float32]
+
+__all__ = [
+    "Climatology",
+    "Harmonic",
+    "LinearTime",
+    "Regression",
+    "SpaceTime",
+    "TemporalFiller",
+    "Whittaker",
+]
+
+_FEWEST = 50
+"""Known pixels of the target date from which the scale of the error can be told."""
+_BLIND = 0.5
+"""Error, in normalised units, where the target date is unknown and no trial told better."""
+_MOST_TRIALS = 12
+"""Trials, of one band each, that choose among settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plane:
+    """The answer for one target date and band, with its margin."""
+
+    value: Plane
+    error: Plane
+    temporal: NDArray[np.bool_]
+    """Where another date had a say."""
+
+
+class TemporalFiller(ABC):
+    """What the temporal fillers share: each target date and band by itself, no members, one calibration.
+
+    The standard error is the expected error of what the known pixels depart from the prediction, times factors by
+    distance to data and nearest date, learnt from the trials; where the target date shows nothing, it is the error of
+    the prediction with the whole date hidden.
+    """
+
+    name: ClassVar[str]
+    halo: ClassVar[int] = 32
+    context_dates: ClassVar[int] = -1
+    """Dates besides the target that it looks at, the nearest ones; -1 all."""
+    needs_dates: ClassVar[bool] = True
+    fixed: ClassVar[bool] = True
+    """A fit chooses one of a few settings; that hardly depends on any one trial, so a stack need not refit it."""
+    defaults: ClassVar[tuple[float, ...]] = (1.0,) * 5
+    """Factors on the expected error by distance class where a scene has too few trials; measured on other scenes."""
+    corrected: ClassVar[bool] = True
+    """Whether what the known pixels depart from the prediction is relaxed into the gap."""
+    settings: ClassVar[tuple[Mapping[str, float], ...]] = ({},)
+    """Candidates for the fit to choose from; the first where there are no trials."""
+
+    @abstractmethod
+    def trend(self, series: Series, fitted: Fitted) -> Plane:
+        """The target predicted from other dates (row, column); NaN where they say nothing; something is known on them."""
+
+    def fit(self, sample: SceneSample) -> Fitted:
+        """Choose the setting of least squared error on the trials, then learn the factors of the standard error."""
+        return self.calibrated(sample, self.learnt(sample))
+
+    def learnt(self, sample: SceneSample) -> Fitted:
+        """The fit before calibration."""
+        candidates = [Fitted(self.name, dict(setting)) for setting in self.settings]
+        if len(candidates) == 1 or not sample.trials:
+            return candidates[0]
+        losses = np.zeros(len(candidates))
+        for trial, band in _some(sample.trials):
+            for place, candidate in enumerate(candidates):
+                value = self._plane(trial.patch, trial.patch.targets[0], band, candidate).value
+                losses[place] += _squared_error(trial, band, value)
+        return candidates[int(np.argmin(losses))]
+
+    def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:  # noqa: ARG002 (no chance)
+        """Estimate each patch by itself."""
+        return [self._fill(patch, fitted) for patch in patches]
+
+    def calibrated(self, sample: SceneSample, fitted: Fitted) -> Fitted:
+        """The fit with the factors, and the error without any known pixel, that the trials ask for."""
+        blind = self._blind(sample.trials, fitted)
+        fitted = replace(fitted, facts={**fitted.facts, "blind": blind, "trials": len(sample.trials)})
+        ratios, classes = [], []
+        for trial in sample.trials:
+            value, error, _ = self._window(trial.patch, fitted)
+            ratios.append(np.abs(value - trial.truth) / error)
+            classes.append(strata(trial.patch))
+        ratio, stratum = hidden_pixels(sample.trials, ratios), hidden_pixels(sample.trials, classes).astype(np.int8)
+        factors = conformal_factors(ratio, stratum, self.defaults)
+        return replace(fitted, arrays={**fitted.arrays, "factors": factors})
+
+    def _blind(self, trials: Sequence[Trial], fitted: Fitted) -> float:
+        """Root mean square error of the prediction when the whole target date is hidden."""
+        squares, count = 0.0, 0
+        for trial, band in _some(trials):
+            patch, target = trial.patch, trial.patch.targets[0]
+            known = patch.known.copy()
+            known[target] = False
+            error = self._plane(replace(patch, known=known), target, band, fitted).value[patch.core] - trial.truth[0, band]
+            squares += float(np.square(error[trial.hidden[0, band]], dtype=np.float64).sum())
+            count += int(trial.hidden[0, band].sum())
+        return float(np.sqrt(squares / count)) if count else _BLIND
+
+    def _fill(self, patch: Patch, fitted: Fitted) -> Filled:
+        value, error, temporal = self._window(patch, fitted)
+        factor = factor_field(fitted.arrays["factors"], strata(patch))
+        source = np.where(temporal, np.uint8(CODES[self.name]), np.uint8(CODES["laplace"]))
+        return Filled(value, error * factor, None, source)
+
+    def _window(
+        self, patch: Patch, fitted: Fitted
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+        """Values, errors before calibration, and where other dates had a say: (target, band, row, column)."""
+        shape = patch.missing.shape
+        value, error, temporal = np.empty(shape, np.float32), np.ones(shape, np.float32), np.ones(shape, np.bool_)
+        for place, wanted in np.ndenumerate(patch.missing.any(axis=(2, 3))):
+            target, band = patch.targets[place[0]], place[1]
+            if not wanted:
+                value[place] = patch.coarse[target, band][patch.core]
+                continue
+            plane = self._plane(patch, target, band, fitted)
+            value[place], error[place] = plane.value[patch.core], plane.error[patch.core]
+            temporal[place] = plane.temporal[patch.core]
+        return value, error, temporal
+
+    def _plane(self, patch: Patch, target: int, band: int, fitted: Fitted) -> _Plane:
+        """One target date and band, with margin."""
+        series = Series.of(patch, target, band, self.context_dates)
+        values, known = patch.values[target, band], patch.known[target, band]
+        seen = series.seen
+        if not seen.any():
+            filled = relaxed_fill(values[None], known[None], patch.coarse[target, band][None])[0]
+            return _Plane(filled, expected_error(values[None], known[None])[0], seen)
+        trend = self.trend(series, fitted)
+        return _Plane(*self._completed(trend, values, known, float(fitted.facts.get("blind", _BLIND))), seen)
+
+    def _completed(
+        self, trend: Plane, values: Plane, known: NDArray[np.bool_], blind: float
+    ) -> tuple[Plane, Plane]:
+        """Value and standard error of a plane from its prediction."""
+        trend = _without_holes(trend)
+        departure = np.where(known, values - trend, np.float32(0))[None]
+        value = trend + relaxed_fill(departure, known[None], np.zeros_like(departure))[0] if self.corrected else trend
+        if np.count_nonzero(known) < _FEWEST:
+            return value, np.full(value.shape, blind, np.float32)
+        error = expected_error(departure, known[None]) if self.corrected else _typical(departure, known[None])
+        return value, error[0]
+
+
+class _Cheap(TemporalFiller):
+    """A filler that a stack may ask for values alone."""
+
+    def estimate(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
+        """(target, band, row, column) of the window: values alone."""
+        return self._window(patch, fitted)[0]
+
+    def source(self, patch: Patch) -> NDArray[np.uint8]:
+        """(target, band, row, column) of the window: `laplace` where no other date knows the pixel."""
+        codes = np.empty(patch.missing.shape, np.uint8)
+        for place in np.ndindex(*codes.shape[:2]):
+            series = Series.of(patch, patch.targets[place[0]], place[1], self.context_dates)
+            codes[place] = np.where(series.seen, CODES[self.name], CODES["laplace"])[patch.core]
+        return codes
+
+
+def _without_holes(trend: Plane) -> Plane:
+    """Where no other date knows a pixel, what its surroundings say."""
+    defined = np.isfinite(trend)
+    if defined.all():
+        return trend
+    filled: Plane = relaxed_fill(
+        np.where(defined, trend, np.float32(0))[None], defined[None], spread(np.nan_to_num(trend)[None], defined[None])
+    )[0]
+    return filled
+
+
+def _typical(departure: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Root mean square departure of the known pixels nearby, for predictions that are left as they are."""
+    mean = spread(departure, known)
+    return np.maximum(np.hypot(local_spread(departure, known), mean), FLOOR).astype(np.float32)
+
+
+def _some(trials: Sequence[Trial]) -> Iterator[tuple[Trial, int]]:
+    """A few trials, evenly chosen, each with one band; the bands in turn."""
+    step = max(1, -(-len(trials) // _MOST_TRIALS))
+    for place, trial in enumerate(trials[::step]):
+        bands = np.flatnonzero(trial.hidden.any(axis=(0, 2, 3)))
+        if bands.size:
+            yield trial, int(bands[place % bands.size])
+
+
+def _squared_error(trial: Trial, band: int, plane: Plane) -> float:
+    """Over the hidden pixels of the first target; `plane` has the margin."""
+    error = (plane[trial.patch.core] - trial.truth[0, band])[trial.hidden[0, band]]
+    return float(np.square(error, dtype=np.float64).sum())
+
+
+class LinearTime(_Cheap):
+    """Linear interpolation in time, pixel by pixel; the nearest date before the first and after the last known one."""
+
+    name = "linear-time"
+    context_dates = 30
+    corrected = False
+
+    def trend(self, series: Series, fitted: Fitted) -> Plane:  # noqa: ARG002 (nothing to fit)
+        return linear(series)
+
+
+class Harmonic(_Cheap):
+    """A trend and yearly harmonics through each pixel's series, drawn to those of the window."""
+
+    name = "harmonic"
+    settings = (
+        {"order": 1, "ridge": 1.0},
+        {"order": 2, "ridge": 1.0},
+        {"order": 2, "ridge": 0.1},
+        {"order": 3, "ridge": 1.0},
+    )
+
+    def trend(self, series: Series, fitted: Fitted) -> Plane:
+        return harmonic(series, int(fitted.facts["order"]), float(fitted.facts["ridge"]))
+
+
+class Whittaker(_Cheap):
+    """Whittaker's smoother through each pixel's series."""
+
+    name = "whittaker"
+    context_dates = 30
+    settings = ({"smoothness": 1.0}, {"smoothness": 0.1}, {"smoothness": 10.0}, {"smoothness": 100.0})
+
+    def trend(self, series: Series, fitted: Fitted) -> Plane:
+        return whittaker(series, float(fitted.facts["smoothness"]))
+
+
+class Climatology(_Cheap):
+    """The mean of the same season on other dates."""
+
+    name = "climatology"
+    settings = ({"width": 20.0}, {"width": 10.0}, {"width": 45.0})
+
+    def trend(self, series: Series, fitted: Fitted) -> Plane:
+        return climatology(series, float(fitted.facts["width"]))
+
+
+class SpaceTime(_Cheap):
+    """Relaxation with known neighbours in space and time; the strength of time's is chosen on the trials."""
+
+    name = "spacetime"
+    context_dates = 10
+    settings = ({"coupling": 0.1}, {"coupling": 0.03}, {"coupling": 0.3}, {"coupling": 1.0})
+
+    def trend(self, series: Series, fitted: Fitted) -> Plane:
+        """Relaxed without the target's own pixels in their place: linear in time is what their error is told by."""
+        return linear(series)
+
+    def _plane(self, patch: Patch, target: int, band: int, fitted: Fitted) -> _Plane:
+        """The coupled relaxation itself where another date is known."""
+        plane = super()._plane(patch, target, band, fitted)
+        if not plane.temporal.any():
+            return plane
+        series = Series.of(patch, target, band, self.context_dates)
+        return replace(plane, value=relaxed_in_time(series, float(fitted.facts["coupling"])))
+
+
+class Regression(TemporalFiller):
+    """Ridge regression of the target on its neighbours, drawn to linear in time, mixed with regressions on one date.
+
+    The strength of the ridge and the share of the mixture are chosen on the trials.
+    """
+
+    name = "regression"
+    context_dates = 24
+    settings = tuple({"ridge": r, "single": s} for s in (0.0, 0.25, 0.5) for r in (0.03, 0.01, 0.1, 0.3))
+
+    def trend(self, series: Series, fitted: Fitted) -> Plane:
+        share = float(fitted.facts["single"])
+        ridge = regressors(series).trend(float(fitted.facts["ridge"])).reshape(series.seen.shape)
+        return _mixed(ridge, one_date_regressions(series), share) if share else ridge
+
+    def learnt(self, sample: SceneSample) -> Fitted:
+        """All settings on one preparation of each trial."""
+        losses = np.zeros(len(self.settings))
+        for trial, band in _some(sample.trials):
+            series = Series.of(trial.patch, trial.patch.targets[0], band, self.context_dates)
+            if series.seen.any():
+                losses += [_squared_error(trial, band, plane) for plane in self._candidates(series)]
+        return Fitted(self.name, dict(self.settings[int(np.argmin(losses))]))
+
+    def _candidates(self, series: Series) -> Iterator[Plane]:
+        """Estimates by each setting, the departures spread at half resolution."""
+        prepared: Regressors = regressors(series)
+        single = one_date_regressions(series)
+        known, values = series.known[series.target], series.values[series.target]
+        for setting in self.settings:
+            trend = _mixed(prepared.trend(setting["ridge"]).reshape(single.shape), single, setting["single"])
+            yield trend + spread(np.where(known, values - trend, np.float32(0))[None], known[None])[0]
+
+
+def _mixed(ridge: Plane, single: Plane, share: float) -> Plane:
+    """A share of the one-date regressions where there are any."""
+    mixed: Plane = np.where(np.isnan(single), ridge, ridge + np.float32(share) * (single - ridge))
+    return mixed
+
+

@@ -1,0 +1,42 @@
+"""Scores: closed forms, and a calibration that does what it says."""
+
+import numpy as np
+import pytest
+
+from geodiff.diffusion.evaluation import Outcome, as_markdown, calibrate, fair_crps, gaussian_crps, summarise
+
+
+def test_crps_of_many_draws_tends_to_the_closed_form(rng) -> None:
+    truth = rng.normal(size=3000)
+    closed = gaussian_crps(truth, 1.0).mean()
+    for count in (4, 8, 40):
+        assert fair_crps(rng.normal(size=(count, truth.size)), truth).mean() == pytest.approx(closed, rel=0.05)
+
+
+def test_crps_of_a_perfect_normal_forecast_over_its_mae_is_707(rng) -> None:
+    error = rng.normal(size=200_000)
+    assert gaussian_crps(error, 1.0).mean() / np.abs(error).mean() == pytest.approx(np.sqrt(0.5), rel=0.01)
+
+
+def outcome(rng, fold: int, width: float) -> Outcome:
+    """A forecast whose claimed spread is `width` times too small; the prior is half again as wrong."""
+    n = 2000
+    mean, truth = rng.normal(size=n), None
+    truth = mean + 0.8 * width * rng.normal(size=n)
+    draws = mean + 0.8 * rng.normal(size=(8, n))
+    return Outcome("optical", "made", "relaxed", fold, truth, mean, np.full(n, 0.8), draws, np.ones(n),
+                   rng.integers(0, 5, n), (1.0, 1.0, 0.1, 0.05))  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [0.5, 1.0, 2.0])
+def test_a_calibration_mends_a_wrong_width(rng, width) -> None:
+    outcomes = [outcome(rng, i % 2, width) for i in range(6)]
+    stored = calibrate(outcomes)
+    np.testing.assert_allclose(stored.factors, width, rtol=0.1)
+    np.testing.assert_allclose(stored.spread, width, rtol=0.1)
+    table = summarise(outcomes, repeats=50)
+    assert table["all"]["coverage of 90 %"][0] == pytest.approx(0.9, abs=0.02)
+    assert table["all"]["spread / skill"][0] == pytest.approx(1, abs=0.07)
+    assert table["all"]["top octave, draw, dB"][0] == pytest.approx(0)
+    assert table["all"]["examples"] == [6.0]
+    assert as_markdown(table).count("\n") == len(table["all"]) + 1

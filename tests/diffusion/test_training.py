@@ -1,0 +1,119 @@
+"""Training: it learns what there is to learn, repeats itself, resumes, and refuses a wrong configuration."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from scipy.ndimage import gaussian_filter
+
+from geodiff.diffusion.data import PLANES, SIZE, Cache, flags_of
+from geodiff.diffusion.fields import CHANNELS, channel
+from geodiff.diffusion.folder import check_folder
+from geodiff.diffusion.shipping import average_of, ship
+from geodiff.diffusion.training import TrainConfig, Trainer, draw_batch, edm_loss, read_checkpoint, validation_scores
+from geodiff.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def cache() -> Cache:
+    """Patches whose residual is written in the date1 channel."""
+    rng = np.random.default_rng(0)
+    count = 4
+    planes = gaussian_filter(rng.normal(size=(count, len(PLANES) + 1, SIZE, SIZE)), (0, 0, 2, 2))
+    planes = (planes / planes.std()).astype(np.float16)
+    planes[:, -1] = planes[:, PLANES.index("date1")]
+    hidden = rng.random((count, SIZE, SIZE)) < 0.5
+    known = {"known": ~hidden, "date1_known": np.ones_like(hidden)}
+    return Cache(planes, flags_of(known, hidden), np.zeros((count, 2), np.float32), ["optical"] * count)
+
+
+def config(work: Path, **more) -> TrainConfig:
+    fields = {"work": work, "channels": (8, 12), "batch": 4, "crop": 16, "steps": 60, "warm_up": 5, "ema": 0.9,
+              "learning_rate": 5e-3, "dtype": "float32", "drop_date": 0.0}  # fmt: skip
+    return TrainConfig(**{**fields, **more})
+
+
+def run(trainer: Trainer, cache: Cache, steps: int) -> Trainer:
+    for _ in range(steps):
+        trainer.advance(draw_batch(cache, trainer.config, trainer.step))
+    return trainer
+
+
+def test_a_small_network_learns_a_small_task(cache, tmp_path) -> None:
+    trainer = run(Trainer(config(tmp_path, steps=80)), cache, 80)
+    scores = validation_scores(trainer.average, cache, trainer.config)
+    assert scores["value/optical"] < 0.7, "the prior alone has 1"
+    assert scores["denoise/2.0"] < 0.5, "the input alone has about 0.45 when it is scaled at best"
+
+
+def test_a_batch_is_a_function_of_seed_and_step(cache, tmp_path) -> None:
+    made = config(tmp_path)
+    first, again, other = draw_batch(cache, made, 3), draw_batch(cache, made, 3), draw_batch(cache, made, 4)
+    assert torch.equal(first.noise, again.noise)
+    assert torch.equal(first.context, again.context)
+    assert not torch.equal(first.noise, other.noise)
+
+
+def test_a_resumed_run_is_one_run(cache, tmp_path) -> None:
+    made = config(tmp_path, warm_up=0)
+    whole = run(Trainer(made), cache, 6)
+    half = run(Trainer(made), cache, 3)
+    half.save(tmp_path)
+    resumed = Trainer(made)
+    resumed.restore(tmp_path)
+    run(resumed, cache, 3)
+    for one, two in zip(whole.average.parameters(), resumed.average.parameters(), strict=True):
+        torch.testing.assert_close(two, one)
+
+
+def test_only_hidden_pixels_are_scored(cache, tmp_path) -> None:
+    made = config(tmp_path)
+    trainer = run(Trainer(made), cache, 2)
+    batch = draw_batch(cache, made, 0)
+    spoilt = type(batch)(batch.context, torch.where(batch.hidden > 0, batch.residual, 1e3), batch.hidden, batch.sigma,
+                         batch.noise, batch.is_value)  # fmt: skip
+    loss, spoilt_loss = (edm_loss(trainer.model.eval(), b, made)[0] for b in (batch, spoilt))
+    torch.testing.assert_close(spoilt_loss, loss)
+
+
+def test_the_rate_warms_up_and_ends_low(tmp_path) -> None:
+    trainer = Trainer(config(tmp_path))
+    assert trainer.rate == pytest.approx(1e-3, rel=0.01)
+    trainer.step = trainer.since = 60
+    assert trainer.rate == pytest.approx(trainer.config.least_rate)
+    assert trainer.progress == 1
+
+
+@pytest.mark.parametrize("wrong", [{"crop": 60}, {"batch": 0}, {"dtype": "float16"}, {"lerning_rate": 1e-3}])
+def test_a_wrong_configuration_is_refused(tmp_path, wrong) -> None:
+    with pytest.raises(ValidationError):
+        config(tmp_path, **wrong)
+
+
+def test_resuming_from_nothing_is_said(tmp_path) -> None:
+    with pytest.raises(InputError, match="no checkpoint"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")
+def test_a_checkpoint_becomes_a_model_folder(cache, tmp_path) -> None:
+    trainer = run(Trainer(config(tmp_path)), cache, 3)
+    trainer.save(tmp_path)
+    ship(tmp_path, tmp_path / "model", text="Scores.\n")
+    check_folder(tmp_path / "model")
+    network, facts = average_of(tmp_path)
+    assert facts["step"] == 3
+    context = torch.randn(1, len(CHANNELS), 16, 16)
+    with torch.inference_mode():
+        one, two = (n(context[:, :1], context, torch.zeros(1))[0] for n in (network, trainer.average.eval()))
+    torch.testing.assert_close(one, two)
+
+
+def test_a_crop_is_put_together_as_it_was_taken_apart(cache) -> None:
+    context, residual, hidden = cache.take(1, 8, 16, 32)
+    np.testing.assert_array_equal(context[channel("date1")], residual)
+    np.testing.assert_array_equal(context[channel("known")], ~hidden)
+    assert context[channel("date1_known")].all()
+    assert not context[channel("guide_known")].any()

@@ -1,0 +1,120 @@
+"""Conformal factors: right in the large, the defaults in the small, nothing to do with the pixels' order."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geodiff.fillers import Filled, Filler, Fitted, Patch, SceneSample, Trial
+from geodiff.fillers.calibration import (
+    DISTANCES,
+    STRATA,
+    Z90,
+    Calibrated,
+    conformal_factors,
+    factor_field,
+    strata,
+)
+from geodiff.lattice import Window
+
+DAY = 86_400
+DEFAULTS = (1.0, 1.1, 1.2, 1.3, 1.4)
+
+
+def patch_of(known: np.ndarray, dates: np.ndarray | None = None, targets: tuple[int, ...] = (0,)) -> Patch:
+    zeros = np.zeros(known.shape, np.float32)
+    side = known.shape[-1] - 8
+    dates = np.zeros(len(known), np.int64) if dates is None else dates
+    return Patch(zeros, known, np.ones_like(known), zeros, Window(0, 0, side, side), 4, (0, 0), dates, targets)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([0.2, 1.0, 7.0]))
+def test_with_many_pixels_the_factor_is_the_quantile_whatever_the_defaults(seed, width):
+    ratio = np.abs(width * np.random.default_rng(seed).normal(size=60_000))
+    factors = conformal_factors(ratio, np.zeros(ratio.size, np.int8), DEFAULTS)
+    assert factors[0] == pytest.approx(width, rel=0.05)
+    assert np.mean(ratio <= Z90 * factors[0]) == pytest.approx(0.9, abs=0.01)
+
+
+def test_without_pixels_the_defaults_stand():
+    np.testing.assert_allclose(conformal_factors(np.empty(0), np.empty(0, np.int8), DEFAULTS), np.tile(DEFAULTS, 4))
+
+
+def test_few_pixels_move_the_defaults_a_little(rng):
+    ratio = np.abs(4 * rng.normal(size=50))
+    factor = conformal_factors(ratio, np.zeros(50, np.int8), DEFAULTS)[0]
+    assert 1.0 < factor < 2.5
+
+
+def test_what_one_stratum_learns_the_others_hear(rng):
+    ratio = np.abs(3 * rng.normal(size=20_000))
+    factors = conformal_factors(ratio, np.full(ratio.size, 16, np.int8), DEFAULTS)
+    np.testing.assert_allclose(factors[16] / 1.1, factors[19] / 1.4, rtol=0.02)
+    assert factors[19] > 2.5 * 1.4
+
+
+def test_the_order_of_pixels_does_not_matter(rng):
+    ratio, stratum = rng.exponential(size=3000), rng.integers(0, STRATA, 3000)
+    order = rng.permutation(3000)
+    np.testing.assert_array_equal(
+        conformal_factors(ratio, stratum, DEFAULTS), conformal_factors(ratio[order], stratum[order], DEFAULTS)
+    )
+
+
+def test_strata_are_distance_and_nearest_date():
+    known = np.ones((3, 1, 48, 48), bool)
+    known[1, :, :, 4:] = False
+    known[0, :, :, :30] = False
+    known[2, :, :, :36] = False
+    dates = np.array([0, 10, 30]) * DAY
+    found = strata(patch_of(known, dates, (1,)))[0, 0]
+    columns = np.arange(4, 44)
+    distance = np.clip(columns - 3, 0, None)
+    classes = np.searchsorted([2, 4, 8, 16], distance)
+    days = np.where(columns >= 30, 1, 3)
+    np.testing.assert_array_equal(found[20], classes + DISTANCES * days)
+
+
+def test_single_dates_have_no_nearest_date():
+    known = np.zeros((1, 2, 24, 24), bool)
+    known[..., 0, 0] = True
+    assert (strata(patch_of(known)) >= 3 * DISTANCES).all()
+
+
+def test_a_field_of_factors_looks_them_up():
+    table = np.arange(STRATA, dtype=np.float32)
+    stratum = np.array([[3, 17], [0, 19]], np.int8)
+    np.testing.assert_array_equal(factor_field(table, stratum), stratum.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Overconfident:
+    """Says 0 everywhere and is sure of it; the truth has a standard deviation of 2."""
+
+    name: str = "overconfident"
+    halo: int = 4
+
+    def fit(self, sample: SceneSample) -> Fitted:
+        return Fitted(self.name)
+
+    def fill(self, patches, fitted, *, seed):
+        zero = [np.zeros(p.missing.shape, np.float32) for p in patches]
+        return [Filled(z, z + np.float32(0.1), None, z.astype(np.uint8)) for z in zero]
+
+
+def test_calibrated_wraps_any_filler_and_makes_its_errors_honest(rng):
+    known = np.ones((1, 1, 48, 48), bool)
+    known[..., 14:34, 14:34] = False
+    patch = patch_of(known)
+    hidden = patch.missing
+    trials = tuple(Trial(patch, (2 * rng.normal(size=hidden.shape)).astype(np.float32), hidden) for _ in range(30))
+    filler = Calibrated(Overconfident())
+    assert isinstance(filler, Filler)
+    assert (filler.name, filler.halo) == ("overconfident", 4)
+    fitted = filler.fit(SceneSample(trials))
+    (filled,) = filler.fill([patch], fitted, seed=0)
+    np.testing.assert_allclose(filled.standard_error[hidden], 2.0, rtol=0.1)
+    (again,) = filler.fill([replace(patch)], filler.fit(SceneSample()), seed=0)
+    np.testing.assert_allclose(again.standard_error, 0.1)

@@ -1,0 +1,227 @@
+"""The stack: convex, not worse than its best part, calibrated, the same for a patch in any company."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from geodiff.fillers import CODES, Filled, Filler, Fitted, Patch, SceneSample, Trial
+from geodiff.fillers.spatial import InverseDistance, Laplace, Matern, Nearest
+from geodiff.fillers.stacked import Auto, Stacked
+from geodiff.lattice import Window
+from geodiff.metrics import coverage, rmse
+
+SIDE, HALO = 40, 12
+FULL = SIDE + 2 * HALO
+PRIORS = (Laplace(), InverseDistance(), Nearest(), Matern())
+
+
+def rough(rng: np.random.Generator, shape: tuple[int, ...], exponent: float) -> np.ndarray:
+    frequency = np.hypot(np.fft.fftfreq(shape[-2])[:, None], np.fft.fftfreq(shape[-1])[None, :])
+    frequency[0, 0] = 1.0 / max(shape[-2:])
+    field = np.fft.ifft2(np.fft.fft2(rng.normal(size=shape)) / frequency**exponent).real
+    return (field / field.std((-2, -1), keepdims=True)).astype(np.float32)
+
+
+def trials_of(rng: np.random.Generator, count: int, *, exponent: float = 1.0, dates: int = 1) -> tuple[Trial, ...]:
+    found = []
+    for _ in range(count):
+        truth = rough(rng, (dates, 2, FULL, FULL), exponent)
+        smooth = gaussian_filter(rng.normal(size=truth.shape), (0, 0, 3, 3))
+        known = smooth > np.quantile(smooth, 0.2)
+        zeros = np.zeros(truth.shape, np.float32)
+        window = Window(0, 0, SIDE, SIDE)
+        patch = Patch(
+            np.where(known, truth, 0),
+            known,
+            np.ones_like(known),
+            zeros,
+            window,
+            HALO,
+            (0, 0),
+            np.arange(dates) * 86_400,
+        )
+        rows, columns = patch.core
+        found.append(Trial(patch, truth[:1, :, rows, columns], ~known[:1, :, rows, columns]))
+    return tuple(found)
+
+
+def scored(filled: list[Filled], trials: tuple[Trial, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Value, standard error and truth at the hidden pixels."""
+    cut = [
+        (f.value[t.hidden], f.standard_error[t.hidden], t.truth[t.hidden]) for f, t in zip(filled, trials, strict=True)
+    ]
+    value, error, truth = (np.concatenate(side) for side in zip(*cut, strict=True))
+    return value, error, truth
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A filler of which the stack knows nothing but the Protocol."""
+
+    level: float
+    name: str = "constant"
+    halo: int = 3
+    width: float = 1.0
+    needs_dates: bool = False
+
+    def fit(self, sample: SceneSample) -> Fitted:
+        return Fitted(self.name)
+
+    def fill(self, patches, fitted, *, seed):
+        shapes = [p.missing.shape for p in patches]
+        return [
+            Filled(
+                np.full(s, self.level, np.float32), np.full(s, self.width, np.float32), None, np.full(s, 77, np.uint8)
+            )
+            for s in shapes
+        ]
+
+
+@dataclass(frozen=True)
+class Drawn(Constant):
+    """One that draws members around its own value."""
+
+    name: str = "diffusion"
+
+    def fill(self, patches, fitted, *, seed):
+        filled = super().fill(patches, fitted, seed=seed)
+        step = np.array([-1.0, 1.0], np.float32).reshape(2, 1, 1, 1, 1)
+        return [replace(f, members=f.value + step * self.width) for f in filled]
+
+
+@pytest.mark.parametrize("exponent", [0.8, 2.0])
+def test_the_stack_is_not_worse_than_its_best_part(rng, exponent):
+    trials, fresh = trials_of(rng, 8, exponent=exponent), trials_of(rng, 8, exponent=exponent)
+    stack = Stacked(PRIORS)
+    fitted = stack.fit(SceneSample(trials))
+    fits = [p.tuned(SceneSample(trials)) for p in PRIORS]
+    for some, allowed in ((trials, 1.01), (fresh, 1.03)):
+        value, _, truth = scored(stack.fill([t.patch for t in some], fitted, seed=0), some)
+        values = [[p.estimate(t.patch, fit) for t in some] for p, fit in zip(PRIORS, fits, strict=True)]
+        best = min(rmse(np.concatenate([v[t.hidden] for v, t in zip(own, some, strict=True)]), truth) for own in values)
+        assert rmse(value, truth) <= allowed * best
+
+
+def test_weights_are_convex_and_told(rng):
+    fitted = Stacked(PRIORS).fit(SceneSample(trials_of(rng, 4)))
+    table = fitted.arrays["weights"]
+    assert (table >= 0).all()
+    np.testing.assert_allclose(table.sum(axis=1), 1.0)
+    told = np.array(list(fitted.facts["weights"].values()))
+    np.testing.assert_allclose(told.sum(axis=0), 1.0, atol=1e-3)
+    assert "hidden pixels" in fitted.facts["weights_from"]
+    assert set(fitted.parts) == {p.name for p in PRIORS}
+
+
+def test_the_standard_error_covers_nine_tenths_of_fields_it_has_not_seen(rng):
+    stack = Stacked(PRIORS[:3])
+    fitted, fresh = stack.fit(SceneSample(trials_of(rng, 16))), trials_of(rng, 16)
+    value, error, truth = scored(stack.fill([t.patch for t in fresh], fitted, seed=0), fresh)
+    assert 0.85 <= coverage(value, error, truth) <= 0.95
+
+
+def test_the_answer_for_a_patch_does_not_depend_on_the_others(rng):
+    trials = trials_of(rng, 3)
+    stack = Stacked((*PRIORS, Constant(0.0)))
+    fitted = stack.fit(SceneSample(trials))
+    patches = [t.patch for t in trials]
+    for patch, one in zip(patches, stack.fill(patches, fitted, seed=0), strict=True):
+        (alone,) = stack.fill([patch], fitted, seed=0)
+        np.testing.assert_array_equal(alone.value, one.value)
+        np.testing.assert_array_equal(alone.standard_error, one.standard_error)
+        np.testing.assert_array_equal(alone.source, one.source)
+
+
+def test_parts_without_weight_are_not_run(rng, monkeypatch):
+    trials = trials_of(rng, 12)
+    stack = Stacked((Laplace(), Constant(40.0)))
+    fitted = stack.fit(SceneSample(trials))
+    assert not fitted.arrays["weights"][:, 1].any()
+    assert stack.to_run(fitted) == []
+    monkeypatch.setattr(Constant, "fill", lambda *a, **k: pytest.fail("a part without weight was run"))
+    (filled,) = stack.fill([trials[0].patch], fitted, seed=0)
+    assert (filled.source == CODES["laplace"]).all()
+
+
+def test_the_source_is_the_part_of_the_largest_weight(rng):
+    trials = trials_of(rng, 4)
+    stack = Stacked((Laplace(), Constant(0.0)))
+    fitted = stack.fit(SceneSample(trials))
+    table = np.zeros_like(fitted.arrays["weights"])
+    table[:, 0], table[:, 1] = 0.4, 0.6
+    (filled,) = stack.fill([trials[0].patch], replace(fitted, arrays={**fitted.arrays, "weights": table}), seed=0)
+    assert (filled.source == 77).all()
+    laplace = Laplace().estimate(trials[0].patch, Fitted("laplace"))
+    np.testing.assert_allclose(filled.value, np.float32(0.4) * laplace, atol=1e-6)
+
+
+def test_without_trials_the_stored_weights_serve_and_the_fit_says_so(rng):
+    stack = Stacked(PRIORS)
+    fitted = stack.fit(SceneSample())
+    assert "stored defaults" in fitted.facts["weights_from"]
+    (filled,) = stack.fill([trials_of(rng, 1)[0].patch], fitted, seed=0)
+    assert np.isfinite(filled.value).all()
+    assert (filled.standard_error > 0).all()
+
+
+def test_parts_that_need_other_dates_join_where_there_are_some(rng):
+    stack = Stacked((Laplace(), Constant(0.0, needs_dates=True)))
+    assert stack.fit(SceneSample(trials_of(rng, 3))).facts["parts"] == ["laplace"]
+    assert stack.fit(SceneSample(trials_of(rng, 3, dates=2))).facts["parts"] == ["laplace", "constant"]
+
+
+def test_a_part_that_learns_is_weighed_on_trials_it_did_not_see(rng):
+    seen: list[set[int]] = []
+
+    @dataclass(frozen=True)
+    class Memory(Constant):
+        """Knows the truth of the trials it was fitted on by heart, and nothing else."""
+
+        name: str = "memory"
+
+        def fit(self, sample: SceneSample) -> Fitted:
+            seen.append({id(t) for t in sample.trials})
+            return Fitted(self.name, {}, {str(t.patch.values.sum()): t.truth for t in sample.trials})
+
+        def fill(self, patches, fitted, *, seed):
+            filled = super().fill(patches, fitted, seed=seed)
+            known = [fitted.arrays.get(str(p.values.sum())) for p in patches]
+            return [f if k is None else replace(f, value=k) for f, k in zip(filled, known, strict=True)]
+
+    trials = trials_of(rng, 12)
+    fitted = Stacked((Laplace(), Memory(30.0))).fit(SceneSample(trials))
+    assert not fitted.arrays["weights"][:, 1].any()
+    assert len(seen) == 3
+    assert not seen[1] & seen[2]
+
+
+@pytest.fixture
+def auto() -> Auto:
+    network = Constant(0.0, name="diffusion", width=0.5)
+    return Auto(Stacked((Laplace(), network), fixed=frozenset({"diffusion"})), Drawn(0.0, width=0.5))
+
+
+def test_auto_is_a_filler_that_draws_its_members_around_its_value(rng, auto):
+    assert isinstance(auto, Filler)
+    trials = trials_of(rng, 10)
+    fitted = auto.fit(SceneSample(trials))
+    assert fitted.filler == "auto"
+    (filled,) = auto.fill([trials[0].patch], fitted, seed=0)
+    assert filled.members.shape == (2, *filled.value.shape)
+    np.testing.assert_allclose(filled.members.mean(axis=0), filled.value, atol=1e-5)
+    spread = (filled.members[1] - filled.members[0]) / 2
+    expected = np.clip(filled.standard_error, 0.5 / 3, 0.5 * 3)
+    np.testing.assert_allclose(spread, expected, rtol=1e-4)
+
+
+def test_autos_value_does_not_depend_on_whether_members_are_drawn(rng, auto):
+    trials = trials_of(rng, 6)
+    fitted = auto.fit(SceneSample(trials))
+    patches = [t.patch for t in trials]
+    still = Auto(auto.stack).fill(patches, fitted, seed=0)
+    for with_members, without in zip(auto.fill(patches, fitted, seed=0), still, strict=True):
+        assert without.members is None
+        np.testing.assert_array_equal(with_members.value, without.value)
+        np.testing.assert_array_equal(with_members.standard_error, without.standard_error)

@@ -1,0 +1,87 @@
+"""Weights are convex, optimal where there is much to learn from, and the defaults where there is little."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geodiff.fillers.calibration import DISTANCES, STRATA
+from geodiff.fillers.weights import (
+    DEFAULT_WEIGHTS,
+    Moments,
+    convex_weights,
+    default_weights,
+    simplex_minimum,
+    weight_fields,
+)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(5, 3000), st.integers(1, 40))
+def test_weights_are_convex_and_not_worse_than_the_best_part(seed, parts, pixels, trials):
+    rng = np.random.default_rng(seed)
+    errors = rng.normal(size=(parts, parts)) @ rng.normal(size=(parts, pixels)) + rng.normal(size=pixels)
+    moments = Moments.of(errors, rng.integers(0, STRATA, pixels), trials)
+    table = convex_weights(moments, np.full(parts, 1 / parts))
+    assert (table >= 0).all()
+    np.testing.assert_allclose(table.sum(axis=1), 1.0)
+    assert ((table == 0) | (table > 0.02)).all()
+    if moments.trust > 0.6:
+        best = min(np.sum(e**2) for e in errors)
+        assert moments.squared_error(table) <= 1.01**2 * best * (1 + 1e-9)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 5))
+def test_the_minimum_is_on_the_simplex_and_no_neighbour_is_lower(seed, parts):
+    rng = np.random.default_rng(seed)
+    root = rng.normal(size=(parts, parts + 2))
+    products = root @ root.T
+    w = simplex_minimum(products)
+    assert w.sum() == pytest.approx(1)
+    assert (w >= 0).all()
+    for _ in range(20):
+        other = 0.9 * w + 0.1 * rng.dirichlet(np.ones(parts))
+        assert other @ products @ other >= w @ products @ w * (1 - 1e-4)
+
+
+def test_independent_errors_get_inverse_variance_weights(rng):
+    errors = np.array([[1.0], [2.0]]) * rng.normal(size=(2, 200_000))
+    table = convex_weights(Moments.of(errors, np.full(200_000, 15), 40), np.array([0.8, 0.2]))
+    np.testing.assert_allclose(table[15], [0.8, 0.2], atol=0.01)
+
+
+def test_a_later_part_that_adds_nothing_is_left_out(rng):
+    first = rng.normal(size=50_000)
+    errors = np.stack([first, first + 0.001 * rng.normal(size=50_000), 3 * rng.normal(size=50_000) + first])
+    table = convex_weights(Moments.of(errors, np.full(50_000, 17), 40), np.full(3, 1 / 3))
+    np.testing.assert_array_equal(table, np.tile([1.0, 0.0, 0.0], (STRATA, 1)))
+
+
+def test_strata_have_weights_of_their_own(rng):
+    stratum = np.repeat([15, 19], 50_000)
+    near = stratum == 15
+    noise = rng.normal(size=(2, 100_000))
+    errors = noise * np.where(near, [[1.0], [4.0]], [[4.0], [1.0]])
+    table = convex_weights(Moments.of(errors, stratum, 40), np.full(2, 0.5))
+    assert table[15, 0] > 0.85
+    assert table[19, 1] > 0.85
+
+
+def test_stored_shares_are_rescaled_to_the_parts_at_hand():
+    names = list(DEFAULT_WEIGHTS)
+    assert default_weights(names) == pytest.approx(list(DEFAULT_WEIGHTS.values()))
+    assert default_weights(names[:1]) == pytest.approx([1.0])
+    assert default_weights(["a", "b"]) == pytest.approx([0.5, 0.5])
+
+
+@given(st.integers(0, 1000))
+def test_fields_of_weights_are_convex_and_have_no_steps(seed):
+    rng = np.random.default_rng(seed)
+    table = rng.dirichlet(np.ones(4), STRATA)
+    distance = np.linspace(0.0, 40.0, 4001, dtype=np.float32)
+    stratum = (15 + np.searchsorted([2, 4, 8, 16], distance)).astype(np.int8)
+    fields = weight_fields(table, stratum, distance)
+    assert fields.dtype == np.float32
+    np.testing.assert_allclose(fields.sum(axis=0), 1.0, atol=1e-6)
+    assert np.abs(np.diff(fields, axis=1)).max() < 0.02
+    np.testing.assert_allclose(fields[:, -1], table[15 + DISTANCES - 1], atol=1e-6)
+    np.testing.assert_allclose(fields[:, 0], table[15], atol=1e-6)

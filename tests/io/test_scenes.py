@@ -1,0 +1,199 @@
+"""Scene folders: bands by name, quality bands with their presets, coarse bands on their own grid or all on one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from geodiff.errors import GeodiffError, SourceError, TargetError
+from geodiff.flags import decode
+from geodiff.io import Kind, OpenOptions, Product, ProductVariable, open_raster, write_product
+from geodiff.io.scenes import is_scene, scene_files
+from geodiff.lattice import Window
+
+CORNER = (399_960.0, 4_900_020.0)
+
+
+def write(path: Path, values: np.ndarray, pixel: float, **profile: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    affine = Affine(pixel, 0, CORNER[0], 0, -pixel, CORNER[1])
+    driver = "JP2OpenJPEG" if path.suffix == ".jp2" else "GTiff"
+    quality = {"quality": 100, "reversible": "yes"} if driver == "JP2OpenJPEG" else {}
+    rows, columns = values.shape
+    with rasterio.open(
+        path,
+        "w",
+        driver=driver,
+        height=rows,
+        width=columns,
+        count=1,
+        dtype=values.dtype,
+        crs="EPSG:32633",
+        transform=affine,
+        **quality,
+        **profile,
+    ) as file:
+        file.write(values, 1)
+
+
+def landsat(folder: Path, rng: np.random.Generator) -> Path:
+    stem = "LC08_L2SP_190030_20210131_20210302_02_T1"
+    for band in ("SR_B2", "SR_B10", "SR_B4"):
+        write(folder / f"{stem}_{band}.TIF", rng.integers(1, 999, (60, 70)).astype("u2"), 30, nodata=0)
+    write(folder / f"{stem}_QA_PIXEL.TIF", rng.choice(np.array([1, 21824, 22280], "u2"), (60, 70)), 30, nodata=1)
+    write(folder / f"{stem}_QA_RADSAT.TIF", np.zeros((60, 70), "u2"), 30)
+    (folder / f"{stem}_MTL.txt").write_text("GROUP = LANDSAT_METADATA_FILE\n")
+    return folder
+
+
+SAFE = "S2A_MSIL2A_20210131T101251_N0214_R022_T33TVK_20210131T114354.SAFE"
+
+
+def sentinel(folder: Path, rng: np.random.Generator) -> Path:
+    data = folder / SAFE / "GRANULE/L2A_T33TVK_A029300_20210131T101248/IMG_DATA"
+    for band, pixel, size in (("B02", 10, 120), ("B8A", 20, 60), ("B01", 60, 20), ("SCL", 20, 60)):
+        values = rng.integers(1, 11, (size, size)).astype("u1" if band == "SCL" else "u2")
+        write(data / f"R{pixel}m/T33TVK_20210131T101251_{band}_{pixel}m.jp2", values, pixel)
+    write(data / "R20m/T33TVK_20210131T101251_B02_20m.jp2", np.ones((60, 60), "u2"), 20)
+    write(data / "R10m/T33TVK_20210131T101251_TCI_10m.jp2", np.ones((120, 120), "u1"), 10)
+    return folder / SAFE
+
+
+def hls(folder: Path, rng: np.random.Generator) -> Path:
+    for band in ("B03", "B04", "Fmask"):
+        values = (
+            rng.integers(0, 64, (50, 50)).astype("u1")
+            if band == "Fmask"
+            else rng.integers(-9, 999, (50, 50)).astype("i2")
+        )
+        write(
+            folder / f"HLS.S30.T33TVK.2021031T101251.v2.0.{band}.tif",
+            values,
+            30,
+            nodata=255 if band == "Fmask" else -9999,
+        )
+    return folder
+
+
+def test_landsat_bands_by_name_and_quality_found(tmp_path: Path, rng: np.random.Generator) -> None:
+    raster = open_raster(str(landsat(tmp_path / "scene", rng)))
+    assert raster.driver == "scene folder"
+    bands = next(v for v in raster.variables if v.name == "bands")
+    assert [b.name for b in bands.bands] == ["SR_B2", "SR_B4", "SR_B10"]
+    assert bands.bands[0].encoding.nodata == 0
+    assert [str(d) for d in bands.dates] == ["2021-01-31T00:00:00.000000000"]
+    assert {(q.preset, q.layer) for q in raster.quality} == {("landsat-c2", "QA_PIXEL"), ("landsat-c2", "QA_RADSAT")}
+    flags = {v.name: v for v in raster.variables if v.name != "bands"}
+    assert all(b.kind is Kind.FLAGS for v in flags.values() for b in v.bands)
+    window = Window(3, 5, 20, 30)
+    stacked = bands.reader.read(0, window)
+    for place, band in enumerate(("SR_B2", "SR_B4", "SR_B10")):
+        with rasterio.open(next((tmp_path / "scene").glob(f"*_{band}.TIF"))) as file:
+            np.testing.assert_array_equal(stacked[place], file.read(1)[window.slices])
+    decode(flags["QA_PIXEL"].reader.read(0, window), "landsat-c2")
+    assert len(raster.files) == 5
+
+
+def test_sentinel_keeps_coarse_bands_on_their_own_grid(tmp_path: Path, rng: np.random.Generator) -> None:
+    raster = open_raster(str(sentinel(tmp_path, rng)))
+    shapes = {v.name: ([b.name for b in v.bands], v.shape[2:]) for v in raster.variables}
+    assert shapes == {
+        "bands_10m": (["B02"], (120, 120)),
+        "bands_20m": (["B8A"], (60, 60)),
+        "bands_60m": (["B01"], (20, 20)),
+        "SCL": (["SCL"], (60, 60)),
+    }
+    assert [(q.preset, q.variable.name) for q in raster.quality] == [("sentinel2-scl", "SCL")]
+    assert raster.variables[0].dates[0] == np.datetime64("2021-01-31T10:12:51")
+    assert {b.encoding.nodata for v in raster.variables for b in v.bands if b.kind is Kind.CONTINUOUS} == {0}
+
+
+@pytest.mark.parametrize("resolution", [10.0, 20.0])
+def test_a_resolution_brings_all_bands_to_one_grid(tmp_path: Path, rng: np.random.Generator, resolution: float) -> None:
+    source = str(sentinel(tmp_path, rng))
+    own = {b.name: v for v in open_raster(source).variables for b in v.bands}
+    raster = open_raster(source, OpenOptions(resolution=resolution))
+    size = int(1200 / resolution)
+    assert {v.shape[2:] for v in raster.variables} == {(size, size)}
+    assert {tuple(v.geobox.affine)[:6] for v in raster.variables} == {
+        (resolution, 0, CORNER[0], 0, -resolution, CORNER[1])
+    }
+    bands = next(v for v in raster.variables if v.name == "bands")
+    assert [b.name for b in bands.bands] == ["B01", "B02", "B8A"]
+    classes = next(v for v in raster.variables if v.name == "SCL").reader.read(0, Window(0, 0, size, size))[0]
+    factor = int(20 / resolution)
+    np.testing.assert_array_equal(
+        classes, np.repeat(np.repeat(own["SCL"].reader.read(0, Window(0, 0, 60, 60))[0], factor, 0), factor, 1)
+    )
+    whole = bands.reader.read(0, Window(0, 0, size, size))
+    native = own["B02" if resolution == 10 else "B8A"]
+    np.testing.assert_array_equal(
+        whole[1 if resolution == 10 else 2], native.reader.read(0, Window(0, 0, size, size))[0]
+    )
+    part = Window(7, 11, 30, 25)
+    np.testing.assert_array_equal(bands.reader.read(0, part), whole[(slice(None), *part.slices)])
+
+
+def test_hls_has_fmask_and_ordinal_dates(tmp_path: Path, rng: np.random.Generator) -> None:
+    raster = open_raster(str(hls(tmp_path / "hls", rng)))
+    assert [(q.preset, q.variable.name) for q in raster.quality] == [("hls-fmask", "Fmask")]
+    assert raster.variables[0].dates[0] == np.datetime64("2021-01-31T10:12:51")
+
+
+def test_a_folder_of_other_things_is_no_scene(tmp_path: Path) -> None:
+    (tmp_path / "LC08_notes.TIF").touch()
+    assert not is_scene(str(tmp_path))
+    with pytest.raises(GeodiffError):
+        open_raster(str(tmp_path))
+
+
+def test_two_scenes_in_one_folder_are_refused_and_in_two_are_a_stack(tmp_path: Path, rng: np.random.Generator) -> None:
+    first = landsat(tmp_path / "one", rng)
+    for path in list(first.iterdir()):
+        (tmp_path / "two").mkdir(exist_ok=True)
+        (tmp_path / "two" / path.name.replace("20210131", "20210216")).write_bytes(path.read_bytes())
+    raster = open_raster(str(tmp_path))
+    assert raster.driver == "stack"
+    assert [str(d)[:10] for d in raster.variables[0].dates] == ["2021-01-31", "2021-02-16"]
+    assert all(len(q.variable.dates) == 2 for q in raster.quality)
+    for path in (tmp_path / "two").iterdir():
+        path.rename(first / path.name)
+    with pytest.raises(SourceError, match="2 scenes"):
+        open_raster(str(first))
+
+
+def test_bands_are_sorted_as_people_count(tmp_path: Path) -> None:
+    for band in ("B10", "B8A", "B2", "B8"):
+        (tmp_path / f"LC08_L1TP_190030_20210131_20210302_02_T1_{band}.TIF").touch()
+    assert [file.band for file in scene_files(tmp_path)] == ["B2", "B8", "B8A", "B10"]
+
+
+def test_a_scene_is_written_as_a_folder_or_its_bands_as_one_file(tmp_path: Path, rng: np.random.Generator) -> None:
+    raster = open_raster(str(landsat(tmp_path / "scene", rng)))
+    bands = next(v for v in raster.variables if v.name == "bands")
+    values = bands.reader.read(0, Window(0, 0, 60, 70))[None]
+    filled = ProductVariable(
+        bands, values, np.zeros(values.shape, "u1"), np.zeros(values.shape, "u2"), np.zeros(values.shape, "f4")
+    )
+    product = Product(raster, (filled,), {"geodiff_fingerprint": "7"}, {"observed": 0}, {"nodata": 1})
+    write_product(product, str(tmp_path / "out.tif"))
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.descriptions == ("SR_B2", "SR_B4", "SR_B10")
+        np.testing.assert_array_equal(file.read(), values[0])
+    write_product(product, f"{tmp_path}/out/")
+    with rasterio.open(next((tmp_path / "out").glob("*_QA_PIXEL.tif"))) as file:
+        np.testing.assert_array_equal(file.read(), raster.quality[0].variable.reader.read(0, Window(0, 0, 60, 70)))
+    several = open_raster(str(sentinel(tmp_path / "s2", rng)))
+    with pytest.raises(TargetError, match="several grids"):
+        write_product(Product(several, (), {}, {}, {}), str(tmp_path / "s2.tif"))
+
+
+def test_a_real_landsat_scene(data_dir: Path) -> None:
+    raster = open_raster(str(data_dir / "train/stactools-landsat/tests/data-files/assets3"))
+    bands = next(v for v in raster.variables if v.name == "bands")
+    assert [b.name for b in bands.bands] == [f"SR_B{n}" for n in range(1, 8)]
+    flags = next(q for q in raster.quality if q.layer == "QA_PIXEL").variable
+    reason = decode(flags.reader.read(0, Window(0, 0, 512, 512)), "landsat-c2")
+    assert 0 < (reason != 0).mean() < 1

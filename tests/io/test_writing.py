@@ -1,0 +1,110 @@
+"""The door for targets: one kind a name, fingerprints, refusals with the cure, frames as PNG."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from geodiff.errors import TargetError
+from geodiff.io import Product, ProductVariable, Raster, open_raster, read_fingerprint, write_product
+from geodiff.lattice import Window
+
+
+def source(path: Path, values: np.ndarray, *, placed: bool = True, **profile: Any) -> Raster:
+    place = {"crs": "EPSG:32633", "transform": Affine(10, 0, 0, 0, -10, 0)} if placed else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        given = {
+            "driver": "PNG" if path.suffix == ".png" else "GTiff",
+            "count": len(values),
+            "dtype": values.dtype,
+            **place,
+            **profile,
+        }
+        with rasterio.open(path, "w", height=values.shape[1], width=values.shape[2], **given) as file:
+            file.write(values)
+    return open_raster(str(path))
+
+
+def product_of(raster: Raster, fingerprint: str = "a1") -> Product:
+    filled = []
+    for variable in raster.variables:
+        value = variable.reader.read(0, Window(0, 0, *variable.shape[2:]))[None]
+        zeros = np.zeros(variable.shape)
+        filled.append(ProductVariable(variable, value, zeros.astype("u1"), zeros.astype("u2"), zeros.astype("f4")))
+    return Product(raster, tuple(filled), {"geodiff_fingerprint": fingerprint}, {"observed": 0}, {"nodata": 1})
+
+
+@pytest.mark.parametrize("target", ["out.tif", "out.png", "out/", "out.zarr", "out.nc"])
+def test_a_target_carries_its_fingerprint(tmp_path: Path, rng: np.random.Generator, target: str) -> None:
+    raster = source(tmp_path / "frame.png", rng.integers(0, 255, (3, 30, 40)).astype("u1"), placed=False)
+    place = f"{tmp_path}/{target}"
+    assert read_fingerprint(place) is None
+    written = write_product(product_of(raster), place)
+    assert all(Path(path).exists() for path in written)
+    assert read_fingerprint(place) == "a1"
+    write_product(product_of(raster, "b2"), place)
+    assert read_fingerprint(place) == "b2"
+    assert not [path for path in tmp_path.rglob("*") if "partial" in path.name or "staging" in path.name]
+
+
+def test_foreign_targets_have_an_empty_fingerprint(tmp_path: Path) -> None:
+    source(tmp_path / "theirs.tif", np.ones((1, 3, 4), "u1"))
+    (tmp_path / "notes.tif").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    assert read_fingerprint(f"{tmp_path}/folder/") is None  # nothing is there
+    (tmp_path / "folder/a.txt").write_text("mine")
+    for name in ("theirs.tif", "notes.tif", "folder/"):
+        assert read_fingerprint(f"{tmp_path}/{name}") == ""
+
+
+def test_a_folder_that_lost_a_file_is_not_whole(tmp_path: Path) -> None:
+    written = write_product(product_of(source(tmp_path / "in.tif", np.ones((1, 3, 4), "u1"))), f"{tmp_path}/out/")
+    assert read_fingerprint(f"{tmp_path}/out/") == "a1"
+    Path(written[0]).unlink()
+    assert read_fingerprint(f"{tmp_path}/out/") == ""
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4])
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_frames_come_out_bit_identical(tmp_path: Path, rng: np.random.Generator, bands: int, dtype: str) -> None:
+    values = rng.integers(0, np.iinfo(dtype).max, (bands, 33, 47)).astype(dtype)
+    if bands == 4:
+        values[3] = np.iinfo(dtype).max
+    raster = source(tmp_path / "in.png", values, placed=False)
+    write_product(product_of(raster), str(tmp_path / "out.png"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(tmp_path / "in.png") as one, rasterio.open(tmp_path / "out.png") as other:
+            assert one.colorinterp == other.colorinterp
+            assert one.nodatavals == other.nodatavals
+            np.testing.assert_array_equal(other.read(), values)
+        with rasterio.open(tmp_path / "out_standard_error.tif") as file:
+            assert file.count == min(bands, 3)
+    assert not list(tmp_path.glob("*.aux.xml"))
+
+
+def test_targets_that_cannot_hold_the_product_say_what_can(tmp_path: Path) -> None:
+    placed = product_of(source(tmp_path / "in.tif", np.ones((1, 3, 4), "u1")))
+    floats = product_of(source(tmp_path / "f.tif", np.ones((1, 3, 4), "f4"), placed=False))
+    for product, target, cure in (
+        (placed, "out.png", r"\.tif"),
+        (floats, "out.png", r"\.tif"),
+        (placed, "out.jpg", r"\.zarr"),
+        (placed, "s3://bucket/out.tif", r"\.zarr"),
+    ):
+        with pytest.raises(TargetError, match=cure):
+            write_product(product, target if "://" in target else str(tmp_path / target))
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_stack_does_not_fit_one_geotiff(tmp_path: Path) -> None:
+    for day in (1, 2):
+        source(tmp_path / f"a_2021-01-0{day}.tif", np.ones((1, 3, 4), "u1"))
+    raster = open_raster(str(tmp_path / "a_*.tif"))
+    with pytest.raises(TargetError, match=r"2 dates.*folder"):
+        write_product(Product(raster, (), {}, {}, {}), str(tmp_path / "out.tif"))
