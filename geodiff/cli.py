@@ -36,20 +36,22 @@ def _examples(*lines: str) -> str:
 def main() -> None:
     """The entry point: runs a verb and turns what went wrong into one line and an exit code."""
     try:
-        app(standalone_mode=True)
+        app(standalone_mode=True, prog_name="geodiff")
     except GeodiffError as error:
         _complain(error, error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on where this one stopped", err=True)
-        sys.exit(130)
-    except (OSError, MemoryError) as error:
+    except SystemExit as end:  # typer has turned Ctrl-C into its exit code already, without a word
+        if end.code == 130:
+            typer.echo("interrupted; the same command goes on where this one stopped", err=True)
+        raise
+    except Exception as error:  # noqa: BLE001 - the last door: one line for the user, the traceback with -vv
         _complain(error, 1)
 
 
 def _complain(error: BaseException, code: int) -> None:
     if logging.getLogger().isEnabledFor(logging.DEBUG):
         logging.getLogger(__name__).debug("where it went wrong", exc_info=error)
-    typer.echo(f"error: {error or type(error).__name__}", err=True)
+    known = isinstance(error, (GeodiffError, OSError))
+    typer.echo(f"error: {error}" if known and str(error) else f"error: {type(error).__name__}: {error}", err=True)
     sys.exit(code)
 
 
@@ -60,7 +62,7 @@ def _talk(verbose: int, *, quiet: bool) -> None:
     logging.getLogger("geodiff").setLevel(level)
     if verbose > 1:
         logging.getLogger().setLevel(logging.DEBUG)
-        for chatty in ("rasterio", "matplotlib", "asyncio", "distributed", "PIL", "fsspec", "botocore", "h5py"):
+        for chatty in ("rasterio", "matplotlib", "asyncio", "distributed", "PIL", "fsspec", "botocore", "h5py", "zarr"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -33,6 +33,7 @@ __all__ = ["run_demo"]
 _LANDSAT = ("hvsampledata", "_data/landsat_rgb.tif")
 _SEA = ("iris_sample_data", "sample_data/ostia_monthly.nc")
 _SEA_VARIABLE, _SEA_MONTH = "surface_temperature", "2008-07-16"
+_FILLER = "auto"
 _CLOUD_SEED = 6
 _CLOUD_SHARE = 0.2
 _FULL = 1.645
@@ -124,6 +125,7 @@ def _landsat(folder: Path, members: int) -> _Sample:
         source=str(folder / "cloudy.tif"),
         target=str(folder / "filled.tif"),
         fillable=str(folder / "outline.tif"),
+        filler=_FILLER,
         members=members,
     )
     return _Sample(stored.astype(np.float64), scene, cloud & known, job)
@@ -188,7 +190,9 @@ def _sea_temperature(folder: Path, quiet: bool) -> dict[str, Any]:
     """One month of sea temperature with a cloud in it, filled from the months around; land has none and stays so."""
     truth, hidden = _cloudy_sea(folder / "sea-cloudy.nc")
     target = folder / "sea-filled.nc"
-    job = FillJob.build(source=str(folder / "sea-cloudy.nc"), target=str(target), dates=_SEA_MONTH, members=0)
+    job = FillJob.build(
+        source=str(folder / "sea-cloudy.nc"), target=str(target), dates=_SEA_MONTH, filler=_FILLER, members=0
+    )
     record = _filled(job, quiet)
     with _dataset(target) as product:
         value = _month(product, _SEA_VARIABLE)
@@ -231,7 +235,7 @@ def _month_index(dataset: Any) -> int:
     import netCDF4
 
     time = dataset["time"]
-    days = np.ravel(netCDF4.num2date(time[:], time.units, time.calendar))
+    days = np.asarray(netCDF4.num2date(time[:], time.units, time.calendar), object).ravel()
     return [str(day)[:10] for day in days].index(_SEA_MONTH)
 
 

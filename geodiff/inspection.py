@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "render", "thumbnail"]
 
-_EXACT = 1 << 28
+_EXACT = 1 << 27
 """Values up to which all are read: some ten seconds."""
 _WIDTH, _HEIGHT = 64, 28
 """Characters of the thumbnail at most; one is about twice as high as wide."""
@@ -115,8 +115,9 @@ def _grid_facts(variable: Variable) -> dict[str, Any]:
     if not variable.georeferenced:
         return facts
     affine = geobox.affine
-    corners = [affine * (column, row) for column in (0, columns) for row in (0, rows)]
-    (xs, ys) = zip(*corners, strict=True)
+    corners = [(column, row) for column in (0, columns) for row in (0, rows)]
+    xs = [affine.a * column + affine.b * row + affine.c for column, row in corners]
+    ys = [affine.d * column + affine.e * row + affine.f for column, row in corners]
     return facts | {
         "affine": [affine.a, affine.b, affine.c, affine.d, affine.e, affine.f],
         "pixel": [math.hypot(affine.a, affine.d), math.hypot(affine.b, affine.e)],

@@ -33,6 +33,10 @@ _HOW = frozenset(
 """Fields that cannot change a pixel."""
 
 
+_NOT_BUILT = ("append", "refit", "report", "stac")
+"""Options of the interface whose part is still to come; taken silently they would promise what is not done."""
+
+
 class Gate(BaseModel):
     """One bound on the finished product, such as coverage90 >= 0.85."""
 
@@ -146,6 +150,13 @@ class FillJob(BaseModel):
             raise ValueError(f"--filler {self.filler} draws no members; use --members 0, or --filler auto or diffusion")
         return self
 
+    @model_validator(mode="after")
+    def _what_is_not_built_is_refused(self) -> FillJob:
+        for name in _NOT_BUILT:
+            if getattr(self, name):
+                raise ValueError(f"--{name} is not built yet in this version; leave it out")
+        return self
+
     @property
     def draws_members(self) -> bool:
         """Whether the filler can draw realisations; registered ones may, built-in classical ones do not."""
@@ -206,5 +217,7 @@ def _as_word(value: Any) -> str:
 def _one_line(error: Any) -> str:
     """One pydantic error as `--field value: reason`."""
     where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "missing":
+        return f"{where.upper()} is missing; give it, or a job file with --job"
     reason = error["msg"].removeprefix("Value error, ")
     return f"--{where.replace('_', '-')} {error['input']!r}: {reason}" if where else reason

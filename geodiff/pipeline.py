@@ -19,7 +19,7 @@ from geodiff.fillers import Fitted
 from geodiff.finishing import Times, begin_record, finish
 from geodiff.fitting import fit_cube
 from geodiff.identity import model_identity, source_identity, target_stem
-from geodiff.io import read_fingerprint
+from geodiff.io import check_target, read_fingerprint
 from geodiff.io.places import exists, remove_tree
 from geodiff.io.store import VariableSpec, create_work, load_fit, lock, open_work, remove_work, save_fit
 from geodiff.plan import FillPlan
@@ -55,6 +55,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
     with ExitStack() as held:
         held.callback(forget)
         scene = open_scene(job)
+        check_target(scene.raster, job.target)
         fingerprint = job.fingerprint(source_identity(scene.raster), model_identity(job))
         if not job.dry_run and _up_to_date(job, fingerprint):
             return begin_record(job, fingerprint, "up to date", started)

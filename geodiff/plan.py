@@ -89,7 +89,7 @@ class CubePlan:
 
 _CAUSES = {
     "qa_fill": "the quality band calls it fill; --fillable all would fill it",
-    "land": "the product says there is no such quantity here",
+    "undefined": "the product says there is no such quantity here",
     "collar": "the scene's collar; --fillable all would fill it",
     "never_seen": "no date ever saw it; --fillable all would fill it",
 }

@@ -27,6 +27,7 @@ def _job(**fields: object) -> FillJob:
         ({"filler": "laplace", "members": 4}, "draws no members"),
         ({"members": 0, "product": "member"}, "needs at least one member"),
         ({"nonsense": 1}, "nonsense"),
+        ({"append": True}, "not built yet"),
     ],
 )
 def test_a_wrong_field_is_named_with_the_reason(fields: dict[str, object], words: str) -> None:
@@ -42,7 +43,7 @@ def test_members_default_to_what_the_filler_can_draw() -> None:
 
 def test_the_fingerprint_covers_pixels_and_nothing_else() -> None:
     base = _job().fingerprint("source")
-    for how in ({"block_size": 128}, {"workers": 2}, {"batch": 1}, {"work": "/tmp"}, {"report": "x.html"}):
+    for how in ({"block_size": 128}, {"workers": 2}, {"batch": 1}, {"work": "elsewhere"}):
         assert _job(**how).fingerprint("source") == base
     for what in ({"seed": 1}, {"members": 5}, {"buffer": 1}, {"qa": ("none",)}, {"steps": 12}, {"max_error": 1.0}):
         assert _job(**what).fingerprint("source") != base

@@ -379,3 +379,9 @@ def test_dates_alone_do_not_change_a_pixel(tmp_path: Path) -> None:
     assert np.array_equal(one.ndvi.values[0], stack[0], equal_nan=True)
     never_seen = np.isnan(stack).all(axis=0)
     assert np.array_equal(np.isnan(every.ndvi.values), np.broadcast_to(never_seen, stack.shape))
+
+
+def test_a_target_that_cannot_be_is_refused_before_any_work(scene: Path, tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match=r"filled\.xyz"):
+        geodiff.fill(scene, tmp_path / "filled.xyz", filler="laplace")
+    assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]

@@ -275,22 +275,46 @@ def _mix(fitted: Fitted) -> NDArray[np.float64] | None:
 
 
 def band_correlation(trials: Sequence[Trial], filled: Sequence[Filled]) -> NDArray[np.float64] | None:
-    """(band, band) correlation of the value's errors where every band was hidden, shrunk to the identity."""
-    parts: list[NDArray[Any]] = []
-    for trial, fill in zip(trials, filled, strict=True):
-        z = (trial.truth - fill.value) / np.maximum(fill.standard_error, 1e-6)
-        parts.extend(z[t][:, h.all(axis=0)] for t, h in enumerate(trial.hidden))
-    joined = np.concatenate(parts, axis=1) if parts else np.empty((1, 0))
-    bands, count = joined.shape
-    if bands < 2 or count < 50:
+    """(band, band) correlation of the value's errors where every band was hidden.
+
+    Hidden pixels are few, so it is drawn to the correlation of what changes within a few pixels where all bands are
+    known; None for one band, or where too little is known of either.
+    """
+    errors = [(t.truth - f.value) / np.maximum(f.standard_error, 1e-6) for t, f in zip(trials, filled, strict=True)]
+    hidden = _joined(
+        [z[i][:, h.all(axis=0)] for t, z in zip(trials, errors, strict=True) for i, h in enumerate(t.hidden)]
+    )
+    change = _joined([c for t in trials for c in _changes(t.patch)])
+    if len(hidden) < 2 or hidden.shape[1] < 50 or change.shape[1] < 50:
         return None
-    joined = np.clip(joined, -5, 5)
-    deviation = joined.std(axis=1, keepdims=True)
-    if not (deviation > 0).all():
-        return None
-    z = (joined - joined.mean(axis=1, keepdims=True)) / deviation
-    weight = count / _THINNING
-    return np.asarray((weight * (z @ z.T / count) + _PRIOR * np.eye(bands)) / (weight + _PRIOR))
+    weight = hidden.shape[1] / _THINNING
+    drawn = (weight * _correlations(hidden) + _PRIOR * _correlations(change)) / (weight + _PRIOR)
+    return np.asarray(0.99 * drawn + 0.01 * np.eye(len(drawn)))
+
+
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return np.concatenate(parts, axis=1) if parts else np.empty((0, 0))
+
+
+def _changes(patch: Patch) -> list[NDArray[np.float32]]:
+    """(band, pixel) differences over four columns where every band of a target date is known at both ends."""
+    made = []
+    for date in patch.targets:
+        known = patch.known[date].all(axis=0)
+        both = known[:, 4:] & known[:, :-4]
+        made.append((patch.values[date][:, :, 4:] - patch.values[date][:, :, :-4])[:, both])
+    return made
+
+
+def _correlations(rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Correlation of rows (band, pixel), wild values cut at five standard deviations; 0 with a constant band."""
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    deviation = np.maximum(rows.std(axis=1, keepdims=True), 1e-9)
+    z = np.clip(rows / deviation, -5, 5).astype(np.float64)
+    z /= np.maximum(z.std(axis=1, keepdims=True), 1e-9)
+    correlation = z @ z.T / z.shape[1]
+    np.fill_diagonal(correlation, 1.0)
+    return np.asarray(correlation)
 
 
 def _groups(patches: Sequence[Patch], size: int) -> Iterator[list[Patch]]:

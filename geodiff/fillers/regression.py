@@ -24,8 +24,10 @@ __all__ = ["Regressors", "one_date_regressions", "regressors"]
 _REFILL_RIDGE = 0.03
 _THINNING = 25.0
 """Known pixels that count as one independent one."""
-_SHARED = 200.0
-"""Known pixels of a neighbour at which its own correlations weigh as much as those of the filled window."""
+_EVERY = 5
+"""One pixel in five tells enough of how the neighbours go together; 5 divides no window, so columns mix."""
+_SHARED = 40.0
+"""Such pixels of a neighbour at which its own correlations weigh as much as those of the filled window."""
 _TINY = 1e-6
 
 
@@ -81,7 +83,8 @@ def _linear_through(planes: Planes, series: Series) -> NDArray[np.float32]:
     days, target = series.days[series.others], series.days[series.target]
     after = series.target
     if after == 0 or after == len(days):
-        return planes[min(after, len(days) - 1)]
+        nearest: NDArray[np.float32] = planes[min(after, len(days) - 1)]
+        return nearest
     share = (target - days[after - 1]) / max(float(days[after] - days[after - 1]), _TINY)
     line: NDArray[np.float32] = planes[after - 1] + np.float32(share) * (planes[after] - planes[after - 1])
     return line
@@ -122,14 +125,15 @@ def _regressed(filled: Planes, known: NDArray[np.bool_], gaps: NDArray[np.intp])
     centre = filled.mean(axis=1, dtype=np.float64).astype(np.float32)
     scale = np.maximum(filled.std(axis=1, dtype=np.float64), 1e-3).astype(np.float32)
     z = (filled - centre[:, None]) / scale[:, None]
-    shared = (z @ z.T).astype(np.float64) / z.shape[1]
-    refined = np.empty((len(gaps), filled.shape[1]), np.float32)
+    sample = np.ascontiguousarray(z[:, ::_EVERY])
+    shared = (sample @ sample.T).astype(np.float64) / sample.shape[1]
+    weights = np.zeros((len(gaps), len(z)), np.float32)
     for place, date in enumerate(gaps):
         others = np.delete(np.arange(len(z)), date)
-        gram = _own_correlations(z, known[date], shared)
+        gram = _own_correlations(sample, known[date, ::_EVERY], shared)
         penalised = gram[np.ix_(others, others)] + _REFILL_RIDGE * np.eye(len(others))
-        weights = np.linalg.solve(penalised, gram[others, date]).astype(np.float32)
-        refined[place] = centre[date] + scale[date] * (weights @ z[others])
+        weights[place, others] = np.linalg.solve(penalised, gram[others, date])
+    refined: Planes = centre[gaps, None] + scale[gaps, None] * (weights @ z)
     return refined
 
 

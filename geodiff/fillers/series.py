@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Planes = NDArray[np.float32]
     Known = NDArray[np.bool_]
 
-__all__ = ["Series", "climatology", "harmonic", "interpolated", "linear", "spread", "whittaker"]
+__all__ = ["Series", "climatology", "days_of", "harmonic", "interpolated", "linear", "spacing", "spread", "whittaker"]
 
 DAY = 86_400.0
 YEAR = 365.2425
@@ -37,6 +37,8 @@ class Series:
     """(date,) days since 1970, ascending; the place along the axis where the source has no dates."""
     target: int
     """Which plane is to be estimated."""
+    band: int = 0
+    """Which band of the patch it is."""
 
     @classmethod
     def of(cls, patch: Patch, target: int, band: int, most: int) -> Series:
@@ -47,11 +49,11 @@ class Series:
         target : index into the patch's dates.
         most : how many dates besides the target; -1 for all.
         """
-        days = _days(patch.dates)
+        days = days_of(patch.dates)
         chosen = _nearest(days, target, most, patch.known[:, band])
         order = chosen[np.argsort(days[chosen], kind="stable")]
         place = int(np.flatnonzero(order == target)[0])
-        return cls(patch.values[order, band], patch.known[order, band], days[order], place)
+        return cls(patch.values[order, band], patch.known[order, band], days[order], place, band)
 
     @property
     def others(self) -> NDArray[np.intp]:
@@ -61,18 +63,11 @@ class Series:
     @property
     def seen(self) -> Known:
         """(row, column): known on some other date."""
-        anywhere: Known = self.known[self.others].any(axis=0)
+        anywhere: Known = np.any(self.known[self.others], axis=0)
         return anywhere
 
-    def nearest(self, most: int) -> Series:
-        """The target with the `most` dates nearest to it."""
-        chosen = _nearest(self.days, self.target, most, self.known)
-        chosen.sort()
-        place = int(np.flatnonzero(chosen == self.target)[0])
-        return Series(self.values[chosen], self.known[chosen], self.days[chosen], place)
 
-
-def _days(seconds: NDArray[np.int64]) -> NDArray[np.float64]:
+def days_of(seconds: NDArray[np.int64]) -> NDArray[np.float64]:
     """Days; evenly spaced ones where all dates are the same, which is how sources without dates look."""
     if len(seconds) > 1 and (seconds == seconds[0]).all():
         return np.arange(len(seconds), dtype=np.float64)
@@ -95,11 +90,12 @@ def spacing(days: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def linear(series: Series) -> NDArray[np.float32]:
-    """(row, column) of the target: linear in time between the nearest earlier and later dates on which a pixel is known.
+    """(row, column) of the target: linear in time between the dates nearest before and after that know the pixel.
 
-    Before the first and after the last of them the nearest one; NaN where no other date knows the pixel.
+    The nearest one where all of them lie on one side; NaN where no other date knows the pixel.
     """
-    return interpolated(series, [series.target])[0]
+    line: Planes = interpolated(series, [series.target])[0]
+    return line
 
 
 def interpolated(series: Series, wanted: Sequence[int]) -> Planes:
@@ -179,9 +175,8 @@ def harmonic(series: Series, order: int, ridge: float) -> NDArray[np.float32]:
     design, count = terms[others], terms.shape[1]
     penalty = ridge * np.diag([0.01] + [1.0] * (count - 1))
     total = known.sum(axis=1)
-    pooled = np.linalg.solve(
-        (design * total[:, None]).T @ design + 1e-6 * max(total.sum(), 1.0) * np.eye(count), design.T @ values.sum(axis=1)
-    )
+    regular = (design * total[:, None]).T @ design + 1e-6 * max(float(total.sum()), 1.0) * np.eye(count)
+    pooled = np.linalg.solve(regular, design.T @ values.sum(axis=1))
     departure = values - known * (design @ pooled)[:, None]
     products = (design[:, :, None] * design[:, None, :]).reshape(len(others), -1)
     normal = (known.T @ products).reshape(-1, count, count) + penalty

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from geodiff.fillers.calibration import (
     strata,
     target_distance,
 )
-from geodiff.fillers.spatial import Biharmonic, InverseDistance, Laplace, Matern, Nearest, window_error
+from geodiff.fillers.spatial import Biharmonic, InverseDistance, Laplace, Matern, Nearest, SpatialFiller, window_error
 from geodiff.fillers.weights import DEFAULT_WEIGHTS, Moments, convex_weights, default_weights, weight_fields
 from geodiff.metrics import crps_gaussian
 
@@ -81,9 +81,9 @@ class Stacked:
         return [self.combined(p, {name: run[i] for name, run in runs.items()}, fitted) for i, p in enumerate(patches)]
 
     def to_run(self, fitted: Fitted) -> list[Filler]:
-        """Parts that must be filled as a whole: with weight or as the scale, and without a cheaper `estimate`."""
+        """Parts that must be filled as a whole: those with weight, or the scale, but spatial ones (`estimate`)."""
         active = set(_active(fitted)) | {fitted.facts["scale"]}
-        return [part for part in self.fillers if part.name in active and not hasattr(part, "estimate")]
+        return [part for part in self.fillers if part.name in active and not isinstance(part, SpatialFiller)]
 
     def combined(self, patch: Patch, runs: Mapping[str, Filled], fitted: Fitted) -> Filled:
         """The stack's answer for one patch, given those of its parts that are filled as a whole."""
@@ -145,7 +145,7 @@ class Stacked:
         none = np.ones(STRATA, np.float32)
         draft = _as_fitted(self.name, names, fits, table, none, WHITENING, origin)
         best, least = draft, np.inf
-        for scale in (WHITENING, *(part.name for part in parts if not hasattr(part, "estimate"))):
+        for scale in (WHITENING, *(part.name for part in parts if not isinstance(part, SpatialFiller))):
             trial = replace(draft, facts={**draft.facts, "scale": scale})
             factors, score = _calibration(sample.trials, table, names, estimates, trial)
             if score < least * _SCALE_GAIN:
@@ -205,23 +205,25 @@ def _columns(fitted: Fitted, names: Sequence[str]) -> NDArray[np.float64]:
 
 
 def _answer(
-    part: Any, patch: Patch, run: Filled | None, fitted: Fitted
+    part: Filler, patch: Patch, run: Filled | None, fitted: Fitted
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """A part's value and source codes."""
-    return (part.estimate(patch, fitted), part.source(patch)) if run is None else (run.value, run.source)
+    if isinstance(part, SpatialFiller):
+        return part.estimate(patch, fitted), part.source(patch)
+    if run is None:
+        raise KeyError(f"{part.name} has weight but was not filled; hand its answer to `combined`")
+    return run.value, run.source
 
 
-def _tuned(part: Any, sample: SceneSample) -> Fitted:
-    """The part's fit; of those that are only asked for an `estimate`, without their own calibration."""
-    fitted: Fitted = part.tuned(sample) if hasattr(part, "tuned") else part.fit(sample)
-    return fitted
+def _tuned(part: Filler, sample: SceneSample) -> Fitted:
+    """The part's fit; of spatial ones, which are only asked for an `estimate`, without their own calibration."""
+    return part.tuned(sample) if isinstance(part, SpatialFiller) else part.fit(sample)
 
 
-def _filled(part: Any, trials: Sequence[Trial], fitted: Fitted) -> list[Filled]:
-    """A part's answers for trials; only the value of those that have an `estimate`."""
-    if not hasattr(part, "estimate"):
-        answers: list[Filled] = part.fill([t.patch for t in trials], fitted, seed=0)
-        return answers
+def _filled(part: Filler, trials: Sequence[Trial], fitted: Fitted) -> list[Filled]:
+    """A part's answers for trials; only the value of spatial ones."""
+    if not isinstance(part, SpatialFiller):
+        return part.fill([t.patch for t in trials], fitted, seed=0)
     values = [part.estimate(t.patch, fitted) for t in trials]
     return [Filled(v, np.ones_like(v), None, np.zeros(v.shape, np.uint8)) for v in values]
 

@@ -1,23 +1,22 @@
-"""Fillers that look at other dates: each predicts the target from them, and what the known pixels depart from that is
-relaxed into the gap.
+"""Fillers that look at other dates: linear, harmonic, Whittaker, climatology, space-time relaxation, regression.
 
-A prediction never uses the target's own pixels in place, so its error at the known ones is what it would be in the
-gap; that is relaxed into the gap and gives the standard error its scale. Where no other date knows a window, the fill is
-harmonic and carries the source code of `laplace`.
+Each predicts the target from the other dates. A prediction never uses the target's own pixels in place, so its error
+at the known ones is what it would be in the gap: that is relaxed into the gap and gives the standard error its scale.
+Where no other date knows a window, the fill is harmonic and carries the source code of `laplace`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial
-from geodiff.fillers.calibration import conformal_factors, factor_field, hidden_pixels, strata, target_distance
-from geodiff.fillers.regression import Regressors, one_date_regressions, regressors
+from geodiff.fillers.calibration import conformal_factors, factor_field, strata
+from geodiff.fillers.regression import one_date_regressions, regressors
 from geodiff.fillers.relaxation import relaxed_fill
 from geodiff.fillers.series import Series, climatology, harmonic, linear, spread, whittaker
 from geodiff.fillers.spacetime import relaxed_in_time
@@ -32,6 +31,7 @@ __all__ = [
     "Climatology",
     "Harmonic",
     "LinearTime",
+    "Prediction",
     "Regression",
     "SpaceTime",
     "TemporalFiller",
@@ -44,6 +44,8 @@ _BLIND = 0.5
 """Error, in normalised units, where the target date is unknown and no trial told better."""
 _MOST_TRIALS = 12
 """Trials, of one band each, that choose among settings."""
+_MOST_CALIBRATED = 30
+"""Trials, of one band each, that scale the standard error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class TemporalFiller(ABC):
 
     @abstractmethod
     def trend(self, series: Series, fitted: Fitted) -> Plane:
-        """The target predicted from other dates (row, column); NaN where they say nothing; something is known on them."""
+        """The target (row, column) predicted from other dates that know something; NaN where they say nothing."""
 
     def fit(self, sample: SceneSample) -> Fitted:
         """Choose the setting of least squared error on the trials, then learn the factors of the standard error."""
@@ -106,13 +108,14 @@ class TemporalFiller(ABC):
         """The fit with the factors, and the error without any known pixel, that the trials ask for."""
         blind = self._blind(sample.trials, fitted)
         fitted = replace(fitted, facts={**fitted.facts, "blind": blind, "trials": len(sample.trials)})
-        ratios, classes = [], []
-        for trial in sample.trials:
-            value, error, _ = self._window(trial.patch, fitted)
-            ratios.append(np.abs(value - trial.truth) / error)
-            classes.append(strata(trial.patch))
-        ratio, stratum = hidden_pixels(sample.trials, ratios), hidden_pixels(sample.trials, classes).astype(np.int8)
-        factors = conformal_factors(ratio, stratum, self.defaults)
+        ratios, classes = [np.empty(0, np.float32)], [np.empty(0, np.int8)]
+        for trial, band in _some(sample.trials, _MOST_CALIBRATED):
+            target, hidden = trial.patch.targets[0], trial.hidden[0, band]
+            plane = self._plane(trial.patch, target, band, fitted)
+            miss = np.abs(plane.value[trial.patch.core] - trial.truth[0, band])
+            ratios.append((miss / plane.error[trial.patch.core])[hidden])
+            classes.append(strata(trial.patch)[0, band][hidden])
+        factors = conformal_factors(np.concatenate(ratios), np.concatenate(classes), self.defaults)
         return replace(fitted, arrays={**fitted.arrays, "factors": factors})
 
     def _blind(self, trials: Sequence[Trial], fitted: Fitted) -> float:
@@ -122,8 +125,8 @@ class TemporalFiller(ABC):
             patch, target = trial.patch, trial.patch.targets[0]
             known = patch.known.copy()
             known[target] = False
-            error = self._plane(replace(patch, known=known), target, band, fitted).value[patch.core] - trial.truth[0, band]
-            squares += float(np.square(error[trial.hidden[0, band]], dtype=np.float64).sum())
+            value = self._plane(replace(patch, known=known), target, band, fitted).value
+            squares += _squared_error(trial, band, value)
             count += int(trial.hidden[0, band].sum())
         return float(np.sqrt(squares / count)) if count else _BLIND
 
@@ -160,9 +163,7 @@ class TemporalFiller(ABC):
         trend = self.trend(series, fitted)
         return _Plane(*self._completed(trend, values, known, float(fitted.facts.get("blind", _BLIND))), seen)
 
-    def _completed(
-        self, trend: Plane, values: Plane, known: NDArray[np.bool_], blind: float
-    ) -> tuple[Plane, Plane]:
+    def _completed(self, trend: Plane, values: Plane, known: NDArray[np.bool_], blind: float) -> tuple[Plane, Plane]:
         """Value and standard error of a plane from its prediction."""
         trend = _without_holes(trend)
         departure = np.where(known, values - trend, np.float32(0))[None]
@@ -173,8 +174,8 @@ class TemporalFiller(ABC):
         return value, error[0]
 
 
-class _Cheap(TemporalFiller):
-    """A filler that a stack may ask for values alone."""
+class Prediction(TemporalFiller):
+    """A filler that a stack asks for values alone; the scale of its error is not offered to the stack."""
 
     def estimate(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
         """(target, band, row, column) of the window: values alone."""
@@ -206,9 +207,9 @@ def _typical(departure: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArra
     return np.maximum(np.hypot(local_spread(departure, known), mean), FLOOR).astype(np.float32)
 
 
-def _some(trials: Sequence[Trial]) -> Iterator[tuple[Trial, int]]:
+def _some(trials: Sequence[Trial], most: int = _MOST_TRIALS) -> Iterator[tuple[Trial, int]]:
     """A few trials, evenly chosen, each with one band; the bands in turn."""
-    step = max(1, -(-len(trials) // _MOST_TRIALS))
+    step = max(1, -(-len(trials) // most))
     for place, trial in enumerate(trials[::step]):
         bands = np.flatnonzero(trial.hidden.any(axis=(0, 2, 3)))
         if bands.size:
@@ -221,7 +222,7 @@ def _squared_error(trial: Trial, band: int, plane: Plane) -> float:
     return float(np.square(error, dtype=np.float64).sum())
 
 
-class LinearTime(_Cheap):
+class LinearTime(Prediction):
     """Linear interpolation in time, pixel by pixel; the nearest date before the first and after the last known one."""
 
     name = "linear-time"
@@ -232,7 +233,7 @@ class LinearTime(_Cheap):
         return linear(series)
 
 
-class Harmonic(_Cheap):
+class Harmonic(Prediction):
     """A trend and yearly harmonics through each pixel's series, drawn to those of the window."""
 
     name = "harmonic"
@@ -247,7 +248,7 @@ class Harmonic(_Cheap):
         return harmonic(series, int(fitted.facts["order"]), float(fitted.facts["ridge"]))
 
 
-class Whittaker(_Cheap):
+class Whittaker(Prediction):
     """Whittaker's smoother through each pixel's series."""
 
     name = "whittaker"
@@ -258,7 +259,7 @@ class Whittaker(_Cheap):
         return whittaker(series, float(fitted.facts["smoothness"]))
 
 
-class Climatology(_Cheap):
+class Climatology(Prediction):
     """The mean of the same season on other dates."""
 
     name = "climatology"
@@ -268,15 +269,15 @@ class Climatology(_Cheap):
         return climatology(series, float(fitted.facts["width"]))
 
 
-class SpaceTime(_Cheap):
+class SpaceTime(Prediction):
     """Relaxation with known neighbours in space and time; the strength of time's is chosen on the trials."""
 
     name = "spacetime"
     context_dates = 10
     settings = ({"coupling": 0.1}, {"coupling": 0.03}, {"coupling": 0.3}, {"coupling": 1.0})
 
-    def trend(self, series: Series, fitted: Fitted) -> Plane:
-        """Relaxed without the target's own pixels in their place: linear in time is what their error is told by."""
+    def trend(self, series: Series, fitted: Fitted) -> Plane:  # noqa: ARG002 (the fit is for the value)
+        """What the error is told by: the relaxation keeps the target's own pixels and cannot tell it."""
         return linear(series)
 
     def _plane(self, patch: Patch, target: int, band: int, fitted: Fitted) -> _Plane:
@@ -286,6 +287,30 @@ class SpaceTime(_Cheap):
             return plane
         series = Series.of(patch, target, band, self.context_dates)
         return replace(plane, value=relaxed_in_time(series, float(fitted.facts["coupling"])))
+
+
+def _filled_linear(series: Series) -> Plane:
+    """Linear in time through filled neighbours."""
+    return regressors(series).base.reshape(series.seen.shape)
+
+
+def _smooth(series: Series) -> Plane:
+    """Whittaker's smoother, between linear interpolation and a trend."""
+    return whittaker(series, 1.0)
+
+
+def _steady(series: Series) -> Plane:
+    """The mean of both: less noise than either."""
+    return np.float32(0.5) * (linear(series) + _smooth(series))
+
+
+_ALONE: Mapping[str, Callable[[Series], Plane]] = {
+    "linear": linear,
+    "smooth": _smooth,
+    "steady": _steady,
+    "filled": _filled_linear,
+}
+"""Predictions of a date of which nothing is known."""
 
 
 class Regression(TemporalFiller):
@@ -299,32 +324,44 @@ class Regression(TemporalFiller):
     settings = tuple({"ridge": r, "single": s} for s in (0.0, 0.25, 0.5) for r in (0.03, 0.01, 0.1, 0.3))
 
     def trend(self, series: Series, fitted: Fitted) -> Plane:
+        """The regression; on a date that shows nothing here, what the fit found best without it."""
+        if not series.known[series.target].any():
+            return _ALONE[fitted.facts.get("alone", "linear")](series)
         share = float(fitted.facts["single"])
         ridge = regressors(series).trend(float(fitted.facts["ridge"])).reshape(series.seen.shape)
         return _mixed(ridge, one_date_regressions(series), share) if share else ridge
 
     def learnt(self, sample: SceneSample) -> Fitted:
         """All settings on one preparation of each trial."""
-        losses = np.zeros(len(self.settings))
+        losses, alone = np.zeros(len(self.settings)), np.zeros(len(_ALONE))
         for trial, band in _some(sample.trials):
             series = Series.of(trial.patch, trial.patch.targets[0], band, self.context_dates)
             if series.seen.any():
                 losses += [_squared_error(trial, band, plane) for plane in self._candidates(series)]
-        return Fitted(self.name, dict(self.settings[int(np.argmin(losses))]))
+                alone += [_squared_error(trial, band, _without_holes(of(series))) for of in _ALONE.values()]
+        best = {"alone": list(_ALONE)[int(np.argmin(alone))]}
+        return Fitted(self.name, {**self.settings[int(np.argmin(losses))], **best})
 
     def _candidates(self, series: Series) -> Iterator[Plane]:
         """Estimates by each setting, the departures spread at half resolution."""
-        prepared: Regressors = regressors(series)
+        prepared, shape = regressors(series), series.seen.shape
+        ridges = {s["ridge"]: prepared.trend(s["ridge"]).reshape(shape) for s in self.settings}
         single = one_date_regressions(series)
-        known, values = series.known[series.target], series.values[series.target]
+        single = np.where(np.isnan(single), ridges[self.settings[0]["ridge"]], single)
+        single = _corrected(single, series)
+        ridges = {strength: _corrected(trend, series) for strength, trend in ridges.items()}
         for setting in self.settings:
-            trend = _mixed(prepared.trend(setting["ridge"]).reshape(single.shape), single, setting["single"])
-            yield trend + spread(np.where(known, values - trend, np.float32(0))[None], known[None])[0]
+            yield _mixed(ridges[setting["ridge"]], single, setting["single"])
+
+
+def _corrected(trend: Plane, series: Series) -> Plane:
+    """The trend and what the target's known pixels depart from it, spread at half resolution."""
+    known, values = series.known[series.target], series.values[series.target]
+    corrected: Plane = trend + spread(np.where(known, values - trend, np.float32(0))[None], known[None])[0]
+    return corrected
 
 
 def _mixed(ridge: Plane, single: Plane, share: float) -> Plane:
     """A share of the one-date regressions where there are any."""
     mixed: Plane = np.where(np.isnan(single), ridge, ridge + np.float32(share) * (single - ridge))
     return mixed
-
-

@@ -32,6 +32,7 @@ __all__ = [
     "Raster",
     "Reader",
     "Variable",
+    "check_target",
     "open_raster",
     "read_fingerprint",
     "write_product",
@@ -198,6 +199,13 @@ def write_product(product: Product, target: str) -> Sequence[str]:
     from geodiff.io.writing import write
 
     return write(product, target)
+
+
+def check_target(raster: Raster, target: str) -> None:
+    """Raise TargetError, before any work, where `target` is no kind of product or could not hold this source's."""
+    from geodiff.io.writing import check_target as check
+
+    check(raster, target)
 
 
 def read_fingerprint(target: str) -> str | None:

@@ -12,86 +12,18 @@ if TYPE_CHECKING:
 
 __all__ = ["curvilinear", "layout_of", "references", "role", "spatial"]
 
-X_NAMES = frozenset(
-    {
-        "x",
-        "lon",
-        "long",
-        "longitude",
-        "rlon",
-        "nlon",
-        "xc",
-        "nx",
-        "ni",
-        "i",
-        "xi",
-        "easting",
-        "eastings",
-        "xdim",
-        "xaxis",
-        "column",
-        "columns",
-        "col",
-        "cols",
-        "sample",
-        "samples",
-        "pixel",
-        "pixels",
-        "longitudes",
-        "lons",
-        "west_east",
-        "grid_xt",
-        "xt_ocean",
-        "cross_track",
-    }
-)
-Y_NAMES = frozenset(
-    {
-        "y",
-        "lat",
-        "latitude",
-        "rlat",
-        "nlat",
-        "yc",
-        "ny",
-        "nj",
-        "j",
-        "eta",
-        "northing",
-        "northings",
-        "ydim",
-        "yaxis",
-        "row",
-        "rows",
-        "line",
-        "lines",
-        "latitudes",
-        "lats",
-        "south_north",
-        "grid_yt",
-        "yt_ocean",
-        "along_track",
-    }
-)
-TIME_NAMES = frozenset(
-    {
-        "time",
-        "t",
-        "date",
-        "dates",
-        "datetime",
-        "times",
-        "valid_time",
-        "time_counter",
-        "month",
-        "months",
-        "day",
-        "days",
-        "year",
-        "years",
-        "week",
-    }
-)
+_NAMES = {
+    "x": re.compile(
+        r"x|xc|nx|ni|i|xi|x_?dim|x_?axis|lons?|long|longitudes?|[rn]lon|eastings?|col(umn)?s?|samples?|(ground_)?pixels?|"
+        r"west_east|grid_xt|xt_ocean|cross_track"
+    ),
+    "y": re.compile(
+        r"y|yc|ny|nj|j|eta|y_?dim|y_?axis|lats?|latitudes?|[rn]lat|northings?|rows?|(scan)?lines?|"
+        r"south_north|grid_yt|yt_ocean|along_track"
+    ),
+    "t": re.compile(r"t|times?|dates?|datetime|valid_time|time_counter|months?|days?|years?|week"),
+}
+"""Names that mean something where no attribute does, in small letters."""
 
 _STANDARD = {
     "longitude": "x",
@@ -114,10 +46,7 @@ def role(name: str, variable: xr.Variable | None) -> str:
         if found:
             return found
     plain = name.lower().rsplit("/", 1)[-1]
-    for names, answer in ((X_NAMES, "x"), (Y_NAMES, "y"), (TIME_NAMES, "t")):
-        if plain in names:
-            return answer
-    return ""
+    return next((answer for answer, names in _NAMES.items() if names.fullmatch(plain)), "")
 
 
 def _role_by_attributes(variable: xr.Variable) -> str:

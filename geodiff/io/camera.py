@@ -13,10 +13,10 @@ from geodiff.io.tiffs import sidecars, slice_of, value_content
 from geodiff.lattice import Window
 
 if TYPE_CHECKING:
-    from geodiff.io import Product
+    from geodiff.io import Product, Raster
     from geodiff.io.cog import Content
 
-__all__ = ["write_png"]
+__all__ = ["refuse_unfit", "write_png"]
 
 
 def write_png(product: Product, target: Path) -> list[str]:
@@ -25,7 +25,7 @@ def write_png(product: Product, target: Path) -> list[str]:
     Raises TargetError for what PNG cannot hold: other dtypes, more bands, dates, a place on the ground.
     """
     variables = product.raster.variables
-    _refuse(product, target)
+    refuse_unfit(product.raster, target)
     piece = slice_of(product, variables, 0, target)
     written = []
     for suffix, content in sidecars(piece):
@@ -36,8 +36,9 @@ def write_png(product: Product, target: Path) -> list[str]:
     return [*written, str(target)]
 
 
-def _refuse(product: Product, target: Path) -> None:
-    variables = product.raster.variables
+def refuse_unfit(raster: Raster, target: Path) -> None:
+    """Raise TargetError for a source whose product PNG cannot hold."""
+    variables = raster.variables
     bands = sum(len(variable.bands) for variable in variables)
     first = variables[0]
     reasons = {

@@ -195,6 +195,9 @@ def _band_names(dataset: xr.Dataset, name: str, layout: Layout) -> tuple[str, ..
     """Labels of the extra dimensions; the variable's own name where it has none."""
     if layout.bands == 1:
         return (name,)
+    told = dataset.variables[name].attrs.get("long_name")
+    if isinstance(told, (list, tuple, np.ndarray)) and len(told) == layout.bands:  # as rioxarray names bands
+        return tuple(map(str, told))
     columns = [_labels(dataset, dim, layout.sizes[dim]) for dim in layout.extras]
     grid = np.meshgrid(*[np.arange(len(labels)) for labels in columns], indexing="ij")
     places = np.stack([axis.ravel() for axis in grid], axis=1)

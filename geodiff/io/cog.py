@@ -153,6 +153,7 @@ def _creation(content: Content) -> dict[str, Any]:
 
 def _describe(content: Content, dataset: Any) -> None:
     """Everything but the pixels; before them, because GDAL settles colours with the first block."""
+    from rasterio.crs import CRS
     from rasterio.enums import ColorInterp
 
     if content.wide_nodata:
@@ -162,7 +163,7 @@ def _describe(content: Content, dataset: Any) -> None:
     for number, table in content.colourmaps.items():
         dataset.write_colormap(number, dict(table))
     if content.gcps:
-        dataset.gcps = (list(content.gcps), content.gcp_crs)
+        dataset.gcps = (list(content.gcps), content.gcp_crs or CRS())
     if content.rpcs is not None:
         dataset.rpcs = content.rpcs
     if content.scales and (set(content.scales) != {1.0} or set(content.offsets) != {0.0}):

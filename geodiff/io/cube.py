@@ -98,8 +98,7 @@ class FileSource:
 
     def dataset(self) -> xr.Dataset:
         """The dataset, opened by this thread; it stays open until fifteen others were."""
-        handles: OrderedDict[Hashable, xr.Dataset] = _local.__dict__.setdefault("handles", OrderedDict())
-        key = (os.getpid(), self)
+        handles, key = _handles(), (os.getpid(), self)
         if key not in handles:
             handles[key] = self.open()
             if len(handles) > _HANDLES:
@@ -107,14 +106,26 @@ class FileSource:
         handles.move_to_end(key)
         return handles[key]
 
+    def fresh(self) -> xr.Dataset:
+        """The dataset as it is now, in case the file was replaced since this thread opened it."""
+        held = _handles().pop((os.getpid(), self), None)
+        if held is not None:
+            held.close()
+        return self.dataset()
+
     def open(self) -> xr.Dataset:
         """Open it anew."""
         raise NotImplementedError
 
 
+def _handles() -> OrderedDict[Hashable, xr.Dataset]:
+    handles: OrderedDict[Hashable, xr.Dataset] = _local.__dict__.setdefault("handles", OrderedDict())
+    return handles
+
+
 def close_handles() -> None:
     """Close what this thread has open; for tests and before a file is replaced."""
-    handles: OrderedDict[Hashable, xr.Dataset] = _local.__dict__.setdefault("handles", OrderedDict())
+    handles = _handles()
     while handles:
         handles.popitem()[1].close()
 

@@ -430,14 +430,12 @@ def _about(attributes: Mapping[str, Any], long_name: str) -> dict[str, Any]:
 
 
 def _members(count: int) -> OutputArray:
-    attributes = {"standard_name": "realization", "long_name": "realisation", "units": "1", "axis": "E"}
-    return _line("member", np.arange(count, dtype=np.int32), {k: v for k, v in attributes.items() if k != "axis"})
+    attributes = {"standard_name": "realization", "long_name": "realisation", "units": "1"}
+    return _line("member", np.arange(count, dtype=np.int32), attributes)
 
 
 def _quantiles(levels: Sequence[float]) -> OutputArray:
-    return _line(
-        "quantile", np.array(levels, np.float64), {"standard_name": "quantile", "long_name": "quantile", "units": "1"}
-    )
+    return _line("quantile", np.array(levels, np.float64), {"long_name": "quantile", "units": "1"})
 
 
 def _line(name: str, values: NDArray[Any], attributes: Mapping[str, Any]) -> OutputArray:

@@ -110,8 +110,12 @@ class Header:
 
     @property
     def dataset_mask(self) -> bool:
-        """Whether the file has a mask beside its bands (internal, `.msk`), neither alpha nor nodata."""
-        return any("per_dataset" in flags and "alpha" not in flags for flags in self.masks)
+        """Whether the file has a mask beside its bands (internal, `.msk`), neither alpha nor nodata.
+
+        A file tagged NODATA_VALUES has a mask that GDAL makes of the numbers of all bands.
+        """
+        beside = any("per_dataset" in flags and "alpha" not in flags for flags in self.masks)
+        return beside and "NODATA_VALUES" not in self.tags.get("", {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,7 @@ class GdalReader:
     indexes: tuple[int, ...]
     """Band numbers, counted from 1."""
     mask: str = ""
-    """Where validity comes from: `alpha:N`, `dataset`, `band` or nowhere."""
+    """Where validity comes from: `alpha:N`, `dataset`, `numbers` (NODATA_VALUES), `band` or nowhere."""
     casts: str | None = field(default=None)
     """Dtype to return where the file's own has no NumPy name."""
 
@@ -210,10 +214,14 @@ def _line(error: BaseException) -> str:
 def _said(path: str, error: BaseException) -> str:
     """What is wrong with a path, and the cure, in one line."""
     line = _line(error)
-    if "not recognized as being" in line:
+    if "not recognized as being" in line and not is_remote(path):
         return f"{path} is not recognized as a raster by this build of GDAL; convert it to GeoTIFF first"
     if "ENVI header file" in line:
         return f"{path} is an ENVI header; open the data file beside it instead"
+    if is_remote(path):
+        shown = path.removeprefix("/vsicurl/")
+        cure = "check the address, the credentials and that the server serves ranges, or copy the file here"
+        return f"{shown} cannot be read: {line}; {cure}"
     absent = "No such file" in line or "does not exist" in line
     cure = "check the path" if absent else "the file looks damaged or incomplete; a fresh copy may help"
     return f"{path} cannot be read: {line}; {cure}"

@@ -5,6 +5,7 @@ GeoTIFF is the common case and gives the module its name; writing is in `cog`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +45,12 @@ def open_geotiff(path: str, options: OpenOptions) -> Raster:
     header = read_header(gdal_path(path))
     names = band_names(header)
     quality = _quality(header, names)
-    variables = tuple(_variables(header, names, {q.variable.name for q in quality}, options))
+    if header.driver == "GRIB":
+        from geodiff.io.grib import grib_variables
+
+        variables = grib_variables(header, options)
+    else:
+        variables = tuple(_variables(header, names, {q.variable.name for q in quality}, options))
     return Raster(
         path=path,
         driver=header.driver,
@@ -115,11 +121,13 @@ def variable_of(header: Header, name: str, indexes: Sequence[int], bands: tuple[
 
 
 def mask_of(header: Header, indexes: Sequence[int]) -> str:
-    """Where a reader finds validity: the alpha band, else the dataset's mask, else the band's own."""
+    """Where a reader finds validity: the alpha band, the dataset's mask, its numbers together, the band's own mask."""
     if header.alpha:
         return f"alpha:{header.alpha}"
     if header.dataset_mask:
         return "dataset"
+    if "NODATA_VALUES" in header.tags.get("", {}):
+        return "numbers"
     return "band" if not header.masks[indexes[0]] and header.driver not in PLANETARY else ""
 
 
@@ -173,8 +181,9 @@ def encoding_of(header: Header, index: int, kind: Kind, options: OpenOptions) ->
     if kind is not Kind.CONTINUOUS:
         return Encoding(dtype, missing.nodata if kind is not Kind.COMPLEX and _fits(missing.nodata, dtype) else None)
     nodata = missing.nodata
-    if not _fits(nodata, dtype) and options.nodata is not None:
-        nodata = None  # the tag can never match; the user has said what does
+    told = options.nodata is not None or header.alpha is not None or header.dataset_mask
+    if told and not _fits(nodata, dtype):
+        nodata = None  # the tag can never match, and what is missing is told otherwise
     added = () if options.nodata is None else (options.nodata,)
     if added and not _fits(options.nodata, dtype):
         said = f"--nodata {options.nodata} cannot be stored as {dtype}, so no pixel of {header.path} has it"
@@ -222,9 +231,28 @@ def _special(header: Header, variables: Sequence[Variable]) -> tuple[QualityBand
 
 
 def dataset_attributes(header: Header) -> dict[str, str]:
-    """The file's tags for formats without namespaces: `name` or `NAMESPACE:name`, labels under their own name."""
+    """What a file says of itself, for formats without namespaces.
+
+    Tags are `name` or `NAMESPACE:name`, labels stand under their own name; ground control points are GeoJSON in `gcps`
+    with their CRS in `gcps_crs` (rioxarray's convention), rational polynomials are GDAL's `RPC:` items.
+    """
     flat: dict[str, str] = {}
     for namespace, tags in header.tags.items():
         for key, value in tags.items():
             flat[key if not namespace or key == namespace else f"{namespace}:{key}"] = value
+    if header.gcps:
+        flat["gcps"] = _geojson(header)
+    if header.gcps and header.gcp_crs is not None:
+        flat["gcps_crs"] = header.gcp_crs.to_wkt(version="WKT2_2019")
+    if header.rpcs is not None:
+        flat |= {f"RPC:{key}": str(value) for key, value in header.rpcs.to_gdal().items()}
     return flat
+
+
+def _geojson(header: Header) -> str:
+    def feature(point: Any) -> dict[str, Any]:
+        place = [point.x, point.y, *([] if point.z is None else [point.z])]
+        properties = {"id": point.id, "info": point.info or "", "row": point.row, "col": point.col}
+        return {"type": "Feature", "properties": properties, "geometry": {"type": "Point", "coordinates": place}}
+
+    return json.dumps({"type": "FeatureCollection", "features": [feature(point) for point in header.gcps]})

@@ -34,10 +34,12 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _LONG_TEXT = 2**15
 """Longer texts go to HDF5's heap: an attribute of characters must fit 64 KiB."""
 
-_RESERVED = frozenset({
-    *("CLASS", "NAME", "REFERENCE_LIST", "DIMENSION_LIST"),
-    *("_NCProperties", "_Netcdf4Dimid", "_Netcdf4Coordinates", "_nc3_strict", "_FillValue"),
-})
+_RESERVED = frozenset(
+    {
+        *("CLASS", "NAME", "REFERENCE_LIST", "DIMENSION_LIST"),
+        *("_NCProperties", "_Netcdf4Dimid", "_Netcdf4Coordinates", "_nc3_strict", "_FillValue"),
+    }
+)
 
 
 # -- reading
@@ -73,7 +75,7 @@ def open_netcdf(path: str, options: OpenOptions | None = None) -> Raster:
     groups = [""] if engine == "scipy" else _groups(path, engine)
     sources = [NetcdfSource(path, engine, group) for group in groups]
     try:
-        chosen = next((source for source in sources if spatial(source.dataset())), sources[0])
+        chosen = next((source for source in sources if spatial(source.fresh())), sources[0])
         dataset = chosen.dataset()
     except (
         OSError,
@@ -312,5 +314,5 @@ def _attribute(value: Any) -> Any:
 
 
 def _attribute_text(text: str) -> Any:
-    """Characters where ASCII will do, as netCDF's C library writes them: GDAL overlooks some attributes that are strings."""
+    """Characters where ASCII will do, as the C library writes them: GDAL overlooks some attributes that are strings."""
     return np.bytes_(text.encode("ascii")) if 0 < len(text) < _LONG_TEXT and text.isascii() else text

@@ -147,7 +147,7 @@ def create_work(
             _KIND: "work",
             "complete": True,
             "geodiff_fingerprint": fingerprint,
-            "variables": [asdict(spec) for spec in variables],
+            "variables": json.dumps([asdict(spec) for spec in variables], default=_plain),  # text: JSON has no NaN
             "attributes": dict(attributes or {}),
         }
     )
@@ -160,7 +160,7 @@ def open_work(path: str) -> WorkStore:
     if not found or found.get(_KIND) != "work" or not found.get("complete"):
         state = "nothing" if found is None else "something else, or only the beginning of one"
         raise TargetError(f"no working store at {path} ({state} is there); run the job without resuming to make it")
-    specs = tuple(_spec(facts) for facts in found["variables"])
+    specs = tuple(_spec(facts) for facts in json.loads(found["variables"]))
     return WorkStore(path, found["geodiff_fingerprint"], specs, _open_group(path, "r+"), found["attributes"])
 
 

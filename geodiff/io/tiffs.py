@@ -15,7 +15,7 @@ import numpy as np
 
 from geodiff.encoding import unpack
 from geodiff.errors import TargetError
-from geodiff.io import Band, Kind, Product, ProductVariable, Variable
+from geodiff.io import Band, Kind, Product, ProductVariable, Raster, Variable
 from geodiff.io.cog import Content, write_cog
 from geodiff.io.gdal import GdalReader, Header, read_header
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from geodiff.lattice import Window
 
-__all__ = ["Slice", "reader_at", "sidecars", "slice_of", "value_content", "write_geotiff", "write_slice"]
+__all__ = ["Slice", "one_file", "reader_at", "sidecars", "slice_of", "value_content", "write_geotiff", "write_slice"]
 
 OUTSIDE = 254
 """Codes of the source layer from here on are pixels that stay missing: outside fillable, unfilled."""
@@ -73,24 +73,27 @@ class Slice:
 
 
 def write_geotiff(product: Product, target: Path) -> list[str]:
-    """The whole product as one COG and its sidecars; raises TargetError for what one file cannot hold."""
-    variables = _of_one_file(product)
+    """Write the whole product as one COG and its sidecars; raises TargetError for what one file cannot hold."""
+    return write_slice(slice_of(product, one_file(product.raster, target), 0, target), target)
+
+
+def one_file(raster: Raster, target: Path) -> tuple[Variable, ...]:
+    """What goes into one GeoTIFF: everything, but for flags that lie in files of their own beside the bands.
+
+    Raises TargetError where it does not go into one.
+    """
+    variables = raster.variables
     dates = max(len(variable.dates) for variable in variables)
     if dates > 1:
         raise TargetError(
             f"{target} is one GeoTIFF and the product has {dates} dates; "
             "give a folder (ending in /) for one COG a date, or a .zarr or .nc target"
         )
-    return write_slice(slice_of(product, variables, 0, target), target)
-
-
-def _of_one_file(product: Product) -> tuple[Variable, ...]:
-    """What goes into the one file: everything, but for flags that lie in files of their own beside the bands."""
-    variables = product.raster.variables
-    if len({getattr(reader_at(variable, 0), "path", variable.name) for variable in variables}) == 1:
-        return variables
-    continuous = [v for v in variables if any(band.kind is Kind.CONTINUOUS for band in v.bands)]
-    return tuple(continuous) or variables
+    if len({getattr(reader_at(variable, 0), "path", variable.name) for variable in variables}) > 1:
+        continuous = [v for v in variables if any(band.kind is Kind.CONTINUOUS for band in v.bands)]
+        variables = tuple(continuous) or variables
+    _refuse_mixed(variables, target)
+    return variables
 
 
 def write_slice(piece: Slice, target: Path) -> list[str]:
@@ -146,8 +149,8 @@ def _refuse_mixed(variables: Sequence[Variable], target: Path) -> None:
         if len(found) > 1:
             names = ", ".join(variable.name for variable in variables)
             raise TargetError(
-                f"{target} is one GeoTIFF and {names} have several {what}; give a folder (ending in /), "
-                "a .zarr or a .nc target, or choose with --variable"
+                f"{target} is one GeoTIFF and {names} have several {what}; "
+                "give a folder (ending in /), a .zarr or a .nc target"
             )
 
 

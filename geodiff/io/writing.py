@@ -11,9 +11,11 @@ from geodiff.io import Kind
 from geodiff.io.places import exists, local_path, put
 
 if TYPE_CHECKING:
-    from geodiff.io import Product, Variable
+    import numpy as np
 
-__all__ = ["RECORD", "fingerprint", "write"]
+    from geodiff.io import Product, Raster, Variable
+
+__all__ = ["RECORD", "check_target", "fingerprint", "write"]
 
 RECORD = "geodiff-product.json"
 """In a folder of GeoTIFFs: written last, so a folder that has it is whole."""
@@ -51,6 +53,26 @@ def write(product: Product, target: str) -> list[str]:
     raise TargetError(f"{target} is no kind of product: use .tif, .zarr, .nc, .png, or a folder ending in /")
 
 
+def check_target(raster: Raster, target: str) -> None:
+    """Raise TargetError for a target that could not hold the product of a source; for the plan, before any work."""
+    suffix = Path(target.rstrip("/")).suffix.lower()
+    if suffix == ".zarr":
+        return
+    local = _local(target)
+    if target.endswith("/") or local.is_dir() or suffix in _NETCDF:
+        return
+    if suffix in _TIFF:
+        from geodiff.io.tiffs import one_file
+
+        one_file(raster, local)
+    elif suffix == ".png":
+        from geodiff.io.camera import refuse_unfit
+
+        refuse_unfit(raster, local)
+    else:
+        raise TargetError(f"{target} is no kind of product: use .tif, .zarr, .nc, .png, or a folder ending in /")
+
+
 def _local(target: str) -> Path:
     local = local_path(target)
     if local is None:
@@ -79,8 +101,8 @@ def _files(product: Product) -> list[tuple[str, list[Variable], int]]:
     """Stem, variables and date of every file a folder will hold."""
     groups: dict[tuple[str, int], list[Variable]] = {}
     for variable in product.raster.variables:
-        for date in range(len(variable.dates)):
-            groups.setdefault((_stem(product, variable, date), date), []).append(variable)
+        for date, stem in enumerate(_stems(product, variable)):
+            groups.setdefault((stem, date), []).append(variable)
     files = []
     for (stem, date), variables in groups.items():
         parts = _alike(variables)
@@ -88,17 +110,24 @@ def _files(product: Product) -> list[tuple[str, list[Variable], int]]:
     return files
 
 
-def _stem(product: Product, variable: Variable, date: int) -> str:
-    """The name of the file a variable comes from; of the source and the date where it comes from no file of its own."""
+def _stems(product: Product, variable: Variable) -> list[str]:
+    """The names of the files a variable comes from, date by date; with the date where it has no file to itself."""
     from geodiff.io.gdal import GdalReader
     from geodiff.io.tiffs import reader_at
 
-    reader = reader_at(variable, date)
-    if isinstance(reader, GdalReader):
-        return Path(reader.path).stem
-    stem = Path(product.raster.path.rstrip("/")).stem
-    when = variable.dates[date]
-    return stem if when is None else f"{stem}_{str(when.astype('datetime64[s]')).replace(':', '').replace('-', '')}"
+    source = str(product.raster.attributes.get("scene") or Path(product.raster.path.rstrip("/")).stem)
+    readers = [reader_at(variable, date) for date in range(len(variable.dates))]
+    stems = [Path(reader.path).stem if isinstance(reader, GdalReader) else source for reader in readers]
+    if len(set(stems)) == len(stems):
+        return stems
+    return [
+        stem if when is None else f"{stem}_{_compact(when)}" for stem, when in zip(stems, variable.dates, strict=True)
+    ]
+
+
+def _compact(when: np.datetime64) -> str:
+    """Spell a date as 20210131T101500."""
+    return str(when.astype("datetime64[s]")).replace(":", "").replace("-", "")
 
 
 def _alike(variables: list[Variable]) -> list[list[Variable]]:

@@ -46,6 +46,8 @@ class ZarrSource(FileSource):
 
     path: str
     group: str = ""
+    consolidated: bool = False
+    """Metadata come from one file, which is all that a plain web server can give."""
 
     def open(self) -> xr.Dataset:
         """The group's arrays, lazily, with numbers and attributes as stored."""
@@ -58,7 +60,7 @@ class ZarrSource(FileSource):
                 group=self.group or None,
                 decode_cf=False,
                 cache=False,
-                consolidated=False,
+                consolidated=self.consolidated,
             )
         return dataset[sorted(map(str, dataset.variables))]  # a folder lists its arrays in any order
 
@@ -75,9 +77,10 @@ def open_zarr(path: str, options: OpenOptions | None = None) -> Raster:
     groups = _groups(path)
     for name, group in groups.items():
         _refuse_pickles(path, name, group)
-    sources = [ZarrSource(path, name) for name in groups]
+    one_file = groups[""].metadata.consolidated_metadata is not None
+    sources = [ZarrSource(path, name, one_file and not name) for name in groups]
     try:
-        chosen = next((source for source in sources if spatial(source.dataset())), sources[0])
+        chosen = next((source for source in sources if spatial(source.fresh())), sources[0])
         dataset = chosen.dataset()
     except (KeyError, ValueError, TypeError, OSError, AttributeError) as error:
         raise SourceError(
@@ -119,27 +122,35 @@ def _groups(path: str) -> dict[str, zarr.Group]:
     try:
         with _quiet():
             root = zarr.open_group(_place(path), mode="r", use_consolidated=False)
-            below = {name: member for name, member in root.members(max_depth=4) if isinstance(member, zarr.Group)}
+            members = dict(root.members(max_depth=4))
+            if not members:  # a web server lists nothing; elsewhere what is there counts, not what once was
+                root = zarr.open_group(_place(path), mode="r")
+                members = dict(root.members(max_depth=4))
     except (FileNotFoundError, zarr.errors.GroupNotFoundError, NotADirectoryError) as error:
         raise SourceError(
             f"{path} holds no Zarr group ({_short(error)}); give the folder that has zarr.json or .zgroup"
         ) from error
     except (ValueError, KeyError, TypeError, OSError, AttributeError) as error:
+        if "pickle" in str(error):  # zarr 3 knows no pickled objects, and says so less plainly
+            raise _pickled(path, "an array") from error
         raise SourceError(
             f"{path} is no readable Zarr store ({_short(error)}); write it again with zarr or xarray"
         ) from error
-    return {"": root, **dict(sorted(below.items()))}
+    return {"": root, **{name: found for name, found in sorted(members.items()) if isinstance(found, zarr.Group)}}
 
 
 def _refuse_pickles(path: str, name: str, group: zarr.Group) -> None:
-    """Reading a pickled array would run whatever code its writer put there."""
     for key, array in group.arrays():
-        codecs = json.dumps(_codecs(array.metadata.to_dict()), default=str).lower()
-        if "pickle" in codecs:
-            raise SourceError(
-                f"array {f'{name}/{key}'.strip('/')} of {path} is stored as Python pickles, which run code when "
-                "they are read; write it again as numbers or strings (vlen-utf8)"
-            )
+        if "pickle" in json.dumps(_codecs(array.metadata.to_dict()), default=str).lower():
+            raise _pickled(path, f"array {name}/{key}".replace(" /", " "))
+
+
+def _pickled(path: str, which: str) -> SourceError:
+    """Reading a pickled array would run whatever code its writer put there."""
+    return SourceError(
+        f"{which} of {path} is stored as Python pickles, which run code when they are read; "
+        "write it again as numbers or strings (vlen-utf8)"
+    )
 
 
 def _codecs(metadata: Mapping[str, Any]) -> list[Any]:

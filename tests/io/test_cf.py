@@ -97,6 +97,11 @@ def test_extra_dimensions_become_bands_with_their_labels():
     np.testing.assert_array_equal(_whole(variable, 1), dataset["v"].values[1].reshape(6, 4, 5))
 
 
+def test_bands_named_by_a_list_have_those_names():
+    dataset = _dataset(("band", "y", "x"), attrs={"long_name": ["red", "green"]}, band=_axis("band", [1, 2]))
+    assert [band.name for band in _only(dataset).bands] == ["red", "green"]
+
+
 @given(st.permutations(["t", "z", "y", "x"]), st.tuples(*[st.integers(1, 4)] * 4))
 def test_arrange_undoes_collect(dims, counts):
     sizes = dict(zip("tzyx", counts, strict=True))

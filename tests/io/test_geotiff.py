@@ -1,6 +1,7 @@
 """Rasters in and COGs out: what is known of the grid, the numbers and the tags is the same at the other end."""
 
 import hashlib
+import json
 import pickle
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -242,7 +243,11 @@ def test_gcps_and_rpcs_survive(tmp_path: Path) -> None:
     source = write_source(
         tmp_path / "in.tif", np.ones((1, 21, 31), "u1"), crs=None, transform=Affine.identity(), describe=describe
     )
-    round_trip(source, tmp_path / "out.tif")
+    raster, _ = round_trip(source, tmp_path / "out.tif")
+    written = json.loads(raster.attributes["gcps"])["features"]
+    assert [feature["geometry"]["coordinates"] for feature in written] == [[p.x, p.y, p.z] for p in points]
+    assert "WGS 84" in raster.attributes["gcps_crs"]
+    assert raster.attributes["RPC:LAT_OFF"] == "3.0"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with rasterio.open(source) as one:
@@ -295,6 +300,30 @@ def test_dataset_masks_and_alpha_become_valid_exactly_where_every_band_is(
         assert file.mask_flag_enums[0] == [rasterio.enums.MaskFlags.per_dataset]
         np.testing.assert_array_equal(file.read_masks(1) == 255, expected)
     assert not list(tmp_path.glob("*.msk"))
+
+
+def test_an_impossible_nodata_tag_does_not_matter_beside_alpha(tmp_path: Path) -> None:
+    def describe(file: Any) -> None:
+        file.colorinterp = [ColorInterp.gray, ColorInterp.alpha]
+
+    source = write_source(tmp_path / "a.tif", np.array([[[5, 6]], [[0, 255]]], "u1"), nodata=255, describe=describe)
+    overwrite(tmp_path / "a.tif", GDAL_NODATA, b"-99", b"\0")
+    variable = open_raster(source).variables[0]
+    assert [band.encoding.nodata for band in variable.bands] == [None, None]
+    valid = variable.reader.valid(0, Window(0, 0, 1, 2))
+    assert valid is not None
+    assert valid.tolist() == [[False, True]]
+
+
+def test_nodata_of_all_bands_together(tmp_path: Path) -> None:
+    values = np.array([[[0, 0, 4]], [[0, 3, 9]]], "u1")
+    source = write_source(tmp_path / "a.tif", values, describe=lambda file: file.update_tags(NODATA_VALUES="0 0"))
+    variable = open_raster(source).variables[0]
+    valid = variable.reader.valid(0, Window(0, 0, 1, 3))
+    assert valid is not None
+    assert valid.tolist() == [[False, True, True]]
+    _, after = round_trip(source, tmp_path / "out.tif")
+    assert after.variables[0].reader.valid(0, Window(0, 0, 1, 3)).tolist() == [[False, True, True]]
 
 
 def test_palettes_booleans_and_complex_numbers_are_copied(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +50,48 @@ def test_file_urls_open(tmp_path: Path) -> None:
     raster = open_raster(f"file://{write(tmp_path / 'a.tif')}")
     assert raster.variables[0].reader.read(0, Window(0, 0, 8, 9)).sum() == 72
     assert raster.files == (str(tmp_path / "a.tif"),)
+
+
+class Ranges(BaseHTTPRequestHandler):
+    """A server of one file that answers range requests, as object stores do."""
+
+    content = b""
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def answer(self, *, body: bool) -> None:
+        if not self.path.startswith("/a.tif"):
+            self.send_error(404)
+            return
+        asked = self.headers.get("Range", "").removeprefix("bytes=")
+        first, _, last = asked.partition("-")
+        part = self.content[int(first) : int(last) + 1] if asked else self.content
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(part)))
+        self.send_header("Accept-Ranges", "bytes")
+        if asked:
+            self.send_header("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(self.content)}")
+        self.end_headers()
+        if body:
+            self.wfile.write(part)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_remote_rasters_open_where_the_caller_names_them(tmp_path: Path) -> None:
+    handler = type("OneFile", (Ranges,), {"content": write(tmp_path / "a.tif", 3).read_bytes()})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/a.tif"
+        assert open_raster(url).variables[0].reader.read(0, Window(0, 0, 8, 9)).sum() == 3 * 72
+        with pytest.raises(SourceError, match=r"b\.tif.*check the address"):
+            open_raster(url.replace("a.tif", "b.tif"))
+        server.shutdown()
 
 
 def test_netcdf_and_hdf4_are_known_by_their_first_bytes(tmp_path: Path) -> None:

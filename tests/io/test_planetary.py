@@ -23,7 +23,8 @@ def vicar(path: Path, values: np.ndarray) -> str:
     size = columns * values.dtype.itemsize
     label = (
         f"LBLSIZE={{0}}  FORMAT='{form}'  TYPE='IMAGE'  BUFSIZ={size}  DIM=3  EOL=0  RECSIZE={size}  "
-        f"ORG='BSQ'  NL={rows}  NS={columns}  NB=1  N1={columns}  N2={rows}  N3=1  N4=0  NBB=0  NLB=0  HOST='X86-LINUX'  INTFMT='LOW'  REALFMT='RIEEE'  "
+        f"ORG='BSQ'  NL={rows}  NS={columns}  NB=1  N1={columns}  N2={rows}  N3=1  N4=0  NBB=0  NLB=0  "
+        "HOST='X86-LINUX'  INTFMT='LOW'  REALFMT='RIEEE'  "
         "BHOST='X86-LINUX'  BINTFMT='LOW'  BREALFMT='RIEEE'  BLTYPE=''  COMPRESS='NONE'  EOCI1=0  EOCI2=0  "
     )
     length = -(-(len(label) + 10) // size) * size

@@ -11,6 +11,7 @@ from affine import Affine
 
 from geodiff.errors import TargetError
 from geodiff.io import Product, ProductVariable, Raster, open_raster, read_fingerprint, write_product
+from geodiff.io.writing import check_target
 from geodiff.lattice import Window
 
 
@@ -97,8 +98,11 @@ def test_targets_that_cannot_hold_the_product_say_what_can(tmp_path: Path) -> No
         (placed, "out.jpg", r"\.zarr"),
         (placed, "s3://bucket/out.tif", r"\.zarr"),
     ):
+        place = target if "://" in target else str(tmp_path / target)
         with pytest.raises(TargetError, match=cure):
-            write_product(product, target if "://" in target else str(tmp_path / target))
+            check_target(product.raster, place)  # before any work
+        with pytest.raises(TargetError, match=cure):
+            write_product(product, place)
     assert not list(tmp_path.glob("out*"))
 
 
@@ -106,5 +110,8 @@ def test_a_stack_does_not_fit_one_geotiff(tmp_path: Path) -> None:
     for day in (1, 2):
         source(tmp_path / f"a_2021-01-0{day}.tif", np.ones((1, 3, 4), "u1"))
     raster = open_raster(str(tmp_path / "a_*.tif"))
+    check_target(raster, f"{tmp_path}/out/")
+    with pytest.raises(TargetError, match=r"2 dates.*folder"):
+        check_target(raster, str(tmp_path / "out.tif"))
     with pytest.raises(TargetError, match=r"2 dates.*folder"):
         write_product(Product(raster, (), {}, {}, {}), str(tmp_path / "out.tif"))

@@ -1,0 +1,207 @@
+"""`fill-scenes`: every scene of a folder, only what is new; `python -m flows.fill FOLDER OUT` needs no server.
+
+One task is one scene: a small job goes in, a small record comes out. What is done already is told by the product
+itself, so a run that was killed, repeated or scheduled twice does nothing twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.tasks import exponential_backoff
+from pydantic import Field
+
+from flows.local import local_prefect, quiet
+from flows.options import add_fill_options, job_of
+from flows.scenes import SceneRecord, fill_new, refusal, scene_jobs, twins
+from geodiff.errors import GeodiffError
+from geodiff.job import FillJob
+
+if TYPE_CHECKING:
+    from prefect import Task
+    from prefect.client.schemas.objects import State, TaskRun
+    from prefect.futures import PrefectFuture
+
+__all__ = ["ScenesFailedError", "fill_scene", "fill_scenes", "main"]
+
+TABLE = "filled-scenes"
+"""Key of the table artifact."""
+
+
+class ScenesFailedError(GeodiffError):
+    """Some scenes could not be filled; the products of the others are delivered."""
+
+    def __init__(self, records: Sequence[SceneRecord]) -> None:
+        self.records = tuple(records)
+        bad = [record for record in records if record.failed]
+        lines = [f"{Path(record.scene).name}: {record.status}: {record.message}" for record in bad]
+        super().__init__("\n".join([f"{len(bad)} of {len(records)} scenes failed", *lines]))
+
+
+def passing(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect calls it so
+    """Whether trying again can help: a disk, a network or the clock failed, not the scene."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, OSError)
+
+
+def _scene_name() -> str:
+    from prefect.runtime import task_run
+
+    return Path(task_run.parameters["job"].source).name
+
+
+@task(
+    name="fill-scene",
+    task_run_name=_scene_name,
+    tags=["geodiff-fill"],  # `prefect concurrency-limit create geodiff-fill N` holds across flow runs
+    cache_policy=NO_CACHE,  # the product says what is done; hashing arguments would only cost
+    persist_result=False,
+    retry_condition_fn=passing,
+)
+def fill_scene(job: FillJob) -> SceneRecord:
+    """Fill one scene, unless its product is there already."""
+    record = fill_new(job)
+    get_run_logger().info("%s: %s, filled %d of %d", job.source, record.status, record.filled, record.to_fill)
+    return record
+
+
+@flow(name="fill-scenes", persist_result=False)
+def fill_scenes(
+    job: FillJob,
+    kind: str = "",
+    at_once: Annotated[int, Field(ge=1)] = 1,
+    retries: Annotated[int, Field(ge=0)] = 3,
+    backoff_seconds: Annotated[float, Field(ge=0)] = 10,
+    timeout_minutes: Annotated[float, Field(gt=0)] = 240,
+) -> list[SceneRecord]:
+    """Fill every scene of a folder that has no product yet, or whose source has changed.
+
+    Parameters
+    ----------
+    job : the options of every scene; `source` is a folder, a glob or one scene, `target` the folder of products.
+    kind : `.tif`, `.zarr`, `.nc`, `.png` or `/`; default as the source is.
+    at_once : scenes at a time.
+    retries : how often a scene is tried again after a failure of disk, network or time.
+    backoff_seconds : the wait before the first retry; it doubles each time.
+    timeout_minutes : the time one try at one scene may take; the next goes on where it stopped.
+
+    Raises
+    ------
+    ScenesFailedError
+        After all scenes were tried, where some failed.
+    GeodiffError
+        Before any scene was tried, where the job cannot be used.
+    """
+    jobs = scene_jobs(job, kind)
+    records = list(twins(jobs))
+    clashing = {record.scene for record in records}
+    patient = fill_scene.with_options(
+        retries=retries,
+        retry_delay_seconds=exponential_backoff(backoff_seconds),
+        timeout_seconds=timeout_minutes * 60,
+    )
+    records += _fill_each(patient, [job for job in jobs if job.source not in clashing], at_once)
+    _report(records)
+    if any(record.failed for record in records):
+        raise ScenesFailedError(records)
+    return records
+
+
+def _fill_each(patient: Task[..., SceneRecord], jobs: Sequence[FillJob], at_once: int) -> list[SceneRecord]:
+    threads: ThreadPoolTaskRunner[SceneRecord] = ThreadPoolTaskRunner(max_workers=at_once)
+    with threads as runner:
+        futures = [runner.submit(patient, {"job": job}) for job in jobs]
+        return [_outcome(job, future) for job, future in zip(jobs, futures, strict=True)]
+
+
+def _outcome(job: FillJob, future: PrefectFuture[SceneRecord]) -> SceneRecord:
+    """The record of a scene, whether it went well or not."""
+    outcome = future.result(raise_on_failure=False)
+    return outcome if isinstance(outcome, SceneRecord) else refusal(job, outcome)
+
+
+def _report(records: Sequence[SceneRecord]) -> None:
+    """The table in the log and as an artifact; what failed comes first."""
+    counts = Counter(record.status for record in records)
+    summary = ", ".join(f"{number} {status}" for status, number in counts.most_common()) or "no scenes"
+    get_run_logger().info("%d scenes: %s", len(records), summary)
+    create_table_artifact(key=TABLE, table=[_row(record) for record in _worst_first(records)], description=summary)
+
+
+def _worst_first(records: Iterable[SceneRecord]) -> list[SceneRecord]:
+    return sorted(records, key=lambda record: (not record.failed, record.scene))
+
+
+def _row(record: SceneRecord) -> dict[str, Any]:
+    return {
+        "scene": Path(record.scene).name,
+        "status": record.status,
+        "filled": record.filled,
+        "to fill": record.to_fill,
+        "coverage of 90 % intervals": None if record.coverage90 is None else round(record.coverage90, 3),
+        "seconds": record.seconds,
+        "why": record.message,
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.fill",
+        description="Fill every scene of FOLDER that has no product in OUT yet, or whose source has changed.",
+        epilog="exit codes: 0 all is well, 1 some scenes failed and the others are delivered, 2 bad usage or input",
+    )
+    add_fill_options(parser)
+    parser.add_argument("--kind", default="", help=".tif, .zarr, .nc, .png or / for a folder; default as the source")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="scenes at a time (default 1)")
+    parser.add_argument("--retries", type=int, default=3, metavar="N", help="after failures of disk or network")
+    parser.add_argument("--timeout-minutes", type=float, default=240, metavar="M", help="for one try at one scene")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show Prefect's log")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the flow here and now; returns the exit code."""
+    chosen = _parser().parse_args(arguments)
+    if not chosen.verbose:
+        quiet()
+    options = {name: getattr(chosen, name) for name in ("kind", "at_once", "retries", "timeout_minutes")}
+    try:
+        job = job_of(chosen)
+        with local_prefect():
+            records = fill_scenes(job, **options)
+    except ScenesFailedError as error:
+        _print(error.records)
+        return _complain(str(error).splitlines()[0], 1)
+    except GeodiffError as error:
+        return _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _complain("interrupted; the same command goes on where this one stopped", 130)
+    _print(records)
+    return 0
+
+
+def _complain(message: str, code: int) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return code
+
+
+def _print(records: Sequence[SceneRecord]) -> None:
+    for record in _worst_first(records) or [SceneRecord("no scenes", "", "nothing to do")]:
+        line = f"{Path(record.scene).name}: {record.status}"
+        if record.to_fill:
+            line += f", filled {record.filled:,} of {record.to_fill:,}"
+        sys.stdout.write(f"{line}: {record.message}\n" if record.message else f"{line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

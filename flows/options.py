@@ -1,0 +1,48 @@
+"""The command line of the flows: every option of `geodiff fill`, read off FillJob, so that the two cannot differ."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geodiff.job import FillJob
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+__all__ = ["add_fill_options", "job_of"]
+
+_NOT_HERE = {"source", "target", "append", "report", "stac"}
+
+
+def add_fill_options(parser: argparse.ArgumentParser) -> None:
+    """Add FOLDER, OUT, --job and one option a field of FillJob."""
+    parser.add_argument("folder", help="folder of rasters or scene folders, or a glob in quotes")
+    parser.add_argument("out", help="folder of products")
+    parser.add_argument("--job", type=Path, metavar="FILE", help="job file (TOML) whose options go for every scene")
+    group = parser.add_argument_group("options of every scene, as for geodiff fill")
+    for name, field in FillJob.model_fields.items():
+        if name not in _NOT_HERE:
+            group.add_argument(f"--{name.replace('_', '-')}", **_as_argument(field))
+
+
+def _as_argument(field: FieldInfo) -> dict[str, Any]:
+    text = str(field.description).replace("%", "%%")
+    if field.annotation is bool:
+        return {"action": "store_true", "default": None, "help": text}
+    if "tuple" in str(field.annotation):
+        return {"type": _words, "metavar": "A[,B..]", "help": text}
+    return {"metavar": "X", "help": text}
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def job_of(chosen: argparse.Namespace) -> FillJob:
+    """The job that the command line describes; raises JobError with one line a wrong field."""
+    given = {name: getattr(chosen, name, None) for name in FillJob.model_fields if name not in _NOT_HERE}
+    fields = {name: value for name, value in given.items() if value is not None}
+    fields |= {"source": chosen.folder, "target": f"{chosen.out.rstrip('/')}/"}
+    return FillJob.from_toml(chosen.job, **fields) if chosen.job else FillJob.build(**fields)

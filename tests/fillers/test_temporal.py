@@ -1,0 +1,311 @@
+"""What every temporal filler promises, and what each is exact for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+
+from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial, load_filler
+from geodiff.fillers.regression import one_date_regressions, regressors
+from geodiff.fillers.series import Series, _pentadiagonal, _second_differences, interpolated, linear, spread, whittaker
+from geodiff.fillers.spacetime import relaxed_in_time
+from geodiff.lattice import Window
+
+DAY = 86_400
+HALO, SIDE = 8, 48
+NAMES = ["linear-time", "harmonic", "whittaker", "climatology", "spacetime", "regression", "dineof"]
+SMOOTH = ["linear-time", "whittaker", "spacetime", "regression"]
+
+
+def a_stack(dates: int = 9, seed: int = 0, share: float = 0.25) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values and known (date, row, column) with blobs missing, and days: a pattern that waxes and wanes, and noise."""
+    random = np.random.default_rng(seed)
+    size = SIDE + 2 * HALO
+    days = np.arange(dates) * 8 + random.integers(0, 3, dates)
+    patterns = 8 * gaussian_filter(random.standard_normal((2, size, size)), (0, 4, 4))
+    time = np.stack([np.sin(days / 40), np.cos(days / 25)])
+    noise = 0.6 * gaussian_filter(random.standard_normal((dates, size, size)), (0, 2, 2))
+    values = np.tensordot(time.T, patterns, 1) + time[0][:, None, None] + noise
+    blobs = gaussian_filter(random.standard_normal((dates, size, size)), (0, 5, 5))
+    known = blobs > np.quantile(blobs, share)
+    return values.astype(np.float32), known, days.astype(np.int64) * DAY
+
+
+def a_patch(values: np.ndarray, known: np.ndarray, dates: np.ndarray, target: int = 4) -> Patch:
+    held = known[:, None]
+    return Patch(
+        values=np.where(held, values[:, None], np.float32(0)),
+        known=held,
+        fillable=np.ones_like(held),
+        coarse=np.zeros(held.shape, np.float32),
+        window=Window(0, 0, SIDE, SIDE),
+        halo=HALO,
+        absolute=(0, 0),
+        dates=dates,
+        targets=(target,),
+    )
+
+
+def a_trial(seed: int, target: int) -> Trial:
+    values, known, dates = a_stack(seed=seed)
+    hole = np.zeros_like(known[0])
+    hole[HALO + 10 : HALO + 30, HALO + 12 : HALO + 34] = True
+    hidden = hole & known[target]
+    left = known.copy()
+    left[target] &= ~hidden
+    patch = a_patch(values, left, dates, target)
+    return Trial(patch, values[target][patch.core][None, None], hidden[patch.core][None, None])
+
+
+def filled(name: str, patch: Patch) -> Filled:
+    filler = load_filler(name)
+    return filler.fill([patch], filler.fit(SceneSample()), seed=0)[0]
+
+
+@pytest.fixture(scope="module")
+def fits() -> dict[str, Fitted]:
+    sample = SceneSample(tuple(a_trial(seed, 2 + seed % 5) for seed in range(4)), 1)
+    return {name: load_filler(name).fit(sample) for name in NAMES}
+
+
+# every one of them
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_answers_are_finite_and_say_who_gave_them(name: str) -> None:
+    answer = filled(name, a_patch(*a_stack()))
+    assert answer.value.shape == (1, 1, SIDE, SIDE)
+    assert answer.members is None
+    assert np.isfinite(answer.value).all()
+    assert (answer.standard_error > 0).all()
+    assert set(np.unique(answer.source)) <= {CODES[name], CODES["laplace"]}
+    assert (answer.source == CODES[name]).mean() > 0.9
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_known_pixels_count(name: str) -> None:
+    """What stands where nothing is known has no influence."""
+    values, known, dates = a_stack()
+    patch = a_patch(values, known, dates)
+    spoiled = replace(patch, values=np.where(patch.known, patch.values, np.float32(7)))
+    np.testing.assert_array_equal(filled(name, patch).value, filled(name, spoiled).value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_order_of_the_dates_does_not_matter(name: str, fits: dict[str, Fitted]) -> None:
+    values, known, dates = a_stack()
+    order = np.random.default_rng(3).permutation(len(dates))
+    shuffled = a_patch(values[order], known[order], dates[order], int(np.flatnonzero(order == 4)[0]))
+    filler = load_filler(name)
+    one, other = filler.fill([a_patch(values, known, dates), shuffled], fits[name], seed=0)
+    np.testing.assert_array_equal(one.value, other.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_patches_in_one_call_do_not_meet(name: str, fits: dict[str, Fitted]) -> None:
+    first, second = a_patch(*a_stack(seed=1)), a_patch(*a_stack(seed=2), target=0)
+    filler = load_filler(name)
+    together = filler.fill([first, second], fits[name], seed=0)[1]
+    alone = filler.fill([second], fits[name], seed=5)[0]
+    np.testing.assert_array_equal(together.value, alone.value)
+    np.testing.assert_array_equal(together.standard_error, alone.standard_error)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_date_that_shows_nothing_changes_nothing(name: str, fits: dict[str, Fitted]) -> None:
+    values, known, dates = a_stack()
+    with_empty = a_patch(
+        np.insert(values, 2, 0, axis=0), np.insert(known, 2, False, axis=0), np.insert(dates, 2, dates[2] - DAY), 5
+    )
+    filler = load_filler(name)
+    np.testing.assert_array_equal(
+        filler.fill([a_patch(values, known, dates)], fits[name], seed=0)[0].value,
+        filler.fill([with_empty], fits[name], seed=0)[0].value,
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dates", [1, 2, 3])
+def test_few_dates_are_enough(name: str, dates: int) -> None:
+    values, known, days = a_stack(dates)
+    answer = filled(name, a_patch(values, known, days, dates - 1))
+    assert np.isfinite(answer.value).all()
+    assert np.isfinite(answer.standard_error).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_single_date_is_filled_harmonically_and_says_so(name: str) -> None:
+    patch = a_patch(*a_stack(1), target=0)
+    answer, harmonic = filled(name, patch), filled("laplace", patch)
+    assert (answer.source == CODES["laplace"]).all()
+    np.testing.assert_array_equal(answer.value, harmonic.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_known_anywhere_gives_the_coarse_fill(name: str) -> None:
+    values, known, dates = a_stack()
+    patch = replace(a_patch(values, np.zeros_like(known), dates), coarse=np.full(values[:, None].shape, 3, np.float32))
+    np.testing.assert_array_equal(filled(name, patch).value, np.float32(3))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dates", ["duplicate", "all the same"])
+def test_dates_may_repeat(name: str, dates: str) -> None:
+    values, known, days = a_stack()
+    days[5] = days[4]
+    answer = filled(name, a_patch(values, known, days if dates == "duplicate" else np.zeros_like(days)))
+    assert np.isfinite(answer.value).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_wholly_missing_date_is_better_than_the_mean(name: str, fits: dict[str, Fitted]) -> None:
+    values, known, dates = a_stack(seed=1)
+    known[4] = False
+    patch = a_patch(values, known, dates)
+    answer = load_filler(name).fill([patch], fits[name], seed=0)[0]
+    truth = values[4][patch.core]
+    assert np.sqrt(np.mean((answer.value[0, 0] - truth) ** 2)) < 0.8 * truth.std()
+    assert (answer.standard_error > 0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_several_bands_are_filled_each_by_itself(name: str, fits: dict[str, Fitted]) -> None:
+    values, known, dates = a_stack()
+    one = a_patch(values, known, dates)
+    two = replace(
+        one,
+        **{f: np.concatenate([getattr(one, f)] * 2, axis=1) for f in ("values", "known", "fillable", "coarse")},
+    )
+    if name == "dineof":
+        pytest.skip("its modes belong to a band")
+    filler = load_filler(name)
+    both, alone = (filler.fill([p], fits[name], seed=0)[0].value for p in (two, one))
+    np.testing.assert_array_equal(both, np.concatenate([alone] * 2, axis=1))
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_values_and_days_have_no_zero(name: str, fits: dict[str, Fitted]) -> None:
+    """Adding a constant to all values adds it to the fill; moving all dates changes nothing."""
+    values, known, dates = a_stack()
+    filler = load_filler(name)
+    here = a_patch(values, known, dates)
+    moved = a_patch(values + np.float32(2), known, dates + 400 * DAY)
+    first, second = (filler.fill([p], fits[name], seed=0)[0].value for p in (here, moved))
+    np.testing.assert_allclose(second, first + 2, atol=5e-3)
+
+
+@pytest.mark.parametrize("name", ["linear-time", "whittaker", "spacetime", "regression"])
+def test_far_dates_beyond_the_context_do_not_count(name: str, fits: dict[str, Fitted]) -> None:
+    values, known, dates = a_stack(40)
+    filler = load_filler(name)
+    near = slice(0, filler.context_dates + 1)
+    whole = filler.fill([a_patch(values, known, dates, 0)], fits[name], seed=0)[0]
+    part = filler.fill([a_patch(values[near], known[near], dates[near], 0)], fits[name], seed=0)[0]
+    np.testing.assert_array_equal(whole.value, part.value)
+
+
+def test_regression_beats_linear_in_time_on_trials_it_never_saw(fits: dict[str, Fitted]) -> None:
+    errors = {}
+    for name in ("linear-time", "regression"):
+        trials = [a_trial(seed, 4) for seed in (11, 12, 13)]
+        answers = load_filler(name).fill([t.patch for t in trials], fits[name], seed=0)
+        errors[name] = np.concatenate([(a.value - t.truth)[t.hidden] for a, t in zip(answers, trials, strict=True)])
+    assert np.mean(errors["regression"] ** 2) < 0.8 * np.mean(errors["linear-time"] ** 2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_standard_errors_hold_what_they_promise(name: str) -> None:
+    sample = SceneSample(tuple(a_trial(seed, 1 + seed % 7) for seed in range(8)), 1)
+    filler = load_filler(name)
+    fitted = filler.fit(sample)
+    trials = [a_trial(seed, 1 + seed % 7) for seed in range(20, 25)]
+    inside = [
+        np.abs(a.value - t.truth)[t.hidden] <= 1.645 * a.standard_error[t.hidden]
+        for a, t in zip(filler.fill([t.patch for t in trials], fitted, seed=0), trials, strict=True)
+    ]
+    assert 0.8 <= np.concatenate(inside).mean() <= 0.98
+
+
+# what each is exact for
+
+
+def as_series(values: np.ndarray, known: np.ndarray, days: np.ndarray, target: int) -> Series:
+    return Series(np.asarray(values, np.float32), np.asarray(known, bool), np.asarray(days, np.float64), target)
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_linear_series_are_interpolated_exactly(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    days = np.sort(random.choice(100, 7, replace=False)).astype(float)
+    slope, level = random.normal(size=(2, 5, 6))
+    values = level + slope * days[:, None, None] / 50
+    known = random.random(values.shape) < 0.7
+    known[[0, 6]] = True
+    for estimate, tolerance in ((linear, 1e-5), (lambda s: whittaker(s, 1e3), 2e-2)):
+        np.testing.assert_allclose(estimate(as_series(values, known, days, 3)), values[3], atol=tolerance)
+
+
+def test_a_date_never_predicts_itself() -> None:
+    values, known, seconds = a_stack()
+    series = as_series(values, known, seconds / DAY, 4)
+    before = interpolated(series, [2, 4])
+    changed = values.copy()
+    changed[4] += 5
+    np.testing.assert_array_equal(interpolated(as_series(changed, known, seconds / DAY, 4), [2, 4]), before)
+    changed[2] += 5
+    np.testing.assert_array_equal(interpolated(as_series(changed, known, seconds / DAY, 4), [2])[0], before[0])
+
+
+def test_the_pentadiagonal_solver_agrees_with_a_dense_one() -> None:
+    random = np.random.default_rng(0)
+    diagonals = _second_differences(np.array([1.0, 0.5, 2.0, 1.0, 0.3]), 3.0)
+    weight, right = (random.random((6, 4)) > 0.4).astype(float), random.normal(size=(6, 4))
+    full = np.diag(diagonals[0])
+    for k in (1, 2):
+        full += np.diag(diagonals[k][:-k], k) + np.diag(diagonals[k][:-k], -k)
+    dense = [np.linalg.solve(full + np.diag(w), r) for w, r in zip(weight.T, right.T, strict=True)]
+    np.testing.assert_allclose(_pentadiagonal(diagonals, weight, right), np.stack(dense, axis=1), rtol=1e-8)
+
+
+def test_a_sum_of_other_dates_is_found_by_regression() -> None:
+    random = np.random.default_rng(0)
+    others = gaussian_filter(random.standard_normal((6, 40, 40)), (0, 3, 3)) * 10
+    values = np.insert(others, 3, 0.7 * others[1] - 0.4 * others[4] + 0.2, axis=0)
+    known = np.ones(values.shape, bool)
+    known[3, 10:25, 10:30] = False
+    series = as_series(values, known, np.arange(7) * 10.0, 3)
+    trend = regressors(series).trend(1e-6).reshape(40, 40)
+    assert np.abs(trend - values[3]).max() < 0.1 * values[3].std()
+
+
+def test_one_date_regressions_use_a_date_only_where_it_is_known() -> None:
+    values, known, seconds = a_stack(3, share=0.5)
+    estimate = one_date_regressions(as_series(values, known, seconds / DAY, 1))
+    np.testing.assert_array_equal(np.isnan(estimate), ~(known[0] | known[2]))
+
+
+def test_the_space_time_relaxation_keeps_known_pixels_and_constants() -> None:
+    values, known, seconds = a_stack()
+    series = as_series(values, known, seconds / DAY, 4)
+    np.testing.assert_array_equal(relaxed_in_time(series, 0.1)[known[4]], values[4][known[4]])
+    flat = as_series(np.full_like(values, 2.5), known, seconds / DAY, 4)
+    np.testing.assert_allclose(relaxed_in_time(flat, 0.1), 2.5, atol=1e-4)
+
+
+@given(st.integers(3, 21), st.integers(3, 21), st.integers(0, 100))
+@settings(max_examples=20, deadline=None)
+def test_spreading_keeps_constants_and_knows_nothing_from_nothing(rows: int, columns: int, seed: int) -> None:
+    known = np.random.default_rng(seed).random((3, rows, columns)) < 0.3
+    known[0] = False
+    known[1, 1, 1] = True
+    spoiled = np.where(known, np.float32(4), np.float32(-9))
+    result = spread(spoiled, known)
+    np.testing.assert_array_equal(result[0], 0)
+    np.testing.assert_allclose(result[1], 4, rtol=1e-5)
+    np.testing.assert_array_equal(spread(spoiled[1:2], known[1:2])[0], result[1])

@@ -1,0 +1,50 @@
+"""The schedule is registered as it was asked for, and what cannot be served is said in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.flows import load_flow_from_entrypoint
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.deploy import main, nightly
+from flows.fill import fill_scenes
+from geodiff.errors import InputError
+from geodiff.job import FillJob
+
+
+@pytest.fixture
+def nobody_there() -> Iterator[None]:
+    """A Prefect server that does not answer: port 9 is the one that discards."""
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        yield
+
+
+def test_a_deployment_says_when_what_and_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = FillJob.build(source="in", target="out/", filler="laplace", gate="unfilled<=0.02")
+    made = nightly(job, "30 4 * * 1-5", timezone="Europe/Oslo", at_once=2)
+    (schedule,) = made.schedules
+    assert (schedule.schedule.cron, schedule.schedule.timezone) == ("30 4 * * 1-5", "Europe/Oslo")
+    assert made.parameters == {
+        "job": {
+            "source": f"{tmp_path}/in", "target": f"{tmp_path}/out/", "filler": "laplace", "gate": "unfilled<=0.02",
+        },
+        "at_once": 2,
+    }  # fmt: skip
+    assert made.concurrency_limit == 1
+    assert load_flow_from_entrypoint(made.entrypoint).name == fill_scenes.name
+    assert fill_scenes.validate_parameters(made.parameters)["job"].gate == job.gate
+
+
+@pytest.mark.parametrize("cron", ["every night", "99 3 * * *"])
+def test_what_is_no_cron_line_is_named(cron: str) -> None:
+    with pytest.raises(InputError, match="every night at three is --cron"):
+        nightly(FillJob.build(source="in", target="out/"), cron)
+
+
+def test_without_a_server_the_cure_is_said(nobody_there: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["in", "out"]) == 2
+    assert "prefect server start" in capsys.readouterr().err

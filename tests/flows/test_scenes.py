@@ -1,0 +1,177 @@
+"""Which scenes there are, and what is new among them; no Prefect here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import Affine
+
+from flows.scenes import SceneRecord, fill_new, find_scenes, refusal, scene_jobs, twins
+from geodiff.errors import GateError, JobError, SourceError, TargetError
+from geodiff.job import FillJob
+
+LANDSAT = "LC08_L2SP_015033_20240611_20240615_02_T1"
+
+
+def write_scene(path: Path, seed: int = 0, *, known: bool = True) -> Path:
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:48, :64]
+    values = np.rint(1000 + 100 * np.sin(y / 9) + 80 * np.cos(x / 7) + rng.normal(0, 3, (48, 64))).astype("uint16")
+    values[20:30, 25:40] = 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(
+        path, "w", driver="GTiff", height=48, width=64, count=1, dtype="uint16", nodata=0, crs="EPSG:32618",
+        transform=Affine(30, 0, 300_000, 0, -30, 4_500_000),
+    ) as out:  # fmt: skip
+        out.write(values if known else np.zeros_like(values), 1)
+    return path
+
+
+def job(source: Path | str, target: Path | str, **options: object) -> FillJob:
+    return FillJob.build(source=str(source), target=str(target), filler="laplace", **options)
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def names(found: list[str]) -> list[str]:
+    return [Path(path).name for path in found]
+
+
+# -- what is a scene
+
+
+def test_a_folder_gives_its_rasters_stores_and_scene_folders_and_nothing_else(tmp_path: Path) -> None:
+    touch(tmp_path, "b.tif", "a.nc", "b.tif.aux.xml", "notes.txt", ".hidden.tif", "half.tif.part", "other/readme.txt")
+    touch(tmp_path, "cube.zarr/zarr.json", f"{LANDSAT}/{LANDSAT}_SR_B4.TIF")
+    assert names(find_scenes(str(tmp_path))) == [LANDSAT, "a.nc", "b.tif", "cube.zarr"]
+
+
+def test_a_labelled_product_is_one_scene_named_by_its_label(tmp_path: Path) -> None:
+    touch(tmp_path, "frame.img", "frame.lbl", "mola.img", "mola.xml", "plain.img")
+    assert names(find_scenes(str(tmp_path))) == ["frame.lbl", "mola.xml", "plain.img"]
+
+
+def test_a_glob_a_scene_folder_and_a_file_name_scenes_too(tmp_path: Path) -> None:
+    touch(tmp_path, "a.tif", "b.tif", "c.nc", f"{LANDSAT}/{LANDSAT}_SR_B4.TIF")
+    assert names(find_scenes(f"{tmp_path}/*.tif")) == ["a.tif", "b.tif"]
+    assert names(find_scenes(str(tmp_path / LANDSAT))) == [LANDSAT]
+    assert find_scenes(str(tmp_path / "c.nc")) == [str(tmp_path / "c.nc")]
+
+
+def test_an_empty_folder_is_no_error_and_a_missing_one_is(tmp_path: Path) -> None:
+    assert find_scenes(str(tmp_path)) == []
+    assert find_scenes(f"{tmp_path}/*.tif") == []
+    with pytest.raises(SourceError, match="does not exist; name a folder"):
+        find_scenes(str(tmp_path / "nowhere"))
+
+
+# -- where its product goes
+
+
+def test_a_product_is_of_the_kind_of_its_source_unless_told_otherwise(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.jp2", "b.nc", "c.png", "d.zarr/zarr.json", f"{LANDSAT}/{LANDSAT}_SR_B4.TIF")
+    jobs = scene_jobs(job(tmp_path / "in", f"{tmp_path}/out/", max_error=3))
+    assert [each.target.removeprefix(f"{tmp_path}/out/") for each in jobs] == [
+        f"{LANDSAT}/", "a.tif", "b.nc", "c.png", "d.zarr",
+    ]  # fmt: skip
+    assert all(each.max_error == 3 for each in jobs)
+    zarr = scene_jobs(job(tmp_path / "in", f"{tmp_path}/out/"), kind=".zarr")
+    assert {Path(each.target).suffix for each in zarr} == {".zarr"}
+
+
+def test_products_do_not_land_among_their_sources(tmp_path: Path) -> None:
+    for source in (str(tmp_path), f"{tmp_path}/*.tif"):
+        with pytest.raises(JobError, match="name another folder"):
+            scene_jobs(job(source, f"{tmp_path}/"))
+
+
+@pytest.mark.parametrize("option", [{"append": True}, {"report": "page.html"}, {"stac": "item.json"}])
+def test_what_only_one_product_can_have_is_refused(tmp_path: Path, option: dict[str, object]) -> None:
+    with pytest.raises(JobError, match="belongs to one product"):
+        scene_jobs(job(tmp_path, f"{tmp_path}/out/", **option))
+
+
+def test_scenes_of_one_name_are_both_named_and_the_others_are_not(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.tif", "a.nc", "b.tif")
+    found = list(twins(scene_jobs(job(tmp_path / "in", f"{tmp_path}/out/"))))
+    assert names([record.scene for record in found]) == ["a.nc", "a.tif"]
+    assert all(record.failed and "rename" in record.message for record in found)
+
+
+# -- what is new
+
+
+def test_a_scene_is_filled_once_and_again_when_its_source_changes(tmp_path: Path) -> None:
+    each = job(write_scene(tmp_path / "a.tif"), tmp_path / "out" / "a.tif")
+    first = fill_new(each)
+    assert (first.status, first.filled, first.to_fill) == ("done", 150, 150)
+    before = digest(tmp_path / "out")
+    again = fill_new(each)
+    assert (again.status, again.filled, again.coverage90) == ("up to date", 150, first.coverage90)
+    assert digest(tmp_path / "out") == before
+    shutil.copy(tmp_path / "a.tif", tmp_path / "copy.tif")
+    shutil.copy(tmp_path / "copy.tif", tmp_path / "a.tif")  # another time of change, the same content
+    assert fill_new(each).status == "up to date"
+    write_scene(tmp_path / "a.tif", seed=1)
+    assert fill_new(each).status == "done"
+    assert digest(tmp_path / "out")["a.tif"] != before["a.tif"]
+
+
+def test_a_product_of_other_options_stays_unless_told_to_overwrite(tmp_path: Path) -> None:
+    each = job(write_scene(tmp_path / "a.tif"), tmp_path / "out" / "a.tif")
+    fill_new(each)
+    before = digest(tmp_path / "out")
+    with pytest.raises(TargetError, match="--overwrite"):
+        fill_new(each.model_copy(update={"valid_range": (0, 1080)}))
+    assert digest(tmp_path / "out") == before
+    fill_new(each.model_copy(update={"valid_range": (0, 1080), "overwrite": True}))
+    assert digest(tmp_path / "out") != before
+    # overwriting is for what is another product; what is this very one is not made again
+    assert fill_new(each.model_copy(update={"valid_range": (0, 1080), "overwrite": True})).status == "up to date"
+
+
+def test_a_foreign_file_at_the_target_stays(tmp_path: Path) -> None:
+    foreign = write_scene(tmp_path / "out" / "a.tif", seed=9)
+    before = foreign.read_bytes()
+    with pytest.raises(TargetError, match="not a product of geodiff"):
+        fill_new(job(write_scene(tmp_path / "a.tif"), foreign))
+    assert foreign.read_bytes() == before
+
+
+def test_a_product_that_lacks_blocks_is_completed(tmp_path: Path) -> None:
+    each = job(write_scene(tmp_path / "a.tif"), tmp_path / "out" / "a.tif")
+    fill_new(each)
+    record = tmp_path / "out" / "a.geodiff.json"
+    said = json.loads(record.read_text())
+    record.write_text(json.dumps(said | {"failed_blocks": {"band_data/0/0/0": "OSError: the disk was away"}}))
+    assert fill_new(each).status == "done"
+    assert json.loads(record.read_text())["failed_blocks"] == {}
+
+
+def test_a_scene_without_a_known_pixel_is_unusable_and_no_failure(tmp_path: Path) -> None:
+    record = fill_new(job(write_scene(tmp_path / "a.tif", known=False), tmp_path / "out" / "a.tif"))
+    assert (record.status, record.failed) == ("unusable", False)
+    assert "nothing can be filled" in record.message
+    assert not list((tmp_path / "out").glob("*.tif"))
+
+
+def test_a_gate_that_refuses_is_a_failure_of_its_own_name(tmp_path: Path) -> None:
+    each = job(tmp_path / "a.tif", tmp_path / "out" / "a.tif")
+    assert refusal(each, GateError("coverage90 is 0.5")).status == "refused"
+    assert refusal(each, OSError()).message == "OSError"
+    assert not SceneRecord("a", "b", "up to date").failed

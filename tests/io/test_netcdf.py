@@ -1,0 +1,154 @@
+"""What is special to NetCDF and HDF5 files; what they share with Zarr is in test_datasets.py."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from geodiff.encoding import Encoding
+from geodiff.errors import SourceError, TargetError
+from geodiff.io import Band, Kind, Product, ProductVariable, Raster, Variable
+from geodiff.io.netcdf import netcdf_fingerprint, open_netcdf, write_netcdf
+from geodiff.lattice import Window
+
+
+class _Numbers:
+    """Numbers made when they are asked for, with a record of how many at once."""
+
+    def __init__(self, shape, dtype):
+        self.shape, self.dtype, self.ndim, self.asked = shape, np.dtype(dtype), len(shape), []
+
+    def read(self, date, window):
+        block = np.arange(np.prod((self.shape[1], *window.shape))) % 100
+        return block.reshape(self.shape[1], *window.shape).astype(self.dtype)
+
+    def valid(self, date, window):
+        return None
+
+    def __getitem__(self, key):
+        _, date, _, rows, columns = key
+        self.asked.append(
+            (self.shape[1] * (rows.stop - rows.start) * (columns.stop - columns.start), rows.start, columns.start)
+        )
+        return self.read(date, Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start))
+
+
+def _product(shape=(2, 1, 6, 8), dtype="f4", kind=Kind.CONTINUOUS, attributes=None, dates=None):
+    grid = GeoBox(shape[2:], Affine(0.5, 0, 10, 0, -0.5, 50), "EPSG:4326")
+    bands = tuple(Band(f"B{i}", Encoding(dtype), kind, "K") for i in range(shape[1]))
+    marks = dates or tuple(np.array([f"2020-01-0{i + 1}" for i in range(shape[0])], "M8[us]"))
+    about = {"standard_name": "sea_surface_temperature"}
+    variable = Variable("sst", bands, grid, _Numbers(shape, dtype), marks, attributes=about)
+    layers = [_Numbers(shape, d) for d in (dtype, "u1", "u2", "f4")]
+    filled = () if kind is not Kind.CONTINUOUS else (ProductVariable(variable, *layers),)
+    facts = {"geodiff_fingerprint": "abc", "title": "SST", **(attributes or {})}
+    return Product(
+        Raster("x.nc", "netCDF", (variable,)), filled, facts, {"observed": 0, "laplace": 3}, {"nodata": 1, "cloud": 2}
+    )
+
+
+@pytest.mark.parametrize("form", ["NETCDF3_CLASSIC", "NETCDF3_64BIT", "NETCDF4"])
+def test_every_generation_opens(tmp_path, form):
+    values = np.random.default_rng(0).integers(-9, 9, (2, 4, 5)).astype("i2")
+    cube = xr.Dataset(
+        {"v": (("time", "y", "x"), values, {"scale_factor": 0.1, "missing_value": np.int16(-9)})},
+        {"x": ("x", np.arange(5.0) * 10, {"units": "m"}), "y": ("y", np.arange(4.0) * -10, {"units": "m"})},
+    )
+    cube.to_netcdf(tmp_path / "a.nc", format=form, engine="scipy" if "3" in form else "h5netcdf")
+    raster = open_netcdf(str(tmp_path / "a.nc"))
+    (variable,) = raster.variables
+    assert raster.driver == "netCDF"
+    assert (variable.dtype, variable.bands[0].encoding.nodata) == (np.dtype("i2"), -9)
+    block = variable.reader.read(1, Window(1, 2, 3, 3))
+    np.testing.assert_array_equal(block[0], values[1, 1:, 2:])
+    block[:] = 0  # a copy, not the file
+    np.testing.assert_array_equal(variable.reader.read(1, Window(1, 2, 3, 3))[0], values[1, 1:, 2:])
+
+
+def test_plain_hdf5_opens_at_the_first_group_with_rasters(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["about"] = np.arange(3)
+        file["science/grids/radar"] = np.arange(24, dtype="u2").reshape(2, 3, 4)
+        file["science/grids/text"] = "words"
+    raster = open_netcdf(str(tmp_path / "a.h5"))
+    (variable,) = raster.variables
+    assert (raster.driver, variable.name, variable.shape) == ("HDF5", "radar", (1, 2, 3, 4))
+    np.testing.assert_array_equal(variable.reader.read(0, Window(0, 0, 3, 4)).ravel(), np.arange(24))
+
+
+def test_broken_files_are_refused_with_the_reason(tmp_path):
+    with pytest.raises(SourceError, match="cannot be read"):
+        open_netcdf(str(tmp_path / "missing.nc"))
+    (tmp_path / "text.nc").write_text("not a raster")
+    with pytest.raises(SourceError, match="neither NetCDF nor HDF5"):
+        open_netcdf(str(tmp_path / "text.nc"))
+    write_netcdf(_product(), str(tmp_path / "whole.nc"))
+    whole = (tmp_path / "whole.nc").read_bytes()
+    (tmp_path / "cut.nc").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SourceError, match="broken HDF5"):
+        open_netcdf(str(tmp_path / "cut.nc"))
+    (tmp_path / "classic.nc").write_bytes(b"CDF\x01" + b"\xff" * 40)
+    with pytest.raises(SourceError):
+        open_netcdf(str(tmp_path / "classic.nc"))
+
+
+def test_the_cube_is_never_asked_for_whole(tmp_path):
+    product = _product((3, 2, 600, 700), "u1", dates=(None,) * 3)
+    write_netcdf(product, str(tmp_path / "a.nc"))
+    asked = product.variables[0].source.asked
+    assert sum(count for count, *_ in asked) == 3 * 2 * 600 * 700
+    assert max(count for count, *_ in asked) <= 2 * 256 * 700
+    assert {(row % 256, column % 256) for _, row, column in asked} == {(0, 0)}
+
+
+def test_complex_numbers_need_zarr(tmp_path):
+    with pytest.raises(TargetError, match=r"complex64.*choose a \.zarr target"):
+        write_netcdf(_product(dtype="c8", kind=Kind.COMPLEX), str(tmp_path / "a.nc"))
+
+
+def test_long_and_odd_attributes_survive(tmp_path):
+    facts = {"history": "x" * 100_000, "geodiff_record": '{"a": 1}', "title": "Größe", "empty": ""}
+    write_netcdf(_product(attributes=facts), str(tmp_path / "a.nc"))
+    attributes = open_netcdf(str(tmp_path / "a.nc")).attributes
+    assert {key: attributes[key] for key in facts} == facts
+
+
+def test_fingerprints(tmp_path):
+    write_netcdf(_product(), str(tmp_path / "a.nc"))
+    assert netcdf_fingerprint(str(tmp_path / "a.nc")) == "abc"
+    assert netcdf_fingerprint(str(tmp_path / "none.nc")) is None
+    (tmp_path / "text.nc").write_text("mine")
+    assert netcdf_fingerprint(str(tmp_path / "text.nc")) == ""
+
+
+def test_remote_files_are_written_and_read(tmp_path):
+    target = f"memory://{tmp_path.name}/a.nc"
+    assert netcdf_fingerprint(target) is None
+    write_netcdf(_product(), target)
+    assert netcdf_fingerprint(target) == "abc"
+    found = next(v for v in open_netcdf(target).variables if v.name == "sst")
+    assert found.reader.read(0, Window(1, 1, 2, 2)).shape == (1, 2, 2)
+
+
+def test_the_compliance_checker_finds_no_error(tmp_path):
+    checker = pytest.importorskip("compliance_checker.runner", reason="compliance-checker is not installed")
+    from compliance_checker.suite import CheckSuite
+
+    target = str(tmp_path / "a.nc")
+    product = _product()
+    variable = product.variables[0].variable
+    value, ones = np.ones((2, *variable.shape), "f4"), np.ones(variable.shape, "u1")
+    layers = ProductVariable(variable, value[0], ones, ones.astype("u2"), value[0], value, value)
+    facts = (product.attributes, product.source_codes, product.reason_masks, (0.05, 0.95))
+    write_netcdf(Product(product.raster, (layers,), *facts), target)
+    CheckSuite.load_all_available_checkers()
+    report = tmp_path / "report.txt"
+    _, failed = checker.ComplianceChecker.run_checker(
+        target, ["cf:1.11"], 0, "normal", output_filename=str(report), output_format="text"
+    )
+    assert not failed
+    assert "Errors" not in report.read_text()

@@ -1,0 +1,376 @@
+"""What the command line promises: exit codes, help, JSON, job files, and one line for what went wrong."""
+
+import json
+import logging
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from typer.testing import CliRunner
+
+import geodiff
+from geodiff import cli
+from geodiff.fillers import Filled, Fitted
+from geodiff.job import FillJob
+from geodiff.jobfile import commented_toml
+
+Run = Callable[..., "Outcome"]
+VERBS = ("fill", "info", "demo", "doctor", "init", "schema")
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    root, own = logging.getLogger(), logging.getLogger("geodiff")
+    before = root.handlers[:], root.level, own.level
+    yield
+    root.handlers[:], root.level, own.level = before
+
+
+@pytest.fixture
+def geodiff_cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command as the console script does."""
+
+    def run(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["geodiff", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        said = capfd.readouterr()
+        return Outcome(int(left.value.code or 0), said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """A float raster with a hole in its middle."""
+    return raster(tmp_path / "scene.tif", slice(20, 30), slice(24, 34))
+
+
+def raster(path: Path, rows: slice, columns: slice, shape: tuple[int, int] = (64, 64)) -> Path:
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    values = (np.sin(y / 9) + np.cos(x / 7)).astype(np.float32)
+    values[rows, columns] = -9999
+    profile = {"driver": "GTiff", "width": shape[1], "height": shape[0], "count": 1, "dtype": "float32"}
+    place = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500000, 0, -10, 5000000), "nodata": -9999}
+    with rasterio.open(path, "w", **profile, **place) as dataset:
+        dataset.write(values, 1)
+    return path
+
+
+class Broken:
+    """A filler that fails in the blocks (the fit asks with seed 0) whose windows begin at or beyond a column."""
+
+    name, halo, beyond = "broken", 8, 0
+
+    def fit(self, sample: Any) -> Fitted:
+        return Fitted(self.name)
+
+    def fill(self, patches: Any, fitted: Any, *, seed: int) -> list[Filled]:
+        if seed and any(patch.window.column >= self.beyond for patch in patches):
+            raise ValueError("out of ideas")
+        shapes = [patch.missing.shape for patch in patches]
+        return [
+            Filled(np.zeros(s, np.float32), np.ones(s, np.float32), None, np.full(s, 100, np.uint8)) for s in shapes
+        ]
+
+
+def register(monkeypatch: pytest.MonkeyPatch, filler: type) -> None:
+    points = {"broken": SimpleNamespace(load=lambda: filler)}
+    monkeypatch.setattr("geodiff.fillers._registered", lambda: points)
+
+
+# -- exit codes
+
+
+def test_done_is_0_and_known_pixels_stay(geodiff_cli: Run, scene: Path) -> None:
+    target = scene.with_name("filled.tif")
+    done = geodiff_cli("fill", scene, target, "--filler", "laplace", "-q")
+    assert done.code == 0
+    assert "filled 100 of 100" in done.out
+    with rasterio.open(scene) as before, rasterio.open(target) as after:
+        stored, filled = before.read(1), after.read(1)
+    known = stored != -9999
+    np.testing.assert_array_equal(filled[known], stored[known])
+    assert (filled != -9999).all()
+
+
+def test_the_same_command_again_has_nothing_to_do(geodiff_cli: Run, scene: Path) -> None:
+    words = ("fill", scene, scene.with_name("filled.tif"), "--filler", "laplace", "-q")
+    assert geodiff_cli(*words).code == 0
+    again = geodiff_cli(*words)
+    assert again.code == 0
+    assert "nothing to do" in again.out
+
+
+def test_a_target_made_by_another_job_is_2_unless_overwrite(geodiff_cli: Run, scene: Path) -> None:
+    target = scene.with_name("filled.tif")
+    assert geodiff_cli("fill", scene, target, "--filler", "laplace", "-q").code == 0
+    other = ("fill", scene, target, "--filler", "nearest", "-q")
+    refused = geodiff_cli(*other)
+    assert refused.code == 2
+    assert "--overwrite" in refused.err
+    assert geodiff_cli(*other, "--overwrite").code == 0
+
+
+def test_nothing_to_fill_is_0_and_4_when_asked(geodiff_cli: Run, tmp_path: Path) -> None:
+    whole = raster(tmp_path / "whole.tif", slice(0, 0), slice(0, 0))
+    words = ("fill", whole, tmp_path / "filled.tif", "--filler", "laplace", "-q")
+    asked = geodiff_cli(*words, "--fail-if-empty")
+    assert asked.code == 4
+    assert not (tmp_path / "filled.tif").exists()
+    assert geodiff_cli(*words).code == 0
+
+
+def test_nothing_known_is_2(geodiff_cli: Run, tmp_path: Path) -> None:
+    empty = raster(tmp_path / "empty.tif", slice(None), slice(None))
+    refused = geodiff_cli("fill", empty, tmp_path / "filled.tif", "--filler", "laplace", "--fillable", "all", "-q")
+    assert refused.code == 2
+    assert not (tmp_path / "filled.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "Required"),
+        (("missing.tif", "out.tif"), "missing.tif"),
+        (("SCENE", "out.tif", "--filler", "nonsense"), "choose one of"),
+        (("SCENE", "out.tif", "--steps", "2"), "--steps 2"),
+        (("SCENE", "out.tif", "--valid-range", "a,b"), "--valid-range 'a,b'"),
+        (("SCENE", "out.tif", "--valid-range", "5,1"), "lower bound first"),
+        (("SCENE", "out.tif", "--bands", "9", "--filler", "laplace"), "--bands 9"),
+        (("SCENE", "out.tif", "--detect", "clouds"), "named detector"),
+        (("SCENE", "out.tif", "--filler", "laplace", "--members", "2"), "--members 0"),
+        (("SCENE", "out.tif", "--filler", "laplace", "--product", "member"), "member"),
+        (("SCENE", "out.tif", "--gate", "beauty>=1"), "coverage90"),
+        (("SCENE", "out.tif", "--qa", "nonsense", "--filler", "laplace"), "landsat-c2"),
+        (("SCENE", "out.tif", "--job", "missing.toml"), "geodiff init"),
+    ],
+)
+def test_bad_usage_and_bad_input_are_2_in_one_line(
+    geodiff_cli: Run, scene: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(scene.parent)
+    refused = geodiff_cli("fill", *(str(scene) if word == "SCENE" else word for word in words), "-q")
+    assert refused.code == 2
+    assert said.lower() in refused.err.lower()
+    assert "Traceback" not in refused.err
+    assert refused.out == ""
+    assert len(refused.err.strip().splitlines()) == 1
+    assert not Path("out.tif").exists()
+
+
+@pytest.mark.parametrize("words", [("--bogus",), ("frobnicate",), ("fill", "--members", "some"), ("info",), ()])
+def test_usage_that_typer_refuses_is_2_without_traceback(geodiff_cli: Run, words: tuple[str, ...]) -> None:
+    refused = geodiff_cli(*words)
+    assert refused.code == 2
+    assert "Traceback" not in refused.err + refused.out
+    assert "Usage: geodiff" in refused.err + refused.out
+
+
+def test_some_failed_blocks_are_3_and_listed(geodiff_cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = raster(tmp_path / "wide.tif", slice(20, 30), slice(40, 560), (64, 600))
+    register(monkeypatch, type("Halfway", (Broken,), {"beyond": 400}))
+    words = ("fill", wide, tmp_path / "filled.tif", "--filler", "broken", "--block-size", "256", "--seed", "7", "-q")
+    partly = geodiff_cli(*words)
+    assert partly.code == 3
+    assert "out of ideas" in partly.out
+    assert (tmp_path / "filled.tif").exists()
+
+
+def test_all_blocks_failed_is_1_and_nothing_is_delivered(
+    geodiff_cli: Run, scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(monkeypatch, Broken)
+    failed = geodiff_cli("fill", scene, scene.with_name("filled.tif"), "--filler", "broken", "--seed", "7", "-q")
+    assert failed.code == 1
+    assert "out of ideas" in failed.err
+    assert not scene.with_name("filled.tif").exists()
+
+
+def test_a_gate_that_does_not_hold_is_5(geodiff_cli: Run, scene: Path) -> None:
+    words = ("fill", scene, scene.with_name("filled.tif"), "--filler", "laplace", "--gate", "seam<=0.0001", "-q")
+    refused = geodiff_cli(*words)
+    assert refused.code == 5
+    assert "seam" in refused.err
+    assert not scene.with_name("filled.tif").exists()
+
+
+def test_interrupted_is_130_and_says_how_to_go_on(
+    geodiff_cli: Run, scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(job: FillJob, *, quiet: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("geodiff.pipeline.run", interrupted)
+    stopped = geodiff_cli("fill", scene, scene.with_name("filled.tif"))
+    assert stopped.code == 130
+    assert "same command" in stopped.err
+
+
+def test_a_full_disk_is_1_in_one_line(geodiff_cli: Run, scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(job: FillJob, *, quiet: bool = False) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("geodiff.pipeline.run", full)
+    failed = geodiff_cli("fill", scene, scene.with_name("filled.tif"))
+    assert failed.code == 1
+    assert failed.err.strip() == "error: [Errno 28] No space left on device"
+
+
+# -- help, JSON, completion
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_every_verb_ends_in_examples(verb: str) -> None:
+    shown = CliRunner().invoke(cli.app, [verb, "--help"], env={"TERM": "dumb", "COLUMNS": "100"})
+    assert shown.exit_code == 0
+    _, found, examples = shown.output.rpartition("Examples")
+    assert found
+    lines = [line.strip() for line in examples.splitlines() if line.strip()]
+    assert lines
+    assert all(line.startswith("geodiff ") for line in lines)
+    assert any(line.startswith(f"geodiff {verb}") for line in lines)
+
+
+def test_every_verb_is_tested_here() -> None:
+    shown = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "100"})
+    assert set(VERBS) <= set(re.findall(r"^│ ([a-z]+) ", shown.output, re.MULTILINE))
+
+
+def test_examples_are_commands_that_parse() -> None:
+    shown = CliRunner().invoke(cli.app, ["fill", "--help"], env={"COLUMNS": "140"})
+    options = set(re.findall(r"(--[a-z-]+)", shown.output.partition("Examples")[2]))
+    assert options <= set(re.findall(r"^│ (--[a-z-]+)", shown.output, re.MULTILINE))
+
+
+def test_every_field_of_the_job_is_an_option() -> None:
+    shown = CliRunner().invoke(cli.app, ["fill", "--help"], env={"COLUMNS": "140"})
+    options = set(re.findall(r"--([a-z-]+)", shown.output))
+    fields = {name.replace("_", "-") for name in FillJob.model_fields} - {"source", "target"}
+    assert fields <= options
+
+
+def test_json_of_fill_parses_and_stands_alone_on_stdout(geodiff_cli: Run, scene: Path) -> None:
+    done = geodiff_cli("fill", scene, scene.with_name("filled.tif"), "--filler", "laplace", "--json")
+    record = json.loads(done.out)
+    assert record["exit_code"] == done.code == 0
+    assert record["status"] == "done"
+    assert str(scene.with_name("filled.tif")) in record["products"]
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(geodiff_cli: Run, scene: Path) -> None:
+    before = sorted(scene.parent.iterdir())
+    planned = geodiff_cli("fill", scene, scene.with_name("filled.tif"), "--filler", "laplace", "--dry-run")
+    assert planned.code == 0
+    assert "to fill 100 values" in planned.out
+    assert sorted(scene.parent.iterdir()) == before
+
+
+def test_quiet_says_nothing_on_stderr(geodiff_cli: Run, scene: Path) -> None:
+    assert geodiff_cli("fill", scene, scene.with_name("filled.tif"), "--filler", "laplace", "-q").err == ""
+
+
+def test_info_in_json_and_in_words(geodiff_cli: Run, scene: Path) -> None:
+    facts = json.loads(geodiff_cli("info", scene, "--json").out)
+    assert facts["variables"][0]["gaps"]["missing"] == 100
+    assert "EPSG:32633" in geodiff_cli("info", scene).out
+
+
+def test_completion_scripts_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    shown = CliRunner().invoke(cli.app, ["--show-completion", "bash"], prog_name="geodiff")
+    assert shown.exit_code == 0
+    assert "complete" in shown.output
+    assert "geodiff" in shown.output
+
+
+def test_completion_knows_the_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"_GEODIFF_COMPLETE": "complete_bash", "COMP_WORDS": "geodiff d", "COMP_CWORD": "1"}
+    shown = CliRunner().invoke(cli.app, [], prog_name="geodiff", env=asked)
+    assert {"demo", "doctor"} <= set(shown.output.split())
+
+
+def test_version(geodiff_cli: Run) -> None:
+    assert geodiff_cli("--version").out.strip() == f"geodiff {geodiff.__version__}"
+
+
+# -- job files
+
+
+def test_init_writes_a_job_that_is_read_back_at_its_defaults(geodiff_cli: Run, tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    assert geodiff_cli("init", path).code == 0
+    assert FillJob.from_toml(path) == FillJob.build(source="scene.tif", target="filled.tif")
+    assert geodiff_cli("init", path).code == 2
+    assert geodiff_cli("init", path, "--overwrite").code == 0
+
+
+def test_every_commented_field_is_valid_as_it_stands() -> None:
+    fields = tomllib.loads(uncommented())
+    assert set(fields) == set(FillJob.model_fields)
+    job = FillJob.build(**fields)
+    for name, field in FillJob.model_fields.items():
+        if field.default is not None and not field.is_required():
+            assert getattr(job, name) == field.default
+
+
+def uncommented() -> str:
+    return re.sub(r"^# (\w+ = )", r"\1", commented_toml(), flags=re.MULTILINE)
+
+
+def test_options_override_the_job_file(geodiff_cli: Run, scene: Path) -> None:
+    job = scene.with_name("job.toml")
+    job.write_text(f'source = "{scene}"\ntarget = "{scene.with_name("a.tif")}"\nfiller = "nearest"\n')
+    done = geodiff_cli("fill", "--job", job, "--filler", "laplace", "--json", "-q")
+    assert "--filler laplace" in json.loads(done.out)["command"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [('source = "a.tif"\ntarget = "b.tif"\nmember = 3\n', "--member 3"), ("source = [", "cannot read the job file")],
+)
+def test_a_wrong_job_file_is_2(geodiff_cli: Run, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "job.toml").write_text(text)
+    refused = geodiff_cli("fill", "--job", tmp_path / "job.toml")
+    assert refused.code == 2
+    assert said in refused.err
+
+
+def test_the_schema_describes_the_job_file(geodiff_cli: Run) -> None:
+    schema = json.loads(geodiff_cli("schema").out)
+    fields = tomllib.loads(uncommented())
+    assert set(schema["properties"]) == set(fields)
+    assert set(schema["required"]) == {"source", "target"}
+    assert schema["additionalProperties"] is False
+    jsonschema = pytest.importorskip("jsonschema", reason="needs jsonschema, which comes with the flows")
+    jsonschema.validate(fields, schema)
+    with pytest.raises(jsonschema.ValidationError, match=r"steps|minimum"):
+        jsonschema.validate({**fields, "steps": 1}, schema)
+
+
+def test_python_m_geodiff_is_the_command_line() -> None:
+    done = subprocess.run([sys.executable, "-m", "geodiff", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"geodiff {geodiff.__version__}"
+
+
+def test_the_command_line_starts_without_the_heavy_packages() -> None:
+    script = "import sys, geodiff.cli; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert {"torch", "rasterio", "dask", "xarray", "pandas", "matplotlib", "pydantic"}.isdisjoint(loaded)

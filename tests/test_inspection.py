@@ -1,0 +1,211 @@
+"""`geodiff info` counts what the plan counts, says what it reads, and draws what is there."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
+
+from geodiff import inspection
+from geodiff.errors import FlagError, SourceError
+from geodiff.inspection import describe, render, thumbnail
+
+HERE = Affine(30, 0, 400000, 0, -30, 5000000)
+
+
+def write(path: Path, values: NDArray[Any], place: Affine | None = HERE, **profile: Any) -> str:
+    bands, rows, columns = values.shape
+    where = {} if place is None else {"transform": place, "crs": profile.pop("crs", "EPSG:32633")}
+    options = {"driver": "GTiff", "count": bands, "height": rows, "width": columns, "dtype": values.dtype.name}
+    with rasterio.open(path, "w", **{**options, **where, **profile}) as dataset:
+        dataset.write(values)
+    return str(path)
+
+
+@pytest.fixture
+def scene(tmp_path: Path, rng: np.random.Generator) -> str:
+    """Three bands of int16 with a collar of 50 columns and a hole of 20 x 10 in the middle."""
+    values = rng.integers(1, 1000, (3, 120, 160)).astype(np.int16)
+    values[:, :, :50] = -1
+    values[:, 50:70, 100:110] = -1
+    return write(tmp_path / "scene.tif", values, nodata=-1)
+
+
+def only(facts: dict[str, Any]) -> dict[str, Any]:
+    (variable,) = facts["variables"]
+    return dict(variable)
+
+
+def test_gaps_are_counted_and_the_collar_is_left_out(scene: str) -> None:
+    gaps = only(describe(scene))["gaps"]
+    assert gaps["exact"]
+    assert gaps["values"] == 3 * 120 * 160
+    assert gaps["missing"] == 3 * (120 * 50 + 200)
+    assert gaps["to_fill"] == 3 * 200
+    assert gaps["left_out"] == {"collar": 3 * 120 * 50}
+    assert gaps["reasons"] == {"nodata": pytest.approx(gaps["missing"] / gaps["values"])}
+
+
+def test_the_counts_are_those_of_the_plan(scene: str, tmp_path: Path) -> None:
+    from geodiff.job import FillJob
+    from geodiff.pipeline import plan
+
+    planned = plan(FillJob.build(source=scene, target=str(tmp_path / "f.tif"), filler="laplace"))
+    (of_plan,) = planned.facts()["variables"].values()
+    gaps = only(describe(scene))["gaps"]
+    for name in ("values", "missing", "to_fill", "reasons"):
+        assert gaps[name] == of_plan[name]
+    assert gaps["left_out"] == {cause: n for cause, n in of_plan["left_out"].items() if n}
+
+
+def test_grid_and_encoding_are_told(scene: str) -> None:
+    facts = only(describe(scene))
+    grid = facts["grid"]
+    assert grid["crs"] == "EPSG:32633 (WGS 84 / UTM zone 33N)"
+    assert grid["affine"] == [30, 0, 400000, 0, -30, 5000000]
+    assert grid["bounds"] == [400000, 5000000 - 120 * 30, 400000 + 160 * 30, 5000000]
+    assert grid["pixel"] == [30, 30]
+    assert [band["dtype"] for band in facts["bands"]] == ["int16"] * 3
+    assert facts["bands"][0]["nodata"] == -1
+    assert facts["dates"] is None
+
+
+def test_scale_offset_and_units_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.tif", np.ones((1, 8, 8), np.int16), nodata=0)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets, dataset.units = (0.01,), (273.15,), ("K",)
+    text = render(describe(path))
+    assert "physical = stored x 0.01 +273.15" in text
+    assert ", K" in text
+
+
+@pytest.mark.parametrize(
+    ("place", "word"),
+    [(Affine(30, 0, 0, 0, 30, 0), "south-up"), (Affine(21, 21, 0, 21, -21, 0), "rotated"), (HERE, "30 x 30 metre\n")],
+)
+def test_the_grid_s_turn_is_told(tmp_path: Path, place: Affine, word: str) -> None:
+    assert word in render(describe(write(tmp_path / "t.tif", np.ones((1, 9, 9), np.uint8), place)))
+
+
+def test_a_frame_without_georeferencing_has_no_place(tmp_path: Path) -> None:
+    with pytest.warns(NotGeoreferencedWarning):
+        frame = write(tmp_path / "frame.png", np.full((1, 40, 60), 9, np.uint8), None, driver="PNG")
+    facts = describe(frame)
+    assert only(facts)["grid"] == {"rows": 40, "columns": 60, "georeferenced": False, "crs": None}
+    assert "camera frame" in render(facts)
+
+
+def test_palettes_are_shown_and_not_counted(tmp_path: Path) -> None:
+    path = tmp_path / "classes.tif"
+    write(path, np.ones((1, 16, 16), np.uint8), photometric="palette")
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {1: (255, 0, 0, 255)})
+    facts = describe(str(path))
+    assert only(facts)["bands"][0]["kind"] == "palette"
+    assert "gaps" not in only(facts)
+    assert "no continuous band" in render(facts)
+
+
+@pytest.mark.parametrize("nodata", [float("nan"), -3.4028234663852886e38])
+def test_json_holds_no_nan(tmp_path: Path, nodata: float) -> None:
+    values = np.full((1, 40, 40), 2.5, np.float32)
+    values[0, 10:20, 10:20] = nodata
+    facts = describe(write(tmp_path / "f.tif", values, nodata=nodata))
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    assert only(facts)["gaps"]["to_fill"] == 100
+
+
+def test_no_gaps_are_said_in_a_word(tmp_path: Path) -> None:
+    assert "gaps      none" in render(describe(write(tmp_path / "f.tif", np.ones((1, 9, 9), np.uint8))))
+
+
+def test_what_cannot_be_read_or_is_not_known_is_refused(scene: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError):
+        describe(str(tmp_path / "missing.tif"))
+    with pytest.raises(FlagError, match="landsat-c2"):
+        describe(scene, qa=("nonsense",))
+
+
+def test_a_source_too_large_is_looked_at_in_parts_and_says_so(scene: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = only(describe(scene))["gaps"]
+    monkeypatch.setattr(inspection, "_EXACT", 1000)
+    facts = describe(scene)
+    rough = only(facts)["gaps"]
+    assert not rough["exact"]
+    assert rough["missing"] == pytest.approx(exact["missing"], rel=0.1)
+    assert "estimated from" in render(facts)
+    assert "×" in render(facts)
+
+
+def test_looking_at_parts_reads_little_of_a_large_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = write(tmp_path / "large.tif", np.ones((1, 4000, 4000), np.uint8), tiled=True, compress="deflate")
+    monkeypatch.setattr(inspection, "_EXACT", 1000)
+    monkeypatch.setattr(inspection, "_PROBE", 8)
+    assert only(describe(large))["gaps"]["looked_at"] <= 64 * 28 * 64
+
+
+def test_it_leaves_nothing_behind(scene: str) -> None:
+    before = sorted(Path(scene).parent.iterdir())
+    describe(scene)
+    assert sorted(Path(scene).parent.iterdir()) == before
+    assert logging.getLogger("geodiff").level == logging.NOTSET
+
+
+def test_the_thumbnail_marks_hole_and_collar(scene: str) -> None:
+    lines = only(describe(scene))["thumbnail"]["lines"]
+    width = len(lines[0])
+    assert all(line[: round(width * 45 / 160)] == "·" * round(width * 45 / 160) for line in lines)
+    marked = [(i / len(lines), j / width) for i, line in enumerate(lines) for j, c in enumerate(line) if c == "×"]
+    rows, columns = zip(*marked, strict=True)
+    assert 50 / 120 - 0.05 <= min(rows) <= max(rows) <= 70 / 120 + 0.05
+    assert 100 / 160 - 0.05 <= min(columns) <= max(columns) <= 110 / 160 + 0.05
+
+
+@given(st.integers(1, 400), st.integers(1, 400))
+def test_the_thumbnail_has_at_most_64_by_28_characters(rows: int, columns: int) -> None:
+    height, width = inspection._picture_shape((rows, columns))
+    assert 1 <= height <= min(28, rows)
+    assert 1 <= width <= min(64, columns)
+
+
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_probes_lie_inside_the_raster(rows: int, columns: int) -> None:
+    cells = inspection._picture_shape((rows, columns))
+    for _, window in inspection._probes((rows, columns), cells):
+        assert 0 <= window.row < window.stop[0] <= rows
+        assert 0 <= window.column < window.stop[1] <= columns
+
+
+def test_brighter_is_fuller() -> None:
+    ramp = np.linspace(0, 1, 20)[None, :]
+    nothing = np.zeros_like(ramp)
+    (line,) = thumbnail(ramp, nothing, nothing)
+    order = [" ░▒▓█".index(c) for c in line]
+    assert order == sorted(order)
+    assert set(order) == {0, 1, 2, 3, 4}
+
+
+def test_an_unknown_or_flat_picture_is_drawn_all_the_same() -> None:
+    flat, nothing = np.full((2, 3), 7.0), np.zeros((2, 3))
+    assert thumbnail(flat, nothing, nothing) == ["   "] * 2
+    assert thumbnail(flat * np.nan, nothing, nothing) == ["···"] * 2
+    assert thumbnail(flat, nothing + 1, nothing) == ["×××"] * 2
+
+
+def test_real_cubes_tell_dates_and_land(data_dir: Path) -> None:
+    found = sorted((data_dir / "train" / "iris-sample-data").rglob("ostia_monthly.nc"))
+    if not found:
+        pytest.skip("needs ostia_monthly.nc in GEODIFF_DATA/train/iris-sample-data")
+    facts = next(v for v in describe(str(found[0]))["variables"] if v["name"] == "surface_temperature")
+    assert facts["dates"]["count"] == 54
+    assert facts["gaps"]["to_fill"] == 0
+    assert facts["gaps"]["left_out"] == {"never_seen": facts["gaps"]["missing"]}
+    assert 28 < facts["dates"]["median_step_days"] < 32
