@@ -206,7 +206,7 @@ def _cropped(shape: NDArray[np.bool_], most: int, pick: int) -> NDArray[np.bool_
 
 
 def _shapes(cube: Cube, scan: Scan, gaps: GapReader) -> list[NDArray[np.bool_]]:
-    """Gap shapes (128, 128) of the scene; one that covers a window is of no use, it would leave nothing to learn from."""
+    """Gap shapes (128, 128) of the scene; one that covers a window is of no use, it would leave nothing known."""
     shapes: list[NDArray[np.bool_]] = []
     for date, window in _order(cube):
         if len(shapes) >= MOST_TRIALS:

@@ -155,7 +155,8 @@ def blend(core: Window, windows: Sequence[Window], filled: Sequence[Filled]) -> 
         heaviest[here] = np.maximum(heaviest[here], weight)
     # The weights sum to 1 but for the raster's rim, where only one window may remain; division by 1 changes no bit.
     total[total == 0] = 1
-    value, error = value / total, error / total
+    value /= total
+    error /= total
     if residual is None:
         return Blended(value, error, source, None)
     shares = squares / (total * total)

@@ -234,6 +234,13 @@ def _errors(trials: Sequence[Trial], filled: Sequence[Filled]) -> NDArray[np.flo
     return cut
 
 
+def priors_around(network: Filler) -> tuple[Filler, ...]:
+    """The parts of the default stack, from cheap to dear; temporal ones join where there are other dates."""
+    from geodiff.fillers.temporal import Regression, SpaceTime
+
+    return Laplace(), network, InverseDistance(), Nearest(), Biharmonic(), Matern(), SpaceTime(), Regression()
+
+
 @dataclass(frozen=True, slots=True)
 class Auto:
     """The default: priors and the network stacked, down to a prior alone; members always from the diffusion."""
@@ -244,12 +251,11 @@ class Auto:
 
     @classmethod
     def configured(cls, settings: FillerSettings) -> Auto:
-        """The stack of every built-in prior for single dates and the network."""
+        """The stack of the spatial priors, the network and, where a scene has dates, the best temporal fillers."""
         from geodiff.fillers.diffusion import Diffusion
 
         network = Diffusion.configured(replace(settings, members=0))
-        parts = (Laplace(), network, InverseDistance(), Nearest(), Biharmonic(), Matern())
-        stack = Stacked(parts, fixed=frozenset({network.name}))
+        stack = Stacked(priors_around(network), fixed=frozenset({network.name}))
         return cls(stack, Diffusion.configured(settings) if settings.members else None)
 
     @property

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_WEIGHTS", "Moments", "convex_weights", "default_weights", "simplex_minimum", "weight_fields"]
 
-DEFAULT_WEIGHTS: Mapping[str, float] = {"laplace": 0.2, "matern": 0.3, "diffusion": 0.5}
+DEFAULT_WEIGHTS: Mapping[str, float] = {
+    "laplace": 0.2,
+    "matern": 0.3,
+    "diffusion": 0.5,
+    "spacetime": 1.0,
+    "regression": 4.0,
+}
 """Shares where a scene has no trials, rescaled to the parts at hand; good on average over scenes of other places."""
 LEAST = 0.02
 """A smaller weight is not worth a part's running time."""

@@ -209,7 +209,7 @@ def check_target(raster: Raster, target: str) -> None:
 
 
 def read_fingerprint(target: str) -> str | None:
-    """The job fingerprint a target carries (`geodiff_fingerprint`), '' for a foreign one, None where nothing is there."""
+    """The job fingerprint a target carries (`geodiff_fingerprint`), '' for a foreign one, None for nothing there."""
     from geodiff.io.writing import fingerprint
 
     return fingerprint(target)

@@ -81,7 +81,7 @@ class Stored:
         """Whole chunks, many at a time."""
         variable = self.source.dataset().variables[array.name]
         for region in _slabs(array.shape, array.chunks, array.dtype.itemsize):
-            yield region, native(np.asarray(variable[region].values))
+            yield region, stored_numbers(variable, array.name, region)
 
     def lazy(self, array: OutputArray) -> Any:
         """The source's own lazy array."""

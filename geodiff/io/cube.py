@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from geodiff.errors import SourceError
+
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
     from geodiff.lattice import Window
 
-__all__ = ["CubeReader", "FileSource", "Layout", "MemorySource", "Source", "native", "native_dtype", "pick"]
+__all__ = ["CubeReader", "FileSource", "Layout", "MemorySource", "Source", "native", "native_dtype", "pick", "stored_numbers"]
 
 _HANDLES = 16
 _local = threading.local()
@@ -143,12 +145,20 @@ class CubeReader:
     def read(self, date: int, window: Window) -> NDArray[Any]:
         """(band, row, column), a copy in the stored dtype and the machine's byte order."""
         variable = self.source.dataset().variables[self.name]
-        raw = native(np.asarray(variable[self.layout.region(date, window)].values))
+        raw = stored_numbers(variable, self.name, self.layout.region(date, window))
         return np.array(self.layout.collect(raw).view(self.dtype), order="C", copy=True)
 
     def valid(self, date: int, window: Window) -> NDArray[np.bool_] | None:  # noqa: ARG002
         """None: these formats say missing in the numbers themselves."""
         return None
+
+
+def stored_numbers(variable: xr.Variable, name: str, region: Any) -> NDArray[Any]:
+    """A region of a variable as it is stored; raises SourceError for what its library cannot decode."""
+    try:
+        return native(np.asarray(variable[region].values))
+    except (ValueError, TypeError, RuntimeError, KeyError) as error:  # what h5py and zarr raise for odd contents
+        raise SourceError(f"variable {name} cannot be read ({error}); remove it from the source first") from error
 
 
 def native(array: NDArray[Any]) -> NDArray[Any]:

@@ -69,7 +69,8 @@ def main() -> int:
         began = time.monotonic()
         code, text = _in_child(source)
         slowest = max(slowest, (time.monotonic() - began, source.name))
-        kind = {40: f"product ({text})", 43: "product, some blocks failed", 2: "refused (exit 2)"}.get(code, f"BAD {code}")
+        kinds = {40: f"product ({text})", 43: "product, some blocks failed", 2: "refused (exit 2)"}
+        kind = kinds.get(code, f"BAD {code}")
         outcomes[kind] += 1
         if code not in (40, 2) or text.startswith("NOT ONE LINE"):
             bad.append(f"{source.relative_to(folder)}: {code} {text}")

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from geodiff.fillers import CODES, Filled, Filler, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.spatial import InverseDistance, Laplace, Matern, Nearest
-from geodiff.fillers.stacked import Auto, Stacked
+from geodiff.fillers.stacked import Auto, Stacked, priors_around
 from geodiff.lattice import Window
 from geodiff.metrics import coverage, rmse
 
@@ -195,6 +195,34 @@ def test_a_part_that_learns_is_weighed_on_trials_it_did_not_see(rng):
     assert not fitted.arrays["weights"][:, 1].any()
     assert len(seen) == 3
     assert not seen[1] & seen[2]
+
+
+def test_the_default_stack_looks_at_other_dates_only_where_there_are_some(rng):
+    stack = Stacked(priors_around(Constant(0.0, name="diffusion")))
+    assert all(isinstance(part, Filler) and part.name in CODES for part in stack.fillers)
+    assert stack.context_dates > 0
+    single = stack.fit(SceneSample(trials_of(rng, 2)))
+    assert not {"regression", "spacetime"} & set(single.facts["parts"])
+
+
+def test_a_stack_of_dates_is_filled_from_them(rng):
+    trials = trials_of(rng, 8, dates=4)
+    steady = tuple(_with_steady_dates(t) for t in trials)
+    stack = Stacked(priors_around(Constant(0.0, name="diffusion")))
+    fitted = stack.fit(SceneSample(steady))
+    value, _, truth = scored(stack.fill([t.patch for t in steady], fitted, seed=0), steady)
+    harmonic = [Laplace().estimate(t.patch, Fitted("laplace")) for t in steady]
+    alone = np.concatenate([h[t.hidden] for h, t in zip(harmonic, steady, strict=True)])
+    assert rmse(value, truth) < 0.5 * rmse(alone, truth)
+
+
+def _with_steady_dates(trial: Trial) -> Trial:
+    """The trial with other dates that show its truth, moved by a constant."""
+    patch, full = trial.patch, rough(np.random.default_rng(1), trial.patch.values.shape, 1.0)
+    full[:] = full[:1]
+    full += np.arange(len(full), dtype=np.float32)[:, None, None, None]
+    values = np.where(patch.known, full, 0)
+    return replace(trial, patch=replace(patch, values=values), truth=full[:1][..., *patch.core])
 
 
 @pytest.fixture
