@@ -135,7 +135,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class SceneSample:
-    """A bounded, deterministic sample of the scene with hidden pixels; empty when the scene is too small to spare any."""
+    """A bounded, deterministic sample of the scene with hidden pixels; empty where the scene can spare none."""
 
     trials: tuple[Trial, ...] = ()
     bands: int = 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from geodiff.io import Variable
-from geodiff.io.cube import Layout, Source, native
+from geodiff.io.cube import Layout, Source, stored_numbers
 from geodiff.lattice import Window
 
 if TYPE_CHECKING:

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     from geodiff.lattice import Window
 
-__all__ = ["CubeReader", "FileSource", "Layout", "MemorySource", "Source", "native", "native_dtype", "pick", "stored_numbers"]
+__all__ = [
+    "CubeReader",
+    "FileSource",
+    "Layout",
+    "MemorySource",
+    "Source",
+    "native",
+    "native_dtype",
+    "pick",
+    "stored_numbers",
+]
 
 _HANDLES = 16
 _local = threading.local()

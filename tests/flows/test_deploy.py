@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.flows import load_flow_from_entrypoint
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.utilities.asyncutils import run_coro_as_sync
 
 from flows.deploy import main, nightly
 from flows.fill import fill_scenes
@@ -48,3 +51,15 @@ def test_what_is_no_cron_line_is_named(cron: str) -> None:
 def test_without_a_server_the_cure_is_said(nobody_there: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["in", "out"]) == 2
     assert "prefect server start" in capsys.readouterr().err
+
+
+def test_the_server_plans_the_runs_of_a_schedule(server: None, tmp_path: Path) -> None:
+    made = nightly(FillJob.build(source=str(tmp_path), target=f"{tmp_path}/out/"), "* * * * *", name="every-minute")
+    deployment = run_coro_as_sync(made.aapply())
+    with get_client(sync_client=True) as client:
+        assert client.request("POST", "/deployments/{id}/schedule", path_params={"id": deployment}).is_success
+        runs = client.read_flow_runs(
+            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])), limit=3
+        )
+    assert {run.state_name for run in runs} == {"Scheduled"}
+    assert {run.parameters["job"]["source"] for run in runs} == {str(tmp_path)}
