@@ -6,7 +6,6 @@ have no holes of their own; the cloud's shape is drawn with a fixed seed, and th
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -194,9 +193,8 @@ def _sea_temperature(folder: Path, quiet: bool) -> dict[str, Any]:
         source=str(folder / "sea-cloudy.nc"), target=str(target), dates=_SEA_MONTH, filler=_FILLER, members=0
     )
     record = _filled(job, quiet)
-    with _dataset(target) as product:
-        value = _month(product, _SEA_VARIABLE)
-        error = _month(product, f"{_SEA_VARIABLE}_standard_error")
+    value = _month(target, _SEA_VARIABLE)
+    error = _month(target, f"{_SEA_VARIABLE}_standard_error")
     off = np.abs(value - truth)[hidden].filled(np.inf)
     return {
         "status": record.status,
@@ -211,38 +209,32 @@ def _sea_temperature(folder: Path, quiet: bool) -> dict[str, Any]:
 
 def _cloudy_sea(path: Path) -> tuple[np.ma.MaskedArray[Any, Any], NDArray[np.bool_]]:
     """Write the months with a cloud over one of them; the truth (row, column) in kelvin, masked on land, and it."""
-    with _dataset(_packaged(_SEA)) as source:
-        truth = _month(source, _SEA_VARIABLE)
+    truth = _month(_packaged(_SEA), _SEA_VARIABLE)
     cloud = draw_clouds(truth.shape, np.random.default_rng(_CLOUD_SEED), share=0.3, scale=24)
     hidden = cloud & ~truth.mask
     if not path.exists():
         unfinished = path.with_suffix(".part")
-        shutil.copyfile(_packaged(_SEA), unfinished)
-        with _dataset(unfinished, "r+") as copy:
-            month = _month_index(copy)
-            copy[_SEA_VARIABLE][month] = np.ma.masked_where(hidden | truth.mask, truth.data)
+        with _months(_packaged(_SEA)) as months:
+            cloudy = months.load()
+        plane = cloudy[_SEA_VARIABLE].sel(time=_SEA_MONTH).values
+        plane[..., hidden] = np.nan
+        cloudy[_SEA_VARIABLE].loc[{"time": _SEA_MONTH}] = plane
+        cloudy.to_netcdf(unfinished, engine="h5netcdf")
         unfinished.rename(path)
     return truth, hidden
 
 
-def _dataset(path: Path, mode: Any = "r") -> Any:
-    import netCDF4
+def _months(path: Path) -> Any:
+    import xarray as xr
 
-    return netCDF4.Dataset(path, mode)
-
-
-def _month_index(dataset: Any) -> int:
-    import netCDF4
-
-    time = dataset["time"]
-    days = np.asarray(netCDF4.num2date(time[:], time.units, time.calendar), object).ravel()
-    return [str(day)[:10] for day in days].index(_SEA_MONTH)
+    return xr.open_dataset(path, engine="h5netcdf", decode_timedelta=False)
 
 
-def _month(dataset: Any, name: str) -> np.ma.MaskedArray[Any, Any]:
+def _month(path: Path, name: str) -> np.ma.MaskedArray[Any, Any]:
     """The filled month of a variable, (row, column), always with a full mask."""
-    values = np.ma.masked_invalid(dataset[name][_month_index(dataset)].astype(np.float64)).squeeze()
-    return np.ma.array(values.data, mask=np.ma.getmaskarray(values))
+    with _months(path) as months:
+        values = np.squeeze(months[name].sel(time=_SEA_MONTH).values.astype(np.float64))
+    return np.ma.array(values, mask=np.isnan(values))
 
 
 # -- words and the picture

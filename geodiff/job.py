@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from geodiff.codes import CODES
 from geodiff.errors import JobError
 
-__all__ = ["FillJob", "Gate", "parse_gates"]
+__all__ = ["NOT_BUILT", "FillJob", "Gate", "parse_gates"]
 
 GATES = {
     "coverage90": "share of hidden known pixels inside value +- 1.645 standard errors",
@@ -33,7 +33,7 @@ _HOW = frozenset(
 """Fields that cannot change a pixel."""
 
 
-_NOT_BUILT = ("append", "refit", "report", "stac")
+NOT_BUILT = ("append", "refit", "report", "stac")
 """Options of the interface whose part is still to come; taken silently they would promise what is not done."""
 
 
@@ -152,7 +152,7 @@ class FillJob(BaseModel):
 
     @model_validator(mode="after")
     def _what_is_not_built_is_refused(self) -> FillJob:
-        for name in _NOT_BUILT:
+        for name in NOT_BUILT:
             if getattr(self, name):
                 raise ValueError(f"--{name} is not built yet in this version; leave it out")
         return self

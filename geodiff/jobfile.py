@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from geodiff.job import FillJob
+from geodiff.job import NOT_BUILT, FillJob
 
 __all__ = ["commented_toml"]
 
@@ -21,8 +21,6 @@ _EXAMPLES = {
     "workers": 2,
     "scheduler": "tcp://127.0.0.1:8786",
     "work": "scratch",
-    "report": "filled.html",
-    "stac": "filled.json",
 }
 """What a field that is not set by default could be; TOML has no word for nothing."""
 
@@ -30,7 +28,8 @@ _EXAMPLES = {
 def commented_toml() -> str:
     """TOML text; the two fields that have no default are set, all others stand commented at their defaults."""
     lines = ["# A job for `geodiff fill --job THIS_FILE`; options on the command line override it.", ""]
-    for name, field in FillJob.model_fields.items():
+    built = {name: field for name, field in FillJob.model_fields.items() if name not in NOT_BUILT}
+    for name, field in built.items():
         lines += [f"# {field.description}", _line(name, field.default), ""]
     return "\n".join(lines)
 

@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     Planes = NDArray[np.float32]
     Known = NDArray[np.bool_]
 
-__all__ = ["Series", "climatology", "days_of", "harmonic", "interpolated", "linear", "spacing", "spread", "whittaker"]
+__all__ = [
+    "Series",
+    "climatology",
+    "days_of",
+    "harmonic",
+    "interpolated",
+    "linear",
+    "near_mean",
+    "spacing",
+    "spread",
+    "whittaker",
+]
 
 DAY = 86_400.0
 YEAR = 365.2425
@@ -84,9 +95,14 @@ def _nearest(days: NDArray[np.float64], target: int, most: int, known: Known) ->
 
 def spacing(days: NDArray[np.float64]) -> NDArray[np.float64]:
     """Days from each date to the next in units of the median; at least a tenth, for duplicate dates."""
+    return np.maximum(np.diff(days) / median_step(days), 0.1)
+
+
+def median_step(days: NDArray[np.float64]) -> float:
+    """Median of the days between one date and the next, duplicates aside; 1 where there is none."""
     steps = np.diff(days)
     positive = steps[steps > 0]
-    return np.maximum(steps / np.median(positive), 0.1) if positive.size else np.ones(len(steps))
+    return float(np.median(positive)) if positive.size else 1.0
 
 
 def linear(series: Series) -> NDArray[np.float32]:
@@ -182,7 +198,17 @@ def harmonic(series: Series, order: int, ridge: float) -> NDArray[np.float32]:
     normal = (known.T @ products).reshape(-1, count, count) + penalty
     own = np.linalg.solve(normal, (departure.T @ design)[..., None])[..., 0]
     curve = ((own + pooled) @ terms[series.target]).reshape(series.seen.shape)
-    return np.where(series.seen, curve, np.nan).astype(np.float32)
+    return _within_range(np.where(series.seen, curve, np.nan).astype(np.float32), series)
+
+
+def _within_range(curve: Planes, series: Series) -> Planes:
+    """The curve, held within what the pixel's other dates show: a curve that leaves it extrapolates."""
+    low, high = np.full(curve.shape, np.inf, np.float32), np.full(curve.shape, -np.inf, np.float32)
+    for date in series.others:
+        np.minimum(low, series.values[date], out=low, where=series.known[date])
+        np.maximum(high, series.values[date], out=high, where=series.known[date])
+    held: Planes = np.minimum(np.maximum(curve, low), high)
+    return held
 
 
 def _yearly(days: NDArray[np.float64], centre: float, order: int) -> NDArray[np.float64]:
@@ -203,7 +229,17 @@ def climatology(series: Series, width: float, background: float = 0.02) -> NDArr
     """
     apart = np.abs(series.days - series.days[series.target]) % YEAR
     apart = np.minimum(apart, YEAR - apart)
-    weight = (np.exp(-0.5 * (apart / width) ** 2) + background).astype(np.float32)
+    return _weighted_mean(series, (np.exp(-0.5 * (apart / width) ** 2) + background).astype(np.float32))
+
+
+def near_mean(series: Series) -> NDArray[np.float32]:
+    """Mean of the other dates with weights that fall as one over the time between; NaN where none knows a pixel."""
+    apart = np.abs(series.days - series.days[series.target])
+    return _weighted_mean(series, (1.0 / (apart / median_step(series.days) + 0.3)).astype(np.float32))
+
+
+def _weighted_mean(series: Series, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Over the other dates, pixel by pixel."""
     total, mean = np.zeros(series.seen.shape, np.float32), np.zeros(series.seen.shape, np.float32)
     for date in series.others:
         held = series.known[date] * weight[date]
@@ -229,7 +265,7 @@ def whittaker(series: Series, smoothness: float) -> NDArray[np.float32]:
     solved = _pentadiagonal(diagonals, weight, weight * (series.values[:, seen] - mean))
     curve = np.full(seen.shape, np.nan, np.float32)
     curve[seen] = solved[series.target] + mean
-    return curve
+    return _within_range(curve, series)
 
 
 def _second_differences(steps: NDArray[np.float64], smoothness: float) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import conformal_factors, factor_field, strata
 from geodiff.fillers.regression import one_date_regressions, regressors
 from geodiff.fillers.relaxation import relaxed_fill
-from geodiff.fillers.series import Series, climatology, harmonic, linear, spread, whittaker
+from geodiff.fillers.series import Series, climatology, harmonic, linear, near_mean, spread, whittaker
 from geodiff.fillers.spacetime import relaxed_in_time
 from geodiff.fillers.whitening import FLOOR, expected_error, local_spread
 
@@ -294,23 +294,15 @@ def _filled_linear(series: Series) -> Plane:
     return regressors(series).base.reshape(series.seen.shape)
 
 
-def _smooth(series: Series) -> Plane:
-    """Whittaker's smoother, between linear interpolation and a trend."""
-    return whittaker(series, 1.0)
-
-
-def _steady(series: Series) -> Plane:
-    """The mean of both: less noise than either."""
-    return np.float32(0.5) * (linear(series) + _smooth(series))
-
-
 _ALONE: Mapping[str, Callable[[Series], Plane]] = {
     "linear": linear,
-    "smooth": _smooth,
-    "steady": _steady,
+    "smooth": lambda series: whittaker(series, 1.0),
+    "smoother": lambda series: whittaker(series, 10.0),
+    "relaxed": lambda series: relaxed_in_time(series, 0.3),
     "filled": _filled_linear,
+    "mean": near_mean,
 }
-"""Predictions of a date of which nothing is known."""
+"""Predictions of a date of which nothing is known: between interpolation and an average."""
 
 
 class Regression(TemporalFiller):
@@ -338,7 +330,7 @@ class Regression(TemporalFiller):
             series = Series.of(trial.patch, trial.patch.targets[0], band, self.context_dates)
             if series.seen.any():
                 losses += [_squared_error(trial, band, plane) for plane in self._candidates(series)]
-                alone += [_squared_error(trial, band, _without_holes(of(series))) for of in _ALONE.values()]
+                alone += _alone_losses(series, trial, band)
         best = {"alone": list(_ALONE)[int(np.argmin(alone))]}
         return Fitted(self.name, {**self.settings[int(np.argmin(losses))], **best})
 
@@ -352,6 +344,19 @@ class Regression(TemporalFiller):
         ridges = {strength: _corrected(trend, series) for strength, trend in ridges.items()}
         for setting in self.settings:
             yield _mixed(ridges[setting["ridge"]], single, setting["single"])
+
+
+def _alone_losses(series: Series, trial: Trial, band: int) -> list[float]:
+    """Squared errors of `_ALONE` on what the target really shows, all of it hidden."""
+    truth, shown = series.values[series.target].copy(), series.known[series.target].copy()
+    hidden = trial.hidden[0, band]
+    truth[trial.patch.core][hidden] = trial.truth[0, band][hidden]
+    shown[trial.patch.core] |= hidden
+    known = series.known.copy()
+    known[series.target] = False
+    blind = replace(series, known=known)
+    errors = [(_without_holes(of(blind)) - truth)[shown] for of in _ALONE.values()]
+    return [float(np.square(error, dtype=np.float64).sum()) for error in errors]
 
 
 def _corrected(trend: Plane, series: Series) -> Plane:
