@@ -262,9 +262,7 @@ def test_a_buffer_takes_the_rim_of_gaps_for_missing(scene: Path, tmp_path: Path)
     assert grown.sum() > plain.sum()
 
 
-def test_every_block_may_fail_but_not_all_of_them(
-    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_block_may_fail_but_not_all_of_them(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from geodiff import pipeline
     from geodiff.blocks import BlockResult
     from geodiff.plan import Block

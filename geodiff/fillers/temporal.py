@@ -20,6 +20,7 @@ from geodiff.fillers.regression import one_date_regressions, regressors
 from geodiff.fillers.relaxation import relaxed_fill
 from geodiff.fillers.series import Series, climatology, harmonic, linear, near_mean, spread, whittaker
 from geodiff.fillers.spacetime import relaxed_in_time
+from geodiff.fillers.weights import simplex_minimum
 from geodiff.fillers.whitening import FLOOR, expected_error, local_spread
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ _FEWEST = 50
 """Known pixels of the target date from which the scale of the error can be told."""
 _BLIND = 0.5
 """Error, in normalised units, where the target date is unknown and no trial told better."""
+_LEAST_WEIGHT = 0.05
 _MOST_TRIALS = 12
 """Trials, of one band each, that choose among settings."""
 _MOST_CALIBRATED = 30
@@ -270,11 +272,19 @@ class Climatology(Prediction):
 
 
 class SpaceTime(Prediction):
-    """Relaxation with known neighbours in space and time; the strength of time's is chosen on the trials."""
+    """Relaxation with known neighbours in space and time.
+
+    How firmly time couples, and whether each pixel's own mean is taken off first, is chosen on the trials.
+    """
 
     name = "spacetime"
     context_dates = 10
-    settings = ({"coupling": 0.1}, {"coupling": 0.03}, {"coupling": 0.3}, {"coupling": 1.0})
+    settings = (
+        {"coupling": 0.1, "static": 1.0},
+        {"coupling": 0.03, "static": 1.0},
+        {"coupling": 0.3, "static": 1.0},
+        {"coupling": 0.1, "static": 0.0},
+    )
 
     def trend(self, series: Series, fitted: Fitted) -> Plane:  # noqa: ARG002 (the fit is for the value)
         """What the error is told by: the relaxation keeps the target's own pixels and cannot tell it."""
@@ -286,7 +296,8 @@ class SpaceTime(Prediction):
         if not plane.temporal.any():
             return plane
         series = Series.of(patch, target, band, self.context_dates)
-        return replace(plane, value=relaxed_in_time(series, float(fitted.facts["coupling"])))
+        coupling, static = float(fitted.facts["coupling"]), bool(fitted.facts["static"])
+        return replace(plane, value=relaxed_in_time(series, coupling, static=static))
 
 
 def _filled_linear(series: Series) -> Plane:
@@ -318,21 +329,20 @@ class Regression(TemporalFiller):
     def trend(self, series: Series, fitted: Fitted) -> Plane:
         """The regression; on a date that shows nothing here, what the fit found best without it."""
         if not series.known[series.target].any():
-            return _ALONE[fitted.facts.get("alone", "linear")](series)
+            return _alone(series, fitted.facts.get("alone", {"linear": 1.0}))
         share = float(fitted.facts["single"])
         ridge = regressors(series).trend(float(fitted.facts["ridge"])).reshape(series.seen.shape)
         return _mixed(ridge, one_date_regressions(series), share) if share else ridge
 
     def learnt(self, sample: SceneSample) -> Fitted:
         """All settings on one preparation of each trial."""
-        losses, alone = np.zeros(len(self.settings)), np.zeros(len(_ALONE))
+        losses, alone = np.zeros(len(self.settings)), np.zeros((len(_ALONE), len(_ALONE)))
         for trial, band in _some(sample.trials):
             series = Series.of(trial.patch, trial.patch.targets[0], band, self.context_dates)
             if series.seen.any():
                 losses += [_squared_error(trial, band, plane) for plane in self._candidates(series)]
-                alone += _alone_losses(series, trial, band)
-        best = {"alone": list(_ALONE)[int(np.argmin(alone))]}
-        return Fitted(self.name, {**self.settings[int(np.argmin(losses))], **best})
+                alone += _alone_products(series, trial, band)
+        return Fitted(self.name, {**self.settings[int(np.argmin(losses))], "alone": _alone_weights(alone)})
 
     def _candidates(self, series: Series) -> Iterator[Plane]:
         """Estimates by each setting, the departures spread at half resolution."""
@@ -346,8 +356,17 @@ class Regression(TemporalFiller):
             yield _mixed(ridges[setting["ridge"]], single, setting["single"])
 
 
-def _alone_losses(series: Series, trial: Trial, band: int) -> list[float]:
-    """Squared errors of `_ALONE` on what the target really shows, all of it hidden."""
+def _alone(series: Series, weights: Mapping[str, float]) -> Plane:
+    """The weighted mean of predictions by name."""
+    planes = [np.float32(weight) * _without_holes(_ALONE[name](series)) for name, weight in weights.items()]
+    return np.sum(planes, axis=0, dtype=np.float32)
+
+
+def _alone_products(series: Series, trial: Trial, band: int) -> NDArray[np.float64]:
+    """Products of the errors of `_ALONE` on what the target really shows, all of it hidden.
+
+    In units of the first one's squared error, so that no trial outweighs the others.
+    """
     truth, shown = series.values[series.target].copy(), series.known[series.target].copy()
     hidden = trial.hidden[0, band]
     truth[trial.patch.core][hidden] = trial.truth[0, band][hidden]
@@ -355,8 +374,19 @@ def _alone_losses(series: Series, trial: Trial, band: int) -> list[float]:
     known = series.known.copy()
     known[series.target] = False
     blind = replace(series, known=known)
-    errors = [(_without_holes(of(blind)) - truth)[shown] for of in _ALONE.values()]
-    return [float(np.square(error, dtype=np.float64).sum()) for error in errors]
+    errors = np.stack([(_without_holes(of(blind)) - truth)[shown] for of in _ALONE.values()]).astype(np.float64)
+    products = errors @ errors.T
+    scaled: NDArray[np.float64] = products / max(float(products[0, 0]), 1e-12)
+    return scaled
+
+
+def _alone_weights(products: NDArray[np.float64]) -> dict[str, float]:
+    """Convex weights of `_ALONE`; the small ones are dropped, and without any trial linear has it all."""
+    if not products.any():
+        return {"linear": 1.0}
+    weights = simplex_minimum(products)
+    kept = {name: float(weight) for name, weight in zip(_ALONE, weights, strict=True) if weight >= _LEAST_WEIGHT}
+    return {name: weight / sum(kept.values()) for name, weight in kept.items()}
 
 
 def _corrected(trend: Plane, series: Series) -> Plane:

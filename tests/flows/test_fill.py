@@ -254,6 +254,7 @@ def test_every_option_of_a_fill_is_an_option_of_the_flow(tmp_path: Path, monkeyp
 @pytest.mark.slow
 def test_without_a_server_one_is_started_quietly_and_leaves_nothing_behind(tmp_path: Path) -> None:
     write_scene(tmp_path / "in" / "a.tif")
+    (tmp_path / "home").mkdir()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     run = subprocess.run(
         [sys.executable, "-m", "flows.fill", "in", "out", "--filler", "laplace"],
@@ -263,7 +264,7 @@ def test_without_a_server_one_is_started_quietly_and_leaves_nothing_behind(tmp_p
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout == "a.tif: done, filled 150 of 150\n"
     assert (tmp_path / "state" / "geodiff" / "prefect").stat().st_mode & 0o077 == 0
-    assert not (tmp_path / "home" / ".prefect").exists()
+    assert not list((tmp_path / "home").rglob("*.db"))
 
 
 # -- what is scheduled

@@ -103,7 +103,7 @@ def test_products_do_not_land_among_their_sources(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", [{"append": True}, {"report": "page.html"}, {"stac": "item.json"}])
 def test_what_only_one_product_can_have_is_refused(tmp_path: Path, option: dict[str, object]) -> None:
     with pytest.raises(JobError, match="belongs to one product"):
-        scene_jobs(job(tmp_path, f"{tmp_path}/out/", **option))
+        scene_jobs(job(tmp_path, f"{tmp_path}/out/").model_copy(update=option))
 
 
 def test_scenes_of_one_name_are_both_named_and_the_others_are_not(tmp_path: Path) -> None:
