@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Blended", "Cells", "Ground", "blend", "cut_patch", "gap_windows", "read_ground"]
 
-OVERLAP_CORRELATION = 0.8
+OVERLAP_CORRELATION = 0.97
 """Correlation of the residuals that two overlapping windows draw for one pixel.
 
 They share their ground noise and most of their context; measured on validation scenes (see the model card).

@@ -102,12 +102,15 @@ def _planned(job: FillJob, scene: Scene, fingerprint: str, started: float) -> Ru
 
 
 def _up_to_date(job: FillJob, fingerprint: str) -> bool:
-    """Whether the target is this very product; raises TargetError when it is another and may not be replaced."""
+    """Whether the target is this very product, whole; raises TargetError when it is another and may not be replaced.
+
+    A working store that is still there holds blocks that failed: the same command tries them again.
+    """
     found = read_fingerprint(job.target)
     if found is None or job.overwrite:
         return False
     if found == fingerprint:
-        return True
+        return not exists(_work_path(job))
     what = "was made by another job or from another state of the source" if found else "is not a product of geodiff"
     raise TargetError(f"{job.target} is there already and {what}; use --overwrite to replace it, or another target")
 

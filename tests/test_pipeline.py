@@ -281,6 +281,10 @@ def test_every_block_may_fail_but_not_all_of_them(scene: Path, tmp_path: Path, m
     codes = _read(tmp_path / "filled_source.tif")[0]
     assert (codes[:256, :256][_read(scene)[0][:256, :256] == 0] == 255).all()
     assert (codes[256:] != 255).all()
+    monkeypatch.undo()
+    again = geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace", block_size=256)
+    assert (again.exit_code, again.blocks_resumed) == (0, again.blocks - 1)
+    assert not (_read(tmp_path / "filled_source.tif") == 255).any()
 
 
 _KILLED = """

@@ -44,6 +44,8 @@ _FEWEST = 50
 _BLIND = 0.5
 """Error, in normalised units, where the target date is unknown and no trial told better."""
 _LEAST_WEIGHT = 0.05
+_CAUTION = 6.0
+"""Trials that linear interpolation is worth where a date shows nothing: a lost date is not like the trials' dates."""
 _MOST_TRIALS = 12
 """Trials, of one band each, that choose among settings."""
 _MOST_CALIBRATED = 30
@@ -359,7 +361,8 @@ class Regression(TemporalFiller):
 def _alone(series: Series, weights: Mapping[str, float]) -> Plane:
     """The weighted mean of predictions by name."""
     planes = [np.float32(weight) * _without_holes(_ALONE[name](series)) for name, weight in weights.items()]
-    return np.sum(planes, axis=0, dtype=np.float32)
+    mean: Plane = np.sum(planes, axis=0, dtype=np.float32)
+    return mean
 
 
 def _alone_products(series: Series, trial: Trial, band: int) -> NDArray[np.float64]:
@@ -381,10 +384,11 @@ def _alone_products(series: Series, trial: Trial, band: int) -> NDArray[np.float
 
 
 def _alone_weights(products: NDArray[np.float64]) -> dict[str, float]:
-    """Convex weights of `_ALONE`; the small ones are dropped, and without any trial linear has it all."""
-    if not products.any():
+    """Convex weights of `_ALONE`, drawn to linear alone, which has it all where there are no trials; small ones go."""
+    trials, linear_alone = float(products[0, 0]), np.eye(len(_ALONE))[0]
+    if not trials:
         return {"linear": 1.0}
-    weights = simplex_minimum(products)
+    weights = (trials * simplex_minimum(products) + _CAUTION * linear_alone) / (trials + _CAUTION)
     kept = {name: float(weight) for name, weight in zip(_ALONE, weights, strict=True) if weight >= _LEAST_WEIGHT}
     return {name: weight / sum(kept.values()) for name, weight in kept.items()}
 
