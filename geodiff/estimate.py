@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geodiff.fitting import CubeFit, context
-from geodiff.patches import Blended, blend, cut_patch, gap_windows, read_ground
+from geodiff.patches import Blended, blend, cut_patch, gap_windows, patch_bytes, read_ground
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["estimate"]
 
-_BATCH = 16
-"""Windows handed to a filler at once; bounds memory, has no influence on the result."""
+_BATCH, _BATCH_MEMORY = 16, 200 << 20
+"""Windows handed to a filler at once, and bytes they may take; neither has an influence on the result."""
 
 
 def estimate(
@@ -50,7 +50,7 @@ def _answers(
         found = gaps.read(when, window)
         return found.missing, found.fillable
 
-    dates = context(cube, filler, date)
+    dates = context(cube, filler, date, fit.seen)
     ground = read_ground(
         windows,
         filler.halo,
@@ -62,7 +62,8 @@ def _answers(
         read_gaps,
     )
     target = (dates.index(date),)
-    for first in range(0, len(windows), _BATCH):
-        some = windows[first : first + _BATCH]
+    batch = min(_BATCH, max(1, _BATCH_MEMORY // patch_bytes(len(dates), len(cube.bands), filler.halo)))
+    for first in range(0, len(windows), batch):
+        some = windows[first : first + batch]
         patches = [cut_patch(ground, window, filler.halo, cube.lattice, fit.cells, target) for window in some]
         yield from filler.fill(patches, fit.fitted, seed=seed)

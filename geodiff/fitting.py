@@ -7,7 +7,7 @@ same scene stores the same fit.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from geodiff.encoding import Normalisation
 from geodiff.errors import NothingKnownError
 from geodiff.fillers import Filler, Fitted, SceneSample, Trial
 from geodiff.lattice import Window, reflected_indices
-from geodiff.patches import Cells, cut_patch, read_ground
+from geodiff.patches import Cells, cut_patch, patch_bytes, read_ground
 from geodiff.pyramid import CellSums, fill_cells
 from geodiff.scan import CHUNK
 
@@ -34,6 +34,8 @@ MOST_HIDDEN = 100_000
 LEAST_HIDDEN = 200
 """Fewer hidden pixels than this teach nothing; the fillers' stored tables are used instead."""
 MOST_TRIALS, LEAST_TRIALS = 40, 15
+TRIAL_MEMORY = 600 << 20
+"""Bytes that all trials together may take."""
 LEAST_SHAPE = 9
 """Pixels of the smallest gap shape worth hiding."""
 _CHECK_EVERY = 5
@@ -61,6 +63,8 @@ class CubeFit:
     normalisations: tuple[Normalisation, ...]
     estimable: tuple[bool, ...]
     """One a band: False where not one of its pixels is known on any date, so that nothing can be said about it."""
+    seen: tuple[bool, ...]
+    """One a date: False where nothing of it is known, so that it is no context for others."""
     check: SelfCheck
 
     def stored(self) -> Fitted:
@@ -69,6 +73,7 @@ class CubeFit:
             "normalisations": [[n.centre, n.scale, n.transform] for n in self.normalisations],
             "cell": self.cells.cell,
             "estimable": list(self.estimable),
+            "seen": list(self.seen),
             "check": [self.check.pixels, self.check.trials, self.check.rmse, self.check.coverage90],
         }
         return Fitted("cube", facts, {"cells": self.cells.values}, {"filler": self.fitted})
@@ -78,8 +83,8 @@ def load_cube_fit(stored: Fitted) -> CubeFit:
     """The inverse of `CubeFit.stored`."""
     recipes = tuple(Normalisation(*recipe) for recipe in stored.facts["normalisations"])
     cells = Cells(np.asarray(stored.arrays["cells"]), int(stored.facts["cell"]))
-    estimable = tuple(stored.facts["estimable"])
-    return CubeFit(stored.parts["filler"], cells, recipes, estimable, SelfCheck(*stored.facts["check"]))
+    estimable, seen = tuple(stored.facts["estimable"]), tuple(stored.facts["seen"])
+    return CubeFit(stored.parts["filler"], cells, recipes, estimable, seen, SelfCheck(*stored.facts["check"]))
 
 
 def fit_cube(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> CubeFit:
@@ -92,28 +97,30 @@ def fit_cube(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> CubeFit
             f"{cube.name}: none of its {scan.total:,} values is known, so nothing can be estimated; "
             "check --nodata, --valid-range and --qa, or give dates with data"
         )
-    hidden = _hide(cube, scan, gaps)
+    hidden = _hide(cube, scan, gaps, filler)
     trials = _trials(cube, scan, gaps, filler, hidden)
     kept = tuple(t for i, t in enumerate(trials) if len(trials) < 2 * _CHECK_EVERY or i % _CHECK_EVERY)
     fitted = filler.fit(SceneSample(kept, len(cube.bands)))
     spared = [t for i, t in enumerate(trials) if len(trials) >= 2 * _CHECK_EVERY and not i % _CHECK_EVERY]
     estimable = tuple(bool(n) for n in scan.cells.count.sum(axis=(0, 2, 3)))
     cells = _cells(scan.cells, scan.normalisations)
-    return CubeFit(fitted, cells, scan.normalisations, estimable, _check(filler, fitted, spared))
+    return CubeFit(fitted, cells, scan.normalisations, estimable, _seen(scan), _check(filler, fitted, spared))
 
 
-def context(cube: Cube, filler: Filler, target: int) -> list[int]:
+def _seen(scan: Scan) -> tuple[bool, ...]:
+    return tuple(bool(n) for n in scan.cells.count.sum(axis=(1, 2, 3)))
+
+
+def context(cube: Cube, filler: Filler, target: int, seen: Sequence[bool]) -> list[int]:
     """Indices of the dates a filler looks at for one target date, ascending: the nearest in time, the target included.
 
-    A filler says with `context_dates` how many neighbours it wants: 0 (the default) none, -1 every date.
+    A filler says with `context_dates` how many neighbours it wants: 0 (the default) none, -1 every date. Dates that
+    show nothing at all are none of them.
     """
     wanted = int(getattr(filler, "context_dates", 0))
-    dates = len(cube.variable.dates)
-    if wanted < 0 or wanted >= dates - 1:
-        return list(range(dates))
     apart = np.abs(cube.seconds - cube.seconds[target])
-    apart[target] = -1
-    return sorted(int(i) for i in np.argsort(apart, kind="stable")[: wanted + 1])
+    others = [int(i) for i in np.argsort(apart, kind="stable") if i != target and seen[i]]
+    return sorted([target, *(others if wanted < 0 else others[:wanted])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +153,13 @@ def _order(cube: Cube) -> Iterator[tuple[int, Window]]:
         yield pairs[index]
 
 
-def _hide(cube: Cube, scan: Scan, gaps: GapReader) -> list[_Hidden]:
+def _hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[_Hidden]:
     """Transplant the scene's own gap shapes onto known pixels of other windows."""
     share = max(scan.known // 100, min(scan.known // 20, 20_000 * len(cube.bands)))
     budget = min(share, scan.wanted // 2, MOST_HIDDEN)
     if budget < LEAST_HIDDEN:
         return []
-    most = min(MOST_TRIALS, max(LEAST_TRIALS, _gap_chunks(scan)))
+    most = min(MOST_TRIALS, max(LEAST_TRIALS, _gap_chunks(scan)), _affordable(cube, scan, filler))
     shapes, places = _shapes(cube, scan, gaps), list(islice(_order(cube), 20 * most))
     found: list[_Hidden] = []
     spent = 0
@@ -179,6 +186,12 @@ def _hidden_already(found: list[_Hidden], date: int, window: Window) -> NDArray[
             where = spot.where[(slice(None), *common.within(spot.window))]
             taken[common.within(window)] |= where.any(axis=0)
     return taken
+
+
+def _affordable(cube: Cube, scan: Scan, filler: Filler) -> int:
+    """How many trials fit into the memory set aside for them; a patch of many dates and bands is large."""
+    dates = max(len(context(cube, filler, target, _seen(scan))) for target in range(len(cube.variable.dates)))
+    return max(2, TRIAL_MEMORY // patch_bytes(dates, len(cube.bands), filler.halo))
 
 
 def _gap_chunks(scan: Scan) -> int:
@@ -284,7 +297,7 @@ def _ground(cube: Cube, scan: Scan, gaps: GapReader | None, windows: list[Window
 
 
 def _trial(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, cells: Cells, spot: _Hidden) -> Trial:
-    dates = context(cube, filler, spot.date)
+    dates = context(cube, filler, spot.date, _seen(scan))
     place = dates.index(spot.date)
     ground = _ground(cube, scan, gaps, [spot.window], filler.halo, dates)
     whole = cut_patch(ground, spot.window, filler.halo, cube.lattice, cells, (place,))

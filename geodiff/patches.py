@@ -10,7 +10,7 @@ import numpy as np
 
 from geodiff.encoding import Normalisation, unpack
 from geodiff.fillers import Filled, Patch
-from geodiff.lattice import Lattice, Window, cover, overlap_shrinkage, reflected_indices, weights
+from geodiff.lattice import WINDOW, Lattice, Window, cover, overlap_shrinkage, reflected_indices, weights
 from geodiff.pyramid import sample_cells
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from geodiff.io import Band
 
-__all__ = ["Blended", "Cells", "Ground", "blend", "cut_patch", "gap_windows", "read_ground"]
+__all__ = ["Blended", "Cells", "Ground", "blend", "cut_patch", "gap_windows", "patch_bytes", "read_ground"]
 
 OVERLAP_CORRELATION = 0.97
 """Correlation of the residuals that two overlapping windows draw for one pixel.
@@ -48,6 +48,12 @@ class Ground:
     """Seconds since 1970 of the dates read."""
     indices: tuple[int, ...]
     """Their places along the source's dates."""
+
+
+def patch_bytes(dates: int, bands: int, halo: int) -> int:
+    """Memory of one patch: values and low-resolution fill in float32, known and fillable in bytes."""
+    side = WINDOW + 2 * halo
+    return dates * bands * side * side * 10
 
 
 def gap_windows(lattice: Lattice, core: Window, gaps: NDArray[np.bool_]) -> list[Window]:

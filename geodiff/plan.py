@@ -13,6 +13,7 @@ import numpy as np
 from geodiff.errors import MemoryPlanError
 from geodiff.gaps import shares
 from geodiff.lattice import STRIDE, WINDOW, Window, blocks
+from geodiff.patches import patch_bytes
 from geodiff.scan import CHUNK
 
 if TYPE_CHECKING:
@@ -209,8 +210,10 @@ def _block_memory(cube: Cube, filler: Filler, job: FillJob, size: int) -> int:
     rows, columns = (min(n, size) + 2 * (WINDOW + filler.halo) for n in cube.shape)
     ground = dates * bands * rows * columns * (item + 8 + 4 + 3)
     layers = bands * min(size, cube.shape[0]) * min(size, cube.shape[1]) * (3 * 8 + job.drawn_members * (8 + item))
-    outer = WINDOW + 2 * filler.halo
-    patches = 16 * dates * bands * outer * outer * 40 + 16 * bands * WINDOW * WINDOW * 4 * (job.drawn_members + 2)
+    patch = patch_bytes(dates, bands, filler.halo)
+    # A batch of patches and the trials of the fit, as bounded there; a filler may hold a patch four times over.
+    patches = 4 * patch + max(min(16 * patch, 200 << 20), min(40 * patch, 600 << 20))
+    patches += 16 * bands * WINDOW * WINDOW * 4 * (job.drawn_members + 2)
     cells = int(np.prod(scan_cells(cube))) * 8
     return _BASE_MEMORY + ground + layers + patches + 2 * cells
 

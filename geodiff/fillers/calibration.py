@@ -21,7 +21,16 @@ from geodiff.fillers.whitening import distance_to_known
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Z90", "Calibrated", "conformal_factors", "factor_field", "hidden_pixels", "strata", "target_distance"]
+__all__ = [
+    "Z90",
+    "Calibrated",
+    "between_classes",
+    "conformal_factors",
+    "factor_field",
+    "hidden_pixels",
+    "strata",
+    "target_distance",
+]
 
 Z90 = 1.6448536269514722
 """Half-width of a 90 % interval in standard errors."""
@@ -31,6 +40,8 @@ DAY_EDGES = (5.0, 15.0)
 """Days to the nearest date on which the pixel is known: <= 5, 5-15, more, never."""
 DISTANCES, DAYS = len(DISTANCE_EDGES) + 1, len(DAY_EDGES) + 2
 STRATA = DISTANCES * DAYS
+_KNOTS = np.log2(np.array([1.0, 3.0, 6.0, 12.0, 24.0]))
+"""Distances, on a logarithmic scale, at which a class's figure holds exactly."""
 _THINNING = 25.0
 """Hidden pixels that count as one independent one."""
 _PRIOR = 10.0
@@ -111,10 +122,37 @@ def _conformal_quantile(sample: NDArray[np.floating[Any]], level: float) -> floa
     return float(np.partition(sample, rank - 1)[rank - 1]) if 0 < rank <= sample.size else None
 
 
-def factor_field(factors: NDArray[np.float32], stratum: NDArray[np.int8]) -> NDArray[np.float32]:
-    """The factor of each pixel's stratum."""
-    field: NDArray[np.float32] = factors.astype(np.float32)[stratum]
-    return field
+def factor_field(
+    factors: NDArray[np.float32], stratum: NDArray[np.int8], distance: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The factor at each pixel: that of its stratum, without a step where a distance class ends.
+
+    Parameters
+    ----------
+    factors : (20,), positive.
+    stratum, distance : any one shape; `distance` in pixels to the nearest known one.
+    """
+    return np.exp(between_classes(np.log(factors), stratum, distance)).astype(np.float32)
+
+
+def between_classes(
+    table: NDArray[np.floating[Any]], stratum: NDArray[np.int8], distance: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Rows of a table (20, ...) at each pixel, linear in log distance between the distance classes.
+
+    Steps at a class's edge would draw contours into what is made of it.
+    """
+    place = np.interp(np.log2(np.maximum(distance, 1.0)), _KNOTS, np.arange(float(DISTANCES)))
+    low = np.minimum(place.astype(np.intp), DISTANCES - 2)
+    first = low + DISTANCES * (stratum.astype(np.intp) // DISTANCES)
+    share = (place - low).reshape(place.shape + (1,) * (table.ndim - 1))
+    return np.asarray((1.0 - share) * table[first] + share * table[first + 1], np.float64)
+
+
+def window_factors(fitted: Fitted, patch: Patch) -> NDArray[np.float32]:
+    """The fit's factor (target, band, row, column) at each pixel of a patch's window."""
+    distance = target_distance(patch)
+    return factor_field(fitted.arrays["factors"], strata(patch, distance), distance[..., *patch.core])
 
 
 def hidden_pixels(trials: Sequence[Trial], fields: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -151,8 +189,7 @@ class Calibrated:
     def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
         """Fill with the wrapped filler and scale its standard errors; members keep their own spread."""
         filled = self.filler.fill(patches, fitted.parts[self.name], seed=seed)
-        factors = fitted.arrays["factors"]
-        return [_scaled(f, factor_field(factors, strata(p))) for p, f in zip(patches, filled, strict=True)]
+        return [_scaled(f, window_factors(fitted, p)) for p, f in zip(patches, filled, strict=True)]
 
 
 def error_ratio(trial: Trial, filled: Filled) -> NDArray[np.float32]:

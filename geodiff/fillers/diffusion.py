@@ -16,7 +16,7 @@ import numpy as np
 
 from geodiff.diffusion.fields import DATES, Layer, Scene, context, whitening_error
 from geodiff.fillers import CODES, Filled, Filler, FillerSettings, Fitted, Patch, SceneSample, Trial
-from geodiff.fillers.calibration import conformal_factors, factor_field, hidden_pixels, strata
+from geodiff.fillers.calibration import conformal_factors, factor_field, hidden_pixels, strata, target_distance
 from geodiff.fillers.spatial import Laplace
 from geodiff.noise import ground_noise
 
@@ -143,12 +143,14 @@ class Diffusion:
         rows, columns = patch.core
         value = patch.coarse[list(patch.targets)][..., rows, columns].astype(np.float32)
         error = np.zeros_like(value)
-        stratum = strata(patch)
-        factor = factor_field(fitted.arrays["factors"], stratum)
+        distance = target_distance(patch)
+        stratum, near = strata(patch, distance), distance[..., rows, columns]
+        factor = factor_field(fitted.arrays["factors"], stratum, near)
         for item, (mean, spread) in zip(items, pairs, strict=True):
             value[item.place] = item.prior + item.error * mean
             error[item.place] = item.error * spread * factor[item.place]
-        drawn = self._members(patch, items, value, stratum, fitted, seed=seed, members=members) if members else None
+        wide = self._spread(fitted, stratum, near)
+        drawn = self._members(patch, items, value, wide, fitted, seed=seed, members=members) if members else None
         return Filled(value, error, drawn, np.full(value.shape, CODES[self.name], np.uint8))
 
     def _members(
@@ -156,7 +158,7 @@ class Diffusion:
         patch: Patch,
         items: Sequence[_Item],
         value: Planes,
-        stratum: NDArray[np.int8],
+        wide: Planes,
         fitted: Fitted,
         *,
         seed: int,
@@ -164,7 +166,6 @@ class Diffusion:
     ) -> Planes:
         """(member, target, band, row, column)."""
         drawn = np.repeat(value[None], members, axis=0)
-        wide = self._spread(stratum, fitted)
         for item in items:
             noise = ground_starts(patch, item.place, seed=seed, members=members, mix=_mix(fitted))
             shape = (members, *item.context.shape)
@@ -179,11 +180,11 @@ class Diffusion:
             drawn[place] = recentred(item.prior + item.error * r, value[item.place], wide[item.place])
         return drawn
 
-    def _spread(self, stratum: NDArray[np.int8], fitted: Fitted) -> Planes:
+    def _spread(self, fitted: Fitted, stratum: NDArray[np.int8], distance: Planes) -> Planes:
         """Factor on the members' departures: the model's, times what the scene's trials ask beyond its factors."""
         stored = np.tile(np.asarray(self.denoiser.calibration.spread, np.float32), 4)
         ratio = fitted.arrays["factors"] / fitted.arrays.get("neutral", fitted.arrays["factors"])
-        return factor_field(stored * np.clip(ratio, 0.7, 1.5), stratum)
+        return factor_field(stored * np.clip(ratio, 0.7, 1.5), stratum, distance)
 
     def _items(self, patch: Patch, fitted: Fitted) -> list[_Item]:
         """What the network needs for each band of each date that has missing pixels."""
@@ -191,7 +192,9 @@ class Diffusion:
         if not wanted.any():
             return []
         priors = None if isinstance(self.prior, Laplace) else self._prior(patch, fitted)
-        scale = factor_field(np.tile(fitted.arrays["scale"], 4), strata(patch)) if "scale" in fitted.arrays else None
+        distance = target_distance(patch)
+        near = distance[..., *patch.core]
+        scale = factor_field(np.tile(fitted.arrays["scale"], 4), strata(patch, distance), near)
         return [
             self._item(patch, (t, b), priors, scale)
             for t, b in zip(*(i.tolist() for i in np.nonzero(wanted)), strict=True)

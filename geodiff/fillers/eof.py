@@ -145,6 +145,7 @@ class Dineof(Prediction):
     """
 
     name = "dineof"
+    defaults = (1.25, 1.35, 1.35, 1.3, 1.3)
 
     def trend(self, series: Series, fitted: Fitted) -> NDArray[np.float32]:
         """The target from the other dates' coefficients."""

@@ -121,16 +121,18 @@ def _restored(trend: Planes, values: Planes, known: NDArray[np.bool_]) -> Planes
 
 
 def _regressed(filled: Planes, known: NDArray[np.bool_], gaps: NDArray[np.intp]) -> Planes:
-    """(gap date, pixel): dates with gaps as ridge regressions on the other, filled, ones."""
-    centre = filled.mean(axis=1, dtype=np.float64).astype(np.float32)
-    scale = np.maximum(filled.std(axis=1, dtype=np.float64), 1e-3).astype(np.float32)
+    """(gap date, pixel): dates with gaps as ridge regressions on the other, filled, ones; learnt where ever seen."""
+    places = np.flatnonzero(known.any(axis=0))[::_EVERY]
+    sample = filled[:, places]
+    centre = sample.mean(axis=1, dtype=np.float64).astype(np.float32)
+    scale = np.maximum(sample.std(axis=1, dtype=np.float64), 1e-3).astype(np.float32)
     z = (filled - centre[:, None]) / scale[:, None]
-    sample = np.ascontiguousarray(z[:, ::_EVERY])
+    sample = z[:, places]
     shared = (sample @ sample.T).astype(np.float64) / sample.shape[1]
     weights = np.zeros((len(gaps), len(z)), np.float32)
     for place, date in enumerate(gaps):
         others = np.delete(np.arange(len(z)), date)
-        gram = _own_correlations(sample, known[date, ::_EVERY], shared)
+        gram = _own_correlations(sample, known[date, places], shared)
         penalised = gram[np.ix_(others, others)] + _REFILL_RIDGE * np.eye(len(others))
         weights[place, others] = np.linalg.solve(penalised, gram[others, date])
     refined: Planes = centre[gaps, None] + scale[gaps, None] * (weights @ z)

@@ -107,7 +107,7 @@ class SpatialFiller(ABC):
     def _fill(self, patch: Patch, fitted: Fitted) -> Filled:
         distance = target_distance(patch)
         value, error = self._both(patch, distance, fitted)
-        factor = factor_field(fitted.arrays["factors"], strata(patch, distance))
+        factor = factor_field(fitted.arrays["factors"], strata(patch, distance), distance[..., *patch.core])
         return Filled(value, error * factor, None, self.source(patch))
 
 

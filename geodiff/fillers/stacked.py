@@ -97,7 +97,7 @@ class Stacked:
             value = value + weight * estimate
         source = np.choose(np.argmax(weights, axis=0), [code for _, code in answers])
         error = self._scale(patch, distance, runs, fitted)
-        factor = factor_field(fitted.arrays["factors"], strata(patch, distance))
+        factor = factor_field(fitted.arrays["factors"], strata(patch, distance), distance[..., *patch.core])
         return Filled(value, (error * factor).astype(np.float32), None, source.astype(np.uint8))
 
     def _scale(

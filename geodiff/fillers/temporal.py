@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial
-from geodiff.fillers.calibration import conformal_factors, factor_field, strata
+from geodiff.fillers.calibration import conformal_factors, strata, window_factors
 from geodiff.fillers.regression import one_date_regressions, regressors
 from geodiff.fillers.relaxation import relaxed_fill
 from geodiff.fillers.series import Series, climatology, harmonic, linear, near_mean, spread, whittaker
@@ -44,10 +44,12 @@ _FEWEST = 50
 _BLIND = 0.5
 """Error, in normalised units, where the target date is unknown and no trial told better."""
 _LEAST_WEIGHT = 0.05
-_CAUTION = 6.0
+_CAUTION = 3.0
 """Trials that linear interpolation is worth where a date shows nothing: a lost date is not like the trials' dates."""
 _MOST_TRIALS = 12
 """Trials, of one band each, that choose among settings."""
+_MOST_BLIND = 6
+"""Trials, of one band each, that tell how well a date is predicted of which nothing is known."""
 _MOST_CALIBRATED = 30
 """Trials, of one band each, that scale the standard error."""
 
@@ -125,7 +127,7 @@ class TemporalFiller(ABC):
     def _blind(self, trials: Sequence[Trial], fitted: Fitted) -> float:
         """Root mean square error of the prediction when the whole target date is hidden."""
         squares, count = 0.0, 0
-        for trial, band in _some(trials):
+        for trial, band in _some(trials, _MOST_BLIND):
             patch, target = trial.patch, trial.patch.targets[0]
             known = patch.known.copy()
             known[target] = False
@@ -136,7 +138,7 @@ class TemporalFiller(ABC):
 
     def _fill(self, patch: Patch, fitted: Fitted) -> Filled:
         value, error, temporal = self._window(patch, fitted)
-        factor = factor_field(fitted.arrays["factors"], strata(patch))
+        factor = window_factors(fitted, patch)
         source = np.where(temporal, np.uint8(CODES[self.name]), np.uint8(CODES["laplace"]))
         return Filled(value, error * factor, None, source)
 
@@ -173,7 +175,7 @@ class TemporalFiller(ABC):
         departure = np.where(known, values - trend, np.float32(0))[None]
         value = trend + relaxed_fill(departure, known[None], np.zeros_like(departure))[0] if self.corrected else trend
         if np.count_nonzero(known) < _FEWEST:
-            return value, np.full(value.shape, blind, np.float32)
+            return value, np.full(value.shape, blind / self.defaults[-1], np.float32)
         error = expected_error(departure, known[None]) if self.corrected else _typical(departure, known[None])
         return value, error[0]
 
@@ -230,6 +232,7 @@ class LinearTime(Prediction):
     """Linear interpolation in time, pixel by pixel; the nearest date before the first and after the last known one."""
 
     name = "linear-time"
+    defaults = (0.9, 1.15, 1.3, 1.35, 1.35)
     context_dates = 30
     corrected = False
 
@@ -241,6 +244,7 @@ class Harmonic(Prediction):
     """A trend and yearly harmonics through each pixel's series, drawn to those of the window."""
 
     name = "harmonic"
+    defaults = (1.25, 1.4, 1.45, 1.5, 1.5)
     settings = (
         {"order": 1, "ridge": 1.0},
         {"order": 2, "ridge": 1.0},
@@ -256,6 +260,7 @@ class Whittaker(Prediction):
     """Whittaker's smoother through each pixel's series."""
 
     name = "whittaker"
+    defaults = (1.3, 1.4, 1.45, 1.4, 1.4)
     context_dates = 30
     settings = ({"smoothness": 1.0}, {"smoothness": 0.1}, {"smoothness": 10.0}, {"smoothness": 100.0})
 
@@ -267,6 +272,7 @@ class Climatology(Prediction):
     """The mean of the same season on other dates."""
 
     name = "climatology"
+    defaults = (1.25, 1.4, 1.5, 1.55, 1.6)
     settings = ({"width": 20.0}, {"width": 10.0}, {"width": 45.0})
 
     def trend(self, series: Series, fitted: Fitted) -> Plane:
@@ -280,6 +286,7 @@ class SpaceTime(Prediction):
     """
 
     name = "spacetime"
+    defaults = (1.5, 1.7, 1.8, 1.6, 1.5)
     context_dates = 10
     settings = (
         {"coupling": 0.1, "static": 1.0},
@@ -325,6 +332,7 @@ class Regression(TemporalFiller):
     """
 
     name = "regression"
+    defaults = (1.2, 1.3, 1.35, 1.35, 1.45)
     context_dates = 24
     settings = tuple({"ridge": r, "single": s} for s in (0.0, 0.25, 0.5) for r in (0.03, 0.01, 0.1, 0.3))
 
@@ -343,6 +351,9 @@ class Regression(TemporalFiller):
             series = Series.of(trial.patch, trial.patch.targets[0], band, self.context_dates)
             if series.seen.any():
                 losses += [_squared_error(trial, band, plane) for plane in self._candidates(series)]
+        for trial, band in _some(sample.trials, _MOST_BLIND):
+            series = Series.of(trial.patch, trial.patch.targets[0], band, self.context_dates)
+            if series.seen.any():
                 alone += _alone_products(series, trial, band)
         return Fitted(self.name, {**self.settings[int(np.argmin(losses))], "alone": _alone_weights(alone)})
 

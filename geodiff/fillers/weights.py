@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.fillers.calibration import DISTANCES, STRATA
+from geodiff.fillers.calibration import STRATA, between_classes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,8 +35,6 @@ _TOLERATED = 1.01**2
 _ENOUGH = 0.6
 _THINNING = 100.0
 _PER_TRIAL = 25.0
-_KNOTS = np.log2(np.array([1.0, 3.0, 6.0, 12.0, 24.0]))
-"""Distances, on a logarithmic scale, at which a class's weights hold exactly; between them they change smoothly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,16 +145,10 @@ def weight_fields(
 ) -> NDArray[np.float32]:
     """Weights (part, ...) at each pixel: between the distance classes they change linearly with log distance.
 
-    Steps at a class's edge would draw contours into the fill.
-
     Parameters
     ----------
     table : (20, part), rows of sum 1.
     stratum, distance : (...) of each pixel; the stratum gives the class of the nearest date.
     """
-    place = np.interp(np.log2(np.maximum(distance, 1.0)), _KNOTS, np.arange(float(DISTANCES)))
-    low = np.minimum(place.astype(np.intp), DISTANCES - 2)
-    share = (place - low)[..., None]
-    first = low + DISTANCES * (stratum.astype(np.intp) // DISTANCES)
-    field = (1.0 - share) * table[first] + share * table[first + 1]
+    field = between_classes(table, stratum, distance)
     return np.ascontiguousarray(np.moveaxis(field, -1, 0), np.float32)

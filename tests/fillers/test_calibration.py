@@ -83,10 +83,17 @@ def test_single_dates_have_no_nearest_date():
     assert (strata(patch_of(known)) >= 3 * DISTANCES).all()
 
 
-def test_a_field_of_factors_looks_them_up():
-    table = np.arange(STRATA, dtype=np.float32)
-    stratum = np.array([[3, 17], [0, 19]], np.int8)
-    np.testing.assert_array_equal(factor_field(table, stratum), stratum.astype(np.float32))
+def test_a_field_of_factors_holds_them_within_a_class_and_has_no_steps_between():
+    table = np.arange(1, STRATA + 1, dtype=np.float32)
+    within = np.array([1.0, 3.0, 6.0, 12.0, 24.0], np.float32)
+    for day in range(4):
+        stratum = (np.arange(DISTANCES) + DISTANCES * day).astype(np.int8)
+        np.testing.assert_allclose(factor_field(table, stratum, within), table[stratum], rtol=1e-5)
+    distance = np.linspace(0, 60, 4000, dtype=np.float32)
+    stratum = np.searchsorted([2.0, 4.0, 8.0, 16.0], distance).astype(np.int8)
+    field = factor_field(table, stratum, distance)
+    assert np.abs(np.diff(field)).max() < 0.05
+    assert (np.diff(field) >= 0).all()
 
 
 @dataclass(frozen=True)
