@@ -45,11 +45,12 @@ $(VENV)/.dev: $(VENV)/.test
 ##@ Use
 .PHONY: demo
 demo: $(VENV)/.run ## fill a real scene and print where the products are
-	@if [ -e geodiff/cli.py ]; then $(BIN)/geodiff demo $(ARGS); else echo "demo: not built yet (geodiff/cli.py)"; fi
+	@$(BIN)/geodiff demo $(ARGS)
 
 .PHONY: train
-train: $(VENV)/.run ## rebuild the shipped model (hours; needs GEODIFF_DATA)
-	@if [ -e geodiff/diffusion/training.py ]; then $(BIN)/python -m geodiff.diffusion.training --work build/train $(ARGS); else echo "train: not built yet (geodiff/diffusion/training.py)"; fi
+train: $(VENV)/.run ## rebuild the shipped model: train, score, calibrate, write its card (hours; needs GEODIFF_DATA)
+	@$(BIN)/python -m geodiff.diffusion.training --work build/train $(ARGS)
+	@$(BIN)/python -m geodiff.diffusion.shipping --checkpoint build/train --out geodiff/models/default
 
 ##@ Check
 .PHONY: test

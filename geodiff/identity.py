@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from geodiff.io import Raster
     from geodiff.job import FillJob
 
-__all__ = ["describe_model", "model_identity", "source_identity", "target_stem"]
+__all__ = ["describe_model", "model_identity", "source_identity", "source_stamp", "target_stem"]
 
 
 def source_identity(raster: Raster) -> str:
@@ -26,6 +26,17 @@ def source_identity(raster: Raster) -> str:
         local = local_path(name)
         digest.update(_remote(name) if local is None else _local(local))
     return digest.hexdigest()
+
+
+def source_stamp(raster: Raster) -> tuple[object, ...]:
+    """Sizes and times of a source's local files: cheap to compare while a run lasts."""
+    stamps = []
+    for name in sorted(raster.files or (raster.path,)):
+        local = local_path(name)
+        if local is not None and local.exists():
+            facts = local.stat()
+            stamps.append((name, facts.st_size, facts.st_mtime_ns, facts.st_ino))
+    return tuple(stamps)
 
 
 def _local(path: Path) -> bytes:

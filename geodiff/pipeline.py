@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from geodiff.blocks import BlockResult, fill_block, filler_of, fit_path, forget
-from geodiff.errors import NothingKnownError, NothingMissingError, TargetError
+from geodiff.errors import InputError, NothingKnownError, NothingMissingError, SourceError, TargetError
 from geodiff.fillers import Fitted
 from geodiff.finishing import Times, begin_record, finish
 from geodiff.fitting import fit_cube
-from geodiff.identity import model_identity, source_identity, target_stem
+from geodiff.identity import model_identity, source_identity, source_stamp, target_stem
 from geodiff.io import check_target, read_fingerprint
 from geodiff.io.places import exists, remove_tree
 from geodiff.io.store import VariableSpec, create_work, load_fit, lock, open_work, remove_work, save_fit
@@ -29,6 +30,7 @@ from geodiff.scan import CHUNK, GapReader, Scan, scan_cube, tile_count
 from geodiff.scene import Scene, open_scene
 
 if TYPE_CHECKING:
+    from geodiff.io import Raster
     from geodiff.io.store import WorkStore
     from geodiff.job import FillJob
     from geodiff.record import RunRecord
@@ -62,19 +64,21 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         if job.dry_run:
             return _planned(job, scene, fingerprint, started)
         held.enter_context(lock(_work_path(job)))
+        stamp = source_stamp(scene.raster)
         work = _open_or_create(job, scene, fingerprint)
-        scans, gaps = _scan(scene, work, job, quiet)
-        planned = FillPlan.of(scene, scans, job, filler_of(job), fingerprint)
-        planned = replace(planned, done=frozenset(work.done()))
-        logger.info("%s", planned)
-        _stop_if_empty(job, planned, work)
-        _fit(scene, scans, gaps, work, job, needed=bool(planned.blocks))
+        with _nothing_left_of_a_refusal(work):
+            scans, gaps = _scan(scene, work, job, quiet)
+            planned = FillPlan.of(scene, scans, job, filler_of(job), fingerprint)
+            planned = replace(planned, done=frozenset(work.done()))
+            logger.info("%s", planned)
+            _stop_if_empty(job, planned)
+            _fit(scene, scans, gaps, work, job, needed=bool(planned.blocks))
         fitted = time.time()
         results = _run_blocks(planned, work.path, quiet)
+        _assert_unchanged(scene.raster, stamp)
         record = finish(planned, scene, work, gaps, results, Times(started, fitted, time.time()))
         if not record.failed_blocks:
-            remove_work(work.path)
-            remove_tree(fit_path(work.path))
+            _remove(work)
         return record
 
 
@@ -168,20 +172,39 @@ def _scan(scene: Scene, work: WorkStore, job: FillJob, quiet: bool) -> tuple[dic
     return scans, gaps
 
 
-def _stop_if_empty(job: FillJob, planned: FillPlan, work: WorkStore) -> None:
+@contextmanager
+def _nothing_left_of_a_refusal(work: WorkStore) -> Iterator[None]:
+    """Take the working store away again where a job is refused before its first block."""
+    try:
+        yield
+    except (InputError, NothingMissingError):
+        _remove(work)
+        raise
+
+
+def _remove(work: WorkStore) -> None:
+    remove_work(work.path)
+    remove_tree(fit_path(work.path))
+
+
+def _assert_unchanged(raster: Raster, stamp: tuple[object, ...]) -> None:
+    """What no block touched is still to be copied: it must come from the very source the blocks were filled from."""
+    if source_stamp(raster) != stamp:
+        raise SourceError(f"{raster.path} changed while it was being filled, so nothing was written; run this again")
+
+
+def _stop_if_empty(job: FillJob, planned: FillPlan) -> None:
     """Nothing known ends here, and nothing missing with `--fail-if-empty`.
 
     Otherwise a source without gaps goes on and comes out as a copy with its layers.
     """
     if not any(cube.scan.known for cube in planned.cubes):
-        remove_work(work.path)
         raise NothingKnownError(
             f"none of the {sum(c.scan.total for c in planned.cubes):,} values of {job.source} is known, so nothing can "
             "be filled; check --nodata, --valid-range, --mask and --qa"
         )
     if planned.wanted or not job.fail_if_empty:
         return
-    remove_work(work.path)
     raise NothingMissingError(f"{job.source} has no gap to fill, and --fail-if-empty asked to be told")
 
 

@@ -19,8 +19,10 @@ import geodiff
 from geodiff.errors import (
     GateError,
     LockedError,
+    MemoryPlanError,
     NothingKnownError,
     NothingMissingError,
+    SourceError,
     TargetError,
 )
 from geodiff.io.store import lock
@@ -331,6 +333,35 @@ def test_a_source_that_changed_is_filled_anew(scene: Path, tmp_path: Path) -> No
         raster.write(values)
     with pytest.raises(TargetError, match="another state of the source"):
         geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace")
+
+
+def test_a_source_that_changes_under_the_run_is_no_product(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from geodiff import pipeline
+    from geodiff.blocks import BlockResult
+    from geodiff.plan import Block
+
+    real = pipeline.fill_block
+
+    def touching(work_path: str, block: Block) -> BlockResult:
+        with rasterio.open(scene, "r+") as raster:
+            raster.update_tags(touched="yes")
+        return real(work_path, block)
+
+    monkeypatch.setattr(pipeline, "fill_block", touching)
+    with pytest.raises(SourceError, match="changed while it was being filled"):
+        geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace")
+    assert not list(tmp_path.glob("filled*.tif"))
+
+
+def test_a_refused_job_leaves_nothing(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from geodiff import plan
+
+    monkeypatch.setattr(plan, "_available", lambda: 1 << 20)
+    with pytest.raises(MemoryPlanError, match="--block-size"):
+        geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace")
+    assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
 
 
 def test_a_crop_shares_the_lattice_of_its_scene() -> None:
