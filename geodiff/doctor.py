@@ -26,10 +26,10 @@ __all__ = ["examine", "render"]
 
 _PACKAGES = (
     "numpy", "scipy", "scikit-image", "pandas", "xarray", "dask", "distributed", "rasterio", "pyproj", "odc-geo",
-    "rio-cogeo", "zarr", "numcodecs", "netCDF4", "geopandas", "shapely", "pystac", "fsspec", "torch", "diffusers",
+    "rio-cogeo", "zarr", "numcodecs", "h5netcdf", "geopandas", "shapely", "pystac", "fsspec", "torch", "diffusers",
     "safetensors", "pydantic", "typer", "rich", "matplotlib",
 )  # fmt: skip
-_OPTIONAL = ("s3fs", "prefect", "accelerate", "pyarrow")
+_OPTIONAL = ("netCDF4", "s3fs", "prefect", "accelerate", "pyarrow")
 _DRIVERS = (
     "GTiff",
     "COG",

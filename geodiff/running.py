@@ -78,7 +78,8 @@ def _client(job: FillJob, held: ExitStack) -> Any:
         threads_per_worker=1,  # one thread a process: the same sums in the same order on every worker
         processes=True,
         silence_logs=logging.ERROR,
-        dashboard_address=None,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",  # any free port: two jobs on one machine do not meet
         memory_limit=0,  # the plan bounds memory; a worker killed at a guess would only be restarted
     )
     return held.enter_context(Client(held.enter_context(cluster)))

@@ -111,7 +111,7 @@ def test_dask_workers_give_the_same_bytes(scene: Path, tmp_path: Path) -> None:
 def test_an_existing_dask_cluster_is_joined(scene: Path, tmp_path: Path) -> None:
     from dask.distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
         record = geodiff.fill(
             scene, tmp_path / "filled.tif", filler="nearest", scheduler=cluster.scheduler_address, block_size=256
         )

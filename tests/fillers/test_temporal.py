@@ -245,8 +245,10 @@ def test_linear_series_are_interpolated_exactly(seed: int) -> None:
     values = level + slope * days[:, None, None] / 50
     known = random.random(values.shape) < 0.7
     known[[0, 6]] = True
-    for estimate, tolerance in ((linear, 1e-5), (lambda s: whittaker(s, 1e3), 2e-2)):
-        np.testing.assert_allclose(estimate(as_series(values, known, days, 3)), values[3], atol=tolerance)
+    series = as_series(values, known, days, 3)
+    np.testing.assert_allclose(linear(series), values[3], atol=1e-5)
+    # The smoother keeps a ridge of a thousandth, which draws a slope to the mean by its share of the range.
+    assert (np.abs(whittaker(series, 1e3) - values[3]) <= 0.02 * np.ptp(values, axis=0) + 1e-3).all()
 
 
 def test_a_date_never_predicts_itself() -> None:
