@@ -101,6 +101,22 @@ def test_the_tiling_does_not_show(scene: Path, tmp_path: Path, options: dict[str
     assert _digest(tmp_path / "a") == _digest(tmp_path / "b")
 
 
+def test_the_tiling_does_not_show_in_what_the_network_drew(tmp_path: Path) -> None:
+    values = _surface(270, 300).astype("uint16")
+    values[_holes(270, 300, 4, 14)] = 0
+    scene = _write(tmp_path / "scene.tif", values)
+    options = {"filler": "auto", "members": 2, "steps": 4, "sampler": "edm-dpm2m"}
+    for folder, how in (("a", {}), ("b", {"block_size": 256, "batch": 16}), ("c", {"block_size": 256, "workers": 2})):
+        (tmp_path / folder).mkdir()
+        geodiff.fill(scene, tmp_path / folder / "filled.tif", **options, **how)
+    assert len(_digest(tmp_path / "a")) == 5
+    assert _digest(tmp_path / "a") == _digest(tmp_path / "b") == _digest(tmp_path / "c")
+    value, members = _read(tmp_path / "a/filled.tif")[0].astype(int), _read(tmp_path / "a/filled_members.tif").astype(int)
+    missing = values == 0
+    assert (members[:, ~missing] == value[~missing]).all()
+    assert (members[0] != members[1])[missing].mean() > 0.9
+
+
 def test_dask_workers_give_the_same_bytes(scene: Path, tmp_path: Path) -> None:
     for folder, workers in (("one", None), ("two", 2)):
         (tmp_path / folder).mkdir()
