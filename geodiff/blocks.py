@@ -18,7 +18,7 @@ from geodiff.encoding import pack
 from geodiff.errors import GeodiffError
 from geodiff.estimate import estimate
 from geodiff.fillers import OBSERVED, UNFILLED, FillerSettings, load_filler
-from geodiff.fitting import CubeFit, load_cube_fit
+from geodiff.fitting import CubeFit, load_cube_fit, normalised_rounding
 from geodiff.io.store import load_fit, open_work, write_block
 from geodiff.job import FillJob
 from geodiff.lattice import STRIDE, WINDOW, Window
@@ -168,11 +168,11 @@ def _write(
 def _physical(
     fit: CubeFit, value: NDArray[np.float32], error: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Normalised (band, row, column) to physical values and standard errors."""
+    """Normalised (band, row, column) to physical values and standard errors, that of rounding included."""
     values, errors = np.empty(value.shape, np.float64), np.empty(error.shape, np.float32)
-    for band, recipe in enumerate(fit.normalisations):
+    for band, (recipe, rounding) in enumerate(zip(fit.normalisations, fit.rounding, strict=True)):
         values[band] = recipe.inverse(value[band])
-        errors[band] = recipe.error(values[band], error[band])
+        errors[band] = np.hypot(recipe.error(values[band], error[band]), np.float32(rounding))
     return values, errors
 
 
@@ -190,8 +190,9 @@ def _quantiles(fit: CubeFit, blended: Blended, levels: Sequence[float], kept: ND
     from scipy.stats import norm
 
     planes = []
+    spread = np.hypot(blended.standard_error[0], normalised_rounding(fit.rounding, fit.normalisations))
     for level in levels:
-        shifted = blended.value[0] + np.float32(norm.ppf(level)) * blended.standard_error[0]
+        shifted = blended.value[0] + np.float32(norm.ppf(level)) * spread
         planes.append(np.where(kept, _physical(fit, shifted, blended.standard_error[0])[0], np.nan))
     return np.stack(planes).astype(np.float32)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,6 +36,7 @@ def _examples(*lines: str) -> str:
 
 def main() -> None:
     """The entry point: runs a verb and turns what went wrong into one line and an exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is an interruption like Ctrl-C
     try:
         app(standalone_mode=True, prog_name="geodiff")
     except GeodiffError as error:
@@ -123,11 +125,11 @@ def fill(
     zarr_format: Annotated[int | None, typer.Option(help="2 for GDAL before 3.13.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace TARGET.")] = False,
-    append: Annotated[bool, typer.Option("--append", help="Extend TARGET with new dates.")] = False,
-    refit: Annotated[bool, typer.Option("--refit", help="Renew the kept fit.")] = False,
+    append: Annotated[bool, typer.Option("--append", help="Extend TARGET with new dates (not built yet).")] = False,
+    refit: Annotated[bool, typer.Option("--refit", help="Renew the kept fit (not built yet).")] = False,
     fail_if_empty: Annotated[bool, typer.Option("--fail-if-empty", help="Exit 4 with nothing to fill.")] = False,
-    report: Annotated[str | None, typer.Option(help="HTML report to write.")] = None,
-    stac: Annotated[str | None, typer.Option(help="STAC Item JSON to write.")] = None,
+    report: Annotated[str | None, typer.Option(help="HTML report to write (not built yet).")] = None,
+    stac: Annotated[str | None, typer.Option(help="STAC Item JSON to write (not built yet).")] = None,
     as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
@@ -163,6 +165,8 @@ def _summary(record: Any) -> str:
     lines = []
     for name, facts in record.variables.items():
         line = f"{name}: filled {facts['filled']:,} of {facts['to_fill']:,} missing values"
+        if facts["refused"]:
+            line += f" ({facts['refused']:,} left empty: the expected error is too large, or the band known nowhere)"
         check = facts["self_check"]
         if check.get("coverage90") is not None:
             line += (

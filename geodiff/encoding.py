@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,11 @@ class Encoding:
             raise EncodingError(f"scale {self.scale} and offset {self.offset} give no physical values; repair the tags")
         if self.valid_range is not None and not self.valid_range[0] <= self.valid_range[1]:
             raise EncodingError(f"valid range {self.valid_range} is empty; give the lower bound first")
+
+    @property
+    def rounding(self) -> float:
+        """Standard error that storage alone brings, a uniform error over one step; 0 for floating dtypes."""
+        return self.step / math.sqrt(12.0)
 
     @property
     def step(self) -> float:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from geodiff.scan import GapReader, Scan
     from geodiff.scene import Cube
 
-__all__ = ["CubeFit", "SelfCheck", "context", "fit_cube", "load_cube_fit"]
+__all__ = ["CubeFit", "SelfCheck", "context", "fit_cube", "load_cube_fit", "normalised_rounding"]
 
 MOST_HIDDEN = 100_000
 LEAST_HIDDEN = 200
@@ -63,6 +63,8 @@ class CubeFit:
     normalisations: tuple[Normalisation, ...]
     estimable: tuple[bool, ...]
     """One a band: False where not one of its pixels is known on any date, so that nothing can be said about it."""
+    rounding: tuple[float, ...]
+    """One a band: the standard error that its storage alone brings, in physical units."""
     seen: tuple[bool, ...]
     """One a date: False where nothing of it is known, so that it is no context for others."""
     check: SelfCheck
@@ -73,6 +75,7 @@ class CubeFit:
             "normalisations": [[n.centre, n.scale, n.transform] for n in self.normalisations],
             "cell": self.cells.cell,
             "estimable": list(self.estimable),
+            "rounding": list(self.rounding),
             "seen": list(self.seen),
             "check": [self.check.pixels, self.check.trials, self.check.rmse, self.check.coverage90],
         }
@@ -84,7 +87,8 @@ def load_cube_fit(stored: Fitted) -> CubeFit:
     recipes = tuple(Normalisation(*recipe) for recipe in stored.facts["normalisations"])
     cells = Cells(np.asarray(stored.arrays["cells"]), int(stored.facts["cell"]))
     estimable, seen = tuple(stored.facts["estimable"]), tuple(stored.facts["seen"])
-    return CubeFit(stored.parts["filler"], cells, recipes, estimable, seen, SelfCheck(*stored.facts["check"]))
+    rounding, check = tuple(stored.facts["rounding"]), SelfCheck(*stored.facts["check"])
+    return CubeFit(stored.parts["filler"], cells, recipes, estimable, rounding, seen, check)
 
 
 def fit_cube(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> CubeFit:
@@ -104,7 +108,9 @@ def fit_cube(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> CubeFit
     spared = [t for i, t in enumerate(trials) if len(trials) >= 2 * _CHECK_EVERY and not i % _CHECK_EVERY]
     estimable = tuple(bool(n) for n in scan.cells.count.sum(axis=(0, 2, 3)))
     cells = _cells(scan.cells, scan.normalisations)
-    return CubeFit(fitted, cells, scan.normalisations, estimable, _seen(scan), _check(filler, fitted, spared))
+    rounding = tuple(cube.variable.bands[band].encoding.rounding for band in cube.bands)
+    check = _check(filler, fitted, spared, normalised_rounding(rounding, scan.normalisations))
+    return CubeFit(fitted, cells, scan.normalisations, estimable, rounding, _seen(scan), check)
 
 
 def _seen(scan: Scan) -> tuple[bool, ...]:
@@ -324,14 +330,20 @@ def _without(
     return left
 
 
-def _check(filler: Filler, fitted: Fitted, spared: list[Trial]) -> SelfCheck:
+def normalised_rounding(rounding: Sequence[float], recipes: Sequence[Normalisation]) -> NDArray[np.float32]:
+    """(band, 1, 1): errors of rounding as fillers see them; a logarithm has no constant one and is given none."""
+    shares = [r / n.scale if n.transform == "linear" else 0.0 for r, n in zip(rounding, recipes, strict=True)]
+    return np.asarray(shares, np.float32)[:, None, None]
+
+
+def _check(filler: Filler, fitted: Fitted, spared: list[Trial], rounding: NDArray[np.float32]) -> SelfCheck:
     """Score the finished filler on trials its fit never saw."""
     if not spared:
         return SelfCheck()
     errors, spreads = [], []
     for trial, filled in zip(spared, filler.fill([t.patch for t in spared], fitted, seed=0), strict=True):
         errors.append((filled.value - trial.truth)[trial.hidden])
-        spreads.append(filled.standard_error[trial.hidden])
+        spreads.append(np.hypot(filled.standard_error, rounding)[trial.hidden])
     error, spread = np.concatenate(errors), np.concatenate(spreads)
     if not error.size:
         return SelfCheck()

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geodiff.errors import SourceError
-from geodiff.io.places import filesystem_of, local_path
+from geodiff.errors import SourceError, TargetError
+from geodiff.io.places import filesystem_of, local_path, read
 
 if TYPE_CHECKING:
     from geodiff.io import Raster
     from geodiff.job import FillJob
 
-__all__ = ["describe_model", "model_identity", "source_identity", "source_stamp", "target_stem"]
+__all__ = [
+    "assert_apart",
+    "assert_writable",
+    "describe_model",
+    "model_identity",
+    "source_identity",
+    "source_stamp",
+    "target_stem",
+    "written_before",
+]
 
 
 def source_identity(raster: Raster) -> str:
@@ -68,6 +79,41 @@ def target_stem(target: str) -> tuple[str, str]:
     folder, slash, name = bare.rpartition("/")
     stem = name if target.endswith("/") else name.rsplit(".", 1)[0]
     return (folder if folder or not slash else "/") or ".", stem
+
+
+def assert_apart(job: FillJob, raster: Raster) -> None:
+    """Raise TargetError where TARGET is a file that the job reads: writing it would destroy observations."""
+    flags = (text.partition(":")[2] for text in job.qa)
+    reads = (raster.path, *raster.files, *job.mask, job.fillable, *flags)
+    target = local_path(job.target.rstrip("/"))
+    if target is None or not target.exists():
+        return
+    for name in filter(None, reads):
+        local = local_path(name)
+        if local is not None and local.exists() and target.samefile(local):
+            raise TargetError(
+                f"{job.target} is itself read by this job ({name}), and would be destroyed; give another target"
+            )
+
+
+def assert_writable(folder: str, what: str) -> None:
+    """Raise TargetError, before any work, where nothing can be written to a local folder."""
+    local = local_path(folder)
+    if local is None:
+        return
+    try:
+        local.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=local):
+            pass
+    except OSError as error:
+        raise TargetError(f"{what}, {folder}, cannot be written to: {error.strerror}; choose another place") from None
+
+
+def written_before(target: str) -> list[str]:
+    """Paths that the record beside a target lists; none where there is no record."""
+    folder, stem = target_stem(target)
+    text = read(f"{folder}/{stem}.geodiff.json")
+    return list(json.loads(text)["products"]) if text else []
 
 
 def model_identity(job: FillJob) -> str:

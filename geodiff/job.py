@@ -216,8 +216,13 @@ def _as_word(value: Any) -> str:
 
 def _one_line(error: Any) -> str:
     """One pydantic error as `--field value: reason`."""
-    where = ".".join(str(part) for part in error["loc"])
+    where = str(error["loc"][0]) if error["loc"] else ""
+    option = f"--{where.replace('_', '-')}"
+    if error["type"] == "missing" and len(error["loc"]) > 1:
+        return f"{option} expects two numbers, A,B"
     if error["type"] == "missing":
         return f"{where.upper()} is missing; give it, or a job file with --job"
+    if error["type"] == "extra_forbidden":
+        return f"{option} {error['input']!r}: there is no such option; `geodiff fill --help` lists them"
     reason = error["msg"].removeprefix("Value error, ")
     return f"--{where.replace('_', '-')} {error['input']!r}: {reason}" if where else reason

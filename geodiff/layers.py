@@ -14,7 +14,8 @@ import numpy as np
 
 from geodiff.encoding import unpack
 from geodiff.fillers import OBSERVED, OUTSIDE, UNFILLED
-from geodiff.io import ProductVariable
+from geodiff.gaps import Reason
+from geodiff.io import Kind, ProductVariable
 from geodiff.lattice import Window
 
 if TYPE_CHECKING:
@@ -113,6 +114,19 @@ class _Views:
         whole[..., list(self.cube.bands), :, :] = part
         return whole
 
+    def _unasked(self, date: int, window: Window) -> NDArray[np.bool_]:
+        """(band, row, column) of all bands: missing values of continuous bands that were not to be filled."""
+        missing = np.zeros((len(self.cube.variable.bands), *window.shape), bool)
+        others = [
+            (place, band)
+            for place, band in enumerate(self.cube.variable.bands)
+            if band.kind is Kind.CONTINUOUS and place not in self.cube.bands
+        ]
+        values = self.cube.variable.reader.read(date, window) if others else missing
+        for place, band in others:
+            missing[place] = ~unpack(values[place], band.encoding)[1]
+        return missing
+
     def _estimated(self, date: int, window: Window) -> NDArray[np.bool_]:
         """(band, row, column) of the filled bands: True where an estimate stands in the working store."""
         codes = self._stored("source", date, window)
@@ -143,15 +157,21 @@ class _Views:
         codes = np.where(gaps.missing, np.uint8(UNFILLED), np.uint8(OBSERVED))
         codes[gaps.missing & ~gaps.fillable] = OUTSIDE
         stored = self._stored("source", date, window)
-        return self._spread(np.where(stored != OBSERVED, stored, codes).astype(np.uint8), OBSERVED, window)
+        whole = self._spread(np.where(stored != OBSERVED, stored, codes).astype(np.uint8), OBSERVED, window)
+        whole[self._unasked(date, window)] = UNFILLED
+        return whole
 
     def reason(self, date: int, window: Window) -> NDArray[np.uint16]:
-        return self._spread(self.gaps.read(date, window).reason, 0, window)
+        whole = self._spread(self.gaps.read(date, window).reason, 0, window)
+        whole[self._unasked(date, window)] = Reason.NODATA
+        return whole
 
     def standard_error(self, date: int, window: Window) -> NDArray[np.float32]:
         unknown = self.gaps.read(date, window).missing & ~self._estimated(date, window)
         errors = self._stored("standard_error", date, window)
-        return self._spread(np.where(unknown, np.float32(np.nan), errors), 0.0, window)
+        whole = self._spread(np.where(unknown, np.float32(np.nan), errors), 0.0, window)
+        whole[self._unasked(date, window)] = np.nan
+        return whole
 
     def quantiles(self, date: int, window: Window) -> NDArray[np.float32]:
         """Estimated quantiles; at known pixels the observation itself, NaN where nothing is known."""

@@ -19,7 +19,15 @@ from geodiff.errors import InputError, NothingKnownError, NothingMissingError, S
 from geodiff.fillers import Fitted
 from geodiff.finishing import Times, begin_record, finish
 from geodiff.fitting import fit_cube
-from geodiff.identity import model_identity, source_identity, source_stamp, target_stem
+from geodiff.identity import (
+    assert_apart,
+    assert_writable,
+    model_identity,
+    source_identity,
+    source_stamp,
+    target_stem,
+    written_before,
+)
 from geodiff.io import check_target, read_fingerprint
 from geodiff.io.places import exists, remove_tree
 from geodiff.io.store import VariableSpec, create_work, load_fit, lock, open_work, remove_work, save_fit
@@ -58,11 +66,15 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         held.callback(forget)
         scene = open_scene(job)
         check_target(scene.raster, job.target)
+        assert_apart(job, scene.raster)
         fingerprint = job.fingerprint(source_identity(scene.raster), model_identity(job))
         if not job.dry_run and _up_to_date(job, fingerprint):
+            remove_tree(fit_path(_work_path(job)))  # what a kill in the last clean-up left
             return begin_record(job, fingerprint, "up to date", started)
         if job.dry_run:
             return _planned(job, scene, fingerprint, started)
+        assert_writable(target_stem(job.target)[0], "the folder of TARGET")
+        assert_writable(job.work or target_stem(job.target)[0], "--work")
         held.enter_context(lock(_work_path(job)))
         stamp = source_stamp(scene.raster)
         work = _open_or_create(job, scene, fingerprint)
@@ -114,7 +126,7 @@ def _up_to_date(job: FillJob, fingerprint: str) -> bool:
     if found is None or job.overwrite:
         return False
     if found == fingerprint:
-        return not exists(_work_path(job))
+        return not exists(_work_path(job)) and all(exists(path) for path in written_before(job.target))
     what = "was made by another job or from another state of the source" if found else "is not a product of geodiff"
     raise TargetError(f"{job.target} is there already and {what}; use --overwrite to replace it, or another target")
 
@@ -183,8 +195,8 @@ def _nothing_left_of_a_refusal(work: WorkStore) -> Iterator[None]:
 
 
 def _remove(work: WorkStore) -> None:
-    remove_work(work.path)
     remove_tree(fit_path(work.path))
+    remove_work(work.path)
 
 
 def _assert_unchanged(raster: Raster, stamp: tuple[object, ...]) -> None:

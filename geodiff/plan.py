@@ -55,6 +55,8 @@ class CubePlan:
     blocks: tuple[Block, ...]
     """Blocks that hold gaps to fill."""
     all_blocks: int
+    asked: int
+    """Values to fill on the dates that were asked for."""
 
     @classmethod
     def of(cls, cube: Cube, scan: Scan, size: int) -> CubePlan:
@@ -67,7 +69,8 @@ class CubePlan:
             if _gap_pixels(scan, date, window)
         )
         shape = (len(cube.variable.dates), len(cube.bands), *cube.shape)
-        return cls(cube.name, shape, scan, wanted, len(every) * len(cube.targets))
+        asked = int(scan.wanted_by_date[list(cube.targets)].sum())
+        return cls(cube.name, shape, scan, wanted, len(every) * len(cube.targets), asked)
 
     def lines(self) -> list[str]:
         """What the plan says about this variable."""
@@ -76,7 +79,7 @@ class CubePlan:
         size = f"{dates} dates, " if dates > 1 else ""
         text = [
             f"{self.name}: {size}{bands} band{'s' * (bands > 1)}, {rows} x {columns} pixels",
-            f"  missing {_share(scan.missing, scan.total)}; to fill {_share(scan.wanted, scan.total)}",
+            f"  missing {_share(scan.missing, scan.total)}; to fill {_share(self.asked, scan.total)}",
         ]
         if scan.missing:
             found = shares(scan.reasons, scan.total)
@@ -138,7 +141,7 @@ class FillPlan:
     @property
     def wanted(self) -> int:
         """Values to fill, over all variables."""
-        return sum(cube.scan.wanted for cube in self.cubes)
+        return sum(cube.asked for cube in self.cubes)
 
     @property
     def windows(self) -> int:
@@ -183,7 +186,7 @@ def scan_facts(cube: CubePlan) -> dict[str, Any]:
         "values": scan.total,
         "known": scan.known,
         "missing": scan.missing,
-        "to_fill": scan.wanted,
+        "to_fill": cube.asked,
         "reasons": shares(scan.reasons, scan.total),
         "left_out": scan.left_out,
         "blocks_with_gaps": len(cube.blocks),

@@ -68,6 +68,7 @@ def _client(job: FillJob, held: ExitStack) -> Any:
 
     from dask.distributed import Client, LocalCluster
 
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # set to info by the import above
     if job.scheduler:
         try:
             return held.enter_context(Client(job.scheduler, timeout="20s"))

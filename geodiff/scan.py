@@ -69,8 +69,8 @@ class Scan:
     """(date, chunk row, chunk column): pixels to fill in any band."""
     missing: int
     """Missing (date, band, row, column) values, whatever the cause."""
-    wanted: int
-    """Those of them that are to be filled."""
+    wanted_by_date: NDArray[np.int64]
+    """(date,): those of them that may be filled."""
     known: int
     total: int
     reasons: NDArray[np.int64]
@@ -80,6 +80,11 @@ class Scan:
     cells: CellSums
     normalisations: tuple[Normalisation, ...]
     """One a band, fixed for the whole scene."""
+
+    @property
+    def wanted(self) -> int:
+        """Missing values that may be filled, over all dates, asked for or not."""
+        return int(self.wanted_by_date.sum())
 
 
 def scan_cube(cube: Cube, reason: Any, outside: Any, buffer: int, tick: Tick = lambda: None) -> tuple[Scan, GapReader]:
@@ -197,7 +202,7 @@ def _count(cube: Cube, gaps: GapReader, cells: CellSums, normalisations: tuple[N
     rows, columns = cube.shape
     dates, bands = len(cube.variable.dates), len(cube.bands)
     counts = np.zeros((dates, -(-rows // CHUNK), -(-columns // CHUNK)), np.int64)
-    missing = wanted = 0
+    missing, wanted = 0, np.zeros(dates, np.int64)
     bits = np.zeros(16, np.int64)
     left_out: dict[str, int] = {}
     for tile in _tiles(cube.shape):
@@ -206,7 +211,7 @@ def _count(cube: Cube, gaps: GapReader, cells: CellSums, normalisations: tuple[N
             if not found.missing.any():
                 continue
             missing += int(found.missing.sum())
-            wanted += int(found.wanted.sum())
+            wanted[date] += int(found.wanted.sum())
             bits += tally(found.reason)
             for cause, n in _left_out(cube, gaps, found, tile).items():
                 left_out[cause] = left_out.get(cause, 0) + n

@@ -157,7 +157,7 @@ def open_scene(job: FillJob) -> Scene:
     """
     raster = open_raster(job.source, OpenOptions(job.nodata, job.valid_range, job.resolution))
     cubes = []
-    for variable in _chosen(raster, job.variable):
+    for variable in _dated(_chosen(raster, job.variable), job.dates):
         bands = _bands(variable, job.bands)
         if bands:
             rules = _rules(raster, variable, job)
@@ -174,6 +174,12 @@ def _chosen(raster: Raster, names: Sequence[str]) -> list[Variable]:
         if name not in known:
             raise JobError(f"--variable {name} is not in {raster.path}; it has {', '.join(known) or 'none'}")
     return [known[name] for name in names] if names else list(raster.variables)
+
+
+def _dated(variables: list[Variable], dates: str | None) -> list[Variable]:
+    """With --dates, the variables that have dates; those that have none are copied."""
+    dated = [variable for variable in variables if variable.dates != (None,)]
+    return dated if dates is not None and dated else variables
 
 
 def _bands(variable: Variable, wanted: Sequence[str]) -> tuple[int, ...]:

@@ -111,7 +111,10 @@ def test_the_tiling_does_not_show_in_what_the_network_drew(tmp_path: Path) -> No
         geodiff.fill(scene, tmp_path / folder / "filled.tif", **options, **how)
     assert len(_digest(tmp_path / "a")) == 5
     assert _digest(tmp_path / "a") == _digest(tmp_path / "b") == _digest(tmp_path / "c")
-    value, members = _read(tmp_path / "a/filled.tif")[0].astype(int), _read(tmp_path / "a/filled_members.tif").astype(int)
+    value, members = (
+        _read(tmp_path / "a/filled.tif")[0].astype(int),
+        _read(tmp_path / "a/filled_members.tif").astype(int),
+    )
     missing = values == 0
     assert (members[:, ~missing] == value[~missing]).all()
     assert (members[0] != members[1])[missing].mean() > 0.9
@@ -428,6 +431,51 @@ def test_dates_alone_do_not_change_a_pixel(tmp_path: Path) -> None:
     assert np.array_equal(one.ndvi.values[0], stack[0], equal_nan=True)
     never_seen = np.isnan(stack).all(axis=0)
     assert np.array_equal(np.isnan(every.ndvi.values), np.broadcast_to(never_seen, stack.shape))
+
+
+@pytest.mark.parametrize("role", ["source", "mask"])
+def test_what_a_job_reads_is_never_its_target(scene: Path, role: str) -> None:
+    before = scene.read_bytes()
+    other = scene.with_name("other.tif")
+    other.write_bytes(before)
+    options = {"mask": str(scene)} if role == "mask" else {}
+    with pytest.raises(TargetError, match="would be destroyed"):
+        geodiff.fill(scene if role == "source" else other, scene, filler="nearest", overwrite=True, **options)
+    assert scene.read_bytes() == before
+
+
+def test_a_layer_that_was_removed_is_made_again(scene: Path, tmp_path: Path) -> None:
+    geodiff.fill(scene, tmp_path / "filled.tif", filler="nearest")
+    (tmp_path / "filled_source.tif").unlink()
+    assert geodiff.fill(scene, tmp_path / "filled.tif", filler="nearest").status == "done"
+    assert (tmp_path / "filled_source.tif").exists()
+
+
+def test_no_integer_is_surer_than_its_rounding(tmp_path: Path) -> None:
+    values = np.full((90, 100), 50, "uint8")
+    values[30:40, 30:40] = 0
+    scene = _write(tmp_path / "scene.tif", values)
+    geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace")
+    error = _read(tmp_path / "filled_standard_error.tif")[0]
+    assert error[30:40, 30:40].min() >= 1 / np.sqrt(12) - 1e-6
+
+
+def test_bands_not_asked_for_say_that_they_are_unfilled(tmp_path: Path) -> None:
+    values = np.stack([_surface(60, 70), _surface(60, 70, 6)]).astype("uint16")
+    values[:, 20:30, 20:30] = 0
+    scene = _write(tmp_path / "scene.tif", values)
+    geodiff.fill(scene, tmp_path / "filled.tif", filler="nearest", bands="1")
+    inside = (slice(20, 30), slice(20, 30))
+    assert (_read(tmp_path / "filled_source.tif")[(1, *inside)] == 255).all()
+    assert (_read(tmp_path / "filled_reason.tif")[(1, *inside)] == 1).all()
+    assert np.isnan(_read(tmp_path / "filled_standard_error.tif")[(1, *inside)]).all()
+    assert (_read(tmp_path / "filled.tif")[(1, *inside)] == 0).all()
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(scene: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(TargetError, match="cannot be written to"):
+        geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace", work=str(tmp_path / "file"))
 
 
 def test_a_target_that_cannot_be_is_refused_before_any_work(scene: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.codes import OBSERVED, OUTSIDE, UNFILLED
 from geodiff.errors import GridError
 from geodiff.io import Kind, Product, ProductVariable, Variable
 from geodiff.io.calendars import encode
@@ -386,7 +387,7 @@ def _cube_array(
 
 
 def _source_flags(product: Product, name: str) -> dict[str, Any]:
-    codes = {"observed": 0, "outside": 254, "unfilled": 255}
+    codes = {"observed": OBSERVED, "outside": OUTSIDE, "unfilled": UNFILLED}
     words = {code: word for word, code in codes.items()} | {code: word for word, code in product.source_codes.items()}
     values = sorted(words)
     return {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.codes import OBSERVED, OUTSIDE, UNFILLED
 from geodiff.encoding import unpack
 from geodiff.errors import TargetError
 from geodiff.io import Band, Kind, Product, ProductVariable, Raster, Variable
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from geodiff.lattice import Window
 
 __all__ = ["Slice", "one_file", "reader_at", "sidecars", "slice_of", "value_content", "write_geotiff", "write_slice"]
-
-OUTSIDE = 254
-"""Codes of the source layer from here on are pixels that stay missing: outside fillable, unfilled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +269,7 @@ def _part_complete(part: Part, date: int, window: Window) -> NDArray[np.bool_]:
     continuous = [i for i, band in enumerate(part.variable.bands) if band.kind is Kind.CONTINUOUS]
     if part.filled is not None:
         source = np.asarray(part.filled.source[(date, slice(None), *window.slices)])[continuous]
-        return np.asarray((source < OUTSIDE).all(axis=0))
+        return np.asarray((source < OUTSIDE).all(axis=0))  # from there on pixels stay missing
     stored = part.variable.reader.read(date, window)
     valid = part.variable.reader.valid(date, window)
     complete: NDArray[np.bool_] = np.ones(window.shape, bool) if valid is None else valid
@@ -301,8 +299,9 @@ def sidecars(piece: Slice) -> list[tuple[str, Content]]:
 
 def _flag_values(codes: Mapping[str, int]) -> dict[str, str]:
     """CF flag_values and flag_meanings (CF 1.11, section 3.5)."""
-    pairs = sorted(codes.items(), key=lambda pair: pair[1])
-    return {"flag_values": ", ".join(str(c) for _, c in pairs), "flag_meanings": _meanings(name for name, _ in pairs)}
+    names = {OBSERVED: "observed", OUTSIDE: "outside", UNFILLED: "unfilled"} | {c: name for name, c in codes.items()}
+    values = sorted(names)
+    return {"flag_values": ", ".join(map(str, values)), "flag_meanings": _meanings(names[value] for value in values)}
 
 
 def _flag_masks(masks: Mapping[str, int]) -> dict[str, str]:
