@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import signal
@@ -52,6 +53,9 @@ def main() -> None:
 def _complain(error: BaseException, code: int) -> None:
     if logging.getLogger().isEnabledFor(logging.DEBUG):
         logging.getLogger(__name__).debug("where it went wrong", exc_info=error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        typer.echo(f"error: {error}; make room, or choose another place; the same command then goes on", err=True)
+        sys.exit(code)
     known = isinstance(error, (GeodiffError, OSError))
     typer.echo(f"error: {error}" if known and str(error) else f"error: {type(error).__name__}: {error}", err=True)
     sys.exit(code)

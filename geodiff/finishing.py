@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["Times", "begin_record", "finish"]
 
 
+_DATASETS = ("Zarr", "netCDF", "HDF5")
+
+
 @dataclass(frozen=True, slots=True)
 class Times:
     """Seconds since 1970 at which a run began, had its fit, and had filled its blocks."""
@@ -85,9 +88,12 @@ def finish(
 
 def _product(planned: FillPlan, scene: Scene, work: WorkStore, gaps: Mapping[str, GapReader]) -> Product:
     job = planned.job
+    missing = {cube.name for cube in planned.cubes if cube.scan.missing}
+    # In a dataset of many variables, those without gaps are copied and need no layers to say so.
+    told = [cube for cube in scene.cubes if cube.name in missing] if scene.raster.driver in _DATASETS else []
     return Product(
         scene.raster,
-        tuple(product_variable(cube, gaps[cube.name], work) for cube in scene.cubes),
+        tuple(product_variable(cube, gaps[cube.name], work) for cube in told or scene.cubes),
         _attributes(job, planned.fingerprint),
         source_codes(),
         {reason.meaning: int(reason) for reason in Reason},

@@ -482,3 +482,20 @@ def test_a_target_that_cannot_be_is_refused_before_any_work(scene: Path, tmp_pat
     with pytest.raises(TargetError, match=r"filled\.xyz"):
         geodiff.fill(scene, tmp_path / "filled.xyz", filler="laplace")
     assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
+
+
+def test_variables_without_gaps_or_dates_are_copied(tmp_path: Path) -> None:
+    import xarray as xr
+
+    stack = np.stack([_surface(40, 50, seed) for seed in range(2)])
+    stack[1, 10:20, 10:20] = np.nan
+    times = np.array(["2024-01-01", "2024-01-09"], "datetime64[ns]")
+    axes = {"time": times, "y": -np.arange(40.0), "x": np.arange(50.0)}
+    cube = xr.Dataset({"sst": (("time", "y", "x"), stack), "depth": (("y", "x"), _surface(40, 50, 9))}, axes)
+    cube.to_netcdf(tmp_path / "cube.nc", engine="h5netcdf")
+    geodiff.fill(tmp_path / "cube.nc", tmp_path / "filled.nc", filler="laplace", dates="2024-01-09")
+    with xr.open_dataset(tmp_path / "filled.nc", engine="h5netcdf") as filled:
+        assert np.isfinite(filled.sst.values).all()
+        assert np.array_equal(filled.depth.values, cube.depth.values)
+        assert "sst_source" in filled
+        assert "depth_source" not in filled
