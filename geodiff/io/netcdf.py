@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import tempfile
@@ -211,6 +212,15 @@ def _assert_storable(plan: Plan, target: str) -> None:
 
 
 def _write(plan: Plan, place: Path) -> None:
+    try:
+        _write_file(plan, place)
+    except RuntimeError as error:  # how HDF5 words what the file system says
+        if f"errno = {errno.ENOSPC}" in str(error) or f"errno = {errno.EFBIG}" in str(error):
+            raise OSError(errno.ENOSPC, "no room for the file", str(place)) from None
+        raise
+
+
+def _write_file(plan: Plan, place: Path) -> None:
     import h5netcdf
 
     with h5netcdf.File(place, "w", track_order=True) as file:
