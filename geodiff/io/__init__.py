@@ -60,6 +60,10 @@ class Band:
     units: str = ""
 
 
+KIND = "geodiff_kind"
+"""Attribute or tag by which a product remembers that a copied band holds flags."""
+
+
 class Reader(Protocol):
     """Reads stored numbers of one variable by window; opened lazily, safe to build again in another process."""
 

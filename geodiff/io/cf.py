@@ -14,7 +14,7 @@ import numpy as np
 
 from geodiff.encoding import Encoding
 from geodiff.errors import EncodingError, SourceError
-from geodiff.io import Band, Kind, OpenOptions, QualityBand, Raster, Variable
+from geodiff.io import KIND, Band, Kind, OpenOptions, QualityBand, Raster, Variable
 from geodiff.io.axes import coordinate_of, role, spatial
 from geodiff.io.calendars import Date, dates_of
 from geodiff.io.cube import CubeReader, Layout, MemorySource, Source, native, pick
@@ -93,6 +93,7 @@ def kind_of(variable: xr.Variable) -> Kind:
         return Kind.BOOLEAN
     names = str(attributes.get("standard_name", "")).split()
     flagged = any(key in attributes for key in ("flag_values", "flag_masks", "flag_meanings"))
+    flagged |= attributes.get(KIND) == Kind.FLAGS
     timed = " since " in str(attributes.get("units", ""))
     return Kind.FLAGS if flagged or timed or any(name in _FLAG_NAMES for name in names) else Kind.CONTINUOUS
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from geodiff.codes import OBSERVED, OUTSIDE, UNFILLED
 from geodiff.errors import GridError
-from geodiff.io import Kind, Product, ProductVariable, Variable
+from geodiff.io import KIND, Kind, Product, ProductVariable, Variable
 from geodiff.io.calendars import encode
 from geodiff.io.contents import Cube, Numbers, OutputArray, ReaderPixels, Stored
 from geodiff.io.cube import CubeReader, Layout, Source, native, native_dtype
@@ -278,6 +278,7 @@ def _fresh_attributes(variable: Variable, mapping: str | None) -> dict[str, Any]
     units = {band.units for band in variable.bands}
     found |= {"units": units.pop()} if len(units) == 1 and "" not in units else {}
     found |= _packing(variable)
+    found |= {KIND: str(Kind.FLAGS)} if variable.bands[0].kind is Kind.FLAGS else {}
     return {**found, **({"grid_mapping": mapping} if mapping else {})}
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from geodiff.encoding import Encoding
 from geodiff.errors import EncodingError, SourceError
 from geodiff.flags import ProductFacts, matches
-from geodiff.io import Band, Kind, OpenOptions, QualityBand, Raster, Variable
+from geodiff.io import KIND, Band, Kind, OpenOptions, QualityBand, Raster, Variable
 from geodiff.io.gdal import GdalReader, Header, gdal_path, read_header
 from geodiff.io.planetary import DRIVERS as PLANETARY
 from geodiff.io.planetary import Missing, missing_values
@@ -171,6 +171,8 @@ def kind_of(header: Header, index: int) -> Kind:
     if header.colours[index] == "palette" or index + 1 in header.colourmaps:
         return Kind.PALETTE
     own = header.band_tags[index].get("", {})
+    if own.get(KIND) == Kind.FLAGS:
+        return Kind.FLAGS
     return Kind.FLAGS if "flag_meanings" in own and ("flag_values" in own or "flag_masks" in own) else Kind.CONTINUOUS
 
 

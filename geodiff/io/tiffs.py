@@ -16,7 +16,7 @@ import numpy as np
 from geodiff.codes import OBSERVED, OUTSIDE, UNFILLED
 from geodiff.encoding import unpack
 from geodiff.errors import TargetError
-from geodiff.io import Band, Kind, Product, ProductVariable, Raster, Variable
+from geodiff.io import KIND, Band, Kind, Product, ProductVariable, Raster, Variable
 from geodiff.io.cog import Content, write_cog
 from geodiff.io.gdal import GdalReader, Header, read_header
 
@@ -173,8 +173,19 @@ def value_content(piece: Slice) -> Content:
         colourmaps=header.colourmaps if header and header.count == 1 and bands[0].kind is Kind.PALETTE else {},
         bits=1 if header and set(header.bits) == {1} else None,
         tags=_tags(piece),
-        band_tags=header.band_tags if header else (),
+        band_tags=_band_tags(piece),
         **_ground(piece),
+    )
+
+
+def _band_tags(piece: Slice) -> tuple[Mapping[str, Mapping[str, str]], ...]:
+    """The source's tags by band and domain, and where nothing in them says so, that a band holds flags."""
+    found = piece.header.band_tags if piece.header else tuple({} for _ in piece.bands)
+    if len(found) != len(piece.bands) or all(band.kind is not Kind.FLAGS for band in piece.bands):
+        return found
+    return tuple(
+        {**tags, "": {KIND: str(Kind.FLAGS), **tags.get("", {})}} if band.kind is Kind.FLAGS else tags
+        for tags, band in zip(found, piece.bands, strict=True)
     )
 
 

@@ -197,3 +197,26 @@ def test_a_real_landsat_scene(data_dir: Path) -> None:
     flags = next(q for q in raster.quality if q.layer == "QA_PIXEL").variable
     reason = decode(flags.reader.read(0, Window(0, 0, 512, 512)), "landsat-c2")
     assert 0 < (reason != 0).mean() < 1
+
+
+@pytest.mark.parametrize("target", ["product.zarr", "product/"])
+def test_flags_stay_flags_in_the_product(tmp_path: Path, target: str) -> None:
+    import geodiff
+
+    folder = tmp_path / "LC08_L2SP_015033_20240611_20240612_02_T1"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, dtype, values in (
+        ("SR_B4", "uint16", rng.integers(8000, 9000, (60, 70))),
+        ("QA_PIXEL", "uint16", np.where(np.arange(70) < 20, 22280, 21824) * np.ones((60, 1), int)),
+    ):
+        with rasterio.open(
+            folder / f"{folder.name}_{name}.TIF", "w", driver="GTiff", height=60, width=70, count=1, dtype=dtype,
+            crs="EPSG:32618", transform=rasterio.Affine(30, 0, 3e5, 0, -30, 4e6), nodata=0 if name == "SR_B4" else 1,
+        ) as out:  # fmt: skip
+            out.write(values.astype(dtype), 1)
+    where = f"{tmp_path}/{target}"
+    geodiff.fill(folder, where, filler="nearest")
+    kinds = {band.name: band.kind for variable in open_raster(where).variables for band in variable.bands}
+    flags = {name: kind for name, kind in kinds.items() if "QA_PIXEL" in name}
+    assert set(flags.values()) == {Kind.FLAGS}
