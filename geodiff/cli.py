@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
@@ -56,8 +55,7 @@ def _complain(error: BaseException, code: int) -> None:
         logging.getLogger(__name__).debug("where it went wrong", exc_info=error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         typer.echo(f"error: {error}; make room, or choose another place; the same command then goes on", err=True)
-        sys.stderr.flush()
-        os._exit(code)  # HDF5 cannot close a file it could not write, and its exit handler would crash over it
+        sys.exit(code)
     known = isinstance(error, (GeodiffError, OSError))
     typer.echo(f"error: {error}" if known and str(error) else f"error: {type(error).__name__}: {error}", err=True)
     sys.exit(code)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import json
 import logging
+import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -216,8 +219,16 @@ def _write(plan: Plan, place: Path) -> None:
         _write_file(plan, place)
     except RuntimeError as error:  # how HDF5 words what the file system says
         if f"errno = {errno.ENOSPC}" in str(error) or f"errno = {errno.EFBIG}" in str(error):
+            atexit.register(_leave_at_once)
             raise OSError(errno.ENOSPC, "no room for the file", str(place)) from None
         raise
+
+
+def _leave_at_once() -> None:
+    """End the process before HDF5 does: it cannot close a file it could not write, and would crash over it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _write_file(plan: Plan, place: Path) -> None:
