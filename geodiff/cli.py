@@ -167,7 +167,9 @@ def _summary(record: Any) -> str:
     if record.status == "up to date":
         return f"{record.target} is this very product already; nothing to do"
     lines = []
-    for name, facts in record.variables.items():
+    if record.status == "nothing to fill":
+        lines.append(f"{record.source} has no gap to fill; the product is a copy with its layers")
+    for name, facts in record.variables.items() if not lines else ():
         line = f"{name}: filled {facts['filled']:,} of {facts['to_fill']:,} missing values"
         if facts["refused"]:
             line += f" ({facts['refused']:,} left empty: the expected error is too large, or the band known nowhere)"
