@@ -1,7 +1,7 @@
 """Relaxation coupled along time: the Gaussian Markov field whose neighbours are four in space and two in time.
 
-The field is what remains of the stack after each date's mean over the window and, where the ground shows through, each
-pixel's mean over the dates. Its missing pixels minimise the squared differences to their neighbours, those along time
+The field is what remains of the stack after each date's mean over the window and each pixel's
+mean over the dates. Its missing pixels minimise the squared differences to their neighbours, those along time
 weighted by the coupling over the days between. Solved by conjugate gradients with the diagonal as preconditioner
 (Hestenes and Stiefel 1952).
 """
@@ -26,17 +26,16 @@ _TOLERANCE = 1e-6
 """Squared residual, as a share of the first one, at which the iteration stops."""
 
 
-def relaxed_in_time(series: Series, coupling: float, *, static: bool = True) -> NDArray[np.float32]:
+def relaxed_in_time(series: Series, coupling: float) -> NDArray[np.float32]:
     """(row, column): the target date, known pixels as they are.
 
     Parameters
     ----------
     coupling : weight of the difference to the next date, at the median step between dates; 1 is that of a neighbour
         in space.
-    static : whether each pixel's mean over the dates is taken off first: good for land, not for water that flows.
     """
     start = _start(series)
-    background = start.mean(axis=0, keepdims=True) if static else np.float32(0)
+    background = start.mean(axis=0, keepdims=True)
     background = background + (start - background).mean(axis=(1, 2), keepdims=True)
     weights = (coupling / spacing(series.days)).astype(np.float32)
     field = _solve(start - background, ~series.known, weights)

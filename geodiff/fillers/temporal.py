@@ -282,18 +282,13 @@ class Climatology(Prediction):
 class SpaceTime(Prediction):
     """Relaxation with known neighbours in space and time.
 
-    How firmly time couples, and whether each pixel's own mean is taken off first, is chosen on the trials.
+    How firmly time couples is chosen on the trials.
     """
 
     name = "spacetime"
     defaults = (1.5, 1.7, 1.8, 1.6, 1.5)
     context_dates = 10
-    settings = (
-        {"coupling": 0.1, "static": 1.0},
-        {"coupling": 0.03, "static": 1.0},
-        {"coupling": 0.3, "static": 1.0},
-        {"coupling": 0.1, "static": 0.0},
-    )
+    settings = ({"coupling": 0.1}, {"coupling": 0.03}, {"coupling": 0.3})
 
     def trend(self, series: Series, fitted: Fitted) -> Plane:  # noqa: ARG002 (the fit is for the value)
         """What the error is told by: the relaxation keeps the target's own pixels and cannot tell it."""
@@ -305,8 +300,7 @@ class SpaceTime(Prediction):
         if not plane.temporal.any():
             return plane
         series = Series.of(patch, target, band, self.context_dates)
-        coupling, static = float(fitted.facts["coupling"]), bool(fitted.facts["static"])
-        return replace(plane, value=relaxed_in_time(series, coupling, static=static))
+        return replace(plane, value=relaxed_in_time(series, float(fitted.facts["coupling"])))
 
 
 def _filled_linear(series: Series) -> Plane:
