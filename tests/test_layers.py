@@ -41,7 +41,12 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
             "geodiff.record", "geodiff.running",
         )
     },
-    {"score": ("geodiff.score",), "report": ("geodiff.report",)},
+    {
+        "score": ("geodiff.score", "geodiff.peers", "geodiff.realism"),
+        "report": ("geodiff.report", "geodiff.viewer"),
+        "restore": ("geodiff.restore",),
+        "learning": ("geodiff.learning",),
+    },
     {"accessor": ("geodiff.accessor", "geodiff.api", "geodiff.arrays")},
     {"front": ("geodiff",)},
     {"cli": ("geodiff.cli", "geodiff.__main__", "geodiff.demo", "geodiff.doctor", "geodiff.inspection")},
@@ -90,7 +95,7 @@ def test_import_geodiff_loads_nothing_heavy() -> None:
         ("geodiff/score.py", "from geodiff.report import page", "on the same floor"),
         ("geodiff/report/__init__.py", "def f():\n    from ..score import league", "on the same floor"),
         ("geodiff/pipeline.py", "from geodiff import fill", "imports upwards"),
-        ("geodiff/cli.py", "from flows.fill import fill_scenes", "imports upwards"),
+        ("geodiff/cli/fill.py", "from flows.fill import fill_scenes", "imports upwards"),
         ("geodiff/pipeline.py", "import prefect", "prefect belongs in flows/"),
         (
             "geodiff/pipeline.py",
@@ -100,7 +105,7 @@ def test_import_geodiff_loads_nothing_heavy() -> None:
         ("geodiff/io/geotiff.py", "import torch", "belongs under geodiff/diffusion/"),
         ("geodiff/fillers/spatial.py", "from diffusers import UNet2DModel", "belongs under geodiff/diffusion/"),
         (
-            "geodiff/cli.py",
+            "geodiff/cli/fill.py",
             "import importlib\nimportlib.import_module('torch.cuda')",
             "belongs under geodiff/diffusion/",
         ),

@@ -216,7 +216,7 @@ def test_the_dockerfile_installs_in_a_clean_environment(tmp_path: Path) -> None:
         )
         subprocess.run(["bash", "-euc", command], cwd=context, check=True, env={**clean, "TORCH_INDEX_URL": ""})
     subprocess.run([prefix / "bin" / "python", "-c", "import geodiff, flows"], cwd=tmp_path, check=True, env=clean)
-    if (ROOT / "geodiff" / "cli.py").exists():
+    if (ROOT / "geodiff" / "cli" / "__init__.py").exists():
         subprocess.run(
             [prefix / "bin" / "geodiff", "--help"], cwd=tmp_path, check=True, env=clean, stdout=subprocess.DEVNULL
         )

@@ -1,0 +1,55 @@
+"""The typer application, and what every verb's options share."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+__all__ = ["Json", "Quiet", "Verbose", "app", "examples", "numbers", "talk", "words"]
+
+app = typer.Typer(
+    name="geodiff",
+    help="Fill gaps in rasters, say how sure the fill is, and leave every known pixel as it was.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
+Verbose = Annotated[int, typer.Option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say only what went wrong.")]
+
+
+def examples(*lines: str) -> str:
+    """The end of a verb's help."""
+    return "**Examples**\n\n" + "\n\n".join(f"`{line}`" for line in lines)
+
+
+def talk(verbose: int, *, quiet: bool) -> None:
+    """Set up logging to stderr."""
+    level = logging.ERROR if quiet else logging.DEBUG if verbose > 1 else logging.INFO
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("geodiff").setLevel(level)
+    if verbose > 1:
+        logging.getLogger().setLevel(logging.DEBUG)
+        for chatty in ("rasterio", "matplotlib", "asyncio", "distributed", "PIL", "fsspec", "botocore", "h5py", "zarr"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def words(text: str | None) -> tuple[str, ...] | None:
+    """Words separated by commas; None stays None."""
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def numbers(text: str | None, what: str) -> tuple[float, ...] | None:
+    """Numbers separated by commas; JobError names the option and what it was given."""
+    from geodiff.errors import JobError
+
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise JobError(f"{what} {text!r}: expected numbers separated by commas, such as 0.05,0.95") from None

@@ -1,0 +1,78 @@
+"""Verbs that look and tell: `info`, `demo`, `doctor`, `init`, `schema`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geodiff.cli.app import Json, Quiet, Verbose, app, examples, talk
+
+__all__ = ["demo", "doctor", "info", "init", "schema"]
+
+
+@app.command(epilog=examples("geodiff info scene.tif", "geodiff info sst.zarr --json"))
+def info(
+    source: Annotated[str, typer.Argument(help="Anything `fill` takes.")],
+    qa: Annotated[list[str] | None, typer.Option(help="Quality flags, as for fill.")] = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Show a source: grid, CRS, bands, dates, encoding, gaps by reason, what would be left out, a thumbnail."""
+    talk(verbose, quiet=quiet)
+    from geodiff.inspection import describe, render
+
+    facts = describe(source, qa=tuple(qa) if qa else ("auto",))
+    typer.echo(json.dumps(facts, indent=1, default=str) if as_json else render(facts))
+
+
+@app.command(epilog=examples("geodiff demo", "geodiff demo --folder out --members 8"))
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the products go.")] = Path("geodiff-demo"),
+    members: Annotated[int, typer.Option(help="Realisations to draw.")] = 4,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Fill a real Landsat scene in which a cloud was drawn, and compare with what it hid."""
+    talk(verbose, quiet=quiet)
+    from geodiff.demo import run_demo
+
+    facts = run_demo(folder, members=members, quiet=quiet)
+    typer.echo(json.dumps(facts, indent=1) if as_json else facts["text"])
+
+
+@app.command(epilog=examples("geodiff doctor", "geodiff doctor --json"))
+def doctor(as_json: Json = False) -> None:
+    """Show versions, devices, and whether PROJ and GDAL are sound."""
+    from geodiff.doctor import examine, render
+
+    facts = examine()
+    typer.echo(json.dumps(facts, indent=1) if as_json else render(facts))
+    raise typer.Exit(1 if facts["problems"] else 0)
+
+
+@app.command(epilog=examples("geodiff init", "geodiff init my-job.toml", "geodiff fill --job my-job.toml"))
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("job.toml"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Write a commented job file with every option at its default."""
+    from geodiff.errors import TargetError
+    from geodiff.jobfile import commented_toml
+
+    if path.exists() and not overwrite:
+        raise TargetError(f"{path} is there already; use --overwrite, or give another name")
+    path.write_text(commented_toml())
+    typer.echo(f"wrote {path}; edit it, then: geodiff fill --job {path}")
+
+
+@app.command(epilog=examples("geodiff schema > job.schema.json"))
+def schema() -> None:
+    """Print the JSON Schema of the job file."""
+    from geodiff.job import FillJob
+
+    typer.echo(json.dumps(FillJob.model_json_schema(), indent=1))
