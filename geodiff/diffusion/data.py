@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.diffusion.degraded import degraded_examples
 from geodiff.diffusion.fields import CHANNELS, DATES, Layer, Scene, context, filled, whitening_error
+from geodiff.diffusion.network import SCALARS
 from geodiff.diffusion.shapes import draw_gap, real_masks
 from geodiff.diffusion.sources import KINDS, Source, Stack, catalogue, load, training_folder
 from geodiff.errors import InputError
@@ -22,10 +24,16 @@ from geodiff.lattice import reflected_indices
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["PLANES", "SHARES", "SIZE", "Cache", "Example", "build", "cut", "examples", "flags_of"]
+__all__ = [
+    "FRAME_PLANES", "PLAIN", "PLANES", "SHARES", "SIZE", "Cache", "Example", "build", "build_frames", "cut", "examples",
+    "flags_of",
+]  # fmt: skip
 
 SHARES = {"optical": 0.26, "stack": 0.28, "hirise": 0.16, "msl": 0.14, "elevation": 0.08, "thermal": 0.08}
 """How often each kind is drawn, whatever its volume."""
+
+PLAIN = np.array([float(name == "inpaint") for name in SCALARS], np.float32)
+"""Scalars of a gap in exact data."""
 
 SIZE = 128
 MARGIN = 16
@@ -227,7 +235,9 @@ def examples(part: str, seed: int, *, kinds: Sequence[str] = KINDS, root: Path |
 _FLAGS = tuple(c for c in CHANNELS if c.endswith("known") or c == "never")
 _CONSTANT = ("sin_day", "cos_day")
 PLANES = tuple(c for c in CHANNELS if c not in _FLAGS and c not in _CONSTANT and c != "degraded")
-"""Channels that a cache keeps as numbers."""
+"""Channels that a cache of gaps keeps as numbers."""
+FRAME_PLANES = ("value", "prior", "level", "log_error", "log_distance", "degraded")
+"""Channels that a cache of degraded frames keeps."""
 
 
 @dataclass(frozen=True)
@@ -241,14 +251,21 @@ class Cache:
     days: NDArray[np.float32]
     """(patch, 2)."""
     kinds: list[str]
+    scalars: NDArray[np.float32]
+    """(patch, scalar), see `network.SCALARS`."""
+    names: tuple[str, ...] = PLANES
+    """Channels that `planes` holds, in order."""
 
     @classmethod
     def open(cls, folder: Path) -> Cache:
-        """Open a cache written by `build`."""
+        """Open a cache written by `build` or `build_frames`."""
         facts = json.loads((folder / "cache.json").read_text())
         planes = np.load(folder / "planes.npy", mmap_mode="r")
         flags = np.load(folder / "flags.npy", mmap_mode="r")
-        return cls(planes, flags, np.load(folder / "days.npy"), facts["kinds"])
+        scalars = folder / "scalars.npy"
+        told = np.load(scalars) if scalars.exists() else np.repeat(PLAIN[None], len(flags), axis=0)
+        names = tuple(facts.get("planes", PLANES))
+        return cls(planes, flags, np.load(folder / "days.npy"), facts["kinds"], told, names)
 
     def __len__(self) -> int:
         return len(self.kinds)
@@ -261,7 +278,7 @@ class Cache:
         planes = self.planes[index][part].astype(np.float32)
         bits = self.flags[index][part]
         full = np.zeros((len(CHANNELS), size, size), np.float32)
-        for position, name in enumerate(PLANES):
+        for position, name in enumerate(self.names):
             full[CHANNELS.index(name)] = planes[position]
         for position, name in enumerate(_FLAGS):
             full[CHANNELS.index(name)] = (bits >> position) & 1
@@ -295,4 +312,27 @@ def build(folder: Path, count: int, *, part: str = "train", seed: int = 0, root:
         kinds.append(example.kind)
     np.save(folder / "days.npy", days)
     (folder / "cache.json").write_text(json.dumps({"seed": seed, "part": part, "kinds": kinds}))
+    return Cache.open(folder)
+
+
+def build_frames(folder: Path, count: int, *, part: str = "train", seed: int = 0, root: Path | None = None) -> Cache:
+    """Write `count` degraded patches of a part into a cache folder. Overwrites."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (count, len(FRAME_PLANES) + 1, SIZE, SIZE)
+    planes = np.lib.format.open_memmap(folder / "planes.npy", "w+", np.float16, shape)
+    flags = np.lib.format.open_memmap(folder / "flags.npy", "w+", np.uint8, (count, SIZE, SIZE))
+    scalars, kinds = np.zeros((count, len(SCALARS)), np.float32), []
+    source = degraded_examples(part, seed, root=root)
+    for index in range(count):
+        example = next(source)
+        context = example.view.context
+        kept = [context[CHANNELS.index(c)] for c in FRAME_PLANES]
+        planes[index] = [*kept, np.clip(example.residual, -60, 60)]
+        flags[index] = flags_of({"known": example.frame.known}, example.scored)
+        scalars[index] = example.view.scalars
+        kinds.append(example.task)
+    np.save(folder / "scalars.npy", scalars)
+    np.save(folder / "days.npy", np.zeros((count, 2), np.float32))
+    facts = {"seed": seed, "part": part, "kinds": kinds, "planes": FRAME_PLANES}
+    (folder / "cache.json").write_text(json.dumps(facts))
     return Cache.open(folder)

@@ -45,13 +45,16 @@ class Denoiser:
     """Samples per network call. On processors it stays 1: convolutions there are chosen by the batch's size, and not
     bit-equal between them. Elsewhere the last batch is padded to the full size for the same reason."""
 
-    def value(self, context: Planes, wanted: NDArray[np.bool_]) -> tuple[Planes, Planes]:
+    def value(
+        self, context: Planes, wanted: NDArray[np.bool_], scalars: Planes | None = None
+    ) -> tuple[Planes, Planes]:
         """Mean and standard deviation of the whitened residual.
 
         Parameters
         ----------
         context : (sample, channel, row, column), see `fields.context`.
         wanted : (sample, row, column).
+        scalars : (sample, scalar), see `network.SCALARS`; a gap in exact data without them.
 
         Returns
         -------
@@ -62,7 +65,8 @@ class Denoiser:
             planes = self._tensor(context[part])
             zeros = torch.zeros_like(planes[:, :1])
             level = torch.full((1,), edm.SIGMA_MAX, device=self.device)  # one for all: its sums must not see the batch
-            mean, log_variance = self.network(zeros, planes, edm.c_noise(level))
+            told = None if scalars is None else self._tensor(scalars[part])
+            mean, log_variance = self.network(zeros, planes, *_told(edm.c_noise(level), told))
             spread = torch.exp(0.5 * log_variance.float().clamp(-_WIDEST, _WIDEST))
             return torch.cat([edm.c_out(edm.SIGMA_MAX) * mean.float(), spread], dim=1)
 
@@ -70,17 +74,26 @@ class Denoiser:
         return answer[:, 0], answer[:, 1]
 
     def residuals(
-        self, context: Planes, wanted: NDArray[np.bool_], noise: Planes, *, sampler: str = "edm-dpm2m", steps: int = 10
+        self,
+        context: Planes,
+        wanted: NDArray[np.bool_],
+        noise: Planes,
+        scalars: Planes | None = None,
+        *,
+        sampler: str = "edm-dpm2m",
+        steps: int = 10,
     ) -> Planes:
         """Realisations of the whitened residual, (sample, row, column), one for each noise of that shape."""
 
         def run(part: NDArray[np.intp]) -> Tensor:
             planes, shown = self._tensor(context[part]), self._tensor(wanted[part].astype(np.float32))[:, None]
 
+            told = None if scalars is None else self._tensor(scalars[part])
+
             def network(x: Tensor, sigma: float) -> Tensor:
                 level = torch.full((1,), sigma, device=self.device)
                 scaled = (edm.c_in(sigma) * x).to(self.dtype) * shown
-                output: Tensor = self.network(scaled, planes, edm.c_noise(level))[0].float()
+                output: Tensor = self.network(scaled, planes, *_told(edm.c_noise(level), told))[0].float()
                 return output
 
             start = torch.from_numpy(np.ascontiguousarray(noise[part]))[:, None].to(self.device)
@@ -113,6 +126,11 @@ class Denoiser:
                 continue
             start = stop
         return answer
+
+
+def _told(c_noise: Tensor, scalars: Tensor | None) -> tuple[Tensor, ...]:
+    """The noise level, alone or once for each sample that has scalars of its own."""
+    return (c_noise,) if scalars is None else (c_noise.expand(len(scalars)), scalars)
 
 
 def _is_memory(reason: BaseException) -> bool:

@@ -28,6 +28,8 @@ __all__ = [
     "context",
     "filled",
     "local_scale",
+    "lowpass",
+    "standard",
     "whitening_error",
 ]
 
@@ -124,7 +126,7 @@ def filled(layer: Layer, known: NDArray[np.bool_], cycles: int = 1) -> NDArray[n
     return surface
 
 
-def _lowpass(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def lowpass(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Two passes of a 9 x 9 box: a Gaussian of 3.7 pixels, near enough."""
     from scipy import ndimage
 
@@ -133,7 +135,7 @@ def _lowpass(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return twice
 
 
-def _standard(
+def standard(
     image: NDArray[np.float32], level: NDArray[np.float32], scale: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Departure from the level in units of the local scale."""
@@ -146,19 +148,19 @@ def _beside(layer: Layer, target_known: NDArray[np.bool_]) -> NDArray[np.float32
     Within the target's gap this is the image's departure from its own interpolation: what the target may have lost.
     """
     both = layer.known & target_known
-    level = _lowpass(filled(layer, both))
-    return np.where(layer.known, _standard(layer.values, level, local_scale(layer.values, both)), np.float32(0))
+    level = lowpass(filled(layer, both))
+    return np.where(layer.known, standard(layer.values, level, local_scale(layer.values, both)), np.float32(0))
 
 
 def context(scene: Scene) -> NDArray[np.float32]:
     """Context channels (channel, row, column) in the order of `CHANNELS`; finite everywhere."""
     known = scene.target.known
-    level, scale = _lowpass(scene.prior), local_scale(scene.target.values, known)
+    level, scale = lowpass(scene.prior), local_scale(scene.target.values, known)
     planes = np.zeros((len(CHANNELS), *known.shape), np.float32)
-    planes[channel("value")] = np.where(known, _standard(scene.target.values, level, scale), 0)
+    planes[channel("value")] = np.where(known, standard(scene.target.values, level, scale), 0)
     planes[channel("known")] = known
     planes[channel("never")] = ~known & ~scene.wanted
-    planes[channel("prior")] = _standard(scene.prior, level, scale)
+    planes[channel("prior")] = standard(scene.prior, level, scale)
     planes[channel("level")] = np.clip(level, -_CLIP, _CLIP)
     planes[channel("log_error")] = np.log(scene.error)
     planes[channel("log_distance")] = np.log1p(distance_to_known(known))
@@ -169,13 +171,13 @@ def context(scene: Scene) -> NDArray[np.float32]:
         planes[channel("guide")] = _beside(scene.guide, known)
         planes[channel("guide_known")] = scene.guide.known
     if scene.elevation is not None:
-        ground = _lowpass(scene.elevation)
-        planes[channel("elevation")] = _standard(
+        ground = lowpass(scene.elevation)
+        planes[channel("elevation")] = standard(
             scene.elevation, ground, local_scale(scene.elevation, np.ones_like(known))
         )
     if scene.day is not None:
         planes[channel("sin_day")] = np.sin(2 * np.pi * scene.day / 365.25)
         planes[channel("cos_day")] = np.cos(2 * np.pi * scene.day / 365.25)
     if scene.degraded is not None:
-        planes[channel("degraded")] = _standard(scene.degraded, level, scale)
+        planes[channel("degraded")] = standard(scene.degraded, level, scale)
     return planes

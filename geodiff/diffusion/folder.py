@@ -18,6 +18,7 @@ from typing import Any
 from geodiff.errors import ModelError
 
 __all__ = [
+    "RESTORED",
     "Calibration",
     "check_folder",
     "find_folder",
@@ -27,6 +28,8 @@ __all__ = [
     "weights_path",
 ]
 
+RESTORED = ("denoise", "superres2", "superres4", "hole")
+"""Kinds of pixel in a restored frame; each has its own calibration."""
 _MODELS = Path(__file__).parent.parent / "models"
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".joblib", ".msgpack", ".h5"}
 _HASH = re.compile(r"^\s*weights_sha256:\s*([0-9a-f]{64})\s*$", re.MULTILINE)
@@ -42,6 +45,9 @@ class Calibration:
     """On the members' departures from the value, in the same classes."""
     sampler: str = "edm-dpm2m"
     steps: int = 10
+    restore_factors: tuple[float, ...] = (1.0,) * 4
+    """On the standard error of restored pixels, in the order of `RESTORED`."""
+    restore_spread: tuple[float, ...] = (1.0,) * 4
 
     @classmethod
     def of(cls, facts: dict[str, Any]) -> Calibration:

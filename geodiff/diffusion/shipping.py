@@ -50,19 +50,24 @@ def ship(checkpoint: Path, folder: Path, *, calibration: Calibration | None = No
 
 def ship_scored(checkpoint: Path, folder: Path, *, count: int = 24, root: Path | None = None) -> str:
     """Ship with a calibration and a card from the validation part; returns the table of scores."""
+    from geodiff.diffusion import restoration_evaluation as restoring
     from geodiff.diffusion.denoiser import open_denoiser
     from geodiff.diffusion.evaluation import as_markdown, calibrate, evaluate, summarise
 
     draft = folder.with_name(f".{folder.name}.draft")
     ship(checkpoint, draft)
-    outcomes = evaluate(open_denoiser(draft), count, root=root)
-    calibration, table = calibrate(outcomes), as_markdown(summarise(outcomes))
-    ship(checkpoint, folder, calibration=calibration, text=card(checkpoint, calibration, table, len(outcomes)))
+    denoiser = open_denoiser(draft)
+    outcomes = evaluate(denoiser, count, root=root)
+    restored = restoring.evaluate_restoration(denoiser, count, root=root)
+    calibration = restoring.calibrate_restoration(restored, calibrate(outcomes))
+    table = as_markdown(summarise(outcomes))
+    frames = restoring.as_markdown(restoring.summarise_restoration(restored))
+    ship(checkpoint, folder, calibration=calibration, text=card(checkpoint, calibration, table, frames, len(outcomes)))
     shutil.rmtree(draft)
-    return table
+    return f"{table}\n\n{frames}"
 
 
-def card(checkpoint: Path, calibration: Calibration, table: str, examples: int) -> str:
+def card(checkpoint: Path, calibration: Calibration, table: str, frames: str, examples: int) -> str:
     """The text of the card."""
     network, facts = average_of(checkpoint)
     config = TrainConfig(**facts["config"])
@@ -76,6 +81,8 @@ def card(checkpoint: Path, calibration: Calibration, table: str, examples: int) 
             gflop=_gflop(network), steps=facts["step"], minutes=facts["seconds"] / 60, batch=config.batch,
             crop=config.crop, rate=config.learning_rate, ema=config.ema, patches=config.patches, shares=shares,
             sampler=calibration.sampler, sampling_steps=calibration.steps, examples=examples, table=table,
+            frames=frames, frame_patches=config.frames, restore_factors=_listed(calibration.restore_factors),
+            restore_spread=_listed(calibration.restore_spread),
             factors=_listed(calibration.factors), spread=_listed(calibration.spread),
         )
     )  # fmt: skip

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from geodiff.diffusion import edm
-from geodiff.diffusion.data import SIZE, Cache, build
+from geodiff.diffusion.data import SIZE, Cache, build, build_frames
 from geodiff.diffusion.fields import DATES, channel
 from geodiff.diffusion.network import GapFillUNet
 from geodiff.errors import InputError
@@ -30,7 +30,7 @@ from geodiff.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Batch", "TrainConfig", "Trainer", "edm_loss", "part_of", "read_checkpoint", "train"]
+__all__ = ["Batch", "Caches", "TrainConfig", "Trainer", "edm_loss", "part_of", "read_checkpoint", "train"]
 
 _log = logging.getLogger("geodiff.training")
 
@@ -45,7 +45,9 @@ class TrainConfig(BaseModel):
     steps: int = Field(20_000, ge=1)
     minutes: float | None = Field(None, gt=0)
     """Stop, and end the learning-rate schedule, after this time, resumed parts included; else by `steps` alone."""
-    patches: int = Field(5_000, ge=1)
+    patches: int = Field(10_000, ge=1)
+    frames: int = Field(4_000, ge=0)
+    """Degraded frames to learn restoration from."""
     validation_patches: int = Field(160, ge=0)
     batch: int = Field(16, ge=1)
     crop: int = Field(64, ge=16, le=SIZE, multiple_of=8)
@@ -65,6 +67,10 @@ class TrainConfig(BaseModel):
     """Share of samples with ln sigma uniform between the bounds."""
     value_share: float = Field(0.2, ge=0, le=1)
     """Share of samples at sigma_max without noise: the value head's."""
+    restore_share: float = Field(0.25, ge=0, le=1)
+    """Share of samples that are degraded frames instead of gaps."""
+    restore_value_share: float = Field(0.5, ge=0, le=1)
+    """Share of those that train the value head: restoration lives by its value."""
     beta: float = Field(0.5, ge=0, le=1)
     """Exponent of the beta-NLL (Seitzer et al. 2022) of value and log-variance."""
     drop_date: float = Field(0.15, ge=0, le=1)
@@ -91,14 +97,17 @@ class Batch:
     """(sample, 1, row, column); 0 for the value head's samples."""
     is_value: Tensor
     """(sample,) bool."""
+    scalars: Tensor
+    """(sample, scalar)."""
 
 
-def draw_batch(cache: Cache, config: TrainConfig, step: int) -> Batch:
+def draw_batch(caches: Caches, config: TrainConfig, step: int) -> Batch:
     """Random crops with flips and quarter turns, noise levels and noise: a function of seed and step."""
     rng = np.random.default_rng([config.seed, step])
-    crops = [_crop(cache, config, rng) for _ in range(config.batch)]
-    context, residual, hidden = (torch.from_numpy(np.stack(parts)) for parts in zip(*crops, strict=True))
-    sigma, is_value = _levels(config, rng)
+    is_frame = rng.random(config.batch) < (config.restore_share if caches.frames is not None else 0.0)
+    crops = [_crop(caches.frames if f else caches.gaps, config, rng) for f in is_frame]
+    context, residual, hidden, scalars = (torch.from_numpy(np.stack(parts)) for parts in zip(*crops, strict=True))
+    sigma, is_value = _levels(config, rng, is_frame)
     noise = rng.standard_normal(residual.shape, dtype=np.float32) * ~is_value[:, None, None]
     tensors = (
         context,
@@ -107,28 +116,32 @@ def draw_batch(cache: Cache, config: TrainConfig, step: int) -> Batch:
         torch.from_numpy(sigma)[:, None, None, None],
         torch.from_numpy(noise)[:, None],
         torch.from_numpy(is_value),
+        scalars,
     )
     return Batch(*(t.to(config.device) for t in tensors))
 
 
-def _crop(cache: Cache, config: TrainConfig, rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
+def _crop(cache: Cache | None, config: TrainConfig, rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
     """A crop that holds hidden pixels: the best of up to 4 tries."""
+    assert cache is not None
     best, most = None, -1
     for _ in range(4):
         row, column = (int(rng.integers(SIZE - config.crop + 1)) for _ in "rc")
-        candidate = cache.take(int(rng.integers(len(cache))), row, column, config.crop)
+        index = int(rng.integers(len(cache)))
+        candidate = (*cache.take(index, row, column, config.crop), cache.scalars[index])
         count = int(candidate[2].sum())
         if count > most:
             best, most = candidate, count
         if count > 0.02 * config.crop**2:
             break
     assert best is not None
-    context, residual, hidden = best
+    context, residual, hidden, scalars = best
     for index in range(1, DATES + 1):
         if rng.random() < config.drop_date:
             context[[channel(f"date{index}"), channel(f"date{index}_known")]] = 0
     quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
-    return tuple(_turned(a, quarter, flip=flip) for a in (context, residual.astype(np.float32), hidden))
+    turned = (_turned(a, quarter, flip=flip) for a in (context, residual.astype(np.float32), hidden))
+    return (*turned, scalars)
 
 
 def _turned(planes: NDArray[Any], quarter: int, *, flip: bool) -> NDArray[Any]:
@@ -136,13 +149,15 @@ def _turned(planes: NDArray[Any], quarter: int, *, flip: bool) -> NDArray[Any]:
     return np.ascontiguousarray(np.rot90(planes, quarter, (-2, -1)))
 
 
-def _levels(config: TrainConfig, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _levels(
+    config: TrainConfig, rng: np.random.Generator, is_frame: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Noise levels (sample,) and which of the samples train the value head."""
     mean, deviation = config.log_sigma
     log = rng.normal(mean, deviation, config.batch)
     uniform = rng.random(config.batch) < config.uniform_share
     log = np.where(uniform, rng.uniform(np.log(edm.SIGMA_MIN), np.log(edm.SIGMA_MAX), config.batch), log)
-    is_value = rng.random(config.batch) < config.value_share
+    is_value = rng.random(config.batch) < np.where(is_frame, config.restore_value_share, config.value_share)
     sigma = np.where(is_value, edm.SIGMA_MAX, np.clip(np.exp(log), edm.SIGMA_MIN, edm.SIGMA_MAX))
     return sigma.astype(np.float32), is_value
 
@@ -151,7 +166,8 @@ def denoise(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """D(x; sigma) of a batch (Karras et al. 2022, eq. 7), and the log-variance."""
     x = (batch.residual + batch.sigma * batch.noise) * batch.hidden
     x = torch.where(batch.is_value[:, None, None, None], torch.zeros_like(x), x)
-    output, log_variance = model(edm.c_in(batch.sigma) * x, batch.context, edm.c_noise(batch.sigma).flatten())
+    told = edm.c_noise(batch.sigma).flatten()
+    output, log_variance = model(edm.c_in(batch.sigma) * x, batch.context, told, batch.scalars)
     return edm.c_skip(batch.sigma) * x + edm.c_out(batch.sigma) * output.float(), log_variance.float()
 
 
@@ -176,6 +192,16 @@ def edm_loss(model: Any, batch: Batch, config: TrainConfig) -> tuple[Tensor, dic
 def _part(mean: Tensor, share: Tensor, chosen: Tensor) -> float:
     weight = share * chosen
     return float((mean * weight).sum().detach() / weight.sum().clamp(min=1e-9))
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """The patches a training draws from."""
+
+    gaps: Cache
+    frames: Cache | None
+    validation: Cache | None
+    validation_frames: Cache | None
 
 
 class Trainer:
@@ -283,77 +309,87 @@ def part_of(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def validation_scores(model: GapFillUNet, cache: Cache, config: TrainConfig) -> dict[str, float]:
+def validation_scores(model: GapFillUNet, caches: Caches, config: TrainConfig) -> dict[str, float]:
     """RMSE of the value over the prior's, on whitened residuals, by kind; and the denoiser's error at three levels."""
     model.eval()
     sums: dict[str, list[float]] = {}
-    with torch.inference_mode():
-        for index in range(len(cache)):
-            context, residual, hidden = (torch.from_numpy(a)[None] for a in cache.take(index, 0, 0, SIZE))
-            shown = hidden[:, None].float()
-            noise = torch.randn(shown.shape, generator=torch.Generator().manual_seed(index))
-            for level in (edm.SIGMA_MAX, 2.0, 0.5, 0.1):
-                value = torch.tensor([level == edm.SIGMA_MAX])
-                sigma = torch.tensor(level)[None, None, None, None]
-                batch = Batch(context, residual[:, None].float(), shown, sigma, noise, value)
-                with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
-                    error = (denoise(model, batch)[0] - batch.residual)[batch.hidden > 0]
-                if value:
-                    own = sums.setdefault(f"value/{cache.kinds[index]}", [0.0, 0.0])
-                    own[0] += float((error**2).sum())
-                    own[1] += float((batch.residual[batch.hidden > 0] ** 2).sum())
-                else:
-                    own = sums.setdefault(f"denoise/{level}", [0.0, 0.0])
-                    own[0] += float((error**2).mean()) / level**2
-                    own[1] += 1
+    for cache in (caches.validation, caches.validation_frames):
+        for index in range(len(cache) if cache is not None else 0):
+            assert cache is not None
+            _add_scores(sums, model, cache, index, config)
     return {k: round((a / b) ** 0.5, 4) for k, (a, b) in sorted(sums.items())}
 
 
-def _caches(config: TrainConfig) -> tuple[Cache, Cache | None]:
+@torch.inference_mode()
+def _add_scores(sums: dict[str, list[float]], model: Any, cache: Cache, index: int, config: TrainConfig) -> None:
+    """Sums of squared errors of one patch: the value's and the prior's by kind, the denoiser's by level."""
+    context, residual, hidden = (torch.from_numpy(a)[None] for a in cache.take(index, 0, 0, SIZE))
+    shown, scalars = hidden[:, None].float(), torch.from_numpy(cache.scalars[index])[None]
+    noise = torch.randn(shown.shape, generator=torch.Generator().manual_seed(index))
+    levels = (edm.SIGMA_MAX,) if "degraded" in cache.names else (edm.SIGMA_MAX, 2.0, 0.5, 0.1)
+    for level in levels:
+        value, sigma = torch.tensor([level == edm.SIGMA_MAX]), torch.tensor(level)[None, None, None, None]
+        batch = Batch(context, residual[:, None].float(), shown, sigma, noise, value, scalars)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
+            error = (denoise(model, batch)[0] - batch.residual)[batch.hidden > 0]
+        own = sums.setdefault(f"value/{cache.kinds[index]}" if value else f"denoise/{level}", [0.0, 0.0])
+        own[0] += float((error**2).sum()) if value else float((error**2).mean()) / level**2
+        own[1] += float((batch.residual[batch.hidden > 0] ** 2).sum()) if value else 1.0
+
+
+def _caches(config: TrainConfig) -> Caches:
     """The patches of both parts, built where they are not there yet."""
 
-    def of(part: str, count: int) -> Cache:
-        folder = config.work / f"{part}-{count}-{config.seed}"
+    def of(make: Any, name: str, part: str, count: int) -> Cache | None:
+        folder = config.work / f"{name}-{count}-{config.seed}"
+        if not count:
+            return None
         if (folder / "cache.json").exists():
             return Cache.open(folder)
-        _log.info("cutting %d patches of the %s part", count, part)
-        return build(folder, count, part=part, seed=config.seed)
+        _log.info("cutting %d patches: %s", count, name)
+        made: Cache = make(folder, count, part=part, seed=config.seed)
+        return made
 
-    return of("train", config.patches), of(
-        "validation", config.validation_patches
-    ) if config.validation_patches else None
+    gaps = of(build, "train", "train", config.patches)
+    assert gaps is not None
+    aside = config.validation_patches
+    frames = of(build_frames, "frames", "train", config.frames)
+    beside = of(build_frames, "validation-frames", "validation", aside // 2 if frames is not None else 0)
+    return Caches(gaps, frames, of(build, "validation", "validation", aside), beside)
 
 
 def train(config: TrainConfig, *, resume: bool = False) -> Trainer:
     """Train until the steps or the minutes are spent; checkpoints, and scores beside them, every few minutes."""
     torch.set_num_threads(1)
-    cache, validation = _caches(config)
+    caches = _caches(config)
     trainer = Trainer(config)
     if resume:
         trainer.restore(config.work)
     saved = time.monotonic()
-    for facts in _steps(trainer, cache):
+    for facts in _steps(trainer, caches):
         if trainer.step % config.log_every == 0:
             _log.info("step %d %.1f min rate %.1e %s", trainer.step, trainer.seconds / 60, trainer.rate, facts)
         if time.monotonic() - saved > 60 * config.checkpoint_minutes:
             trainer.save(config.work)
-            if validation is not None:
-                _log.info(
-                    "validation at step %d: %s", trainer.step, validation_scores(trainer.average, validation, config)
-                )
+            _log_scores(trainer, caches)
             saved = time.monotonic()
     trainer.save(config.work)
-    if validation is not None:
-        _log.info("validation at the end: %s", validation_scores(trainer.average, validation, config))
+    _log_scores(trainer, caches)
     return trainer
 
 
-def _steps(trainer: Trainer, cache: Cache) -> Iterator[dict[str, float]]:
+def _log_scores(trainer: Trainer, caches: Caches) -> None:
+    if caches.validation is not None:
+        scores = validation_scores(trainer.average, caches, trainer.config)
+        _log.info("validation at step %d: %s", trainer.step, scores)
+
+
+def _steps(trainer: Trainer, caches: Caches) -> Iterator[dict[str, float]]:
     """Steps until the training is done, with means of the facts since the last log line."""
     totals: dict[str, float] = {}
     while trainer.progress < 1:
         start = time.monotonic()
-        facts = trainer.advance(draw_batch(cache, trainer.config, trainer.step))
+        facts = trainer.advance(draw_batch(caches, trainer.config, trainer.step))
         trainer.seconds += time.monotonic() - start
         for key, value in facts.items():
             totals[key] = 0.98 * totals.get(key, value) + 0.02 * value

@@ -8,16 +8,24 @@ import torch
 from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter
 
-from geodiff.diffusion.data import PLANES, SIZE, Cache, flags_of
+from geodiff.diffusion.data import FRAME_PLANES, PLAIN, PLANES, SIZE, Cache, flags_of
 from geodiff.diffusion.fields import CHANNELS, channel
 from geodiff.diffusion.folder import check_folder
 from geodiff.diffusion.shipping import average_of, ship
-from geodiff.diffusion.training import TrainConfig, Trainer, draw_batch, edm_loss, read_checkpoint, validation_scores
+from geodiff.diffusion.training import (
+    Caches,
+    TrainConfig,
+    Trainer,
+    draw_batch,
+    edm_loss,
+    read_checkpoint,
+    validation_scores,
+)
 from geodiff.errors import InputError
 
 
 @pytest.fixture(scope="module")
-def cache() -> Cache:
+def cache() -> Caches:
     """Patches whose residual is written in the date1 channel."""
     rng = np.random.default_rng(0)
     count = 4
@@ -26,7 +34,9 @@ def cache() -> Cache:
     planes[:, -1] = planes[:, PLANES.index("date1")]
     hidden = rng.random((count, SIZE, SIZE)) < 0.5
     known = {"known": ~hidden, "date1_known": np.ones_like(hidden)}
-    return Cache(planes, flags_of(known, hidden), np.zeros((count, 2), np.float32), ["optical"] * count)
+    days, told = np.zeros((count, 2), np.float32), np.repeat(PLAIN[None], count, axis=0)
+    gaps = Cache(planes, flags_of(known, hidden), days, ["optical"] * count, told)
+    return Caches(gaps, None, gaps, None)
 
 
 def config(work: Path, **more) -> TrainConfig:
@@ -35,7 +45,7 @@ def config(work: Path, **more) -> TrainConfig:
     return TrainConfig(**{**fields, **more})
 
 
-def run(trainer: Trainer, cache: Cache, steps: int) -> Trainer:
+def run(trainer: Trainer, cache: Caches, steps: int) -> Trainer:
     for _ in range(steps):
         trainer.advance(draw_batch(cache, trainer.config, trainer.step))
     return trainer
@@ -68,12 +78,28 @@ def test_a_resumed_run_is_one_run(cache, tmp_path) -> None:
         torch.testing.assert_close(two, one)
 
 
+def test_degraded_frames_come_in_their_share_with_their_scalars(cache, tmp_path) -> None:
+    told = np.array([[0, 1, 0, -0.5, 0]] * 4, np.float32)
+    planes = np.zeros((4, len(FRAME_PLANES) + 1, SIZE, SIZE), np.float16)
+    planes[:, [FRAME_PLANES.index("degraded"), -1]] = 1
+    everywhere = np.ones((4, SIZE, SIZE), bool)
+    flags = flags_of({"known": everywhere}, everywhere)
+    frames = Cache(planes, flags, np.zeros((4, 2), np.float32), ["denoise"] * 4, told, FRAME_PLANES)
+    both = Caches(cache.gaps, frames, None, frames)
+    made = config(tmp_path, batch=400, restore_share=0.3, crop=16)
+    batch = draw_batch(both, made, 0)
+    is_frame = batch.scalars[:, 1] == 1
+    assert 0.2 < is_frame.float().mean() < 0.4
+    assert (batch.context[:, channel("degraded"), 0, 0] == is_frame.float()).all()
+    assert "value/denoise" in validation_scores(Trainer(made).average, both, made)
+
+
 def test_only_hidden_pixels_are_scored(cache, tmp_path) -> None:
     made = config(tmp_path)
     trainer = run(Trainer(made), cache, 2)
     batch = draw_batch(cache, made, 0)
     spoilt = type(batch)(batch.context, torch.where(batch.hidden > 0, batch.residual, 1e3), batch.hidden, batch.sigma,
-                         batch.noise, batch.is_value)  # fmt: skip
+                         batch.noise, batch.is_value, batch.scalars)  # fmt: skip
     loss, spoilt_loss = (edm_loss(trainer.model.eval(), b, made)[0] for b in (batch, spoilt))
     torch.testing.assert_close(spoilt_loss, loss)
 
@@ -112,7 +138,7 @@ def test_a_checkpoint_becomes_a_model_folder(cache, tmp_path) -> None:
 
 
 def test_a_crop_is_put_together_as_it_was_taken_apart(cache) -> None:
-    context, residual, hidden = cache.take(1, 8, 16, 32)
+    context, residual, hidden = cache.gaps.take(1, 8, 16, 32)
     np.testing.assert_array_equal(context[channel("date1")], residual)
     np.testing.assert_array_equal(context[channel("known")], ~hidden)
     assert context[channel("date1_known")].all()

@@ -1,0 +1,85 @@
+"""Restoration of a band: what is exact stays, what is coarse agrees, and the answer belongs to the frame."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from geodiff.diffusion.denoiser import open_denoiser
+from geodiff.diffusion.frames import coarsened
+from geodiff.diffusion.restoration import estimate_noise, restore_band
+from geodiff.errors import InputError, NothingKnownError
+
+RNG = np.random.default_rng(1)
+IMAGE = (1000 + 200 * gaussian_filter(RNG.normal(size=(150, 140)), 3)).astype(np.float32)
+EVERYWHERE = np.ones(IMAGE.shape, bool)
+
+
+@pytest.fixture(scope="module")
+def denoiser():
+    return open_denoiser("default", dtype="float32", device="cpu")
+
+
+def test_filling_alone_leaves_known_pixels_exact(denoiser) -> None:
+    known = EVERYWHERE.copy()
+    known[60:80, 40:90] = False
+    made = restore_band(np.where(known, IMAGE, np.nan), known, denoiser, members=2)
+    np.testing.assert_allclose(made.value[known], IMAGE[known], rtol=1e-6)
+    assert not made.standard_error[known].any()
+    assert (made.standard_error[~known] > 0).all()
+    assert np.isfinite(made.members).all()
+    assert made.members.shape == (2, *IMAGE.shape)
+    assert made.noise == 0
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_an_enlarged_frame_means_what_was_seen(denoiser, factor) -> None:
+    low = coarsened(IMAGE[:148, :136], factor)
+    made = restore_band(low, np.ones(low.shape, bool), denoiser, factor=factor, members=1)
+    assert made.value.shape == tuple(factor * n for n in low.shape)
+    for image in (made.value, made.members[0]):
+        np.testing.assert_allclose(coarsened(image, factor), low, atol=0.02)
+
+
+def test_noise_is_taken_away_and_its_strength_found(denoiser) -> None:
+    noisy = IMAGE + 30 * RNG.normal(size=IMAGE.shape)
+    made = restore_band(noisy, EVERYWHERE, denoiser, denoise=True)
+    assert made.noise == pytest.approx(30, rel=0.15)
+    assert ((made.value - IMAGE) ** 2).mean() < 0.4 * 30**2
+
+
+def test_four_members_mean_the_value_and_a_seed_is_an_answer(denoiser) -> None:
+    noisy = IMAGE[:96, :96] + 30 * RNG.normal(size=(96, 96))
+    seen = np.ones(noisy.shape, bool)
+    first, again, other = (
+        restore_band(noisy, seen, denoiser, denoise=True, noise=30, members=4, seed=s, steps=4) for s in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first.members, again.members)
+    assert not np.array_equal(first.members, other.members)
+    np.testing.assert_array_equal(first.value, other.value)
+    np.testing.assert_allclose(first.members.mean(axis=0), first.value, rtol=1e-4)
+
+
+def test_the_stored_calibration_widens_the_errors(denoiser) -> None:
+    noisy = IMAGE + 30 * RNG.normal(size=IMAGE.shape)
+    wide = replace(denoiser, calibration=replace(denoiser.calibration, restore_factors=(2.0, 1.0, 1.0, 1.0)))
+    plain = replace(denoiser, calibration=replace(denoiser.calibration, restore_factors=(1.0, 1.0, 1.0, 1.0)))
+    errors = [restore_band(noisy, EVERYWHERE, d, denoise=True, noise=30).standard_error for d in (wide, plain)]
+    np.testing.assert_allclose(errors[0], 2 * errors[1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("noise", [0.1, 1.0, 4.0])
+def test_the_noise_of_a_textured_frame_is_found(noise) -> None:
+    textured = gaussian_filter(RNG.normal(size=(256, 256)), 2.5) * 8
+    found = estimate_noise(textured + noise * RNG.normal(size=textured.shape), np.ones(textured.shape, bool))
+    assert found == pytest.approx(noise, rel=0.15)
+
+
+def test_what_cannot_be_done_is_said(denoiser) -> None:
+    with pytest.raises(InputError, match="superres by 3"):
+        restore_band(IMAGE, EVERYWHERE, denoiser, factor=3)
+    with pytest.raises(InputError, match="noise of -1"):
+        restore_band(IMAGE, EVERYWHERE, denoiser, denoise=True, noise=-1)
+    with pytest.raises(NothingKnownError):
+        restore_band(IMAGE, ~EVERYWHERE, denoiser)
