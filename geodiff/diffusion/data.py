@@ -16,7 +16,7 @@ import numpy as np
 from geodiff.diffusion.degraded import degraded_examples
 from geodiff.diffusion.fields import CHANNELS, DATES, Layer, Scene, context, filled, whitening_error
 from geodiff.diffusion.network import SCALARS
-from geodiff.diffusion.shapes import draw_gap, real_masks
+from geodiff.diffusion.shapes import draw_gap, own_masks, real_masks
 from geodiff.diffusion.sources import KINDS, Source, Stack, catalogue, load, training_folder
 from geodiff.errors import InputError
 from geodiff.lattice import reflected_indices
@@ -36,6 +36,8 @@ PLAIN = np.array([float(name == "inpaint") for name in SCALARS], np.float32)
 """Scalars of a gap in exact data."""
 
 SIZE = 128
+_HOPELESS = 2000
+"""Patches without anything to learn from before that is said."""
 MARGIN = 16
 """Pixels of context around a patch when priors are computed, as the filler's halo gives."""
 
@@ -208,17 +210,29 @@ def _example(
     )
 
 
-def examples(part: str, seed: int, *, kinds: Sequence[str] = KINDS, root: Path | None = None) -> Any:
-    """Endless examples of a part, kinds in fixed shares, sources by weight; the same seed gives the same ones."""
-    root = root or training_folder()
-    masks = real_masks(root)
-    by_kind = {k: [s for s in catalogue(root) if s.kind == k and s.part == part] for k in kinds}
+def examples(
+    part: str,
+    seed: int,
+    *,
+    kinds: Sequence[str] | None = None,
+    root: Path | None = None,
+    sources: Sequence[Source] | None = None,
+) -> Any:
+    """Endless examples of a part, kinds in fixed shares, sources by weight; the same seed gives the same ones.
+
+    Without `sources`, the observations of the shipped model; their own gaps are then the ones to transplant.
+    """
+    root = (root or training_folder()) if sources is None else Path()
+    pool_of_all = catalogue(root) if sources is None else list(sources)
+    masks = real_masks(root) if sources is None else own_masks(root, pool_of_all)
+    kinds = kinds or (KINDS if sources is None else sorted({s.kind for s in pool_of_all}))
+    by_kind = {k: [s for s in pool_of_all if s.kind == k and s.part == part] for k in kinds}
     by_kind = {k: v for k, v in by_kind.items() if v}
     if not by_kind:
-        raise InputError(
-            f"no {part} observations of {', '.join(kinds)} in {root}; set GEODIFF_DATA to the folder that holds train/"
-        )
-    share = np.array([SHARES[k] for k in by_kind])
+        where = f"in {root}; set GEODIFF_DATA to the folder that holds train/" if sources is None else "; give more"
+        raise InputError(f"no {part} observations of {', '.join(kinds)} {where}")
+    share = np.array([SHARES.get(k, 1.0) for k in by_kind])
+    empty = 0
     for index in range(1 << 40):
         rng = np.random.default_rng([seed, index])
         pool = by_kind[str(rng.choice(list(by_kind), p=share / share.sum()))]
@@ -226,7 +240,10 @@ def examples(part: str, seed: int, *, kinds: Sequence[str] = KINDS, root: Path |
         source = pool[int(rng.choice(len(pool), p=weight / weight.sum()))]
         example = cut(source, load(root, source), rng, masks)
         if example is not None:
+            empty = 0
             yield example
+        elif (empty := empty + 1) > _HOPELESS:
+            raise InputError(f"{empty} patches in a row held too little to learn from; give rasters with fewer gaps")
 
 
 # the cache
@@ -270,6 +287,12 @@ class Cache:
     def __len__(self) -> int:
         return len(self.kinds)
 
+    def first(self, count: int) -> Cache:
+        """The first patches alone."""
+        part = slice(count)
+        arrays = (self.planes[part], self.flags[part], self.days[part])
+        return Cache(*arrays, self.kinds[part], self.scalars[part], self.names)
+
     def take(
         self, index: int, row: int, column: int, size: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
@@ -296,14 +319,22 @@ def flags_of(known: Mapping[str, NDArray[np.bool_]], hidden: NDArray[np.bool_]) 
     return bits
 
 
-def build(folder: Path, count: int, *, part: str = "train", seed: int = 0, root: Path | None = None) -> Cache:
+def build(
+    folder: Path,
+    count: int,
+    *,
+    part: str = "train",
+    seed: int = 0,
+    root: Path | None = None,
+    sources: Sequence[Source] | None = None,
+) -> Cache:
     """Write `count` examples of a part into a cache folder; takes about 40 ms each. Overwrites."""
     folder.mkdir(parents=True, exist_ok=True)
     shape = (count, len(PLANES) + 1, SIZE, SIZE)
     planes = np.lib.format.open_memmap(folder / "planes.npy", "w+", np.float16, shape)
     flags = np.lib.format.open_memmap(folder / "flags.npy", "w+", np.uint8, (count, SIZE, SIZE))
     days, kinds = np.zeros((count, 2), np.float32), []
-    source = examples(part, seed, root=root)
+    source = examples(part, seed, root=root, sources=sources)
     for index in range(count):
         example = next(source)
         planes[index] = [*(example.context[CHANNELS.index(c)] for c in PLANES), np.clip(example.residual, -60, 60)]
@@ -315,14 +346,22 @@ def build(folder: Path, count: int, *, part: str = "train", seed: int = 0, root:
     return Cache.open(folder)
 
 
-def build_frames(folder: Path, count: int, *, part: str = "train", seed: int = 0, root: Path | None = None) -> Cache:
+def build_frames(
+    folder: Path,
+    count: int,
+    *,
+    part: str = "train",
+    seed: int = 0,
+    root: Path | None = None,
+    sources: Sequence[Source] | None = None,
+) -> Cache:
     """Write `count` degraded patches of a part into a cache folder. Overwrites."""
     folder.mkdir(parents=True, exist_ok=True)
     shape = (count, len(FRAME_PLANES) + 1, SIZE, SIZE)
     planes = np.lib.format.open_memmap(folder / "planes.npy", "w+", np.float16, shape)
     flags = np.lib.format.open_memmap(folder / "flags.npy", "w+", np.uint8, (count, SIZE, SIZE))
     scalars, kinds = np.zeros((count, len(SCALARS)), np.float32), []
-    source = degraded_examples(part, seed, root=root)
+    source = degraded_examples(part, seed, root=root, sources=sources)
     for index in range(count):
         example = next(source)
         context = example.view.context

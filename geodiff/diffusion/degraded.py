@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geodiff.diffusion.frames import Frame, Prepared, coarsened, enlarged, prepared
-from geodiff.diffusion.shapes import draw_gap, real_masks
+from geodiff.diffusion.shapes import draw_gap, own_masks, real_masks
 from geodiff.diffusion.sources import Source, Stack, catalogue, load, training_folder
+from geodiff.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +26,7 @@ RESTORATION_SHARES = {"hirise": 0.4, "msl": 0.4, "optical": 0.2}
 TASKS = {"denoise": 0.42, "superres": 0.33, "denoise,inpaint": 0.15, "denoise,superres": 0.10}
 SIZE = 128
 _MARGIN = 16
+_HOPELESS = 2000
 _JPEG_SHARE = 0.12
 """Of the frames that are denoised: those that suffered from strong compression instead of white noise."""
 
@@ -72,14 +74,24 @@ def blocky(truth: Plane, rng: np.random.Generator) -> tuple[Plane, float]:
 
 
 def degraded_examples(
-    part: str, seed: int, *, tasks: Sequence[str] = tuple(TASKS), root: Path | None = None
+    part: str,
+    seed: int,
+    *,
+    tasks: Sequence[str] = tuple(TASKS),
+    root: Path | None = None,
+    sources: Sequence[Source] | None = None,
 ) -> Iterator[Degraded]:
     """Endless degraded patches of a part; the same seed gives the same ones."""
-    root = root or training_folder()
-    masks = real_masks(root)
-    pools = {k: [s for s in catalogue(root) if s.kind == k and s.part == part] for k in RESTORATION_SHARES}
+    root = (root or training_folder()) if sources is None else Path()
+    masks = real_masks(root) if sources is None else own_masks(root, sources)
+    shares = RESTORATION_SHARES if sources is None else {s.kind: 1.0 for s in sources}
+    pool_of_all = catalogue(root) if sources is None else sources
+    pools = {k: [s for s in pool_of_all if s.kind == k and s.part == part] for k in shares}
     pools = {k: v for k, v in pools.items() if v}
-    share = np.array([RESTORATION_SHARES[k] for k in pools])
+    if not pools:
+        raise InputError(f"no {part} frames to degrade; set frames = 0 in the configuration, or give more rasters")
+    share = np.array([shares[k] for k in pools])
+    empty = 0
     odds = np.array([TASKS[t] for t in tasks])
     for index in range(1 << 40):
         rng = np.random.default_rng([seed, 7, index])
@@ -89,7 +101,10 @@ def degraded_examples(
         task = str(rng.choice(list(tasks), p=odds / odds.sum()))
         made = _degraded(source, load(root, source), task, rng, masks)
         if made is not None:
+            empty = 0
             yield made
+        elif (empty := empty + 1) > _HOPELESS:
+            raise InputError(f"{empty} frames in a row had gaps of their own; set frames = 0 in the configuration")
 
 
 def _degraded(

@@ -22,7 +22,7 @@ from geodiff.diffusion.data import Example, examples
 from geodiff.diffusion.denoiser import Denoiser, open_denoiser
 from geodiff.diffusion.fields import channel
 from geodiff.diffusion.folder import Calibration, find_folder
-from geodiff.diffusion.sources import KINDS
+from geodiff.diffusion.sources import KINDS, Source
 from geodiff.fillers.calibration import DISTANCE_EDGES, DISTANCES, Z90
 from geodiff.noise import ground_noise
 
@@ -159,11 +159,12 @@ def evaluate(
     sampler: str = "edm-dpm2m",
     kinds: Sequence[str] = KINDS,
     root: Path | None = None,
+    sources: Sequence[Source] | None = None,
 ) -> list[Outcome]:
-    """`count` examples of each kind of the validation part."""
+    """`count` examples of each kind of the validation part; of `sources` where they are given."""
     outcomes: list[Outcome] = []
-    for kind in kinds:
-        source = examples("validation", seed, kinds=[kind], root=root)
+    for kind in kinds if sources is None else sorted({s.kind for s in sources}):
+        source = examples("validation", seed, kinds=[kind], root=root, sources=sources)
         outcomes.extend(assess(next(source), denoiser, index, steps, sampler) for index in range(count))
     return outcomes
 

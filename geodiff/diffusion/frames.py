@@ -118,14 +118,14 @@ def _overlapped(wide: Plane, pilot: Plane | None, noise: np.float32) -> tuple[Pl
 def _blocks_shrunk(image: Plane, pilot: Plane | None, noise: np.float32) -> tuple[Plane, Plane]:
     """Shrunk 8 x 8 blocks (row, column), and the coefficients' worth each kept (block row, block column)."""
     basis = _transform()
-    coefficients: Plane = basis @ _cut(image) @ basis.T
+    coefficients = np.asarray(basis @ _cut(image) @ basis.T, np.float32)
     if pilot is None:
         gain: Plane = (np.abs(coefficients) > _THRESHOLD * noise).astype(np.float32)
         gain[..., 0, 0] = 1
     else:
-        power: Plane = (basis @ _cut(pilot) @ basis.T) ** 2
+        power = np.asarray((basis @ _cut(pilot) @ basis.T) ** 2, np.float32)
         gain = np.asarray(power / (power + noise**2), np.float32)
-    cleaned: Plane = basis.T @ (coefficients * gain) @ basis
+    cleaned = np.asarray(basis.T @ (coefficients * gain) @ basis, np.float32)
     kept: Plane = (gain**2).sum((2, 3), dtype=np.float32)
     return cleaned.transpose(0, 2, 1, 3).reshape(image.shape), kept
 

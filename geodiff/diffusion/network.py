@@ -41,12 +41,13 @@ class PixelNorm(nn.Module):
 class Block(nn.Module):
     """Residual block: norm, SiLU, convolution, twice; scaled and shifted by the embedding (FiLM, Perez et al. 2018)."""
 
-    def __init__(self, channels: int, embedding: int, dropout: float) -> None:
+    def __init__(self, channels: int, embedding: int, dropout: float, inner: int | None = None) -> None:
         super().__init__()
-        self.norm1, self.norm2 = PixelNorm(channels), PixelNorm(channels)
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.film = nn.Linear(embedding, 2 * channels)
+        inner = inner or channels
+        self.norm1, self.norm2 = PixelNorm(channels), PixelNorm(inner)
+        self.conv1 = nn.Conv2d(channels, inner, 3, padding=1)
+        self.conv2 = nn.Conv2d(inner, channels, 3, padding=1)
+        self.film = nn.Linear(embedding, 2 * inner)
         self.dropout = nn.Dropout(dropout)
         nn.init.zeros_(self.conv2.weight)
 
@@ -78,6 +79,7 @@ class GapFillUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both define
     blocks : residual blocks a level.
     context : names of the context channels, in order; one noisy residual comes before them.
     fold : pixels a side that the stem folds into channels; 1 is the full-resolution network.
+    inner : channels between the two convolutions of a block, where pruning left fewer; one for each of `channels`.
     """
 
     _supports_gradient_checkpointing = False
@@ -94,8 +96,10 @@ class GapFillUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both define
         fold: int = 2,
         embedding: int = 128,
         dropout: float = 0.0,
+        inner: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        narrow = dict(zip(channels, inner or channels, strict=True))
         inputs = (1 + len(context)) * fold**2
         self.stem = nn.Conv2d(inputs, channels[0], 3, padding=1)
         self.embed = nn.Sequential(
@@ -104,10 +108,10 @@ class GapFillUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both define
         pairs = list(pairwise(channels))
 
         def level(width: int) -> nn.ModuleList:
-            return nn.ModuleList(Block(width, embedding, dropout) for _ in range(blocks))
+            return nn.ModuleList(Block(width, embedding, dropout, narrow[width]) for _ in range(blocks))
 
         self.encoder = nn.ModuleList(level(c) for c in channels)
-        self.middle = Block(channels[-1], embedding, dropout)
+        self.middle = Block(channels[-1], embedding, dropout, narrow[channels[-1]])
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
         self.merge = nn.ModuleList(nn.Conv2d(2 * a, a, 1) for a, _ in pairs)

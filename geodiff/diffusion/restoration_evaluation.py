@@ -75,7 +75,8 @@ def _assess(example: Degraded, denoiser: Denoiser, index: int, steps: int) -> Re
     )  # fmt: skip
     prior, error = example.view.prior, example.view.error
     images = (example.truth, prior + error * draws[0], prior + error * mean, prior)
-    energy = tuple(_detail(image) for image in images)
+    truth_energy, one_energy, value_energy, prior_energy = (_detail(image) for image in images)
+    energy = (truth_energy, one_energy, value_energy, prior_energy)
     places = np.flatnonzero(example.scored)
     kept = places[:: -(-len(places) // _PIXELS)]
 
@@ -107,8 +108,8 @@ def calibrate_restoration(outcomes: Sequence[RestorationOutcome], base: Calibrat
         factors[index] = np.quantile(ratio, 0.9) / Z90
         error = np.mean([np.abs(o.truth - o.mean)[m].mean() for o, m in parts])
         spread[index] = error / np.mean([_deviation(o.draws[:, m]) for o, m in parts])
-    stored = (tuple(np.round(a, 4).tolist()) for a in (factors, spread))
-    return replace(base, **dict(zip(("restore_factors", "restore_spread"), stored, strict=True)))
+    rounded = [tuple(np.round(a, 4).tolist()) for a in (factors, spread)]
+    return replace(base, restore_factors=rounded[0], restore_spread=rounded[1])
 
 
 def _deviation(draws: Numbers) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geodiff.diffusion.sources import raster
+from geodiff.diffusion.sources import Source, load, raster
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Gap = NDArray[np.bool_]
     Draw = Callable[[tuple[int, int], np.random.Generator], Gap]
 
-__all__ = ["SHAPES", "draw_gap", "real_masks"]
+__all__ = ["SHAPES", "draw_gap", "own_masks", "real_masks"]
 
 
 @lru_cache(maxsize=1)
@@ -29,6 +29,17 @@ def real_masks(root: Path) -> tuple[Gap, ...]:
     """Cloud and shadow masks (row, column) of the training part, each with 2 to 98 % missing."""
     found = [*_labels(root), *_scene_classes(root), *_cbers(root), *_qa_pixel(root)]
     return tuple(m for m in found if 0.02 < m.mean() < 0.98)
+
+
+def own_masks(root: Path, sources: Sequence[Source]) -> tuple[Gap, ...]:
+    """What is missing in a user's own rasters, (row, column), each with 2 to 98 % missing; at most 200."""
+    found: list[Gap] = []
+    for source in sources:
+        known = load(root, source).known[:, 0]
+        found.extend(~k for k in known if 0.02 < 1 - k.mean() < 0.98)
+        if len(found) >= 200:
+            break
+    return tuple(found[:200])
 
 
 def _labels(root: Path) -> list[Gap]:

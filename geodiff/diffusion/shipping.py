@@ -8,23 +8,28 @@ writes the folder, scores it on the validation part, calibrates it and writes it
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from geodiff.diffusion.data import SHARES
-from geodiff.diffusion.folder import Calibration, front_matter, weights_path
+from geodiff.diffusion.folder import Calibration, check_folder, find_folder, front_matter, weights_path
 from geodiff.diffusion.network import GapFillUNet
-from geodiff.diffusion.training import TrainConfig, part_of, read_checkpoint
+from geodiff.diffusion.trainconfig import TrainConfig
+from geodiff.diffusion.training import part_of, read_checkpoint
+from geodiff.errors import TargetError
 
-__all__ = ["average_of", "card", "ship", "ship_scored", "write_card"]
+__all__ = ["average_of", "card", "copied", "gflop", "ship", "ship_scored", "user_card", "write_card"]
 
 
 def average_of(checkpoint: Path) -> tuple[GapFillUNet, dict[str, Any]]:
     """The averaged network of a checkpoint folder, and its facts."""
     tensors, facts = read_checkpoint(checkpoint)
     config = TrainConfig(**facts["config"])
-    network = GapFillUNet(channels=config.channels, blocks=config.blocks)
+    layout = facts.get("layout") or {"channels": config.channels, "blocks": config.blocks}
+    network = GapFillUNet(**layout)
     network.load_state_dict(part_of(tensors, "ema."))
     return network.eval(), facts
 
@@ -78,7 +83,7 @@ def card(checkpoint: Path, calibration: Calibration, table: str, frames: str, ex
         .read_text()
         .format(
             parameters=sum(p.numel() for p in network.parameters()), channels="/".join(map(str, config.channels)),
-            gflop=_gflop(network), steps=facts["step"], minutes=facts["seconds"] / 60, batch=config.batch,
+            gflop=gflop(network), steps=facts["step"], minutes=facts["seconds"] / 60, batch=config.batch,
             crop=config.crop, rate=config.learning_rate, ema=config.ema, patches=config.patches, shares=shares,
             sampler=calibration.sampler, sampling_steps=calibration.steps, examples=examples, table=table,
             frames=frames, frame_patches=config.frames, restore_factors=_listed(calibration.restore_factors),
@@ -88,11 +93,49 @@ def card(checkpoint: Path, calibration: Calibration, table: str, frames: str, ex
     )  # fmt: skip
 
 
+def user_card(
+    checkpoint: Path, calibration: Calibration, paths: Sequence[str], before: float | None, after: float, examples: int
+) -> str:
+    """The card of a model that was trained on a user's rasters."""
+    network, facts = average_of(checkpoint)
+    start = facts["config"].get("begin_from")
+    was = "" if before is None else f" The model it started from has {before:.3f} there."
+    parameters = sum(p.numel() for p in network.parameters())
+    return (
+        f"# A geodiff model\n\n"
+        f"`GapFillUNet` with {parameters:,} parameters, trained for {facts['step']:,} "
+        f"steps ({facts['seconds'] / 60:.0f} minutes){f', from {start}' if start else ''}.\n\n"
+        f"Learnt from: {', '.join(Path(p).name for p in paths)}. Their east quarter was set aside.\n\n"
+        f"On {examples} patches of that quarter the RMSE of the value is {after:.3f} of the harmonic fill's.{was}\n\n"
+        f"Standard errors are multiplied by {_listed(calibration.factors)} by distance to data, departures of "
+        f"realisations by {_listed(calibration.spread)}; for {calibration.sampler}, {calibration.steps} steps.\n"
+    )
+
+
+def copied(model: str | Path, out: Path, *, calibration: Calibration | None = None, overwrite: bool = False) -> Path:
+    """A model folder at another place, whole or not at all; with another calibration where one is given."""
+    folder = find_folder(model)
+    check_folder(folder)
+    if out.exists() and not overwrite:
+        raise TargetError(f"{out} is there already; use --overwrite, or name another folder")
+    beside = out.with_name(f".{out.name}.next")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(folder, beside)
+    if calibration is not None:
+        path = beside / "model_index.json"
+        facts = {**json.loads(path.read_text()), "calibration": calibration.as_json()}
+        path.write_text(json.dumps(facts, indent=2) + "\n")
+    if out.exists():
+        shutil.rmtree(out)
+    beside.rename(out)
+    return out
+
+
 def _listed(numbers: tuple[float, ...]) -> str:
     return ", ".join(f"{n:.2f}" for n in numbers)
 
 
-def _gflop(network: GapFillUNet) -> float:
+def gflop(network: GapFillUNet) -> float:
     """Floating-point operations of one window, in 1e9."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode

@@ -1,8 +1,9 @@
 """Training of the denoiser and its value head: one validated configuration, checkpoints that can be resumed.
 
-    python -m geodiff.diffusion.training --work DIR [--minutes M] [--steps N] [--resume]
+    python -m geodiff.diffusion.training --work DIR [--config FILE] [--minutes M] [--steps N] [--resume]
 
-Every step's randomness is a function of (seed, step), so a resumed run sees what an undisturbed one would have seen.
+Every step's randomness is a function of (seed, step, process), so a resumed run sees what an undisturbed one would have
+seen. `geodiff train` is the same on a user's own rasters.
 """
 
 from __future__ import annotations
@@ -11,211 +12,45 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from geodiff.diffusion import edm
+from geodiff.diffusion.batches import Batch, Caches, draw_batch
 from geodiff.diffusion.data import SIZE, Cache, build, build_frames
-from geodiff.diffusion.fields import DATES, channel
+from geodiff.diffusion.journal import Journal, Verdict
+from geodiff.diffusion.losses import denoise, edm_loss, named_loss
 from geodiff.diffusion.network import GapFillUNet
+from geodiff.diffusion.processes import Processes
+from geodiff.diffusion.trainconfig import TrainConfig, read_config
 from geodiff.errors import InputError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from geodiff.diffusion.sources import Source
 
-__all__ = ["Batch", "Caches", "TrainConfig", "Trainer", "edm_loss", "part_of", "read_checkpoint", "train"]
+__all__ = ["Trainer", "part_of", "read_checkpoint", "train", "validation_scores"]
 
 _log = logging.getLogger("geodiff.training")
 
-
-class TrainConfig(BaseModel):
-    """All that decides a training; unknown names and values out of range are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    work: Path
-    """Folder of checkpoints, caches and the log."""
-    steps: int = Field(20_000, ge=1)
-    minutes: float | None = Field(None, gt=0)
-    """Stop, and end the learning-rate schedule, after this time, resumed parts included; else by `steps` alone."""
-    patches: int = Field(10_000, ge=1)
-    frames: int = Field(4_000, ge=0)
-    """Degraded frames to learn restoration from."""
-    validation_patches: int = Field(160, ge=0)
-    batch: int = Field(16, ge=1)
-    crop: int = Field(64, ge=16, le=SIZE, multiple_of=8)
-    channels: tuple[int, ...] = (64, 96, 128)
-    blocks: int = Field(1, ge=1)
-    dropout: float = Field(0.0, ge=0, lt=1)
-    learning_rate: float = Field(8e-4, gt=0)
-    least_rate: float = Field(2e-5, gt=0)
-    warm_up: int = Field(300, ge=0)
-    weight_decay: float = Field(0.01, ge=0)
-    beta2: float = Field(0.99, gt=0, lt=1)
-    clip: float = Field(1.0, gt=0)
-    ema: float = Field(0.999, ge=0, lt=1)
-    log_sigma: tuple[float, float] = (-0.5, 1.4)
-    """Mean and standard deviation of ln sigma."""
-    uniform_share: float = Field(0.2, ge=0, le=1)
-    """Share of samples with ln sigma uniform between the bounds."""
-    value_share: float = Field(0.2, ge=0, le=1)
-    """Share of samples at sigma_max without noise: the value head's."""
-    restore_share: float = Field(0.25, ge=0, le=1)
-    """Share of samples that are degraded frames instead of gaps."""
-    restore_value_share: float = Field(0.5, ge=0, le=1)
-    """Share of those that train the value head: restoration lives by its value."""
-    beta: float = Field(0.5, ge=0, le=1)
-    """Exponent of the beta-NLL (Seitzer et al. 2022) of value and log-variance."""
-    drop_date: float = Field(0.15, ge=0, le=1)
-    seed: int = 0
-    dtype: str = Field("bfloat16", pattern="^(bfloat16|float32)$")
-    device: str = "cpu"
-    checkpoint_minutes: float = Field(4.0, gt=0)
-    log_every: int = Field(100, ge=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Crops of patches on the training device."""
-
-    context: Tensor
-    """(sample, channel, row, column)."""
-    residual: Tensor
-    """(sample, 1, row, column), whitened."""
-    hidden: Tensor
-    """(sample, 1, row, column), 1 where scored."""
-    sigma: Tensor
-    """(sample, 1, 1, 1)."""
-    noise: Tensor
-    """(sample, 1, row, column); 0 for the value head's samples."""
-    is_value: Tensor
-    """(sample,) bool."""
-    scalars: Tensor
-    """(sample, scalar)."""
-
-
-def draw_batch(caches: Caches, config: TrainConfig, step: int) -> Batch:
-    """Random crops with flips and quarter turns, noise levels and noise: a function of seed and step."""
-    rng = np.random.default_rng([config.seed, step])
-    is_frame = rng.random(config.batch) < (config.restore_share if caches.frames is not None else 0.0)
-    crops = [_crop(caches.frames if f else caches.gaps, config, rng) for f in is_frame]
-    context, residual, hidden, scalars = (torch.from_numpy(np.stack(parts)) for parts in zip(*crops, strict=True))
-    sigma, is_value = _levels(config, rng, is_frame)
-    noise = rng.standard_normal(residual.shape, dtype=np.float32) * ~is_value[:, None, None]
-    tensors = (
-        context,
-        residual[:, None],
-        hidden[:, None].float(),
-        torch.from_numpy(sigma)[:, None, None, None],
-        torch.from_numpy(noise)[:, None],
-        torch.from_numpy(is_value),
-        scalars,
-    )
-    return Batch(*(t.to(config.device) for t in tensors))
-
-
-def _crop(cache: Cache | None, config: TrainConfig, rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
-    """A crop that holds hidden pixels: the best of up to 4 tries."""
-    assert cache is not None
-    best, most = None, -1
-    for _ in range(4):
-        row, column = (int(rng.integers(SIZE - config.crop + 1)) for _ in "rc")
-        index = int(rng.integers(len(cache)))
-        candidate = (*cache.take(index, row, column, config.crop), cache.scalars[index])
-        count = int(candidate[2].sum())
-        if count > most:
-            best, most = candidate, count
-        if count > 0.02 * config.crop**2:
-            break
-    assert best is not None
-    context, residual, hidden, scalars = best
-    for index in range(1, DATES + 1):
-        if rng.random() < config.drop_date:
-            context[[channel(f"date{index}"), channel(f"date{index}_known")]] = 0
-    quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
-    turned = (_turned(a, quarter, flip=flip) for a in (context, residual.astype(np.float32), hidden))
-    return (*turned, scalars)
-
-
-def _turned(planes: NDArray[Any], quarter: int, *, flip: bool) -> NDArray[Any]:
-    planes = planes[..., ::-1] if flip else planes
-    return np.ascontiguousarray(np.rot90(planes, quarter, (-2, -1)))
-
-
-def _levels(
-    config: TrainConfig, rng: np.random.Generator, is_frame: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Noise levels (sample,) and which of the samples train the value head."""
-    mean, deviation = config.log_sigma
-    log = rng.normal(mean, deviation, config.batch)
-    uniform = rng.random(config.batch) < config.uniform_share
-    log = np.where(uniform, rng.uniform(np.log(edm.SIGMA_MIN), np.log(edm.SIGMA_MAX), config.batch), log)
-    is_value = rng.random(config.batch) < np.where(is_frame, config.restore_value_share, config.value_share)
-    sigma = np.where(is_value, edm.SIGMA_MAX, np.clip(np.exp(log), edm.SIGMA_MIN, edm.SIGMA_MAX))
-    return sigma.astype(np.float32), is_value
-
-
-def denoise(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-    """D(x; sigma) of a batch (Karras et al. 2022, eq. 7), and the log-variance."""
-    x = (batch.residual + batch.sigma * batch.noise) * batch.hidden
-    x = torch.where(batch.is_value[:, None, None, None], torch.zeros_like(x), x)
-    told = edm.c_noise(batch.sigma).flatten()
-    output, log_variance = model(edm.c_in(batch.sigma) * x, batch.context, told, batch.scalars)
-    return edm.c_skip(batch.sigma) * x + edm.c_out(batch.sigma) * output.float(), log_variance.float()
-
-
-def edm_loss(model: Any, batch: Batch, config: TrainConfig) -> tuple[Tensor, dict[str, float]]:
-    """Weighted squared error of the denoiser, and beta-NLL of the value head; over hidden pixels only.
-
-    A sample counts by the square root of its hidden pixels: stripes are not drowned by swaths, nor the reverse.
-    """
-    estimate, log_variance = denoise(model, batch)
-    square = (estimate - batch.residual) ** 2
-    log_variance = log_variance.clamp(-8, 8)
-    nll = 0.5 * (log_variance + square * torch.exp(-log_variance)) * torch.exp(config.beta * log_variance).detach()
-    value = batch.is_value[:, None, None, None]
-    each = torch.where(value, nll, edm.loss_weight(batch.sigma) * square) * batch.hidden
-    count = batch.hidden.sum((1, 2, 3))
-    mean = each.sum((1, 2, 3)) / count.clamp(min=1)
-    share = count.sqrt() / count.sqrt().sum().clamp(min=1)
-    facts = {"denoise": _part(mean, share, ~batch.is_value), "value": _part(mean, share, batch.is_value)}
-    return (mean * share).sum(), facts
-
-
-def _part(mean: Tensor, share: Tensor, chosen: Tensor) -> float:
-    weight = share * chosen
-    return float((mean * weight).sum().detach() / weight.sum().clamp(min=1e-9))
-
-
-@dataclass(frozen=True, slots=True)
-class Caches:
-    """The patches a training draws from."""
-
-    gaps: Cache
-    frames: Cache | None
-    validation: Cache | None
-    validation_frames: Cache | None
+Watch = Callable[["Trainer", str], None]
+"""Told after every step, with a sentence after each validation and an empty one else."""
 
 
 class Trainer:
     """Network, its moving average, optimiser and counters; saved and restored together."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, processes: Processes | None = None) -> None:
         torch.manual_seed(config.seed)
-        self.config = config
-        self.model = GapFillUNet(channels=config.channels, blocks=config.blocks, dropout=config.dropout).to(
-            config.device
-        )
-        self.average = (
-            GapFillUNet(channels=config.channels, blocks=config.blocks).to(config.device).requires_grad_(False)
-        )
+        named_loss(config.loss)  # a wrong name is told before anything is cut
+        self.config, self.processes = config, processes or Processes()
+        self.model, self.average = _network(config), _network(config, dropout=0.0).requires_grad_(False)
+        for network in (self.model, self.average):
+            torch.nn.Module.to(network, config.device)  # ModelMixin's warns without need
         self.average.load_state_dict(self.model.state_dict())
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(),
@@ -224,6 +59,7 @@ class Trainer:
             betas=(0.9, config.beta2),
             weight_decay=config.weight_decay,
         )
+        self.called, self.synchronised = self.processes.prepared(self.model, self.optimiser)
         self.step = 0
         self.since = 0
         """Steps since start or resume: the learning rate is warmed up again."""
@@ -249,13 +85,13 @@ class Trainer:
         with torch.autocast(
             torch.device(self.config.device).type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"
         ):
-            loss, facts = edm_loss(self.model, batch, self.config)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+            loss, facts = edm_loss(self.called, batch, self.config)
+        self.synchronised.zero_grad(set_to_none=True)
+        self.processes.backward(loss)
         facts["gradient"] = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
-        self.optimiser.step()
+        self.synchronised.step()
         self.step, self.since = self.step + 1, self.since + 1
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         for mean, now in zip(self.average.parameters(), self.model.parameters(), strict=True):
@@ -272,7 +108,9 @@ class Trainer:
         for index, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        facts = {"step": self.step, "seconds": self.seconds, "config": json.loads(self.config.model_dump_json())}
+        config = json.loads(self.config.model_dump_json())
+        layout = {k: v for k, v in dict(self.average.config).items() if not k.startswith("_")}
+        facts = {"step": self.step, "seconds": self.seconds, "config": config, "layout": layout}
         metadata = {"facts": json.dumps(facts)}  # in the same file, so that both change at once
         save_file(tensors, folder / "next.safetensors", metadata)
         (folder / "next.safetensors").replace(folder / "checkpoint.safetensors")
@@ -290,6 +128,24 @@ class Trainer:
         whole = self.optimiser.state_dict()
         self.optimiser.load_state_dict({**whole, "state": state})
         self.step, self.seconds, self.since = facts["step"], facts["seconds"], 0
+
+
+def _network(config: TrainConfig, dropout: float | None = None) -> GapFillUNet:
+    """A new network, or a model folder's."""
+    rate = config.dropout if dropout is None else dropout
+    if config.begin_from is None:
+        made: GapFillUNet = GapFillUNet(channels=config.channels, blocks=config.blocks, dropout=rate)
+        return made
+    from safetensors.torch import load_file
+
+    from geodiff.diffusion.folder import check_folder, find_folder, weights_path
+
+    folder = find_folder(config.begin_from)
+    check_folder(folder)
+    layout = {**GapFillUNet.load_config(folder / "unet"), "dropout": rate}
+    network: GapFillUNet = GapFillUNet.from_config(layout)
+    network.load_state_dict({k: v.float() for k, v in load_file(weights_path(folder)).items()})
+    return network
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -337,7 +193,7 @@ def _add_scores(sums: dict[str, list[float]], model: Any, cache: Cache, index: i
         own[1] += float((batch.residual[batch.hidden > 0] ** 2).sum()) if value else 1.0
 
 
-def _caches(config: TrainConfig) -> Caches:
+def _caches(config: TrainConfig, sources: Sequence[Source] | None = None) -> Caches:
     """The patches of both parts, built where they are not there yet."""
 
     def of(make: Any, name: str, part: str, count: int) -> Cache | None:
@@ -347,7 +203,7 @@ def _caches(config: TrainConfig) -> Caches:
         if (folder / "cache.json").exists():
             return Cache.open(folder)
         _log.info("cutting %d patches: %s", count, name)
-        made: Cache = make(folder, count, part=part, seed=config.seed)
+        made: Cache = make(folder, count, part=part, seed=config.seed, sources=sources)
         return made
 
     gaps = of(build, "train", "train", config.patches)
@@ -358,39 +214,77 @@ def _caches(config: TrainConfig) -> Caches:
     return Caches(gaps, frames, of(build, "validation", "validation", aside), beside)
 
 
-def train(config: TrainConfig, *, resume: bool = False) -> Trainer:
-    """Train until the steps or the minutes are spent; checkpoints, and scores beside them, every few minutes."""
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    sources: Sequence[Source] | None = None,
+    watch: Watch = lambda trainer, said: None,  # noqa: ARG005
+) -> Trainer:
+    """Train until the steps, the minutes or the patience are spent.
+
+    Parameters
+    ----------
+    resume : go on from the checkpoint in `config.work`.
+    sources : observations to learn from; those of the shipped model where there are none.
+    watch : called after each step.
+
+    Every few minutes a checkpoint is written, scored, and kept as `best` where it is better than those before.
+    """
     torch.set_num_threads(1)
-    caches = _caches(config)
-    trainer = Trainer(config)
+    processes = Processes.here(config.device, config.dtype)
+    if processes.first:
+        _caches(config, sources)  # the others open what the first one cut
+    processes.wait()
+    caches = _caches(config, sources)
+    trainer = Trainer(config, processes)
     if resume:
         trainer.restore(config.work)
+    journal, verdict = Journal(config.work, tensorboard=config.tensorboard) if processes.first else None, Verdict()
     saved = time.monotonic()
     for facts in _steps(trainer, caches):
-        if trainer.step % config.log_every == 0:
+        if trainer.step % config.log_every == 0 and journal is not None:
             _log.info("step %d %.1f min rate %.1e %s", trainer.step, trainer.seconds / 60, trainer.rate, facts)
-        if time.monotonic() - saved > 60 * config.checkpoint_minutes:
-            trainer.save(config.work)
-            _log_scores(trainer, caches)
+            journal.step(trainer.step, {"seconds": round(trainer.seconds, 1), "rate": trainer.rate, **facts})
+        watch(trainer, "")
+        if processes.longest(time.monotonic() - saved) > 60 * config.checkpoint_minutes:
+            watch(trainer, _checkpoint(trainer, caches, journal, verdict))
             saved = time.monotonic()
-    trainer.save(config.work)
-    _log_scores(trainer, caches)
+            if config.patience is not None and verdict.since >= config.patience:
+                _log.info("no better score in %d validations: stopped at step %d", verdict.since, trainer.step)
+                return trainer
+    watch(trainer, _checkpoint(trainer, caches, journal, verdict))
     return trainer
 
 
-def _log_scores(trainer: Trainer, caches: Caches) -> None:
-    if caches.validation is not None:
-        scores = validation_scores(trainer.average, caches, trainer.config)
-        _log.info("validation at step %d: %s", trainer.step, scores)
+def _checkpoint(trainer: Trainer, caches: Caches, journal: Journal | None, verdict: Verdict) -> str:
+    """Save and score; a sentence about how it goes."""
+    config = trainer.config
+    if journal is not None:
+        trainer.save(config.work)
+    if caches.validation is None:
+        return f"step {trainer.step}: saved, no validation part"
+    scores = validation_scores(trainer.average, caches, config)
+    part = Caches(caches.gaps, None, caches.gaps.first(min(40, len(caches.gaps))), None)
+    seen = validation_scores(trainer.average, part, config)
+    judged = verdict.add(scores, seen)
+    if journal is not None:
+        journal.scores(trainer.step, scores, seen, judged)
+        if judged == "better":
+            trainer.save(config.work / "best")
+    _log.info("validation at step %d: %s (%s)", trainer.step, scores, judged)
+    mean = sum(scores.values()) / max(len(scores), 1)
+    return f"step {trainer.step}: validation {mean:.4f}, {judged}"
 
 
 def _steps(trainer: Trainer, caches: Caches) -> Iterator[dict[str, float]]:
     """Steps until the training is done, with means of the facts since the last log line."""
     totals: dict[str, float] = {}
+    rank = trainer.processes.rank
     while trainer.progress < 1:
         start = time.monotonic()
-        facts = trainer.advance(draw_batch(caches, trainer.config, trainer.step))
-        trainer.seconds += time.monotonic() - start
+        facts = trainer.advance(draw_batch(caches, trainer.config, trainer.step, rank))
+        trainer.seconds = trainer.processes.longest(trainer.seconds + time.monotonic() - start)
         for key, value in facts.items():
             totals[key] = 0.98 * totals.get(key, value) + 0.02 * value
         yield {k: round(v, 4) for k, v in totals.items()}
@@ -400,16 +294,14 @@ def main() -> None:
     """Command line of `make train`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--config", type=Path, help="JSON with fields of TrainConfig")
+    parser.add_argument("--config", type=Path, help="TOML or JSON with fields of TrainConfig")
     for name, kind in (("minutes", float), ("steps", int), ("patches", int), ("seed", int)):
         parser.add_argument(f"--{name}", type=kind)
     parser.add_argument("--resume", action="store_true")
     given = vars(parser.parse_args())
     resume, path = given.pop("resume"), given.pop("config")
-    fields = json.loads(path.read_text()) if path else {}
-    fields |= {k: v for k, v in given.items() if v is not None}
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    train(TrainConfig(**fields), resume=resume)
+    train(read_config(path, **given), resume=resume)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,14 @@ import torch
 from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter
 
+from geodiff.diffusion.batches import Caches, draw_batch
 from geodiff.diffusion.data import FRAME_PLANES, PLAIN, PLANES, SIZE, Cache, flags_of
 from geodiff.diffusion.fields import CHANNELS, channel
 from geodiff.diffusion.folder import check_folder
+from geodiff.diffusion.losses import edm_loss
 from geodiff.diffusion.shipping import average_of, ship
-from geodiff.diffusion.training import (
-    Caches,
-    TrainConfig,
-    Trainer,
-    draw_batch,
-    edm_loss,
-    read_checkpoint,
-    validation_scores,
-)
+from geodiff.diffusion.trainconfig import TrainConfig
+from geodiff.diffusion.training import Trainer, read_checkpoint, validation_scores
 from geodiff.errors import InputError
 
 

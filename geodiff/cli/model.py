@@ -1,0 +1,82 @@
+"""`geodiff model show|calibrate|prune|export`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geodiff.cli.app import Json, Quiet, Verbose, app, examples, talk
+
+__all__ = ["model"]
+
+model = typer.Typer(help="Look at a model, calibrate, prune or export it.", no_args_is_help=True)
+app.add_typer(model, name="model")
+
+Name = Annotated[str, typer.Argument(help="A model folder, or the name of a shipped one.")]
+Out = Annotated[Path, typer.Option(help="The folder to write.")]
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")]
+
+
+@model.command(epilog=examples("geodiff model show default", "geodiff model show my-model --json"))
+def show(name: Name = "default", as_json: Json = False) -> None:
+    """Show a model's card, size, hash and calibration; checks the hash."""
+    from geodiff.diffusion.exporting import describe
+
+    facts = describe(name)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    card = facts.pop("card")
+    typer.echo("\n".join(f"{key:>12}  {value}" for key, value in facts.items()))
+    typer.echo(f"\n{card}")
+
+
+@model.command(epilog=examples("geodiff model calibrate default scene.tif --out my-model"))
+def calibrate(
+    name: Name,
+    sources: Annotated[list[str], typer.Argument(help="Rasters to calibrate on.")],
+    out: Out,
+    qa: Annotated[list[str] | None, typer.Option(help="Quality flags, as for fill.")] = None,
+    overwrite: Replace = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Write a copy of a model whose intervals are calibrated on rasters of yours."""
+    talk(verbose, quiet=quiet)
+    from geodiff.learning import recalibrate
+
+    options = {"qa": tuple(qa)} if qa else {}
+    calibration = recalibrate(name, sources, out, overwrite=overwrite, **options)
+    typer.echo(f"wrote {out}: standard errors times {calibration.factors}, departures times {calibration.spread}")
+
+
+@model.command(epilog=examples("geodiff model prune default --share 0.25 --out smaller"))
+def prune(
+    name: Name,
+    out: Out,
+    share: Annotated[float, typer.Option(help="Share of each block's inner channels to remove.")] = 0.25,
+    overwrite: Replace = False,
+    quiet: Quiet = False,
+) -> None:
+    """Remove channels (structured pruning); train it further with `geodiff train --from OUT` to win back the loss."""
+    talk(0, quiet=quiet)
+    from geodiff.diffusion.exporting import prune_folder
+
+    facts = prune_folder(name, out, share, overwrite=overwrite)
+    typer.echo(
+        f"wrote {out}: {facts['parameters']:,} of {facts['before']:,} parameters, {facts['gflop']:.2f} of "
+        f"{facts['gflop_before']:.2f} GFLOP a window; its calibration is no longer its own: "
+        f"geodiff train SCENES --from {out} --out BETTER"
+    )
+
+
+@model.command(epilog=examples("geodiff model export default --out for-the-hub"))
+def export(name: Name, out: Out, overwrite: Replace = False) -> None:
+    """Copy a model as a folder for the Hub: float16 safetensors, configuration and card, nothing that runs."""
+    from geodiff.diffusion.shipping import copied
+
+    copied(name, out, overwrite=overwrite)
+    typer.echo(f"wrote {out}; upload it with: huggingface-cli upload OWNER/NAME {out}")

@@ -1,0 +1,85 @@
+"""`geodiff train`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from geodiff.cli.app import Json, Quiet, Verbose, app, examples, numbers, talk, words
+
+__all__ = ["train"]
+
+_FINE = {"patches": 600, "frames": 0, "validation_patches": 60, "learning_rate": 2e-4, "warm_up": 100, "minutes": 12.0}
+"""What fine-tuning takes where nothing else is said: minutes on two cores."""
+_ANEW = {"patches": 4000, "frames": 0, "minutes": 120.0}
+
+
+@app.command(
+    epilog=examples(
+        "geodiff train scene.tif --from default --out my-model --minutes 15",
+        "geodiff train 'scenes/*.tif' --out my-model --config training.toml --work build/training",
+        "geodiff train scenes/*.tif --out my-model --work build/training --resume",
+        "geodiff fill scene.tif filled.tif --model my-model",
+    )
+)
+def train(
+    sources: Annotated[list[str], typer.Argument(help="Rasters to learn from, gaps and all: anything `fill` takes.")],
+    out: Annotated[Path, typer.Option(help="The model folder to write.")],
+    begin_from: Annotated[str | None, typer.Option("--from", help="Fine-tune this model: a folder or a name.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML or JSON with any field of the training.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Checkpoints, patches and logs; default beside OUT.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the work folder.")] = False,
+    minutes: Annotated[float | None, typer.Option(help="Stop after this time.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Stop after so many steps.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many validations without gain.")] = None,
+    loss: Annotated[str | None, typer.Option(help="mse, huber, or MODULE:FUNCTION.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="Share of features dropped in training.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Key of patches, crops and noise.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda[:i], mps.")] = None,
+    variable: Annotated[str | None, typer.Option(help="Variables to learn from, V[,V..].")] = None,
+    bands: Annotated[str | None, typer.Option(help="Bands to learn from by number or name.")] = None,
+    qa: Annotated[list[str] | None, typer.Option(help="Quality flags, as for fill.")] = None,
+    mask: Annotated[list[str] | None, typer.Option(help="Rasters or vectors of missing pixels.")] = None,
+    nodata: Annotated[float | None, typer.Option(help="An added nodata value.")] = None,
+    valid_range: Annotated[str | None, typer.Option(help="Physical bounds A,B.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network on rasters of yours, or fine-tune the shipped one; gaps in them are fine."""
+    talk(verbose, quiet=quiet)
+    from geodiff.diffusion.folder import find_folder
+    from geodiff.diffusion.trainconfig import read_config
+    from geodiff.learning import learn
+
+    given: dict[str, Any] = {
+        "begin_from": find_folder(begin_from) if begin_from else None, "minutes": minutes, "steps": steps,
+        "patience": patience, "loss": loss, "dropout": dropout, "seed": seed, "device": device,
+        "work": work or out.with_name(f"{out.name}.training"),
+    }  # fmt: skip
+    chosen = {name: value for name, value in given.items() if value is not None}
+    defaults = _FINE if begin_from else _ANEW
+    if steps is not None:
+        defaults = {name: value for name, value in defaults.items() if name != "minutes"}
+    made = read_config(config, **({} if config else defaults) | chosen)
+    options = {
+        "variable": words(variable), "bands": words(bands), "qa": tuple(qa) if qa else None, "nodata": nodata,
+        "mask": tuple(mask) if mask else None, "valid_range": numbers(valid_range, "--valid-range"),
+    }  # fmt: skip
+    named = {name: value for name, value in options.items() if value is not None}
+    learnt = learn(sources, out, made, resume=resume, overwrite=overwrite, quiet=quiet, **named)
+    if not learnt.held_out:
+        return  # one of several processes; the first one speaks
+    if as_json:
+        typer.echo(json.dumps(asdict(learnt), indent=1))
+        return
+    gained = f", {learnt.before:.3f} before" if learnt.before is not None else ""
+    typer.echo(
+        f"wrote {learnt.model}: {learnt.steps:,} steps, {learnt.minutes:.0f} min ({learnt.stopped}); on "
+        f"{learnt.held_out} patches set aside the value's RMSE is {learnt.after:.3f} of the harmonic fill's{gained}"
+    )

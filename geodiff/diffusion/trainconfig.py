@@ -1,0 +1,112 @@
+"""Everything that decides a training, in one validated object; `--config FILE` reads it from TOML or JSON."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from geodiff.diffusion.data import SIZE
+from geodiff.errors import JobError
+
+__all__ = ["TrainConfig", "read_config"]
+
+
+class TrainConfig(BaseModel):
+    """All that decides a training; unknown names and values out of range are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    work: Path
+    """Folder of checkpoints, caches and the log."""
+
+    # how long
+    steps: int = Field(20_000, ge=1)
+    minutes: float | None = Field(None, gt=0)
+    """Stop, and end the learning-rate schedule, after this time, resumed parts included; else by `steps` alone."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many validations without a better score; None never stops early."""
+
+    # what is seen
+    patches: int = Field(10_000, ge=1)
+    frames: int = Field(4_000, ge=0)
+    """Degraded frames to learn restoration from."""
+    validation_patches: int = Field(160, ge=0)
+    batch: int = Field(16, ge=1)
+    """Samples a step and process."""
+    crop: int = Field(64, ge=16, le=SIZE, multiple_of=8)
+    augment: bool = True
+    """Flips and quarter turns of every crop."""
+    drop_date: float = Field(0.15, ge=0, le=1)
+    """How often each other date is withheld, so that the network does without."""
+    restore_share: float = Field(0.25, ge=0, le=1)
+    """Share of samples that are degraded frames instead of gaps."""
+
+    # the network
+    channels: tuple[int, ...] = (64, 96, 128)
+    blocks: int = Field(1, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    begin_from: Path | None = None
+    """A model folder whose weights are the start; its layout then overrides `channels` and `blocks`."""
+
+    # the forward process
+    noise_distribution: Literal["lognormal", "loguniform"] = "lognormal"
+    log_sigma: tuple[float, float] = (-0.5, 1.4)
+    """Mean and standard deviation of ln sigma where it is lognormal (Karras et al. 2022, table 1)."""
+    uniform_share: float = Field(0.2, ge=0, le=1)
+    """Share of samples with ln sigma uniform between the bounds all the same."""
+    value_share: float = Field(0.2, ge=0, le=1)
+    """Share of samples at sigma_max without noise: the value head's."""
+    restore_value_share: float = Field(0.5, ge=0, le=1)
+    """The same among degraded frames: restoration lives by its value."""
+
+    # the loss
+    loss: str = "mse"
+    """Of the denoiser: mse, huber, or MODULE:FUNCTION of (estimate, truth), both (sample, 1, row, column), to a loss of
+    that shape."""
+    spectral: float = Field(0.0, ge=0)
+    """Weight of the difference of log power spectra of estimate and truth."""
+    beta: float = Field(0.5, ge=0, le=1)
+    """Exponent of the beta-NLL (Seitzer et al. 2022) of value and log-variance."""
+
+    # the optimiser
+    learning_rate: float = Field(8e-4, gt=0)
+    least_rate: float = Field(2e-5, gt=0)
+    warm_up: int = Field(300, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+    beta2: float = Field(0.99, gt=0, lt=1)
+    clip: float = Field(1.0, gt=0)
+    ema: float = Field(0.999, ge=0, lt=1)
+    seed: int = 0
+    dtype: str = Field("bfloat16", pattern="^(bfloat16|float32)$")
+    device: str = "cpu"
+
+    # what is told
+    checkpoint_minutes: float = Field(4.0, gt=0)
+    """Minutes between checkpoints, each with validation scores."""
+    log_every: int = Field(100, ge=1)
+    tensorboard: bool = False
+    """Write TensorBoard events beside log.csv; needs the tensorboard package."""
+
+
+def read_config(path: Path | None, **given: Any) -> TrainConfig:
+    """A configuration file (TOML or JSON) with the given fields over it; raises JobError in one line."""
+    fields: dict[str, Any] = {}
+    if path is not None:
+        try:
+            text = path.read_text()
+            fields = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        except (OSError, ValueError) as reason:
+            raise JobError(f"{path} is not a training configuration ({reason}); write TOML or JSON") from None
+    fields |= {name: value for name, value in given.items() if value is not None}
+    try:
+        return TrainConfig(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(TrainConfig.model_fields)
+        cure = f"fields are {known}" if first["type"] == "extra_forbidden" else "correct it"
+        raise JobError(f"training configuration, {name} = {first['input']!r}: {first['msg']}; {cure}") from None

@@ -1,0 +1,244 @@
+"""Training on a user's own rasters: cut them into tiles, learn or fine-tune, score before and after, write a folder."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.diffusion.sources import Source, Stack
+from geodiff.encoding import Normalisation, unpack
+from geodiff.errors import InputError, TargetError
+from geodiff.job import FillJob
+from geodiff.lattice import Window
+from geodiff.progress import Progress
+from geodiff.scene import open_scene
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geodiff.diffusion.trainconfig import TrainConfig
+    from geodiff.scene import Cube
+
+__all__ = ["Learnt", "learn", "recalibrate", "user_sources"]
+
+_log = logging.getLogger(__name__)
+
+_SIDE = 512
+_TILES = 48
+"""Tiles taken of one variable; drawn at random where it has more."""
+_DATES, _BANDS = 6, 4
+"""Dates and bands of one tile at most: 6 x 4 x 512 x 512 float32 are 25 MB."""
+_ASIDE = 0.25
+"""Share of the columns, in the east, that is set aside: by place, never by pixel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What a training came to."""
+
+    model: str
+    steps: int
+    minutes: float
+    before: float | None
+    """RMSE of the starting model's value over the prior's on the part set aside; None without one to start from."""
+    after: float
+    held_out: int
+    """Patches they were measured on."""
+    stopped: str
+    """Why it ended."""
+
+
+def user_sources(paths: Sequence[str], *, seed: int = 0, **options: Any) -> list[Source]:
+    """Tiles of rasters as observations to learn from; gaps are never shown as truth.
+
+    The east quarter of each raster is the validation part. Numbers are normalised once for each band of a variable.
+    """
+    found: list[Source] = []
+    for path in paths:
+        scene = open_scene(FillJob.build(source=path, target="unused.zarr", **options))
+        for cube in scene.cubes:
+            found += _tiles(path, cube, np.random.default_rng([seed, len(found)]))
+    for part in ("train", "validation"):
+        if not any(source.part == part for source in found):
+            raise InputError(f"{', '.join(paths)}: too small to set a part aside; give rasters of 256 pixels and more")
+    return found
+
+
+def _tiles(path: str, cube: Cube, rng: np.random.Generator) -> list[Source]:
+    rows, columns = cube.shape
+    cut = int(columns * (1 - _ASIDE))
+    normalisations = _normalised(cube, rng)
+    made = []
+    for part, first, last in (("train", 0, cut), ("validation", cut, columns)):
+        windows = [
+            Window(row, column, min(_SIDE, rows - row), min(_SIDE, last - column))
+            for row in range(0, rows, _SIDE)
+            for column in range(first, last, _SIDE)
+        ]
+        windows = [w for w in windows if min(w.shape) >= 64]
+        most = _TILES if part == "train" else _TILES // 3
+        chosen = [windows[i] for i in sorted(rng.permutation(len(windows))[:most])]
+        for window in chosen:
+            dates, bands = _some(len(cube.variable.dates), _DATES, rng), _some(len(cube.bands), _BANDS, rng)
+            place = f"{path}:{cube.name} rows {window.row}+{window.height} columns {window.column}+{window.width}"
+            made.append(Source("user", part, place, read=_reader(cube, window, dates, bands, normalisations)))
+    return made
+
+
+def _some(count: int, most: int, rng: np.random.Generator) -> list[int]:
+    """Consecutive indices, as many as there are up to `most`."""
+    start = int(rng.integers(max(count - most, 0) + 1))
+    return list(range(start, min(start + most, count)))
+
+
+def _reader(
+    cube: Cube, window: Window, dates: list[int], bands: list[int], recipes: Sequence[Normalisation]
+) -> Callable[[Path], Stack]:
+    def read(_: Path) -> Stack:
+        pairs = [_plane(cube, date, window, recipes) for date in dates]
+        values, known = (np.stack([pair[i] for pair in pairs])[:, bands] for i in (0, 1))
+        days = cube.seconds[dates] // 86400 if cube.seconds.any() else None
+        return Stack(np.where(known, values, 0).astype(np.float32), known, days)
+
+    return read
+
+
+def _plane(
+    cube: Cube, date: int, window: Window, recipes: Sequence[Normalisation] | None
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Values (band, row, column), normalised where recipes are given, and where they are known."""
+    stored, reason = cube.read(date, window), cube.reason(date, window)
+    values = np.zeros(stored.shape, np.float64)
+    known = reason == 0
+    for place, band in enumerate(cube.bands):
+        physical, valid = unpack(stored[place], cube.variable.bands[band].encoding)
+        known[place] &= valid
+        values[place] = physical if recipes is None else recipes[place].forward(physical)
+    return values, known
+
+
+def _normalised(cube: Cube, rng: np.random.Generator) -> list[Normalisation]:
+    """One a band, from up to 24 windows anywhere: median and robust standard deviation."""
+    rows, columns = cube.shape
+    seen: list[list[NDArray[np.float64]]] = [[] for _ in cube.bands]
+    side = min(256, rows, columns)
+    for _ in range(24):
+        date = int(rng.integers(len(cube.variable.dates)))
+        window = Window(int(rng.integers(rows - side + 1)), int(rng.integers(columns - side + 1)), side, side)
+        values, known = _plane(cube, date, window, None)
+        for band, own in enumerate(seen):
+            own.append(values[band][known[band]][::7])
+    return [_recipe(np.concatenate(own), cube.transform) for own in seen]
+
+
+def _recipe(sample: NDArray[np.float64], transform: str) -> Normalisation:
+    unit = Normalisation(0.0, 1.0, transform)
+    seen = unit.transformed(sample) if sample.size else np.zeros(1)
+    centre = float(np.median(seen))
+    scale = max(1.4826 * float(np.median(np.abs(seen - centre))), 0.3 * float(seen.std()))
+    return Normalisation(centre, scale if scale > 0 else 1.0, transform)
+
+
+def learn(
+    paths: Sequence[str], out: Path, config: TrainConfig, *, resume: bool = False, overwrite: bool = False,
+    quiet: bool = False, **options: Any,
+) -> Learnt:  # fmt: skip
+    """Train a network on rasters and write it as a model folder with its scores and calibration.
+
+    Parameters
+    ----------
+    paths : any sources that `fill` takes; their gaps are fine.
+    out : the model folder; refused where it is there already, unless `overwrite`.
+    config : see `TrainConfig`; `begin_from` fine-tunes, `work` keeps checkpoints for `resume`.
+    options : as for `fill`: qa, mask, bands, variable, nodata, valid_range.
+
+    Raises
+    ------
+    InputError, TargetError.
+    """
+    from geodiff.diffusion.denoiser import open_denoiser
+    from geodiff.diffusion.shipping import ship, user_card
+    from geodiff.diffusion.training import train
+
+    if out.exists() and not overwrite:
+        raise TargetError(f"{out} is there already; use --overwrite, or name another folder")
+    sources = user_sources(paths, seed=config.seed, **options)
+    _log.info("%d tiles to learn from, %d set aside", *_counted(sources))
+    trainer = train(config, resume=resume, sources=sources, watch=_shown(quiet))
+    if not trainer.processes.first:
+        return Learnt(str(out), trainer.step, trainer.seconds / 60, None, float("nan"), 0, "not the first process")
+    best = config.work / "best" if (config.work / "best" / "checkpoint.safetensors").exists() else config.work
+    draft = out.with_name(f".{out.name}.draft")
+    ship(best, draft)
+    try:
+        count = max(1, min(40, config.validation_patches))
+        outcomes, calibration = _calibrated(open_denoiser(draft), sources, count)
+        after = _skill(outcomes)
+        before = None
+        if config.begin_from is not None:
+            before = _skill(_calibrated(open_denoiser(config.begin_from), sources, count)[0])
+        text = user_card(best, calibration, paths, before, after, len(outcomes))
+        ship(best, out, calibration=calibration, text=text)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    stopped = "the time or the steps were spent" if trainer.progress >= 1 else "it no longer improved"
+    return Learnt(str(out), trainer.step, trainer.seconds / 60, before, after, len(outcomes), stopped)
+
+
+def _counted(sources: Sequence[Source]) -> tuple[int, int]:
+    aside = sum(source.part == "validation" for source in sources)
+    return len(sources) - aside, aside
+
+
+def _shown(quiet: bool) -> Callable[[Any, str], None]:
+    """A live line of progress, and a sentence after each validation."""
+    progress = Progress("training", 1000, "per mille", quiet=quiet)
+    progress.__enter__()
+    done = 0
+
+    def watch(trainer: Any, said: str) -> None:
+        nonlocal done
+        while done < int(1000 * trainer.progress):
+            done += 1
+            progress.advance()
+        if said:
+            _log.info("%s", said)
+        if trainer.progress >= 1 or "stopped" in said:
+            progress.__exit__(None, None, None)
+
+    return watch
+
+
+def _calibrated(denoiser: Any, sources: Sequence[Source], count: int) -> tuple[list[Any], Any]:
+    """Outcomes on the part set aside, and the calibration they give."""
+    from geodiff.diffusion.evaluation import calibrate, evaluate
+
+    outcomes = evaluate(denoiser, count, sources=sources)
+    stored = denoiser.calibration
+    return outcomes, calibrate(outcomes, sampler=stored.sampler, steps=stored.steps)
+
+
+def _skill(outcomes: Sequence[Any]) -> float:
+    """RMSE of the value over the prior's, in the units of the product."""
+    value = np.mean([(((o.truth - o.mean) * o.s0) ** 2).mean() for o in outcomes])
+    prior = np.mean([((o.truth * o.s0) ** 2).mean() for o in outcomes])
+    return round(float(np.sqrt(value / prior)), 4)
+
+
+def recalibrate(
+    model: str, paths: Sequence[str], out: Path, *, count: int = 40, overwrite: bool = False, **options: Any
+) -> Any:
+    """Write a copy of a model whose intervals are calibrated on `count` patches of rasters; returns the calibration."""
+    from geodiff.diffusion.denoiser import open_denoiser
+    from geodiff.diffusion.shipping import copied
+
+    denoiser = open_denoiser(model)
+    _, calibration = _calibrated(denoiser, user_sources(paths, **options), count)
+    copied(model, out, calibration=calibration, overwrite=overwrite)
+    return calibration

@@ -1,0 +1,150 @@
+"""Training on a user's own rasters: gaps and all, set aside by place, fine-tuned, resumed, in two processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from safetensors.torch import load_file
+from scipy.ndimage import gaussian_filter
+
+from geodiff.diffusion.folder import check_folder
+from geodiff.diffusion.journal import Verdict
+from geodiff.diffusion.losses import named_loss, spectral_difference
+from geodiff.diffusion.trainconfig import read_config
+from geodiff.errors import InputError, JobError, TargetError
+from geodiff.learning import learn, recalibrate, user_sources
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")
+
+ROOT = Path(__file__).parents[1]
+SMALL = {"channels": (8, 12), "batch": 2, "crop": 32, "patches": 6, "frames": 0, "validation_patches": 2, "steps": 4}
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory) -> str:
+    """Two bands of uint16 with a hole and a column of nodata."""
+    path = tmp_path_factory.mktemp("scene") / "scene.tif"
+    rng = np.random.default_rng(0)
+    bands = (3000 + 500 * gaussian_filter(rng.normal(size=(2, 320, 700)), (0, 3, 3)) * 12).astype(np.uint16)
+    bands[:, 40:80, 60:130] = 0
+    bands[:, :, 300] = 0
+    with rasterio.open(
+        path, "w", driver="GTiff", height=320, width=700, count=2, dtype="uint16", nodata=0, crs="EPSG:32633",
+        transform=rasterio.Affine(10, 0, 5e5, 0, -10, 5e6),
+    ) as target:  # fmt: skip
+        target.write(bands)
+    return str(path)
+
+
+def config(work: Path, **more):
+    return read_config(None, work=work, **{**SMALL, **more})
+
+
+def test_the_part_set_aside_lies_in_the_east_and_gaps_are_not_known(scene) -> None:
+    sources = user_sources([scene])
+    assert {s.part for s in sources} == {"train", "validation"}
+    assert all(int(s.name.rsplit("columns ", 1)[1].split("+")[0]) >= 525 for s in sources if s.part == "validation")
+    west = next(s for s in sources if s.part == "train").read(Path())
+    assert not west.known[0, :, 40:80, 60:130].any()
+    assert np.isfinite(west.values).all()
+    assert abs(float(np.median(west.values[west.known]))) < 0.3
+
+
+def test_a_raster_too_small_to_set_a_part_aside_is_refused(tmp_path) -> None:
+    path = tmp_path / "tiny.tif"
+    with rasterio.open(path, "w", driver="GTiff", height=40, width=40, count=1, dtype="float32",
+                       transform=rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)) as target:  # fmt: skip
+        target.write(np.ones((1, 40, 40), np.float32))
+    with pytest.raises(InputError, match="too small"):
+        user_sources([str(path)])
+
+
+def test_a_model_is_fine_tuned_scored_and_opens(scene, tmp_path) -> None:
+    made = config(tmp_path / "work", begin_from="geodiff/models/default", steps=2)
+    learnt = learn([scene], tmp_path / "model", made, quiet=True)
+    check_folder(tmp_path / "model")
+    assert learnt.steps == 2
+    assert learnt.before == pytest.approx(learnt.after, abs=0.3)
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "scene.tif" in card
+    assert f"{learnt.after:.3f}" in card
+    with pytest.raises(TargetError, match="--overwrite"):
+        learn([scene], tmp_path / "model", made, quiet=True)
+
+
+def test_a_resumed_training_ends_where_one_run_does(scene, tmp_path) -> None:
+    learn([scene], tmp_path / "whole", config(tmp_path / "a", warm_up=0, dtype="float32"), quiet=True)
+    half = config(tmp_path / "b", warm_up=0, dtype="float32", steps=4, minutes=1e-6)
+    learn([scene], tmp_path / "half", half, quiet=True)
+    rest = config(tmp_path / "b", warm_up=0, dtype="float32")
+    learn([scene], tmp_path / "half", rest, quiet=True, resume=True, overwrite=True)
+    log = (tmp_path / "b" / "scores.csv").read_text()
+    assert "verdict" in log
+    steps = [json.loads((tmp_path / w / "checkpoint.json").read_text())["step"] for w in "ab"]
+    assert steps == [4, 4]
+
+
+def test_recalibrating_keeps_the_weights(scene, tmp_path) -> None:
+    calibration = recalibrate("default", [scene], tmp_path / "own", count=2)
+    assert all(f > 0 for f in calibration.factors)
+    name = "unet/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "own" / name).read_bytes() == (ROOT / "geodiff/models/default" / name).read_bytes()
+    stored = json.loads((tmp_path / "own" / "model_index.json").read_text())
+    assert tuple(stored["calibration"]["factors"]) == calibration.factors
+
+
+def test_two_processes_hold_one_network(scene, tmp_path) -> None:
+    words = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29517"]
+    words += ["-m", "geodiff", "train", scene, "--out", str(tmp_path / "model")]
+    work = tmp_path / "work"
+    (tmp_path / "config.json").write_text(json.dumps({**SMALL, "dtype": "float32"}))
+    words += ["--config", str(tmp_path / "config.json"), "--work", str(work), "-q"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    facts = json.loads((work / "checkpoint.json").read_text())
+    assert facts["step"] == 4
+    check_folder(tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.isfinite(w).all() for w in weights.values())
+
+
+def test_losses_by_name_by_import_path_and_wrong() -> None:
+    estimate, truth = torch.tensor([[[[3.0]]]]), torch.tensor([[[[1.0]]]])
+    assert named_loss("mse")(estimate, truth).item() == 4
+    assert named_loss("huber")(estimate, truth).item() == 3  # 2 * (2 - 1/2)
+    assert named_loss("torch.nn.functional:l1_loss")(estimate, truth).item() == 2
+    for wrong in ("mae", "no.such.module:loss", "math:no_such_function"):
+        with pytest.raises(JobError, match=wrong.split(":")[0]):
+            named_loss(wrong)
+
+
+def test_the_spectral_term_is_nothing_for_the_truth_and_grows_with_blur() -> None:
+    truth = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    blurred = torch.nn.functional.avg_pool2d(truth, 3, 1, 1)
+    assert spectral_difference(truth, truth).item() == 0
+    assert spectral_difference(blurred, truth).item() > 0.5
+
+
+def test_overfitting_is_told_from_a_bad_day() -> None:
+    verdict = Verdict()
+    assert verdict.add({"a": 1.0}, {"a": 1.0}) == "better"
+    assert verdict.add({"a": 0.9}, {"a": 0.9}) == "better"
+    assert verdict.add({"a": 0.9005}, {"a": 0.85}) == "level"
+    assert verdict.add({"a": 0.95}, {"a": 0.8}) == "overfitting"
+    assert verdict.add({"a": 0.95}, {"a": 0.9}) == "worse"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("lerning_rate = 1", "lerning_rate"), ("batch = 0", "batch"), ("[", "TOML")]
+)
+def test_a_wrong_configuration_is_one_line(tmp_path, text, said) -> None:
+    (tmp_path / "train.toml").write_text(text)
+    with pytest.raises(JobError, match=said):
+        read_config(tmp_path / "train.toml", work=tmp_path)
