@@ -13,9 +13,8 @@ from geodiff.cli.app import Json, Quiet, Verbose, app, examples, numbers, talk, 
 
 __all__ = ["train"]
 
-_FINE = {"patches": 600, "frames": 0, "validation_patches": 60, "learning_rate": 2e-4, "warm_up": 100, "minutes": 12.0}
-"""What fine-tuning takes where nothing else is said: minutes on two cores."""
 _ANEW = {"patches": 4000, "frames": 0, "minutes": 120.0}
+"""What training from nothing takes where nothing else is said."""
 
 
 @app.command(
@@ -55,7 +54,7 @@ def train(
     talk(verbose, quiet=quiet)
     from geodiff.diffusion.folder import find_folder
     from geodiff.diffusion.trainconfig import read_config
-    from geodiff.learning import learn
+    from geodiff.learning import FINE_TUNING, learn
 
     given: dict[str, Any] = {
         "begin_from": find_folder(begin_from) if begin_from else None, "minutes": minutes, "steps": steps,
@@ -63,7 +62,7 @@ def train(
         "work": work or out.with_name(f"{out.name}.training"),
     }  # fmt: skip
     chosen = {name: value for name, value in given.items() if value is not None}
-    defaults = _FINE if begin_from else _ANEW
+    defaults = dict(FINE_TUNING) if begin_from else _ANEW
     if steps is not None:
         defaults = {name: value for name, value in defaults.items() if name != "minutes"}
     made = read_config(config, **({} if config else defaults) | chosen)

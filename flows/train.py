@@ -1,0 +1,105 @@
+"""`train-model`: fine-tune a model on rasters, and replace the last good one only by a better one.
+
+`python -m flows.train OUT SOURCES... --minutes M`. A run that was stopped goes on from its checkpoint, without a server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from pydantic import Field
+
+from flows.fill import GPU, passing
+from flows.local import local_prefect, quiet
+from geodiff.errors import GateError, GeodiffError
+from geodiff.learning import Learnt, next_model
+
+__all__ = ["main", "train_model", "train_once"]
+
+TABLE = "trained-model"
+"""Key of the table artifact."""
+
+
+@task(name="train", cache_policy=NO_CACHE, persist_result=False, tags=[GPU], retry_condition_fn=passing)
+def train_once(sources: list[str], out: str, begin_from: str, settings: dict[str, Any]) -> Learnt:
+    """Train in a folder beside OUT, and deliver where the model is better than the one it began from."""
+    return next_model(sources, Path(out), begin_from, settings)
+
+
+@flow(name="train-model", persist_result=False)
+def train_model(
+    sources: list[str],
+    out: str,
+    begin_from: str = "",
+    minutes: Annotated[float, Field(gt=0)] = 15,
+    settings: dict[str, Any] | None = None,
+    retries: Annotated[int, Field(ge=0)] = 1,
+) -> Learnt:
+    """Fine-tune a model on rasters.
+
+    Parameters
+    ----------
+    sources : rasters to learn from, gaps and all.
+    out : the model folder; it is replaced only by a model that does better on the part set aside.
+    begin_from : a model folder or name; default OUT where it is there, else the shipped model.
+    minutes : training time.
+    settings : any field of the training configuration.
+    retries : how often a run is tried again after a failure of disk or time; it goes on from its checkpoint.
+
+    Raises
+    ------
+    GateError
+        Where the new model is no better; the last good one stays.
+    """
+    patient = train_once.with_options(retries=retries, retry_delay_seconds=30)
+    learnt = patient(sources, out, begin_from, {**(settings or {}), "minutes": minutes})
+    get_run_logger().info("%s", learnt)
+    create_table_artifact(key=TABLE, table=[asdict(learnt)], description=f"{learnt.steps} steps for {out}")
+    if not learnt.delivered:
+        raise GateError(
+            f"the new model has {learnt.after:.3f} on the part set aside, the one it began from {learnt.before:.3f}; "
+            f"{out} stays as it was; train longer or on more rasters"
+        )
+    return learnt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.train",
+        description="Fine-tune a model on SOURCES and write it to OUT where it is better than before.",
+        epilog="exit codes: 0 delivered, 2 bad input, 5 no better than the last good model, which stays",
+    )
+    parser.add_argument("out", help="the model folder")
+    parser.add_argument("sources", nargs="+", help="rasters to learn from")
+    parser.add_argument("--from", dest="begin_from", default="", help="a model; default OUT, else the shipped one")
+    parser.add_argument("--minutes", type=float, default=15, help="training time (default 15)")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show Prefect's log")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the flow here and now; returns the exit code."""
+    chosen = _parser().parse_args(arguments)
+    if not chosen.verbose:
+        quiet()
+    try:
+        with local_prefect():
+            learnt = train_model(chosen.sources, chosen.out, chosen.begin_from, chosen.minutes)
+    except GeodiffError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command line
+        return error.exit_code
+    print(f"wrote {learnt.model}: {learnt.after:.3f} on the part set aside, {learnt.before:.3f} before")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
