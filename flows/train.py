@@ -1,6 +1,6 @@
 """`train-model`: fine-tune a model on rasters, and replace the last good one only by a better one.
 
-`python -m flows.train OUT SOURCES... --minutes M`. A run that was stopped goes on from its checkpoint, without a server.
+`python -m flows.train OUT SOURCES... --minutes M`. A stopped run goes on from its checkpoint; no server is needed.
 """
 
 from __future__ import annotations
