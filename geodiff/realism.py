@@ -1,0 +1,176 @@
+"""Whether fills look like the ground: distances between sets of patches, and the diversity of members.
+
+Frechet distance (Heusel et al. 2017), kernel distance (Binkowski et al. 2018), precision and recall (Kynkaanniemi et
+al. 2019), on features of an encoder that is named with every figure. Values of different encoders do not compare.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geodiff.diffusion.encoders import Encoder
+
+    Features = NDArray[np.float64]
+
+__all__ = ["Realism", "diversity", "frechet_distance", "judge", "kernel_distance", "precision_recall", "windows_of"]
+
+_log = logging.getLogger(__name__)
+
+ENOUGH = 200
+"""Patches below which a distance is mostly its own bias; figures are then given with a warning."""
+_SHRINK = 0.05
+"""Share of the covariance's mean variance added to its diagonal: fewer patches than features make it singular."""
+
+
+@dataclass(frozen=True, slots=True)
+class Realism:
+    """How far a set of images is from the truth; each figure with the ends of its 95 % interval."""
+
+    name: str
+    encoder: str
+    patches: int
+    frechet: tuple[float, float, float]
+    kernel: tuple[float, float, float]
+    """Times 1,000."""
+    precision: tuple[float, float, float]
+    """Share of the images that lie among the truth: do they look real?"""
+    recall: tuple[float, float, float]
+    """Share of the truth that lies among the images: is all of it there?"""
+    perceptual: tuple[float, float, float]
+    """Mean distance to the truth of the same place."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+def frechet_distance(a: Features, b: Features) -> float:
+    """Squared Frechet distance of two normal distributions fitted to rows of features.
+
+    |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^1/2), covariances drawn a little to their mean variance.
+    """
+    _check(a, b)
+    covariances = [_covariance(x) for x in (a, b)]
+    eigenvalues = np.linalg.eigvals(covariances[0] @ covariances[1])
+    overlap = np.sqrt(np.maximum(eigenvalues.real, 0)).sum()
+    shift = ((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum()
+    return float(shift + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * overlap)
+
+
+def _covariance(features: Features) -> Features:
+    exact = np.cov(features, rowvar=False)
+    return np.asarray((1 - _SHRINK) * exact + _SHRINK * np.trace(exact) / len(exact) * np.eye(len(exact)))
+
+
+def kernel_distance(a: Features, b: Features) -> float:
+    """Unbiased squared maximum mean discrepancy with the cubic kernel (x.y / d + 1)^3; about 0 for like sets."""
+    _check(a, b)
+    width = a.shape[1]
+
+    def kernel(x: Features, y: Features) -> Features:
+        return np.asarray((x @ y.T / width + 1) ** 3)
+
+    def among(x: Features) -> float:
+        k = kernel(x, x)
+        return float((k.sum() - np.trace(k)) / (len(x) * (len(x) - 1)))
+
+    return among(a) + among(b) - 2 * float(kernel(a, b).mean())
+
+
+def precision_recall(images: Features, truth: Features, neighbours: int = 5) -> tuple[float, float]:
+    """Share of images within the truth's nearest-neighbour balls, and of the truth within the images'."""
+    _check(images, truth)
+    return _within(images, truth, neighbours), _within(truth, images, neighbours)
+
+
+def _within(points: Features, support: Features, neighbours: int) -> float:
+    from scipy.spatial.distance import cdist
+
+    own = np.sort(cdist(support, support), axis=1)
+    radius = own[:, min(neighbours, len(support) - 1)]
+    return float((cdist(points, support) <= radius).any(axis=1).mean())
+
+
+def _check(a: Features, b: Features) -> None:
+    if min(len(a), len(b)) < 8:
+        fewest = min(len(a), len(b))
+        raise InputError(f"{fewest} patches are too few to compare sets by; give at least 8, better {ENOUGH}")
+
+
+def judge(
+    name: str,
+    images: NDArray[np.float32],
+    truth: NDArray[np.float32],
+    encoder: Encoder,
+    *,
+    repeats: int = 100,
+    seed: int = 0,
+) -> Realism:
+    """All distances of one set of patches (patch, row, column) to the truth of the same places.
+
+    Features are standardised by the truth's. Intervals are bootstrapped over places, pairs kept; those of the set
+    distances are wide and, like the distances, biased upward for few patches.
+    """
+    from geodiff.diffusion.encoders import perceptual_distance
+
+    if len(images) < ENOUGH:
+        _log.warning("%s: %d patches; below %d set distances are mostly bias, so compare them only at the same number",
+                     name, len(images), ENOUGH)  # fmt: skip
+    features = [encoder.features(x) for x in (images, truth)]
+    centre, scale = features[1].mean(axis=0), features[1].std(axis=0) + 1e-6
+    a, b = ((f - centre) / scale for f in features)
+    near = perceptual_distance(images, truth)
+    rng = np.random.default_rng(seed)
+    picks = [rng.integers(len(a), size=len(a)) for _ in range(repeats)]
+
+    def figure(measure: Callable[[Features, Features], float]) -> tuple[float, float, float]:
+        # Patches drawn twice are near themselves: the bootstrap is centred again on the plain figure.
+        plain, drawn = measure(a, b), np.array([measure(a[p], b[p]) for p in picks])
+        low, high = np.quantile(drawn - np.median(drawn), (0.025, 0.975))
+        return plain, plain + low, plain + high
+
+    means = [float(near[p].mean()) for p in picks]
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Realism(
+        name, encoder.name, len(images), figure(frechet_distance), figure(lambda x, y: 1e3 * kernel_distance(x, y)),
+        figure(lambda x, y: precision_recall(x, y)[0]), figure(lambda x, y: precision_recall(x, y)[1]),
+        (float(near.mean()), float(low), float(high)),
+    )  # fmt: skip
+
+
+def diversity(members: NDArray[np.float32]) -> float:
+    """Mean perceptual distance of pairs of members, (member, patch, row, column); 0 where they are all one."""
+    from geodiff.diffusion.encoders import perceptual_distance
+
+    pairs = [(i, j) for i in range(len(members)) for j in range(i)]
+    return float(np.mean([perceptual_distance(members[i], members[j]).mean() for i, j in pairs])) if pairs else 0.0
+
+
+def windows_of(
+    images: Sequence[NDArray[np.float32]], missing: NDArray[np.bool_], side: int = 64, least: float = 0.5
+) -> list[NDArray[np.float32]]:
+    """Windows of each image (row, column) that are missing for the most part: what was filled is what is judged.
+
+    Returns
+    -------
+    One array (window, side, side) for each image, all of the same places.
+    """
+    places = [
+        (row, column)
+        for row in range(0, missing.shape[0] - side + 1, side // 2)
+        for column in range(0, missing.shape[1] - side + 1, side // 2)
+        if missing[row : row + side, column : column + side].mean() >= least
+    ]
+    if not places:
+        return [np.empty((0, side, side), np.float32) for _ in images]
+    return [np.stack([image[r : r + side, c : c + side] for r, c in places]).astype(np.float32) for image in images]
