@@ -85,18 +85,31 @@ ci: ## all of the checks, as .ci/run calls them; the tests come last, so their s
 	@$(MAKE) --no-print-directory test SELECT='not browser'
 
 .PHONY: audit
-audit: $(VENV)/.dev ## whether the pinned dependencies fit together, and their known vulnerabilities (asks the package index)
+audit: $(VENV)/.dev ## whether the pins fit together, known vulnerabilities (asks the package index), and licences
 	$(BIN)/python -m pip check
 	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
+	$(BIN)/python tests/audit/licences.py
 
 ##@ Measure
 .PHONY: bench
 bench: $(VENV)/.test ## wall time and memory beside peers, in one run; prints figures, asserts none
 	@$(BIN)/python tests/bench/bench_fill.py
 
+.PHONY: league
+league: $(VENV)/.test ## every filler and peer on the validation observations, with intervals (15 minutes; needs GEODIFF_DATA)
+	@$(BIN)/python tests/bench/bench_score.py $(ARGS)
+
 .PHONY: soak
-soak: $(VENV)/.test ## long trials, by hand
-	@if compgen -G 'tests/soak/*.py' >/dev/null; then $(BIN)/python -m pytest tests/soak -m '' $(ARGS); else echo "soak: not built yet (tests/soak)"; fi
+soak: $(VENV)/.test ## 30 kills at random moments and a day of scenes (an hour; SOAK_TRIALS=30 SOAK_SCENES=1440)
+	@SOAK_TRIALS=$${SOAK_TRIALS:-30} SOAK_SCENES=$${SOAK_SCENES:-1440} $(BIN)/python -m pytest tests/soak -m '' -s $(ARGS)
+
+.PHONY: bench-time
+bench-time: $(VENV)/.test ## stacks of dates beside what else fills them (ARGS='--part validation'; needs GEODIFF_DATA; half an hour)
+	@$(BIN)/python -W ignore tests/bench/bench_time.py $(ARGS)
+
+.PHONY: bench-scale
+bench-scale: $(VENV)/.test ## a large mosaic beside a plain copy, and one worker against two (ARGS='--side 6000'; long at 30000)
+	@$(BIN)/python tests/bench/bench_scale.py $(ARGS)
 
 ##@ Rest
 .PHONY: clean

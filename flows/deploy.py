@@ -1,37 +1,40 @@
-"""`python -m flows.deploy FOLDER OUT`: fill what is new in a folder on a cron schedule, on a local Prefect server.
+"""`python -m flows.deploy`: a local Prefect server with its pages, and every flow of `prefect.yaml` at its hours.
 
-It registers the deployment, waits for its hours, and runs them in processes of this machine until it is stopped.
-`prefect.yaml` lists the same for a work pool.
+`python -m flows.deploy FOLDER OUT --cron ...` serves `fill-scenes` for one folder instead. Either starts a server where
+none answers, registers its deployments, and runs them in processes of this machine until it is stopped.
+`prefect deploy` reads the same file for a work pool.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import serve
+import yaml
+from prefect import Flow, serve
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL
 from prefect.types.entrypoint import EntrypointType
 
-from flows.fill import fill_scenes
+from flows.fill import GPU, fill_scenes
+from flows.local import PORT, answers, local_server
 from flows.options import add_fill_options, job_of
 from geodiff.errors import GeodiffError, InputError
 
 if TYPE_CHECKING:
     from geodiff.job import FillJob
 
-__all__ = ["main", "nightly"]
+__all__ = ["listed", "main", "nightly"]
 
-LOCAL = "http://127.0.0.1:4200/api"
-"""Where `prefect server start` listens."""
+LIST = Path("prefect.yaml")
+"""The deployments that are served where no folder is named."""
 
 
 def nightly(job: FillJob, cron: str, name: str = "nightly", timezone: str = "UTC", **limits: Any) -> RunnerDeployment:
@@ -39,22 +42,59 @@ def nightly(job: FillJob, cron: str, name: str = "nightly", timezone: str = "UTC
 
     Raises InputError where `cron` is no cron line or nobody knows the time zone.
     """
-    _check_cron(cron, timezone)
     here = {"source": str(Path(job.source).absolute()), "target": f"{Path(job.target).absolute()}/"}
     kept = {} if "://" in job.source + job.target else here
+    parameters = {"job": {**job.model_dump(mode="json", exclude_defaults=True), **kept}, **limits}
+    return _deployment(fill_scenes, name, [_schedule(cron, timezone)], parameters, ["geodiff"])
+
+
+def listed(path: Path = LIST) -> list[RunnerDeployment]:
+    """The deployments that a `prefect.yaml` lists, with the same names, parameters, hours and limits.
+
+    Raises InputError where there is no such file, or an entry names no flow of this package.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no {path} here; run this where it lies, or name FOLDER and OUT")
+    return list(_entries(yaml.safe_load(path.read_text(encoding="utf-8"))))
+
+
+def _entries(content: Mapping[str, Any]) -> Iterator[RunnerDeployment]:
+    for entry in content["deployments"]:
+        hours = [_schedule(each["cron"], each.get("timezone", "UTC"), active=each.get("active", True))
+                 for each in entry.get("schedules") or ()]  # fmt: skip
+        flow = _flow(entry["entrypoint"])
+        yield _deployment(flow, entry["name"], hours, entry.get("parameters") or {}, entry.get("tags") or ["geodiff"])
+
+
+def _flow(entrypoint: str) -> Flow[..., Any]:
+    """The flow that `flows/fill.py:fill_scenes` names."""
+    file, _, name = entrypoint.partition(":")
+    module = file.removesuffix(".py").replace("/", ".")
+    try:
+        found = getattr(import_module(module), name) if module.startswith("flows.") else None
+    except (ImportError, AttributeError):
+        found = None
+    if not isinstance(found, Flow):
+        raise InputError(f"{LIST} lists {entrypoint}, which is no flow of this version; take the entry out")
+    return found
+
+
+def _deployment(
+    flow: Flow[..., Any], name: str, hours: Sequence[Any], parameters: dict[str, Any], tags: list[str]
+) -> RunnerDeployment:
     return RunnerDeployment.from_flow(
-        fill_scenes,
+        flow,
         name=name,
-        schedule=Cron(cron, timezone=timezone),
-        parameters={"job": {**job.model_dump(mode="json", exclude_defaults=True), **kept}, **limits},
-        description=fill_scenes.description,
-        concurrency_limit=1,
-        tags=["geodiff"],
+        schedules=list(hours),
+        parameters=parameters,
+        description=flow.description,
+        concurrency_limit=1,  # a night that lasts too long is not overtaken by the next
+        tags=tags,
         entrypoint_type=EntrypointType.MODULE_PATH,  # found wherever the run starts
     )
 
 
-def _check_cron(cron: str, timezone: str) -> None:
+def _schedule(cron: str, timezone: str, *, active: bool = True) -> Any:
     try:
         CronSchedule(cron=cron, timezone=timezone)
     except ValueError:
@@ -62,43 +102,57 @@ def _check_cron(cron: str, timezone: str) -> None:
             f"--cron {cron!r} --timezone {timezone!r}: no such hours; every night at three is --cron '0 3 * * *' "
             "--timezone UTC"
         ) from None
+    return Cron(cron, timezone=timezone, active=active)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m flows.deploy",
-        description="Fill what is new in FOLDER on a schedule, until interrupted. Needs a server: prefect server start",
+        description="Serve the flows of prefect.yaml at their hours, or fill what is new in FOLDER on a schedule, "
+        "until interrupted. Starts a Prefect server on this machine where none answers.",
     )
-    add_fill_options(parser)
+    add_fill_options(parser, optional=True)
     parser.add_argument("--cron", default="0 3 * * *", help="when, as a cron line (default every night at three)")
     parser.add_argument("--timezone", default="UTC", help="whose hours these are (default UTC)")
     parser.add_argument("--name", default="nightly", help="name of the deployment (default nightly)")
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="scenes at a time (default 1)")
+    parser.add_argument("--gpu-at-once", type=int, default=1, metavar="N", help="scenes on the GPU, over all runs")
+    parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"of the local server (default {PORT})")
     return parser
 
 
-def _on_a_server() -> AbstractContextManager[Any]:
-    """The server that is set up, or the local one where none is."""
-    return nullcontext() if PREFECT_API_URL.value() else temporary_settings({PREFECT_API_URL: LOCAL})
+def _chosen(given: argparse.Namespace) -> list[RunnerDeployment]:
+    if given.folder is None:
+        return listed()
+    if given.out is None:
+        raise InputError("OUT is missing; give FOLDER and OUT, or neither to serve what prefect.yaml lists")
+    return [nightly(job_of(given), given.cron, given.name, given.timezone, at_once=given.at_once)]
+
+
+def _limit_gpu(scenes: int) -> None:
+    """Let no more than that many scenes use the GPU at a time, whichever runs they belong to."""
+    with get_client(sync_client=True) as client:
+        client.create_concurrency_limit(tag=GPU, concurrency_limit=scenes)
 
 
 def _check_server() -> None:
-    with get_client(sync_client=True) as client:
-        if client.api_healthcheck() is not None:
-            raise InputError(
-                f"no Prefect server answers at {PREFECT_API_URL.value()}; start one with `prefect server start`, or "
-                "name another in PREFECT_API_URL"
-            )
+    if not answers():
+        raise InputError(
+            f"no Prefect server answers at {PREFECT_API_URL.value()}; start one with `prefect server start`, or "
+            "take PREFECT_API_URL away and one is started here"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until interrupted; returns the exit code."""
-    chosen = _parser().parse_args(arguments)
+    given = _parser().parse_args(arguments)
     try:
-        deployment = nightly(job_of(chosen), chosen.cron, chosen.name, chosen.timezone, at_once=chosen.at_once)
-        with _on_a_server():
+        deployments = _chosen(given)
+        with local_server(given.port) as pages:
             _check_server()
-            serve(deployment)
+            _limit_gpu(given.gpu_at_once)
+            sys.stderr.write(f"the server's pages: {pages}\n")
+            serve(*deployments)
     except GeodiffError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

@@ -1,12 +1,14 @@
 """`fill-scenes`: every scene of a folder, only what is new; `python -m flows.fill FOLDER OUT` needs no server.
 
 One task is one scene: a small job goes in, a small record comes out. What is done already is told by the product
-itself, so a run that was killed, repeated or scheduled twice does nothing twice.
+itself, so a run that was killed, repeated or scheduled twice does nothing twice. Each product gets its HTML report and
+its STAC Item, and the folder of products a static STAC catalogue; the server gets tables and pictures.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import flow, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -23,19 +25,26 @@ from pydantic import Field
 
 from flows.local import local_prefect, quiet
 from flows.options import add_fill_options, job_of
-from flows.scenes import SceneRecord, fill_new, refusal, scene_jobs, twins
-from geodiff.errors import GeodiffError
+from flows.scenes import DELIVERED, SceneRecord, fill_new, list_products, on_gpu, picture, refusal, scene_jobs, twins
+from geodiff.errors import GeodiffError, InputError, WriteError
 from geodiff.job import FillJob
 
 if TYPE_CHECKING:
     from prefect import Task
     from prefect.client.schemas.objects import State, TaskRun
     from prefect.futures import PrefectFuture
+    from prefect.task_runners import TaskRunner
 
-__all__ = ["ScenesFailedError", "fill_scene", "fill_scenes", "main"]
+__all__ = ["GPU", "ScenesFailedError", "fill_scene", "fill_scenes", "main"]
 
 TABLE = "filled-scenes"
 """Key of the table artifact."""
+SUMMARY = "filled-scenes-summary"
+"""Key of the same as text, with links to the reports."""
+TAG = "geodiff-fill"
+"""On every scene: `prefect concurrency-limit create geodiff-fill N` holds across flow runs."""
+GPU = "geodiff-gpu"
+"""On the scenes whose network runs on a GPU; `python -m flows.deploy` lets one of them run at a time."""
 
 
 class ScenesFailedError(GeodiffError):
@@ -51,7 +60,7 @@ class ScenesFailedError(GeodiffError):
 def passing(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect calls it so
     """Whether trying again can help: a disk, a network or the clock failed, not the scene."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, OSError)
+    return isinstance(error, (OSError, WriteError))
 
 
 def _scene_name() -> str:
@@ -63,7 +72,7 @@ def _scene_name() -> str:
 @task(
     name="fill-scene",
     task_run_name=_scene_name,
-    tags=["geodiff-fill"],  # `prefect concurrency-limit create geodiff-fill N` holds across flow runs
+    tags=[TAG],
     cache_policy=NO_CACHE,  # the product says what is done; hashing arguments would only cost
     persist_result=False,
     retry_condition_fn=passing,
@@ -72,7 +81,16 @@ def fill_scene(job: FillJob) -> SceneRecord:
     """Fill one scene, unless its product is there already."""
     record = fill_new(job)
     get_run_logger().info("%s: %s, filled %d of %d", job.source, record.status, record.filled, record.to_fill)
+    shown = picture(record)
+    if shown:
+        create_image_artifact(shown, key=_picture_key(record), description=f"{record.target}: before and after")
     return record
+
+
+def _picture_key(record: SceneRecord) -> str:
+    """One key a product, so that the server keeps its earlier pictures too; keys are small letters and hyphens."""
+    name = Path(record.target.rstrip("/")).stem.lower()
+    return f"filled-{re.sub('[^a-z0-9]+', '-', name).strip('-')}"
 
 
 @flow(name="fill-scenes", persist_result=False)
@@ -83,17 +101,22 @@ def fill_scenes(
     retries: Annotated[int, Field(ge=0)] = 3,
     backoff_seconds: Annotated[float, Field(ge=0)] = 10,
     timeout_minutes: Annotated[float, Field(gt=0)] = 240,
+    pages: bool = True,
+    dask: str = "",
 ) -> list[SceneRecord]:
     """Fill every scene of a folder that has no product yet, or whose source has changed.
 
     Parameters
     ----------
-    job : the options of every scene; `source` is a folder, a glob or one scene, `target` the folder of products.
+    job : the options of every scene; `source` is a folder, a glob, a STAC catalogue or one scene, `target` the folder
+        of products.
     kind : `.tif`, `.zarr`, `.nc`, `.png` or `/`; default as the source is.
     at_once : scenes at a time.
     retries : how often a scene is tried again after a failure of disk, network or time.
     backoff_seconds : the wait before the first retry; it doubles each time.
     timeout_minutes : the time one try at one scene may take; the next goes on where it stopped.
+    pages : write an HTML report beside each product.
+    dask : run the scenes as tasks of a Dask cluster, by the address of its scheduler or `local`; needs prefect-dask.
 
     Raises
     ------
@@ -102,26 +125,42 @@ def fill_scenes(
     GeodiffError
         Before any scene was tried, where the job cannot be used.
     """
-    jobs = scene_jobs(job, kind)
+    jobs = scene_jobs(job, kind, pages=pages)
     records = list(twins(jobs))
     clashing = {record.scene for record in records}
     patient = fill_scene.with_options(
         retries=retries,
         retry_delay_seconds=exponential_backoff(backoff_seconds),
+        retry_jitter_factor=0.5,  # scenes that lost their disk together do not come back together
         timeout_seconds=timeout_minutes * 60,
+        tags=[TAG, GPU] if on_gpu(job) else [TAG],
     )
-    records += _fill_each(patient, [job for job in jobs if job.source not in clashing], at_once)
+    with _runner(at_once, dask) as runner:
+        records += _fill_each(patient, [job for job in jobs if job.source not in clashing], runner)
+    if any(record.status in DELIVERED for record in records):
+        list_products(job)
     _report(records)
     if any(record.failed for record in records):
         raise ScenesFailedError(records)
     return records
 
 
-def _fill_each(patient: Task[..., SceneRecord], jobs: Sequence[FillJob], at_once: int) -> list[SceneRecord]:
-    threads: ThreadPoolTaskRunner[SceneRecord] = ThreadPoolTaskRunner(max_workers=at_once)
-    with threads as runner:
-        futures = [runner.submit(patient, {"job": job}) for job in jobs]
-        return [_outcome(job, future) for job, future in zip(jobs, futures, strict=True)]
+def _runner(at_once: int, dask: str) -> TaskRunner[Any]:
+    """Threads of this process, or the workers of a Dask cluster."""
+    if not dask:
+        return ThreadPoolTaskRunner(max_workers=at_once)
+    try:
+        from prefect_dask.task_runners import DaskTaskRunner
+    except ImportError:
+        raise InputError("dask needs prefect-dask: pip install prefect-dask; or leave the option out") from None
+    if dask == "local":
+        return DaskTaskRunner(cluster_kwargs={"n_workers": at_once, "threads_per_worker": 1})
+    return DaskTaskRunner(address=dask)
+
+
+def _fill_each(patient: Task[..., SceneRecord], jobs: Sequence[FillJob], runner: TaskRunner[Any]) -> list[SceneRecord]:
+    futures = [runner.submit(patient, {"job": job}) for job in jobs]
+    return [_outcome(job, future) for job, future in zip(jobs, futures, strict=True)]
 
 
 def _outcome(job: FillJob, future: PrefectFuture[SceneRecord]) -> SceneRecord:
@@ -131,11 +170,13 @@ def _outcome(job: FillJob, future: PrefectFuture[SceneRecord]) -> SceneRecord:
 
 
 def _report(records: Sequence[SceneRecord]) -> None:
-    """The table in the log and as an artifact; what failed comes first."""
+    """The table in the log, as an artifact and as text with links; what failed comes first."""
     counts = Counter(record.status for record in records)
     summary = ", ".join(f"{number} {status}" for status, number in counts.most_common()) or "no scenes"
     get_run_logger().info("%d scenes: %s", len(records), summary)
-    create_table_artifact(key=TABLE, table=[_row(record) for record in _worst_first(records)], description=summary)
+    ordered = _worst_first(records)
+    create_table_artifact(key=TABLE, table=[_row(record) for record in ordered], description=summary)
+    create_markdown_artifact(_markdown(ordered, summary), key=SUMMARY, description=summary)
 
 
 def _worst_first(records: Iterable[SceneRecord]) -> list[SceneRecord]:
@@ -148,10 +189,42 @@ def _row(record: SceneRecord) -> dict[str, Any]:
         "status": record.status,
         "filled": record.filled,
         "to fill": record.to_fill,
-        "coverage of 90 % intervals": None if record.coverage90 is None else round(record.coverage90, 3),
+        "coverage of 90 % intervals": _short(record.coverage90),
+        "unfilled": _short(record.unfilled),
+        "seam": _short(record.seam),
         "seconds": record.seconds,
         "why": record.message,
     }
+
+
+def _short(figure: float | None) -> float | None:
+    return None if figure is None else round(figure, 3)
+
+
+def _markdown(records: Sequence[SceneRecord], summary: str) -> str:
+    """The table of scores as text; a scene with a report links to it."""
+    head = ["scene", "status", "filled", "coverage of 90 %", "unfilled", "seam", "why"]
+    rows = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    rows += [f"| {' | '.join(_cells(record))} |" for record in records]
+    return "\n".join([f"**{summary}**", "", *rows, ""])
+
+
+def _cells(record: SceneRecord) -> list[str]:
+    name = _plain(Path(record.scene).name)
+    figures = (
+        "" if figure is None else f"{figure:.3f}" for figure in (record.coverage90, record.unfilled, record.seam)
+    )
+    linked = f"[{name}]({_address(record.page)})" if record.page else name
+    return [linked, record.status, f"{record.filled:,} of {record.to_fill:,}", *figures, _plain(record.message)]
+
+
+def _address(page: str) -> str:
+    return page if "://" in page else Path(page).absolute().as_uri()
+
+
+def _plain(text: str) -> str:
+    """Text that cannot end a cell or begin a link."""
+    return re.sub(r"([|\\`*_\[\]<>])", r"\\\1", " ".join(text.split()))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -165,8 +238,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="scenes at a time (default 1)")
     parser.add_argument("--retries", type=int, default=3, metavar="N", help="after failures of disk or network")
     parser.add_argument("--timeout-minutes", type=float, default=240, metavar="M", help="for one try at one scene")
+    parser.add_argument("--no-pages", dest="pages", action="store_false", help="write no HTML reports")
+    parser.add_argument("--dask", default="", metavar="ADDRESS", help="scenes as tasks of a Dask cluster, or `local`")
     parser.add_argument("-v", "--verbose", action="store_true", help="show Prefect's log")
     return parser
+
+
+_OPTIONS = ("kind", "at_once", "retries", "timeout_minutes", "pages", "dask")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -174,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     if not chosen.verbose:
         quiet()
-    options = {name: getattr(chosen, name) for name in ("kind", "at_once", "retries", "timeout_minutes")}
+    options = {name: getattr(chosen, name) for name in _OPTIONS}
     try:
         job = job_of(chosen)
         with local_prefect():

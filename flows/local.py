@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from prefect.client.orchestration import get_client
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_HOME,
@@ -19,7 +23,14 @@ from prefect.settings import (
     temporary_settings,
 )
 
-__all__ = ["local_prefect", "quiet"]
+from geodiff.errors import InputError
+
+__all__ = ["PORT", "answers", "local_prefect", "local_server", "quiet"]
+
+PORT = 4200
+"""Where `prefect server start` listens."""
+_STARTUP_SECONDS = 180
+"""The first start builds the database; machines are busy."""
 
 
 @contextmanager
@@ -34,13 +45,69 @@ def local_prefect() -> Iterator[None]:
     chosen = {
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,  # the first start builds the database; machines are busy
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: _STARTUP_SECONDS,
         PREFECT_SERVER_LOGGING_LEVEL: "CRITICAL",
     }
     if "PREFECT_HOME" not in os.environ:
         chosen[PREFECT_HOME] = _own_home()
     with temporary_settings(chosen):
         yield
+
+
+@contextmanager
+def local_server(port: int = PORT) -> Iterator[str]:
+    """Within: the server that is set up, the one that listens at `port` of this machine, or one started for the time.
+
+    Gives the address of its pages. Unlike `local_prefect` this is a whole server, with schedules and pages.
+    """
+    if PREFECT_API_URL.value():
+        yield str(PREFECT_API_URL.value()).removesuffix("/api")
+        return
+    address = f"http://127.0.0.1:{port}"
+    with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
+        server = None if answers() else _start(port)
+        try:
+            yield address
+        finally:
+            if server is not None:
+                _stop(server)
+
+
+def answers() -> bool:
+    """Whether the server that is set up answers."""
+    with get_client(sync_client=True) as client:
+        return client.api_healthcheck() is None
+
+
+def _start(port: int) -> subprocess.Popen[bytes]:
+    """A server that sends nothing anywhere; raises InputError where it does not come up."""
+    own = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    home = {} if "PREFECT_HOME" in os.environ else {"PREFECT_HOME": str(_own_home())}
+    words = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(  # noqa: S603 - words of our own
+        words, env={**os.environ, **home, **own}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,  # an interrupt is for us; the server goes when the last run has said its word
+    )  # fmt: skip
+    for _ in range(_STARTUP_SECONDS * 2):
+        if server.poll() is not None:
+            break
+        if answers():
+            return server
+        time.sleep(0.5)
+    _stop(server)
+    raise InputError(
+        f"no Prefect server comes up at port {port}; give another --port, or start one yourself with "
+        "`prefect server start` and name it in PREFECT_API_URL"
+    )
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
 
 
 def _own_home() -> Path:

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 __all__ = ["add_fill_options", "job_of"]
 
-_NOT_HERE = {"source", "target", "append", "report", "stac"}
+_NOT_HERE = {"source", "target", "append", "stac"}
 
 
-def add_fill_options(parser: argparse.ArgumentParser) -> None:
-    """Add FOLDER, OUT, --job and one option a field of FillJob."""
-    parser.add_argument("folder", help="folder of rasters or scene folders, or a glob in quotes")
-    parser.add_argument("out", help="folder of products")
+def add_fill_options(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """Add FOLDER, OUT, --job and one option a field of FillJob; `optional` lets FOLDER and OUT be left out."""
+    count = "?" if optional else None
+    folder = "folder of rasters or scene folders, a glob in quotes, or a STAC catalogue"
+    parser.add_argument("folder", nargs=count, help=folder)
+    parser.add_argument("out", nargs=count, help="folder of products")
     parser.add_argument("--job", type=Path, metavar="FILE", help="job file (TOML) whose options go for every scene")
     group = parser.add_argument_group("options of every scene, as for geodiff fill")
     for name, field in FillJob.model_fields.items():

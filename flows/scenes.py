@@ -1,30 +1,44 @@
 """Which scenes there are, where each product goes, and what is said of each one: plain functions, no Prefect.
 
-A scene is a raster file, a Zarr store or a folder of band files. What is new is told from content: the fingerprint in
-the product and the record beside it, never from clock times or a list kept elsewhere.
+A scene is a raster file, a Zarr store, a folder of band files or an Item of a STAC catalogue. What is new is told from
+content: the fingerprint in the product and the record beside it, never from clock times or a list kept elsewhere.
 """
 
 from __future__ import annotations
 
+import base64
 import glob
 import json
+import logging
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodiff.errors import GateError, JobError, NothingKnownError, SourceError, TargetError
-from geodiff.identity import target_stem
-from geodiff.io.places import read
+from geodiff.credentials import redacted
+from geodiff.errors import GateError, GeodiffError, JobError, NothingKnownError, SourceError, TargetError
+from geodiff.identity import describe_model, target_stem
+from geodiff.io.catalogue import is_stac
+from geodiff.io.places import exists, read
 from geodiff.io.scenes import is_scene
-from geodiff.pipeline import run
+from geodiff.io.stac import item_places
+from geodiff.io.stacitem import CATALOGUE, ITEM, update_catalogue
+from geodiff.pipeline import run  # pages are written here, only for what is new
+from geodiff.report import report_path, write_report
+from geodiff.report.preview import preview
 
 if TYPE_CHECKING:
     from geodiff.job import FillJob
     from geodiff.record import RunRecord
 
-__all__ = ["SceneRecord", "fill_new", "find_scenes", "refusal", "scene_jobs", "twins"]
+__all__ = [
+    "DELIVERED", "SceneRecord", "fill_new", "find_scenes", "list_products", "on_gpu", "picture", "refusal",
+    "scene_jobs", "twins",
+]  # fmt: skip
+
+logger = logging.getLogger(__name__)
 
 _RASTERS = {
     ".tif", ".tiff", ".jp2", ".vrt", ".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".hdf", ".grib", ".grb", ".grib2",
@@ -37,6 +51,8 @@ _OF_ONE_PRODUCT = ("append", "report", "stac")
 
 FAILED = frozenset({"failed", "refused", "some blocks failed"})
 """What a person has to look at. A scene without one known pixel (`unusable`) is an ordinary cloudy day."""
+DELIVERED = frozenset({"done", "nothing to fill", "up to date", "some blocks failed"})
+"""Where there is a product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +67,15 @@ class SceneRecord:
     to_fill: int = 0
     coverage90: float | None = None
     """Share of hidden known pixels inside value +- 1.645 standard errors; None where too few could be hidden."""
+    unfilled: float | None = None
+    """Share of the values to fill that stayed empty."""
+    seam: float | None = None
+    """Mean gradient across window edges over that elsewhere; None where too few edges lie in gaps."""
     seconds: float = 0.0
     message: str = ""
     """Why, where it was not filled."""
+    page: str = ""
+    """The HTML report, where there is one."""
 
     @property
     def failed(self) -> bool:
@@ -61,11 +83,49 @@ class SceneRecord:
         return self.status in FAILED
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A scene, what its product is to be called, and the kind of product that is most like it."""
+
+    source: str
+    name: str
+    like: str
+
+
 def find_scenes(source: str) -> list[str]:
-    """The scenes of a folder, of a quoted glob, or the one scene that a path names, as absolute paths in order.
+    """The scenes of a folder, a quoted glob or a STAC catalogue, or the one scene that a path names, in order.
 
     Raises SourceError where the path does not exist. An empty folder holds no scenes and is no error.
     """
+    return [found.source for found in _find(source)]
+
+
+def _find(source: str) -> list[_Found]:
+    if is_stac(source):
+        return sorted(_of_catalogue(source), key=lambda found: found.source)
+    found = [_Found(path, *_called(Path(path))) for path in _paths(source)]
+    catalogue = Path(source) / CATALOGUE
+    return found if found or not catalogue.is_file() else _find(str(catalogue))
+
+
+def _of_catalogue(source: str) -> Iterator[_Found]:
+    for place in item_places(source):
+        suffixes = {Path(asset.partition("?")[0].rstrip("/")).suffix.lower() for asset in place.assets}
+        alone = len(place.assets) == 1
+        yield _Found(
+            place.href,
+            re.sub(r"[^\w.+@-]", "_", place.id),
+            _LIKE_THE_SOURCE.get(suffixes.pop(), ".tif") if alone else "/",
+        )
+
+
+def _called(path: Path) -> tuple[str, str]:
+    folder = path.is_dir() and path.suffix != ".zarr"
+    like = "/" if folder else _LIKE_THE_SOURCE.get(path.suffix.lower(), ".tif")
+    return (path.name if folder else path.stem), like
+
+
+def _paths(source: str) -> list[str]:
     path = Path(source)
     if "://" in source:
         return [source]
@@ -76,7 +136,7 @@ def find_scenes(source: str) -> list[str]:
     if any(sign in source for sign in "*?["):
         matches = (Path(name).resolve() for name in glob.glob(source))  # noqa: PTH207 - a path in quotes, absolute or not
         return sorted(str(match) for match in matches)
-    raise SourceError(f"{source} does not exist; name a folder of scenes, one scene, or a glob in quotes")
+    raise SourceError(f"{source} does not exist; name a folder of scenes, one scene, a glob in quotes or a catalogue")
 
 
 def _is_one_scene(folder: Path) -> bool:
@@ -95,13 +155,15 @@ def _opened_by(entry: Path) -> Path:
     return next((label for label in labels if label.is_file()), entry)
 
 
-def scene_jobs(job: FillJob, kind: str = "") -> list[FillJob]:
+def scene_jobs(job: FillJob, kind: str = "", *, pages: bool = False) -> list[FillJob]:
     """One job a scene: `job.source` names the scenes, `job.target` the folder of products, the rest goes for each.
 
     Parameters
     ----------
     job : the options of every scene.
     kind : `.tif`, `.zarr`, `.nc`, `.png`, or `/` for a folder each; default as the source is.
+    pages : whether each product gets its HTML report, beside it or in the folder that `job.report` names. Its STAC Item
+        it gets in any case.
 
     Raises
     ------
@@ -109,27 +171,28 @@ def scene_jobs(job: FillJob, kind: str = "") -> list[FillJob]:
         Where products would land among the sources, or an option names something that only one product can have.
     """
     for option in _OF_ONE_PRODUCT:
-        if getattr(job, option):
+        a_folder = option == "report" and str(job.report).endswith("/")  # each product's report goes into it
+        if getattr(job, option) and not a_folder:
             raise JobError(f"--{option} belongs to one product; a flow over many scenes cannot use it")
     out = job.target.rstrip("/")
     if "://" not in out:
         _keep_apart(job.source, Path(out))
         out = str(Path(out).resolve())
-    sources = find_scenes(job.source)
-    return [job.model_copy(update={"source": source, "target": _target(source, out, kind)}) for source in sources]
+    return [_job_of(job, found, f"{out}/{found.name}{kind or found.like}", pages) for found in _find(job.source)]
+
+
+def _job_of(job: FillJob, found: _Found, target: str, pages: bool) -> FillJob:
+    folder, stem = target_stem(target)
+    own = {"source": found.source, "target": target, "stac": f"{folder}/{stem}{ITEM}"}
+    return job.model_copy(update={**own, "report": report_path(target, job.report) if pages or job.report else None})
 
 
 def _keep_apart(source: str, out: Path) -> None:
+    if "://" in source:
+        return
     folder = Path(source) if Path(source).is_dir() else Path(source).parent
     if folder.resolve() == out.resolve():
         raise JobError(f"products would land among their sources in {out}; name another folder")
-
-
-def _target(source: str, out: str, kind: str) -> str:
-    path = Path(source)
-    like = "/" if path.is_dir() and path.suffix != ".zarr" else _LIKE_THE_SOURCE.get(path.suffix.lower(), ".tif")
-    name = path.name if like == "/" else path.stem
-    return f"{out}/{name}{kind or like}"
 
 
 def twins(jobs: Iterable[FillJob]) -> Iterator[SceneRecord]:
@@ -153,21 +216,61 @@ def fill_new(job: FillJob) -> SceneRecord:
     GeodiffError
         Where the scene cannot be filled; the product is then as it was before.
     """
-    kept = _record_beside(job.target)
-    ours = kept.get("command") == job.command()
-    incomplete = ours and bool(kept.get("failed_blocks"))
     try:
-        return _said(job, _run(job, overwrite=incomplete))
-    except TargetError:
-        if incomplete or not (ours or job.overwrite):
-            raise
-        return _said(job, _run(job, overwrite=True))
+        return _said(job, _fill(job))
     except NothingKnownError as error:
         return SceneRecord(job.source, job.target, "unusable", message=str(error))
 
 
+def _fill(job: FillJob) -> RunRecord:
+    kept = _record_beside(job.target)
+    ours = kept.get("command") == job.command()
+    incomplete = ours and bool(kept.get("failed_blocks"))
+    try:
+        return _run(job, overwrite=incomplete)
+    except TargetError:
+        if incomplete or not (ours or job.overwrite):
+            raise
+    return _run(job, overwrite=True)
+
+
 def _run(job: FillJob, *, overwrite: bool) -> RunRecord:
-    return run(job.model_copy(update={"overwrite": overwrite}), quiet=True)
+    record = run(job.model_copy(update={"overwrite": overwrite}), quiet=True)
+    if job.report and record.status != "planned" and (record.status != "up to date" or not exists(job.report)):
+        _write_page(job)
+    return record
+
+
+def _write_page(job: FillJob) -> None:
+    """The report of a product; a page that cannot be made is no reason to fail a scene."""
+    try:
+        write_report(job.target, job.report)
+    except GeodiffError as error:
+        logger.warning("no report of %s: %s", job.target, error)
+
+
+def picture(record: SceneRecord) -> str:
+    """Before and after as a `data:` URL; empty where nothing new was filled or no picture can be made of it."""
+    if record.status not in ("done", "some blocks failed"):
+        return ""
+    try:
+        png = preview(record.target)
+    except GeodiffError as error:
+        logger.warning("no picture of %s: %s", record.target, error)
+        return ""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def on_gpu(job: FillJob) -> bool:
+    """Whether the network will run on something that scenes have to share."""
+    if job.filler not in ("auto", "diffusion") or job.device == "cpu":
+        return False
+    return job.device != "auto" or describe_model(job)["device"] != "cpu"
+
+
+def list_products(job: FillJob) -> bool:
+    """Bring the static STAC catalogue in the folder of products up to date; whether there was anything to change."""
+    return update_catalogue(job.target, f"Filled by geodiff from {redacted(job.source)}")
 
 
 def _record_beside(target: str) -> dict[str, Any]:
@@ -192,7 +295,8 @@ def _said(job: FillJob, record: RunRecord) -> SceneRecord:
         record.status,
         filled=sum(facts["filled"] for facts in variables),
         to_fill=sum(facts["to_fill"] for facts in variables),
-        coverage90=kept.get("gates", {}).get("coverage90"),
+        **{name: kept.get("gates", {}).get(name) for name in ("coverage90", "unfilled", "seam")},
+        page=job.report if job.report and exists(job.report) else "",
         seconds=round(sum(record.seconds.values()), 1),
         message="; ".join(f"{key}: {error}" for key, error in record.failed_blocks.items()),
     )
@@ -201,7 +305,7 @@ def _said(job: FillJob, record: RunRecord) -> SceneRecord:
 def refusal(job: FillJob, error: BaseException) -> SceneRecord:
     """The record of a scene that ended in an error."""
     status = "refused" if isinstance(error, GateError) else "failed"
-    message = str(error) or type(error).__name__
+    message = redacted(str(error)) or type(error).__name__
     if isinstance(error, TimeoutError):
         message = f"out of time ({message.rstrip('.')}); the next run goes on where this one stopped"
     return SceneRecord(job.source, job.target, status, message=message)

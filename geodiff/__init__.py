@@ -10,16 +10,24 @@ Heavy packages (torch, rasterio, dask, xarray) load on first use.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from geodiff.errors import GeodiffError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
     from geodiff.api import fill, fill_array, open_scene, plan
     from geodiff.fillers import Filled, Filler, Fitted, Patch
     from geodiff.job import FillJob
     from geodiff.record import RunRecord
+    from geodiff.restoring import restore
 
 __version__ = "0.1.0"
 
@@ -35,6 +43,7 @@ __all__ = [
     "fill_array",
     "open_scene",
     "plan",
+    "restore",
 ]
 
 _HOMES = {
@@ -48,6 +57,7 @@ _HOMES = {
     "fill_array": "geodiff.api",
     "open_scene": "geodiff.api",
     "plan": "geodiff.api",
+    "restore": "geodiff.restoring",
 }
 
 
@@ -59,3 +69,34 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _AfterXarray(MetaPathFinder):
+    """Registers the accessor when xarray is imported: importing xarray here would cost every user a second."""
+
+    def find_spec(
+        self,
+        name: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        """The spec that others find, its loader followed by the registration; None for any other module."""
+        if name != "xarray":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: ModuleType) -> None:
+                execute(module)
+                import_module("geodiff.accessor")
+
+            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        return spec
+
+
+if "xarray" in sys.modules:
+    import_module("geodiff.accessor")
+else:
+    sys.meta_path.insert(0, _AfterXarray())

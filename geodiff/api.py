@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from geodiff.arrays import fill_array
 from geodiff.job import FillJob
 from geodiff.pipeline import plan as plan_job
-from geodiff.pipeline import run
+from geodiff.report import run_and_report
 from geodiff.scene import open_scene as open_job
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def fill(source: str | Path, target: str | Path, **options: Any) -> RunRecord:
     ------
     GeodiffError : with the value, the reason and the cure; the target is then as it was before.
     """
-    return run(_job(source, target, options), quiet=True)
+    return run_and_report(_job(source, target, options), quiet=True)
 
 
 def plan(source: str | Path, target: str | Path = "filled.zarr", **options: Any) -> FillPlan:

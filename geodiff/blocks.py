@@ -23,6 +23,7 @@ from geodiff.io.store import load_fit, open_work, write_block
 from geodiff.job import FillJob
 from geodiff.lattice import STRIDE, WINDOW, Window
 from geodiff.scan import GapReader
+from geodiff.scanned import load_occupied
 from geodiff.scene import Cube, open_scene
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from geodiff.patches import Blended
     from geodiff.plan import Block
 
-__all__ = ["BlockResult", "fill_block", "filler_of", "fit_path", "forget"]
+__all__ = ["BlockResult", "block_layers", "fill_block", "filler_of", "fit_path", "forget"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,11 +73,11 @@ def _line(work_path: str) -> Line:
     job = FillJob(**work.attributes["job"])
     scene = open_scene(job)
     stored, _ = load_fit(fit_path(work_path))
-    cubes = {cube.name: cube for cube in scene.cubes}
+    cubes, occupied = {cube.name: cube for cube in scene.cubes}, load_occupied(work_path)
     gaps = {
         name: GapReader(
             work.array(name, "scan_reason"), work.array(name, "outside"), cube.shape, job.buffer,
-            cube.rules.fill_everything,
+            cube.rules.fill_everything, occupied[name],
         )
         for name, cube in cubes.items()
     }  # fmt: skip
@@ -138,8 +139,25 @@ def _fill_block(line: Line, block: Block) -> BlockResult:
 def _write(
     line: Line, cube: Cube, fit: CubeFit, block: Block, blended: Blended, wanted: NDArray[np.bool_], windows: int
 ) -> BlockResult:
-    """Composite, pack and write one block's layers; known pixels are never in them."""
-    job, name = line.job, block.variable
+    """Write one block's layers; known pixels are never in them."""
+    layers, kept, refused = block_layers(line.job, cube, fit, blended, wanted)
+    for layer, data in layers.items():
+        write_block(line.work.array(block.variable, layer), block.date, block.window, data)
+    seam = _seam(cube, block.window, blended.value[0], kept)
+    return BlockResult(block.key, windows, int(kept.sum()), refused, seam)
+
+
+def block_layers(
+    job: FillJob, cube: Cube, fit: CubeFit, blended: Blended, wanted: NDArray[np.bool_]
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_], int]:
+    """One block's layers as they are stored, by name, each (band, row, column) or with one axis more in front.
+
+    Returns
+    -------
+    layers : `value`, `source`, `standard_error`, and `members` and `quantiles` where the job asks for them.
+    kept : bool (band, row, column): where an estimate stands.
+    refused : how many values were wanted and are not given.
+    """
     physical, errors = _physical(fit, blended.value[0], blended.standard_error[0])
     refused = wanted & (errors > job.max_error) if job.max_error is not None else np.zeros_like(wanted)
     refused |= wanted & ~np.array(fit.estimable)[:, None, None]
@@ -159,10 +177,7 @@ def _write(
         layers["members"] = np.stack(drawn)
     if job.quantiles:
         layers["quantiles"] = _quantiles(fit, blended, job.quantiles, kept)
-    for layer, data in layers.items():
-        write_block(line.work.array(name, layer), block.date, block.window, data)
-    seam = _seam(cube, block.window, blended.value[0], kept)
-    return BlockResult(block.key, windows, int(kept.sum()), int(refused.sum()), seam)
+    return layers, kept, int(refused.sum())
 
 
 def _physical(

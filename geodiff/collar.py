@@ -145,10 +145,21 @@ def _labels(read: Read, first: int, last: int, shape: tuple[int, int]) -> tuple[
             f"rows {low}:{high} of the candidates came as {candidates.shape}, expected {(high - low, shape[1])}; "
             "read whole rows of the raster"
         )
-    if not candidates.any():
-        return np.zeros((last - first, shape[1]), np.int32), 0
-    labels, count = ndimage.label(opened(candidates)[first - low : last - low], np.ones((3, 3), bool))
+    left = np.zeros((last - first, shape[1]), bool)
+    for columns in _runs(np.asarray(candidates.any(axis=0))):  # no square reaches over a column without candidates
+        left[:, columns] = opened(candidates[:, columns])[first - low : last - low]
+    if not left.any():
+        return np.zeros(left.shape, np.int32), 0
+    labels, count = ndimage.label(left, np.ones((3, 3), bool))
     return labels.astype(np.int32, copy=False), int(count)
+
+
+def _runs(line: NDArray[np.bool_]) -> Iterator[slice]:
+    """Runs of True that an opening can survive."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], line.astype(np.int8), [0]])))
+    for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        if stop - start >= OPENING:
+            yield slice(start, stop)
 
 
 def _edges(labels: NDArray[np.int32], top: bool, bottom: bool) -> Iterator[NDArray[np.int32]]:

@@ -13,11 +13,14 @@ GeodiffError                 exit code 1: something failed
 │   ├── LockedError          another job is writing the same target
 │   └── TargetError          the target exists, is foreign or cannot be written
 ├── BlockError               exit code 1: a block could not be filled
+├── WriteError               exit code 1: the product could not be written: the disk is full, or took no more
 ├── NothingMissingError      exit code 4: nothing to fill, and the job asked to be told
 └── GateError                exit code 5: a quality gate refused the product
 """
 
 from __future__ import annotations
+
+from geodiff.credentials import redacted
 
 __all__ = [
     "BlockError",
@@ -35,6 +38,7 @@ __all__ = [
     "NothingMissingError",
     "SourceError",
     "TargetError",
+    "WriteError",
 ]
 
 
@@ -42,6 +46,10 @@ class GeodiffError(Exception):
     """Base of everything geodiff raises on purpose; `exit_code` is what the command line returns."""
 
     exit_code = 1
+
+    def __init__(self, *said: object) -> None:
+        """Messages name addresses; the secrets in them stay out."""
+        super().__init__(*(redacted(part) if isinstance(part, str) else part for part in said))
 
 
 class InputError(GeodiffError):
@@ -92,6 +100,10 @@ class TargetError(InputError):
 
 class BlockError(GeodiffError):
     """A block could not be filled."""
+
+
+class WriteError(GeodiffError):
+    """The product could not be written: the disk is full, or took no more. Blocks stay, and the next run goes on."""
 
 
 class NothingMissingError(GeodiffError):

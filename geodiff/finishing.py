@@ -11,26 +11,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geodiff import __version__
+from geodiff.appending import kept_beside, load_kept, save_kept
 from geodiff.blocks import BlockResult, fit_path
+from geodiff.credentials import redacted
 from geodiff.errors import BlockError, GateError
 from geodiff.fillers import source_codes
 from geodiff.gaps import Reason
 from geodiff.identity import describe_model, target_stem
 from geodiff.io import Product, write_product
 from geodiff.io.places import put
-from geodiff.io.store import load_fit, save_fit
+from geodiff.io.stacitem import write_item
 from geodiff.layers import product_variable
 from geodiff.plan import FillPlan, scan_facts
 from geodiff.record import RunRecord, versions
 
 if TYPE_CHECKING:
     from geodiff.fillers import Fitted
+    from geodiff.io.earlier import Earlier
     from geodiff.io.store import WorkStore
     from geodiff.job import FillJob
     from geodiff.scan import GapReader
     from geodiff.scene import Scene
 
-__all__ = ["Times", "begin_record", "finish"]
+__all__ = ["Times", "begin_record", "deliver_item", "finish"]
 
 
 _DATASETS = ("Zarr", "netCDF", "HDF5")
@@ -52,8 +55,9 @@ def finish(
     gaps: Mapping[str, GapReader],
     results: Sequence[BlockResult],
     times: Times,
+    earlier: Earlier | None = None,
 ) -> RunRecord:
-    """Judge, write the product, the fit and the record.
+    """Judge, write the product, the fit and the record; with an `earlier` product, extend that.
 
     Raises BlockError where every block failed and GateError where a gate refuses; the target is then as it was.
     """
@@ -61,29 +65,38 @@ def finish(
     failed = {result.key: result.error for result in results if result.error}
     if failed and len(failed) == len(planned.blocks):
         raise BlockError(f"every block failed; the first one with: {next(iter(failed.values()))}")
-    markers = work.done()
-    stored, _ = load_fit(fit_path(work.path))
-    variables = _variable_facts(planned, markers, stored)
+    kept = load_kept(fit_path(work.path))
+    markers = {**kept.done, **work.done()}
+    variables = _variable_facts(planned, markers, kept.fitted)
     figures = _figures(variables, markers)
     _judge(job, figures)
-    paths = tuple(write_product(_product(planned, scene, work, gaps), job.target))
+    paths = tuple(write_product(replace(_product(planned, scene, work, gaps), earlier=earlier), job.target))
     folder, stem = target_stem(job.target)
-    if stored.parts:
-        save_fit(f"{folder}/{stem}.geodiff-fit.zarr", stored, {"geodiff_fingerprint": planned.fingerprint})
+    if kept.fitted.parts or kept.cubes:
+        save_kept(kept_beside(job.target), replace(kept, done=markers))
     record = replace(
         begin_record(job, planned.fingerprint, _status(planned, failed), times.started),
         exit_code=3 if failed else 0,
         products=paths,
         variables=variables,
         blocks=len(planned.blocks),
-        blocks_resumed=len(planned.done),
+        blocks_resumed=len(planned.blocks) - len(planned.to_do),
         failed_blocks=failed,
         gates=figures,
         seconds=_seconds(times),
         peak_memory_bytes=_peak_memory(),
     )
     put(f"{folder}/{stem}.geodiff.json", record.to_json().encode())
+    deliver_item(job, scene, paths, planned.fingerprint)
     return record
+
+
+def deliver_item(job: FillJob, scene: Scene, products: Sequence[str], fingerprint: str) -> None:
+    """Write the STAC Item of a finished product, where the job asks for one."""
+    if job.stac:
+        folder, stem = target_stem(job.target)
+        record = f"{folder}/{stem}.geodiff.json"
+        write_item(job.stac, scene.raster, products, _attributes(job, fingerprint), record)
 
 
 def _product(planned: FillPlan, scene: Scene, work: WorkStore, gaps: Mapping[str, GapReader]) -> Product:
@@ -117,20 +130,20 @@ def _seconds(times: Times) -> dict[str, float]:
     }
 
 
-_CHECKED = ("pixels", "trials", "rmse", "coverage90")
+_CHECKED = ("pixels", "trials", "rmse", "coverage90", "coverage", "pit", "league")
 
 
 def _variable_facts(planned: FillPlan, markers: dict[str, dict[str, Any]], stored: Fitted) -> dict[str, Any]:
     facts = {}
     for cube in planned.cubes:
-        records = [markers[b.key] for b in cube.blocks if b.key in markers]
+        records = [markers[b.key] for b in (*cube.blocks, *cube.kept) if b.key in markers]
         part = stored.parts.get(cube.name)
         facts[cube.name] = {
             **scan_facts(cube),
             "filled": sum(r["filled"] for r in records),
             "refused": sum(r["refused"] for r in records),
             "windows": sum(r["windows"] for r in records),
-            "self_check": dict(zip(_CHECKED, part.facts["check"], strict=True)) if part else {},
+            "self_check": dict(zip(_CHECKED, part.facts["check"], strict=False)) if part else {},
             "fit": dict(part.parts["filler"].facts) if part else {},
         }
     return facts
@@ -183,8 +196,8 @@ def _attributes(job: FillJob, fingerprint: str) -> dict[str, str]:
 def begin_record(job: FillJob, fingerprint: str, status: str, started: float) -> RunRecord:
     """A record of what is known before anything was filled."""
     return RunRecord(
-        source=job.source,
-        target=job.target,
+        source=redacted(job.source),
+        target=redacted(job.target),
         command=job.command(),
         status=status,
         fingerprint=fingerprint,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ import numpy as np
 
 from geodiff.encoding import Normalisation
 from geodiff.errors import NothingKnownError
-from geodiff.fillers import Filler, Fitted, SceneSample, Trial
+from geodiff.fillers import Filler, Fitted, SceneSample, Trial, load_filler
+from geodiff.fillers.spatial import SpatialFiller
 from geodiff.lattice import Window, reflected_indices
 from geodiff.patches import Cells, cut_patch, patch_bytes, read_ground
 from geodiff.pyramid import CellSums, fill_cells
@@ -28,7 +29,16 @@ if TYPE_CHECKING:
     from geodiff.scan import GapReader, Scan
     from geodiff.scene import Cube
 
-__all__ = ["CubeFit", "SelfCheck", "context", "fit_cube", "load_cube_fit", "normalised_rounding"]
+__all__ = [
+    "CubeFit",
+    "SelfCheck",
+    "context",
+    "extended_fit",
+    "fit_cube",
+    "load_cube_fit",
+    "nearest_dates",
+    "normalised_rounding",
+]
 
 MOST_HIDDEN = 100_000
 LEAST_HIDDEN = 200
@@ -38,8 +48,16 @@ TRIAL_MEMORY = 600 << 20
 """Bytes that all trials together may take."""
 LEAST_SHAPE = 9
 """Pixels of the smallest gap shape worth hiding."""
+_LOST_EVERY = 5
+"""Of a stack every fifth trial hides a whole date."""
+_LEAST_DATES = 3
+_LEAST_SHOWN = 0.5
+"""Share of a window that must be known for a trial that hides all of it."""
 _CHECK_EVERY = 5
 """Every fifth trial is kept out of the fit, and the finished filler is scored on it."""
+_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+_SIMPLE = ("laplace", "idw", "nearest")
+"""What the self-check holds against the filler: quick, and needing no fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +70,12 @@ class SelfCheck:
     """Root mean square error, in normalised units."""
     coverage90: float | None = None
     """Share of hidden values inside value +- 1.645 standard errors."""
+    coverage: tuple[tuple[float, float], ...] = ()
+    """Pairs: nominal level of the Gaussian interval, share of hidden values that it holds."""
+    pit: tuple[int, ...] = ()
+    """Counts of hidden values by where they fall in N(value, standard error^2), in equal steps from 0 to 1."""
+    league: tuple[tuple[str, float, float], ...] = ()
+    """Filler, root mean square and mean absolute error, in normalised units, on the same hidden pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +101,7 @@ class CubeFit:
             "estimable": list(self.estimable),
             "rounding": list(self.rounding),
             "seen": list(self.seen),
-            "check": [self.check.pixels, self.check.trials, self.check.rmse, self.check.coverage90],
+            "check": list(astuple(self.check)),
         }
         return Fitted("cube", facts, {"cells": self.cells.values}, {"filler": self.fitted})
 
@@ -113,6 +137,15 @@ def fit_cube(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> CubeFit
     return CubeFit(fitted, cells, scan.normalisations, estimable, rounding, _seen(scan), check)
 
 
+def extended_fit(fit: CubeFit, scan: Scan) -> CubeFit:
+    """A fit with the dates of a longer scan: what was learnt stays, what belongs to single dates is worked out anew.
+
+    The scan's cells are of the fit's size. A band of which the fit had not seen one pixel stays unfilled: its
+    normalisation means nothing.
+    """
+    return replace(fit, cells=_cells(scan.cells, fit.normalisations), seen=_seen(scan))
+
+
 def _seen(scan: Scan) -> tuple[bool, ...]:
     return tuple(bool(n) for n in scan.cells.count.sum(axis=(1, 2, 3)))
 
@@ -123,8 +156,13 @@ def context(cube: Cube, filler: Filler, target: int, seen: Sequence[bool]) -> li
     A filler says with `context_dates` how many neighbours it wants: 0 (the default) none, -1 every date. Dates that
     show nothing at all are none of them.
     """
+    return nearest_dates(cube.seconds, filler, target, seen)
+
+
+def nearest_dates(seconds: NDArray[np.int64], filler: Filler, target: int, seen: Sequence[bool]) -> list[int]:
+    """`context` for dates in seconds since 1970."""
     wanted = int(getattr(filler, "context_dates", 0))
-    apart = np.abs(cube.seconds - cube.seconds[target])
+    apart = np.abs(seconds - seconds[target])
     others = [int(i) for i in np.argsort(apart, kind="stable") if i != target and seen[i]]
     return sorted([target, *(others if wanted < 0 else others[:wanted])])
 
@@ -137,6 +175,8 @@ class _Hidden:
     window: Window
     where: NDArray[np.bool_]
     """(band, row, column) of the window."""
+    whole: bool = False
+    """Nothing of the date is shown, in the window or around it, and `where` is what is judged."""
 
 
 def _cells(sums: CellSums, normalisations: tuple[Normalisation, ...]) -> Cells:
@@ -168,6 +208,8 @@ def _hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[_Hidd
     most = min(MOST_TRIALS, max(LEAST_TRIALS, _gap_chunks(scan)), _affordable(cube, scan, filler))
     shapes, places = _shapes(cube, scan, gaps), list(islice(_order(cube), 20 * most))
     found: list[_Hidden] = []
+    lost = _lost(cube, scan, gaps, most)
+    most -= len(lost)
     spent = 0
     for tried in range(20 * most if shapes else 0):
         if len(found) >= most or spent >= budget:
@@ -180,7 +222,31 @@ def _hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[_Hidd
         if count >= LEAST_SHAPE:
             found.append(_Hidden(date, window, hidden))
             spent += count
-    return found if spent >= LEAST_HIDDEN else []
+    found += lost
+    return found if spent + sum(int(spot.where.sum()) for spot in lost) >= LEAST_HIDDEN else []
+
+
+def _lost(cube: Cube, scan: Scan, gaps: GapReader, most: int) -> list[_Hidden]:
+    """Windows of a stack in which a date shows nothing at all: what other dates say of it is another question.
+
+    Of the dates that show most, one window each; one pixel in 3 x 3 is judged.
+    """
+    dates = int(sum(_seen(scan)))
+    if dates < _LEAST_DATES:
+        return []
+    wanted = min(max(2, most // _LOST_EVERY), dates // 2, most // 3)
+    found: list[_Hidden] = []
+    for date, window in islice(_order(cube), 20 * most):
+        common = window.intersect(cube.lattice.extent)
+        if len(found) >= wanted or common is None or any(spot.date == date for spot in found):
+            continue
+        known = np.zeros((len(cube.bands), *window.shape), bool)
+        known[(slice(None), *common.within(window))] = ~gaps.read(date, common).missing
+        if known.mean() >= _LEAST_SHOWN * common.height * common.width / (window.height * window.width):
+            judged = np.zeros_like(known)
+            judged[:, 1::3, 1::3] = known[:, 1::3, 1::3]
+            found.append(_Hidden(date, window, judged, whole=True))
+    return found
 
 
 def _hidden_already(found: list[_Hidden], date: int, window: Window) -> NDArray[np.bool_]:
@@ -267,7 +333,8 @@ def _trials(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, hidden: lis
         return []
     sums, extent = scan.cells.copy(), cube.lattice.extent
     for spot in hidden:
-        _take_out(cube, scan, sums, spot, extent)
+        if not spot.whole:
+            _take_out(cube, scan, sums, spot, extent)
     cells = _cells(sums, scan.normalisations)
     return [_trial(cube, scan, gaps, filler, cells, spot) for spot in hidden]
 
@@ -309,6 +376,11 @@ def _trial(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, cells: Cells
     whole = cut_patch(ground, spot.window, filler.halo, cube.lattice, cells, (place,))
     truth = whole.values[(place, slice(None), *whole.core)]
     hidden = spot.where & whole.known[(place, slice(None), *whole.core)]
+    if spot.whole:
+        known, coarse = whole.known.copy(), whole.coarse.copy()
+        known[place], coarse[place] = False, 0  # as the low-resolution fill of a date without data is
+        patch = replace(whole, known=known, coarse=coarse, values=np.where(known, whole.values, np.float32(0)))
+        return Trial(patch, truth[None], hidden[None])
     known = _without(whole.known, place, hidden, spot.window, filler.halo, cube.shape)
     patch = replace(whole, known=known, values=np.where(known, whole.values, np.float32(0)))
     return Trial(patch, truth[None], hidden[None])
@@ -344,8 +416,41 @@ def _check(filler: Filler, fitted: Fitted, spared: list[Trial], rounding: NDArra
     for trial, filled in zip(spared, filler.fill([t.patch for t in spared], fitted, seed=0), strict=True):
         errors.append((filled.value - trial.truth)[trial.hidden])
         spreads.append(np.hypot(filled.standard_error, rounding)[trial.hidden])
-    error, spread = np.concatenate(errors), np.concatenate(spreads)
+    error, spread = np.concatenate(errors).astype(np.float64), np.concatenate(spreads)
     if not error.size:
         return SelfCheck()
-    rmse = float(np.sqrt(np.mean(error.astype(np.float64) ** 2)))
-    return SelfCheck(int(error.size), len(spared), rmse, float(np.mean(np.abs(error) <= 1.645 * spread)))
+    return SelfCheck(
+        int(error.size),
+        len(spared),
+        float(np.sqrt(np.mean(error**2))),
+        float(np.mean(np.abs(error) <= 1.645 * spread)),
+        _coverage(error, spread),
+        _pit(error, spread),
+        _league(filler.name, error, spared),
+    )
+
+
+def _coverage(error: NDArray[np.float64], spread: NDArray[np.float32]) -> tuple[tuple[float, float], ...]:
+    from scipy.special import ndtri
+
+    return tuple((p, float(np.mean(np.abs(error) <= ndtri(0.5 + p / 2) * spread))) for p in _LEVELS)
+
+
+def _pit(error: NDArray[np.float64], spread: NDArray[np.float32]) -> tuple[int, ...]:
+    from scipy.special import ndtr
+
+    place = ndtr(-error / np.maximum(spread, 1e-9))  # error is value - truth
+    return tuple(int(n) for n in np.histogram(place, bins=20, range=(0.0, 1.0))[0])
+
+
+def _league(name: str, error: NDArray[np.float64], spared: list[Trial]) -> tuple[tuple[str, float, float], ...]:
+    """The filler and simple ones on the same hidden pixels, best first."""
+    found = {name: error}
+    for simple in _SIMPLE:
+        peer = load_filler(simple)
+        if simple != name and isinstance(peer, SpatialFiller):
+            plain = peer.tuned(SceneSample((), spared[0].truth.shape[1]))
+            off = [(peer.estimate(t.patch, plain) - t.truth)[t.hidden] for t in spared]
+            found[simple] = np.concatenate(off).astype(np.float64)
+    rows = [(peer, float(np.sqrt(np.mean(np.square(e)))), float(np.mean(np.abs(e)))) for peer, e in found.items()]
+    return tuple(sorted(rows, key=lambda row: row[1]))

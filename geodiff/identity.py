@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geodiff.credentials import redacted
 from geodiff.errors import SourceError, TargetError
 from geodiff.io.places import filesystem_of, local_path, read
 
@@ -70,7 +71,7 @@ def _remote(url: str) -> bytes:
     except OSError as error:
         raise SourceError(f"cannot reach {url}: {error}") from None
     known = {key.lower(): str(value) for key, value in facts.items()}
-    return repr([url, known.get("size"), known.get("etag"), known.get("lastmodified")]).encode()
+    return repr([redacted(url), known.get("size"), known.get("etag"), known.get("lastmodified")]).encode()
 
 
 def target_stem(target: str) -> tuple[str, str]:

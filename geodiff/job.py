@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from geodiff.codes import CODES
+from geodiff.credentials import redacted
 from geodiff.errors import JobError
 
 __all__ = ["NOT_BUILT", "FillJob", "Gate", "parse_gates"]
@@ -33,7 +34,7 @@ _HOW = frozenset(
 """Fields that cannot change a pixel."""
 
 
-NOT_BUILT = ("append", "refit", "report", "stac")
+NOT_BUILT: tuple[str, ...] = ()
 """Options of the interface whose part is still to come; taken silently they would promise what is not done."""
 
 
@@ -95,7 +96,9 @@ class FillJob(BaseModel):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="where the network runs")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="number format of the network")
     block_size: int | None = Field(None, ge=1, description="smallest unit of I/O in pixels")
-    workers: int | None = Field(None, ge=1, description="local Dask worker processes; default 1, in this process")
+    workers: int | None = Field(
+        None, ge=0, description="local Dask worker processes; default 1, in this process; 0 is as many as fit"
+    )
     scheduler: str | None = Field(None, description="address of an existing Dask cluster")
     batch: int = Field(8, ge=1, le=1024, description="windows x bands a network call; cannot change a pixel")
     work: str | None = Field(None, description="folder for the working store; default beside TARGET")
@@ -105,7 +108,7 @@ class FillJob(BaseModel):
     append: bool = Field(False, description="extend TARGET with new dates, with the kept fit")
     refit: bool = Field(False, description="renew the kept fit")
     fail_if_empty: bool = Field(False, description="exit 4 where there is nothing to fill")
-    report: str | None = Field(None, description="HTML report to write")
+    report: str | None = Field(None, description="HTML report to write: a file, or for it a folder ending in /")
     stac: str | None = Field(None, description="STAC Item JSON to write")
 
     @field_validator("quantiles")
@@ -176,7 +179,7 @@ class FillJob(BaseModel):
     def pixels(self) -> dict[str, Any]:
         """The fields that can change a pixel, with defaults resolved; the job's part of the fingerprint."""
         chosen = self.model_dump(mode="json", exclude=set(_HOW))
-        return {**chosen, "members": self.drawn_members}
+        return {**chosen, "source": redacted(self.source), "members": self.drawn_members}
 
     def fingerprint(self, *identities: str) -> str:
         """SHA-256 over what can change a pixel and the given identities (source content, model, version)."""
@@ -190,7 +193,9 @@ class FillJob(BaseModel):
         for name, value in self.model_dump(exclude={"source", "target", *(_HOW - {"gate"})}).items():
             if value != default[name]:
                 words += [f"--{name.replace('_', '-')}", _as_word(value)]
-        return " ".join(f'"{word}"' if " " in word or ("," in word and "=" in word) else word for word in words)
+        return redacted(
+            " ".join(f'"{word}"' if " " in word or ("," in word and "=" in word) else word for word in words)
+        )
 
     @classmethod
     def build(cls, **fields: Any) -> FillJob:

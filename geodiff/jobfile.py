@@ -21,6 +21,8 @@ _EXAMPLES = {
     "workers": 2,
     "scheduler": "tcp://127.0.0.1:8786",
     "work": "scratch",
+    "report": "filled.report.html",
+    "stac": "filled.json",
 }
 """What a field that is not set by default could be; TOML has no word for nothing."""
 

@@ -7,6 +7,7 @@ gaps are copied at the speed of reading.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,10 +18,12 @@ from geodiff.fillers import OBSERVED, OUTSIDE, UNFILLED
 from geodiff.gaps import Reason
 from geodiff.io import Kind, ProductVariable
 from geodiff.lattice import Window
+from geodiff.scan import occupied_parts, read_occupied
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from geodiff.io import Band
     from geodiff.io.store import WorkStore
     from geodiff.scan import GapReader
     from geodiff.scene import Cube
@@ -105,7 +108,31 @@ class _Views:
     work: WorkStore
 
     def _stored(self, layer: str, date: int, window: Window) -> NDArray[Any]:
-        return np.asarray(self.work.array(self.cube.name, layer)[(Ellipsis, date, slice(None), *window.slices)])
+        array, index = self.work.array(self.cube.name, layer), self.gaps.occupied
+        wanted = None if index is None else index.wanted[date]
+        front = tuple(int(n) for n in (*array.shape[:-4], array.shape[-3]))
+        return read_occupied(array, (Ellipsis, date, slice(None)), window, wanted, front)
+
+    def _parts(self, date: int, window: Window) -> list[Window]:
+        """The parts of a window in which anything is missing; all of it where a band was not asked for."""
+        index = self.gaps.occupied
+        if index is None or self._others():
+            return [window]
+        return list(occupied_parts(index.reason[date] | index.wanted[date], window))
+
+    def _others(self) -> list[tuple[int, Band]]:
+        """Continuous bands that were not to be filled, by their place in the source."""
+        bands = enumerate(self.cube.variable.bands)
+        return [(i, band) for i, band in bands if band.kind is Kind.CONTINUOUS and i not in self.cube.bands]
+
+    def _by_parts(
+        self, date: int, window: Window, dtype: str, read: Callable[[int, Window], NDArray[Any]]
+    ) -> NDArray[Any]:
+        """(band, row, column) of all bands, 0 without a look where nothing is missing."""
+        whole = np.zeros((len(self.cube.variable.bands), *window.shape), dtype)
+        for part in self._parts(date, window):
+            whole[(..., *part.within(window))] = read(date, part)
+        return whole
 
     def _spread(self, part: NDArray[Any], fill: float, window: Window) -> NDArray[Any]:
         """Put the filled bands (..., band, row, column) among all bands."""
@@ -117,11 +144,7 @@ class _Views:
     def _unasked(self, date: int, window: Window) -> NDArray[np.bool_]:
         """(band, row, column) of all bands: missing values of continuous bands that were not to be filled."""
         missing = np.zeros((len(self.cube.variable.bands), *window.shape), bool)
-        others = [
-            (place, band)
-            for place, band in enumerate(self.cube.variable.bands)
-            if band.kind is Kind.CONTINUOUS and place not in self.cube.bands
-        ]
+        others = self._others()
         values = self.cube.variable.reader.read(date, window) if others else missing
         for place, band in others:
             missing[place] = ~unpack(values[place], band.encoding)[1]
@@ -134,12 +157,14 @@ class _Views:
 
     def value(self, date: int, window: Window) -> NDArray[Any]:
         values = self.cube.variable.reader.read(date, window)
-        estimated = self._estimated(date, window)
-        if not estimated.any():
-            return values
-        values = np.array(values)
+        parts = self._parts(date, window)
+        values = np.array(values) if parts else values  # a reader may hand out the very numbers it holds
         bands = list(self.cube.bands)
-        values[bands] = np.where(estimated, self._stored("value", date, window), values[bands])
+        for part in parts:
+            estimated = self._estimated(date, part)
+            if estimated.any():
+                here = (bands, *part.within(window))
+                values[here] = np.where(estimated, self._stored("value", date, part), values[here])
         return values
 
     def members(self, date: int, window: Window) -> NDArray[Any]:
@@ -153,6 +178,9 @@ class _Views:
         return repeated
 
     def source(self, date: int, window: Window) -> NDArray[np.uint8]:
+        return self._by_parts(date, window, "u1", self._source)
+
+    def _source(self, date: int, window: Window) -> NDArray[np.uint8]:
         gaps = self.gaps.read(date, window)
         codes = np.where(gaps.missing, np.uint8(UNFILLED), np.uint8(OBSERVED))
         codes[gaps.missing & ~gaps.fillable] = OUTSIDE
@@ -162,11 +190,17 @@ class _Views:
         return whole
 
     def reason(self, date: int, window: Window) -> NDArray[np.uint16]:
+        return self._by_parts(date, window, "u2", self._reason)
+
+    def _reason(self, date: int, window: Window) -> NDArray[np.uint16]:
         whole = self._spread(self.gaps.read(date, window).reason, 0, window)
         whole[self._unasked(date, window)] = Reason.NODATA
         return whole
 
     def standard_error(self, date: int, window: Window) -> NDArray[np.float32]:
+        return self._by_parts(date, window, "f4", self._standard_error)
+
+    def _standard_error(self, date: int, window: Window) -> NDArray[np.float32]:
         unknown = self.gaps.read(date, window).missing & ~self._estimated(date, window)
         errors = self._stored("standard_error", date, window)
         whole = self._spread(np.where(unknown, np.float32(np.nan), errors), 0.0, window)

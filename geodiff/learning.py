@@ -34,6 +34,8 @@ FINE_TUNING: Mapping[str, Any] = {
 }  # fmt: skip
 """What fine-tuning takes where nothing else is said: minutes on two cores."""
 _SIDE = 512
+_LEAST = 48
+"""Pixels a side that a tile needs; smaller ones would be mostly their own mirror image."""
 _TILES = 48
 """Tiles taken of one variable; drawn at random where it has more."""
 _DATES, _BANDS = 6, 4
@@ -72,7 +74,7 @@ def user_sources(paths: Sequence[str], *, seed: int = 0, **options: Any) -> list
             found += _tiles(path, cube, np.random.default_rng([seed, len(found)]))
     for part in ("train", "validation"):
         if not any(source.part == part for source in found):
-            raise InputError(f"{', '.join(paths)}: too small to set a part aside; give rasters of 256 pixels and more")
+            raise InputError(f"{', '.join(paths)}: too small to set a part aside; give rasters of 200 pixels and more")
     return found
 
 
@@ -87,7 +89,7 @@ def _tiles(path: str, cube: Cube, rng: np.random.Generator) -> list[Source]:
             for row in range(0, rows, _SIDE)
             for column in range(first, last, _SIDE)
         ]
-        windows = [w for w in windows if min(w.shape) >= 64]
+        windows = [w for w in windows if min(w.shape) >= _LEAST]
         most = _TILES if part == "train" else _TILES // 3
         chosen = [windows[i] for i in sorted(rng.permutation(len(windows))[:most])]
         for window in chosen:

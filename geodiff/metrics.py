@@ -26,8 +26,12 @@ __all__ = [
     "bias",
     "coverage",
     "crps_ensemble",
+    "crps_ensemble_field",
     "crps_gaussian",
+    "crps_gaussian_field",
+    "log_spectral_distance",
     "mae",
+    "octave_power",
     "paired_bootstrap",
     "pit",
     "psnr",
@@ -121,21 +125,28 @@ def crps_ensemble(members: Array, truth: Array, where: NDArray[np.bool_] | None 
     E|X - y| - E|X - X'| / 2 with the second mean over pairs of different members. Not for members that were
     re-centred on their mean: those are not independent. With one member it is the absolute error.
     """
+    return float(np.mean(_kept(crps_ensemble_field(members, truth), where)))
+
+
+def crps_ensemble_field(members: Array, truth: Array) -> NDArray[np.float64]:
+    """What `crps_ensemble` averages: the fair CRPS at every pixel, shape of `truth`."""
     x, y = np.asarray(members, np.float64), np.asarray(truth, np.float64)
-    if where is not None:
-        x, y = x[:, where], y[where]
     count = len(x)
-    skill = float(np.mean(np.abs(x - y)))
+    skill: NDArray[np.float64] = np.abs(x - y).mean(axis=0)
     if count < 2:
         return skill
     rank = 2.0 * np.arange(1, count + 1) - count - 1.0
-    ordered = np.sort(x.reshape(count, -1), axis=0)
-    spread = float(np.mean(rank @ ordered)) * 2.0 / (count * (count - 1))
-    return skill - 0.5 * spread
+    spread = np.tensordot(rank, np.sort(x, axis=0), 1) * 2.0 / (count * (count - 1))
+    return np.asarray(skill - 0.5 * spread)
 
 
 def crps_gaussian(value: Array, standard_error: Array, truth: Array, where: NDArray[np.bool_] | None = None) -> float:
     """Mean CRPS of N(value, standard_error^2), in closed form (Gneiting and Raftery 2007, eq. 21)."""
+    return float(np.mean(_kept(crps_gaussian_field(value, standard_error, truth), where)))
+
+
+def crps_gaussian_field(value: Array, standard_error: Array, truth: Array) -> NDArray[np.float64]:
+    """What `crps_gaussian` averages: the CRPS at every pixel, shape of `truth`; |error| where the width is 0."""
     from scipy.special import ndtr
 
     error = np.asarray(truth, np.float64) - value
@@ -143,8 +154,7 @@ def crps_gaussian(value: Array, standard_error: Array, truth: Array, where: NDAr
     with np.errstate(divide="ignore", invalid="ignore"):
         z = error / width
         score = width * (z * (2.0 * ndtr(z) - 1.0) + 2.0 * _density(z) - 1.0 / np.sqrt(np.pi))
-    score = np.where(width > 0, score, np.abs(error))
-    return float(np.mean(score if where is None else score[where]))
+    return np.where(width > 0, score, np.abs(error))
 
 
 def _density(z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -194,12 +204,31 @@ def spectrum_ratio(field: Array, truth: Array) -> list[float]:
     Planes (row, column) are detrended by a plane and tapered (Hann), so that edges and slopes do not leak. As many
     octaves as the shorter side holds twice; NaN where the truth has no power.
     """
-    rows, columns = truth.shape
+    pairs = zip(octave_power(field), octave_power(truth), strict=True)
+    return [_decibels(power, expected) for power, expected in pairs]
+
+
+def octave_power(plane: Array) -> list[float]:
+    """Radial power of a plane (row, column) by octave, from the finest (1/4-1/2 cycles a pixel) on; sums may be pooled.
+
+    Detrended and tapered as `spectrum_ratio` says, which compares two of these.
+    """
+    rows, columns = plane.shape
     frequency = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None, :])
-    power, expected = _power(field), _power(truth)
+    power = _power(plane)
     octaves = max(1, int(np.log2(min(rows, columns))) - 2)
     bands = [(frequency > 2.0 ** -(k + 2)) & (frequency <= 2.0 ** -(k + 1)) for k in range(octaves)]
-    return [_decibels(float(power[band].sum()), float(expected[band].sum())) for band in bands]
+    return [float(power[band].sum()) for band in bands]
+
+
+def log_spectral_distance(power: ArrayLike, expected: ArrayLike) -> float:
+    """The decibels by which the octave that is furthest off departs from what was expected, with its sign.
+
+    NaN where no octave of the truth has power; -inf where one that has is empty.
+    """
+    pairs = zip(np.asarray(power, np.float64), np.asarray(expected, np.float64), strict=True)
+    apart = [_decibels(float(p), float(e)) for p, e in pairs if e > 0]
+    return max(apart, key=abs) if apart else float("nan")
 
 
 def _decibels(power: float, expected: float) -> float:

@@ -13,8 +13,11 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ground_noise"]
+__all__ = ["ground_noise", "noise_in_time"]
 
+_PLANES = 8
+_IN_TIME = 1 << 32
+"""First step of the planes that stay for a while; no sampler takes so many."""
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _ROW = np.uint64(0xD1B54A32D192ED03)
@@ -67,3 +70,31 @@ def ground_noise(
     second = _mix_array(first ^ np.uint64(_GOLDEN))
     radius = np.sqrt(-2.0 * np.log(_unit(first)))
     return (radius * np.cos(2.0 * np.pi * _unit(second))).astype(np.float32)
+
+
+def noise_in_time(
+    shape: tuple[int, int],
+    *,
+    row: int,
+    column: int,
+    seed: int,
+    seconds: int,
+    memory: float,
+    band: int = 0,
+    member: int = 0,
+) -> NDArray[np.float32]:
+    """Standard normal noise (height, width) of a date, which goes with that of dates less than `memory` seconds away.
+
+    The mean of eight planes of ground noise, times the root of eight; each stays for `memory` seconds of absolute time
+    and another one changes every eighth of that. So dates correlate by 1 - (seconds apart) / memory, to an eighth, and
+    a date's noise does not depend on which other dates there are. Without memory it is `ground_noise`.
+    """
+    if memory <= 0:
+        return ground_noise(shape, row=row, column=column, seed=seed, date=seconds, band=band, member=member)
+    total = np.zeros(shape, np.float32)
+    for plane in range(_PLANES):
+        epoch = int(np.floor(seconds / memory + plane / _PLANES))
+        total += ground_noise(
+            shape, row=row, column=column, seed=seed, date=epoch, band=band, member=member, step=_IN_TIME + plane
+        )
+    return total / np.float32(np.sqrt(_PLANES))

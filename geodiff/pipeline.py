@@ -14,11 +14,22 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from geodiff.appending import (
+    Kept,
+    appendable,
+    assert_appendable,
+    extended,
+    find_kept,
+    kept_cube,
+    kept_job,
+    load_kept,
+    save_kept,
+)
 from geodiff.blocks import BlockResult, fill_block, filler_of, fit_path, forget
 from geodiff.errors import InputError, NothingKnownError, NothingMissingError, SourceError, TargetError
 from geodiff.fillers import Fitted
-from geodiff.finishing import Times, begin_record, finish
-from geodiff.fitting import fit_cube
+from geodiff.finishing import Times, begin_record, deliver_item, finish
+from geodiff.fitting import extended_fit, fit_cube, load_cube_fit
 from geodiff.identity import (
     assert_apart,
     assert_writable,
@@ -30,12 +41,13 @@ from geodiff.identity import (
 )
 from geodiff.io import check_target, read_fingerprint
 from geodiff.io.places import exists, remove_tree
-from geodiff.io.store import VariableSpec, create_work, load_fit, lock, open_work, remove_work, save_fit
-from geodiff.plan import FillPlan
+from geodiff.io.store import VariableSpec, create_work, lock, open_work, remove_work
+from geodiff.plan import FillPlan, Means
 from geodiff.progress import Progress
-from geodiff.running import run_blocks
-from geodiff.scan import CHUNK, GapReader, Scan, scan_cube, tile_count
-from geodiff.scene import Scene, open_scene
+from geodiff.running import assert_scheduler, run_blocks
+from geodiff.scan import GapReader, Scan, scan_cube, tile_count
+from geodiff.scanned import load_scans, save_scans
+from geodiff.scene import Cube, Scene, open_scene
 
 if TYPE_CHECKING:
     from geodiff.io import Raster
@@ -65,30 +77,37 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
     with ExitStack() as held:
         held.callback(forget)
         scene = open_scene(job)
+        kept = _kept(job)
         check_target(scene.raster, job.target)
         assert_apart(job, scene.raster)
-        fingerprint = job.fingerprint(source_identity(scene.raster), model_identity(job))
+        fingerprint = _fingerprint(job, scene, kept)
         if not job.dry_run and _up_to_date(job, fingerprint):
             remove_tree(fit_path(_work_path(job)))  # what a kill in the last clean-up left
-            return begin_record(job, fingerprint, "up to date", started)
+            if job.stac and not exists(job.stac):
+                deliver_item(job, scene, written_before(job.target), fingerprint)
+            return begin_record(job, fingerprint, "nothing to append" if job.append else "up to date", started)
         if job.dry_run:
-            return _planned(job, scene, fingerprint, started)
+            return _planned(job, scene, fingerprint, kept, started)
         assert_writable(target_stem(job.target)[0], "the folder of TARGET")
         assert_writable(job.work or target_stem(job.target)[0], "--work")
+        assert_scheduler(job)
         held.enter_context(lock(_work_path(job)))
         stamp = source_stamp(scene.raster)
-        work = _open_or_create(job, scene, fingerprint)
+        work, means = _open_or_create(job, scene, fingerprint, kept)
         with _nothing_left_of_a_refusal(work):
-            scans, gaps = _scan(scene, work, job, quiet)
-            planned = FillPlan.of(scene, scans, job, filler_of(job), fingerprint)
+            scans, gaps = _scan(scene, work, job, kept, quiet)
+            planned = FillPlan.of(scene, scans, job, filler_of(job), fingerprint, means)
             planned = replace(planned, done=frozenset(work.done()))
-            logger.info("%s", planned)
             _stop_if_empty(job, planned)
-            _fit(scene, scans, gaps, work, job, needed=bool(planned.blocks))
+            now, earlier = _fit(planned, scene, scans, gaps, work, kept), None
+            if kept is not None:
+                planned, now, earlier = extended(planned, scene, scans, filler_of(job), kept, now)
+                save_kept(fit_path(work.path), now)
+            logger.info("%s", planned)
         fitted = time.time()
         results = _run_blocks(planned, work.path, quiet)
         _assert_unchanged(scene.raster, stamp)
-        record = finish(planned, scene, work, gaps, results, Times(started, fitted, time.time()))
+        record = finish(planned, scene, work, gaps, results, Times(started, fitted, time.time()), earlier)
         if not record.failed_blocks:
             _remove(work)
         return record
@@ -96,25 +115,59 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
 
 def plan(job: FillJob) -> FillPlan:
     """The plan of a job, without doing it: opens and scans the source, writes nothing that stays."""
-    scene = open_scene(job)
-    fingerprint = job.fingerprint(source_identity(scene.raster), model_identity(job))
-    return _plan(job, scene, fingerprint)
+    scene, kept = open_scene(job), _kept(job)
+    return _plan(job, scene, _fingerprint(job, scene, kept), kept)
 
 
-def _plan(job: FillJob, scene: Scene, fingerprint: str) -> FillPlan:
+def _plan(job: FillJob, scene: Scene, fingerprint: str, kept: Kept | None) -> FillPlan:
+    means = _means(job, scene, kept)
     with tempfile.TemporaryDirectory(prefix="geodiff-plan-") as folder:
-        work = create_work(f"{folder}/plan.zarr", _specs(scene, job), fingerprint)
-        scans, _ = _scan(scene, work, job, quiet=True)
-    return FillPlan.of(scene, scans, job, filler_of(job), fingerprint)
+        work = create_work(f"{folder}/plan.zarr", _specs(scene, job, means), fingerprint)
+        scans, gaps = _scan(scene, work, job, kept, quiet=True)
+        planned = FillPlan.of(scene, scans, job, filler_of(job), fingerprint, means)
+        if kept is not None:
+            now = _now(planned, scene, scans, gaps, kept, {})
+            planned, _, _ = extended(planned, scene, scans, filler_of(job), kept, now)
+    return planned
 
 
-def _planned(job: FillJob, scene: Scene, fingerprint: str, started: float) -> RunRecord:
-    planned = _plan(job, scene, fingerprint)
+def _means(job: FillJob, scene: Scene, kept: Kept | None, resumed: int | None = None) -> Means:
+    """What may be spent; a product that is extended keeps its blocks, by which its markers are known."""
+    sized = job if kept is None else job.model_copy(update={"block_size": kept.block_size})
+    return Means.of(scene, sized, filler_of(job), resumed)
+
+
+def _planned(job: FillJob, scene: Scene, fingerprint: str, kept: Kept | None, started: float) -> RunRecord:
+    planned = _plan(job, scene, fingerprint, kept)
     record = begin_record(job, fingerprint, "planned", started)
     return replace(record, variables={"plan": planned.facts(), "text": str(planned)}, blocks=len(planned.blocks))
 
 
 # -- before the blocks
+
+
+def _kept(job: FillJob) -> Kept | None:
+    """With `--append`, what TARGET was made with; None where everything is made anew."""
+    if not job.append:
+        return None
+    assert_appendable(job)
+    return find_kept(job, read_fingerprint(job.target), _killed_before_keeping(job))
+
+
+def _killed_before_keeping(job: FillJob) -> Kept | None:
+    """What a run left that was killed between writing TARGET and keeping its fit."""
+    work = _left_behind(_work_path(job))
+    if work is None or not exists(fit_path(work.path)):
+        return None
+    kept = load_kept(fit_path(work.path))
+    return replace(kept, done={**kept.done, **work.done()})
+
+
+def _fingerprint(job: FillJob, scene: Scene, kept: Kept | None) -> str:
+    """Of the product to come; with a fit that an earlier state of the source gave, that fit is named in it too."""
+    identities = source_identity(scene.raster), model_identity(job)
+    own = job.fingerprint(*identities)
+    return own if kept is None or kept.fit == own else job.fingerprint(*identities, f"fit {kept.fit}")
 
 
 def _up_to_date(job: FillJob, fingerprint: str) -> bool:
@@ -127,8 +180,13 @@ def _up_to_date(job: FillJob, fingerprint: str) -> bool:
         return False
     if found == fingerprint:
         return not exists(_work_path(job)) and all(exists(path) for path in written_before(job.target))
+    if job.append:
+        return False
     what = "was made by another job or from another state of the source" if found else "is not a product of geodiff"
-    raise TargetError(f"{job.target} is there already and {what}; use --overwrite to replace it, or another target")
+    more = "; --append adds dates" if found and appendable(job.target) else ""
+    raise TargetError(
+        f"{job.target} is there already and {what}; use --overwrite to replace it, or another target{more}"
+    )
 
 
 def _work_path(job: FillJob) -> str:
@@ -136,7 +194,7 @@ def _work_path(job: FillJob) -> str:
     return f"{job.work.rstrip('/') if job.work else folder}/{stem}.geodiff-work.zarr"
 
 
-def _specs(scene: Scene, job: FillJob) -> list[VariableSpec]:
+def _specs(scene: Scene, job: FillJob, means: Means) -> list[VariableSpec]:
     """What the working store holds: the bands to fill of every cube, by chunk."""
     specs = []
     for cube in scene.cubes:
@@ -145,25 +203,32 @@ def _specs(scene: Scene, job: FillJob) -> list[VariableSpec]:
         specs.append(
             VariableSpec(
                 cube.name, shape, dtype, members=job.drawn_members, quantiles=len(job.quantiles),
-                chunks=(1, 0, CHUNK, CHUNK),
+                chunks=(1, 0, means.chunk, means.chunk),
             )
         )  # fmt: skip
     return specs
 
 
-def _open_or_create(job: FillJob, scene: Scene, fingerprint: str) -> WorkStore:
-    """The working store of this very job if a killed run left one; a stale one makes way."""
+def _open_or_create(job: FillJob, scene: Scene, fingerprint: str, kept: Kept | None) -> tuple[WorkStore, Means]:
+    """The working store of this very job if a killed run left one, and what to spend; a stale store makes way.
+
+    A resumed run keeps the blocks of the first one, whatever memory there is now.
+    """
     path = _work_path(job)
     work = _left_behind(path)
-    if work is not None and work.fingerprint == fingerprint:
+    ours = work is not None and work.fingerprint == fingerprint
+    means = _means(job, scene, kept, work.attributes.get("block_size") if work is not None and ours else None)
+    if work is not None and ours and all(spec.chunks[-1] == means.chunk for spec in work.variables):
         logger.info("resuming: %d blocks are done already", len(work.done()))
-        return work
-    if work is not None:
+        return work, means
+    if work is not None and ours:
+        logger.info("%s was made for blocks of another size; starting anew", path)
+    elif work is not None:
         logger.info("%s belongs to another job or an older source; starting anew", path)
     remove_work(path)
     remove_tree(fit_path(path))
-    facts = {"job": job.model_dump(mode="json")}
-    return create_work(path, _specs(scene, job), fingerprint, facts)
+    facts = {"job": job.model_dump(mode="json"), "block_size": means.block_size}
+    return create_work(path, _specs(scene, job, means), fingerprint, facts), means
 
 
 def _left_behind(path: str) -> WorkStore | None:
@@ -174,14 +239,28 @@ def _left_behind(path: str) -> WorkStore | None:
         return None
 
 
-def _scan(scene: Scene, work: WorkStore, job: FillJob, quiet: bool) -> tuple[dict[str, Scan], dict[str, GapReader]]:
+def _scan(
+    scene: Scene, work: WorkStore, job: FillJob, kept: Kept | None, quiet: bool
+) -> tuple[dict[str, Scan], dict[str, GapReader]]:
+    """Look at every pixel once; a resumed run takes what the first one found."""
+    found = load_scans(work)
+    if found is not None:
+        return found, {cube.name: _gap_reader(cube, work, job, found[cube.name]) for cube in scene.cubes}
     scans, gaps = {}, {}
+    parts = {} if kept is None else kept.fitted.parts
     tiles = sum(tile_count(cube.shape) for cube in scene.cubes)
     with Progress("finding gaps", tiles, "tiles", quiet=quiet) as progress:
         for cube in scene.cubes:
             reason, outside = work.array(cube.name, "scan_reason"), work.array(cube.name, "outside")
-            scans[cube.name], gaps[cube.name] = scan_cube(cube, reason, outside, job.buffer, progress.advance)
+            cell = int(parts[cube.name].facts["cell"]) if cube.name in parts else None
+            scans[cube.name], gaps[cube.name] = scan_cube(cube, reason, outside, job.buffer, progress.advance, cell)
+    save_scans(work, scans)
     return scans, gaps
+
+
+def _gap_reader(cube: Cube, work: WorkStore, job: FillJob, scan: Scan) -> GapReader:
+    reason, outside = work.array(cube.name, "scan_reason"), work.array(cube.name, "outside")
+    return GapReader(reason, outside, cube.shape, job.buffer, cube.rules.fill_everything, scan.occupied)
 
 
 @contextmanager
@@ -221,21 +300,50 @@ def _stop_if_empty(job: FillJob, planned: FillPlan) -> None:
 
 
 def _fit(
-    scene: Scene, scans: dict[str, Scan], gaps: dict[str, GapReader], work: WorkStore, job: FillJob, *, needed: bool
-) -> None:
+    planned: FillPlan,
+    scene: Scene,
+    scans: dict[str, Scan],
+    gaps: dict[str, GapReader],
+    work: WorkStore,
+    kept: Kept | None,
+) -> Kept:
     """Fit every cube once and keep it in the working store; a resumed run finds it there."""
     path = fit_path(work.path)
     if exists(path):
-        load_fit(path)
-        return
-    filler = filler_of(job)
-    parts = {}
+        return load_kept(path)
+    filler, parts = filler_of(planned.job), {}
+    known = {} if kept is None else kept.fitted.parts
     for cube in scene.cubes:
-        if needed and scans[cube.name].wanted:
+        if planned.blocks and scans[cube.name].wanted and cube.name not in known:
             began = time.time()
             parts[cube.name] = fit_cube(cube, scans[cube.name], gaps[cube.name], filler).stored()
             logger.info("fitted %s in %.1f s", cube.name, time.time() - began)
-    save_fit(path, Fitted("scene", {}, {}, parts), {"geodiff_fingerprint": work.fingerprint})
+    now = _now(planned, scene, scans, gaps, kept, parts)
+    save_kept(path, now)
+    return now
+
+
+def _now(
+    planned: FillPlan,
+    scene: Scene,
+    scans: dict[str, Scan],
+    gaps: dict[str, GapReader],
+    kept: Kept | None,
+    parts: dict[str, Fitted],
+) -> Kept:
+    """The fit over the dates of now, and what dates to come will be compared with."""
+    old = {} if kept is None else kept.fitted.parts
+    longer = {
+        cube.name: extended_fit(load_cube_fit(old[cube.name]), scans[cube.name]).stored()
+        for cube in scene.cubes
+        if cube.name in old
+    }
+    dated = appendable(planned.job.target) and any(c.variable.dates != (None,) for c in scene.cubes)
+    cubes = {c.name: kept_cube(c, gaps[c.name]) for c in scene.cubes} if dated else {}
+    fit = planned.fingerprint if kept is None else kept.fit
+    model = model_identity(planned.job)
+    fitted = Fitted("scene", {}, {}, {**longer, **parts})
+    return Kept(fitted, planned.fingerprint, fit, kept_job(planned.job), model, planned.block_size, cubes)
 
 
 def _run_blocks(planned: FillPlan, work_path: str, quiet: bool) -> list[BlockResult]:

@@ -5,24 +5,28 @@ A plan prints itself. It fails before anything runs when the memory would not su
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.credentials import redacted
 from geodiff.errors import MemoryPlanError
 from geodiff.gaps import shares
 from geodiff.lattice import STRIDE, WINDOW, Window, blocks
 from geodiff.patches import patch_bytes
-from geodiff.scan import CHUNK
+from geodiff.scan import CHUNK, chunk_span
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from geodiff.fillers import Filler
     from geodiff.job import FillJob
     from geodiff.scan import Scan
     from geodiff.scene import Cube, Scene
 
-__all__ = ["Block", "CubePlan", "FillPlan"]
+__all__ = ["Block", "CubePlan", "FillPlan", "Means"]
 
 DEFAULT_BLOCK = 512
 _BASE_MEMORY = 600 << 20
@@ -57,6 +61,10 @@ class CubePlan:
     all_blocks: int
     asked: int
     """Values to fill on the dates that were asked for."""
+    kept: tuple[Block, ...] = ()
+    """Blocks with gaps that a product holds already which is being extended."""
+    new_dates: int | None = None
+    """Dates that it does not hold; None where none is extended."""
 
     @classmethod
     def of(cls, cube: Cube, scan: Scan, size: int) -> CubePlan:
@@ -71,6 +79,12 @@ class CubePlan:
         shape = (len(cube.variable.dates), len(cube.bands), *cube.shape)
         asked = int(scan.wanted_by_date[list(cube.targets)].sum())
         return cls(cube.name, shape, scan, wanted, len(every) * len(cube.targets), asked)
+
+    def only(self, changed: NDArray[np.bool_], new_dates: int) -> CubePlan:
+        """The plan for a product that holds everything but the changed chunks (date, chunk row, chunk column)."""
+        todo = tuple(b for b in self.blocks if changed[(b.date, *chunk_span(b.window))].any())
+        kept = set(self.blocks) - set(todo)
+        return replace(self, blocks=todo, kept=tuple(b for b in self.blocks if b in kept), new_dates=new_dates)
 
     def lines(self) -> list[str]:
         """What the plan says about this variable."""
@@ -87,7 +101,13 @@ class CubePlan:
         for cause, count in scan.left_out.items():
             if count:
                 text.append(f"  left as it is: {_share(count, scan.total)} ({_CAUSES.get(cause, cause)})")
-        text.append(f"  {len(self.blocks)} of {self.all_blocks} blocks hold gaps; the others are copied")
+        with_gaps = len(self.blocks) + len(self.kept)
+        text.append(f"  {with_gaps} of {self.all_blocks} blocks hold gaps; the others are copied")
+        if self.new_dates is not None:
+            text.append(
+                f"  {self.new_dates} dates are new; {len(self.kept)} blocks stay as they are, {len(self.blocks)} are "
+                f"filled, on {len({b.date for b in self.blocks})} dates: new ones, and those whose neighbours changed"
+            )
         return text
 
 
@@ -97,6 +117,47 @@ _CAUSES = {
     "collar": "the scene's collar; --fillable all would fill it",
     "never_seen": "no date ever saw it; --fillable all would fill it",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a job may spend: known before the source is scanned, so that what cannot fit is refused at once."""
+
+    block_size: int
+    """Rows and columns of a block, whole chunks of the target."""
+    processes: int
+    memory: int
+    """Bytes one process needs at most."""
+
+    @classmethod
+    def of(cls, scene: Scene, job: FillJob, filler: Filler, kept: int | None = None) -> Means:
+        """Block size and processes, derived from the memory there is where the job leaves them open.
+
+        `kept` is the block size of an earlier run that is resumed. Raises MemoryPlanError when it cannot fit.
+        """
+        size = block_size(job.block_size or kept)
+        memory = max(_block_memory(cube, filler, job, size) for cube in scene.cubes)
+        available, processes = _available(), job.workers or 1
+        while job.block_size is None and kept is None and size > CHUNK and memory * processes > 0.8 * available:
+            size //= 2
+            memory = max(_block_memory(cube, filler, job, size) for cube in scene.cubes)
+        if job.workers == 0 and not job.scheduler:
+            processes = max(1, min(_processors(), int(0.8 * available) // memory))
+        if not job.scheduler and memory * processes > available:
+            raise MemoryPlanError(
+                f"blocks of {size} pixels need {_bytes(memory)} in each of {processes} processes, but "
+                f"{_bytes(available)} are free; use a smaller --block-size, fewer --workers or fewer --members"
+            )
+        return cls(size, processes, memory)
+
+    @property
+    def chunk(self) -> int:
+        """Rows and columns of the working store's chunks: few files, and blocks are whole chunks."""
+        return 2 * CHUNK if self.block_size % (2 * CHUNK) == 0 else CHUNK
+
+    def job(self, job: FillJob) -> FillJob:
+        """The job with its number of processes settled."""
+        return job if job.workers != 0 else job.model_copy(update={"workers": self.processes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,22 +174,24 @@ class FillPlan:
     """Keys of the blocks that an earlier run finished."""
 
     @classmethod
-    def of(cls, scene: Scene, scans: dict[str, Scan], job: FillJob, filler: Filler, fingerprint: str) -> FillPlan:
-        """Plan a job; raises MemoryPlanError when a block would not fit in memory."""
-        size = block_size(job.block_size)
-        memory = max(_block_memory(cube, filler, job, size) for cube in scene.cubes)
-        available = _available()
-        processes = job.workers or 1
-        while job.block_size is None and size > CHUNK and memory * processes > 0.8 * available:
-            size //= 2
-            memory = max(_block_memory(cube, filler, job, size) for cube in scene.cubes)
-        if not job.scheduler and memory * processes > available:
-            raise MemoryPlanError(
-                f"blocks of {size} pixels need {_bytes(memory)} in each of {processes} processes, but "
-                f"{_bytes(available)} are free; use a smaller --block-size, fewer --workers or fewer --members"
-            )
-        cubes = tuple(CubePlan.of(cube, scans[cube.name], size) for cube in scene.cubes)
-        return cls(job, fingerprint, size, cubes, memory)
+    def of(
+        cls,
+        scene: Scene,
+        scans: dict[str, Scan],
+        job: FillJob,
+        filler: Filler,
+        fingerprint: str,
+        means: Means | None = None,
+    ) -> FillPlan:
+        """Plan a job, by the `means` found before; raises MemoryPlanError when a block would not fit in memory."""
+        means = means or Means.of(scene, job, filler)
+        cubes = tuple(CubePlan.of(cube, scans[cube.name], means.block_size) for cube in scene.cubes)
+        return cls(means.job(job), fingerprint, means.block_size, cubes, means.memory)
+
+    def only(self, changed: Mapping[str, NDArray[np.bool_]], new_dates: Mapping[str, int]) -> FillPlan:
+        """The plan for a product that is extended; both by variable, see `CubePlan.only`."""
+        cubes = tuple(cube.only(changed[cube.name], new_dates[cube.name]) for cube in self.cubes)
+        return replace(self, cubes=cubes)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -151,7 +214,7 @@ class FillPlan:
 
     def __str__(self) -> str:
         job = self.job
-        lines = [f"fill {job.source} -> {job.target} with {job.filler}"]
+        lines = [redacted(f"fill {job.source} -> {job.target} with {job.filler}")]
         for cube in self.cubes:
             lines += cube.lines()
         lines.append(
@@ -166,8 +229,8 @@ class FillPlan:
     def facts(self) -> dict[str, Any]:
         """The plan as JSON-ready facts."""
         return {
-            "source": self.job.source,
-            "target": self.job.target,
+            "source": redacted(self.job.source),
+            "target": redacted(self.job.target),
             "filler": self.job.filler,
             "fingerprint": self.fingerprint,
             "block_size": self.block_size,
@@ -189,9 +252,18 @@ def scan_facts(cube: CubePlan) -> dict[str, Any]:
         "to_fill": cube.asked,
         "reasons": shares(scan.reasons, scan.total),
         "left_out": scan.left_out,
-        "blocks_with_gaps": len(cube.blocks),
+        "blocks_with_gaps": len(cube.blocks) + len(cube.kept),
         "blocks": cube.all_blocks,
+        "appended": _appended_facts(cube),
     }
+
+
+def _appended_facts(cube: CubePlan) -> dict[str, int]:
+    """What is added to a product that is extended; empty where none is."""
+    if cube.new_dates is None:
+        return {}
+    filled = len({block.date for block in cube.blocks})
+    return {"new_dates": cube.new_dates, "dates_filled": filled, "blocks_kept": len(cube.kept)}
 
 
 def block_size(wanted: int | None) -> int:
@@ -200,9 +272,7 @@ def block_size(wanted: int | None) -> int:
 
 
 def _gap_pixels(scan: Scan, date: int, window: Window) -> int:
-    rows = slice(window.row // CHUNK, -(-window.stop[0] // CHUNK))
-    columns = slice(window.column // CHUNK, -(-window.stop[1] // CHUNK))
-    return int(scan.gap_counts[date, rows, columns].sum())
+    return int(scan.gap_counts[(date, *chunk_span(window))].sum())
 
 
 def _block_memory(cube: Cube, filler: Filler, job: FillJob, size: int) -> int:
@@ -228,6 +298,13 @@ def scan_cells(cube: Cube) -> tuple[int, ...]:
     dates, bands = len(cube.variable.dates), len(cube.bands)
     cell = cell_size(dates * bands, *cube.shape)
     return dates, bands, -(-cube.shape[0] // cell), -(-cube.shape[1] // cell)
+
+
+def _processors() -> int:
+    """Processors this process may use, which in a container are fewer than the machine has."""
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _available() -> int:

@@ -40,8 +40,9 @@ class CellSums:
     cell: int
 
     @classmethod
-    def empty(cls, dates: int, bands: int, rows: int, columns: int) -> CellSums:
-        cell = cell_size(dates * bands, rows, columns)
+    def empty(cls, dates: int, bands: int, rows: int, columns: int, cell: int | None = None) -> CellSums:
+        """All zero; `cell` is the size that an earlier scan of the same ground chose."""
+        cell = cell or cell_size(dates * bands, rows, columns)
         shape = (dates, bands, -(-rows // cell), -(-columns // cell))
         return cls(np.zeros(shape), np.zeros(shape, np.int64), cell)
 
@@ -92,26 +93,38 @@ def _push_pull(total: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArr
     # Each cell weighs at most 1, so that full cells do not drown the ones at a gap's rim.
     unit = np.minimum(weight, 1.0)
     coarser = _push_pull(_halve(mean * unit), _halve(unit))
-    mean[empty] = _double(coarser, total.shape)[empty]
+    del unit
+    rows, columns = np.nonzero(empty)  # only there is anything worked out: a large scene has millions of full cells
+    mean[rows, columns] = _double(coarser, rows, columns)
     for _ in range(8):
-        mean[empty] = _neighbour_mean(mean)[empty]
+        mean[rows, columns] = _neighbour_mean(mean, rows, columns)
     return mean
 
 
 def _halve(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    padded = np.pad(values, [(0, n % 2) for n in values.shape])
+    odd = [(0, n % 2) for n in values.shape]
+    padded = np.pad(values, odd) if any(n for _, n in odd) else values
     return padded[0::2, 0::2] + padded[1::2, 0::2] + padded[0::2, 1::2] + padded[1::2, 1::2]
 
 
-def _double(coarse: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Bilinear refinement by two, cell-centred."""
-    rows, columns = ((np.arange(n) + 0.5) / 2 - 0.5 for n in shape)
-    return _bilinear(coarse, rows, columns)
+def _double(coarse: NDArray[np.float64], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Bilinear refinement by two, cell-centred, at single cells (n,)."""
+    row, row_share = _split((rows + 0.5) / 2 - 0.5, coarse.shape[0])
+    column, column_share = _split((columns + 0.5) / 2 - 0.5, coarse.shape[1])
+    below, right = np.minimum(row + 1, coarse.shape[0] - 1), np.minimum(column + 1, coarse.shape[1] - 1)
+    upper = coarse[row, column] * (1 - column_share) + coarse[row, right] * column_share
+    lower = coarse[below, column] * (1 - column_share) + coarse[below, right] * column_share
+    return np.asarray(upper * (1 - row_share) + lower * row_share)
 
 
-def _neighbour_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    padded = np.pad(values, 1, mode="edge")
-    return (padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]) / 4
+def _neighbour_mean(
+    values: NDArray[np.float64], rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Mean of the four neighbours of single cells (n,); beyond the edge a cell is its own neighbour."""
+    last_row, last_column = values.shape[0] - 1, values.shape[1] - 1
+    vertical = values[np.maximum(rows - 1, 0), columns] + values[np.minimum(rows + 1, last_row), columns]
+    with_left = vertical + values[rows, np.maximum(columns - 1, 0)]
+    return np.asarray((with_left + values[rows, np.minimum(columns + 1, last_column)]) / 4)
 
 
 def _bilinear(

@@ -23,7 +23,7 @@ class RunRecord:
     target: str
     command: str
     status: str
-    """`done`, `nothing to fill`, `up to date`, `planned`, or `some blocks failed`."""
+    """`done`, `nothing to fill`, `up to date`, `nothing to append`, `planned`, or `some blocks failed`."""
     exit_code: int = 0
     fingerprint: str = ""
     products: tuple[str, ...] = ()

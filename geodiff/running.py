@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from geodiff.blocks import BlockResult
@@ -15,15 +15,22 @@ if TYPE_CHECKING:
     from geodiff.plan import Block
     from geodiff.progress import Progress
 
-__all__ = ["run_blocks"]
+__all__ = ["assert_scheduler", "run_blocks"]
 
 FillBlock = Callable[[str, "Block"], "BlockResult"]
+_PATIENCE = "20s"
+"""For a scheduler to answer."""
+_AT_ONCE = 20_000
+"""Tasks a scheduler holds at a time: each takes some kilobytes and, before it runs, a millisecond."""
 
 
 def run_blocks(
     fill_block: FillBlock, work_path: str, blocks: Sequence[Block], job: FillJob, progress: Progress
 ) -> list[BlockResult]:
-    """Run every block once; one Dask task a block where Dask is asked for."""
+    """Run every block once; one Dask task a block where Dask is asked for.
+
+    Raises InputError where `--scheduler` names a place that no scheduler answers from.
+    """
     if not blocks:
         return []
     if not job.scheduler and (job.workers or 1) == 1:
@@ -32,26 +39,42 @@ def run_blocks(
             results.append(fill_block(work_path, block))
             progress.advance()
         return results
-    return _on_dask(fill_block, work_path, blocks, job, progress)
+    with ExitStack() as held:
+        client = held.enter_context(_connected(job.scheduler)) if job.scheduler else _local_client(job, held)
+        return list(_on_dask(client, fill_block, work_path, blocks, progress))
+
+
+def assert_scheduler(job: FillJob) -> None:
+    """Raise InputError, before anything is scanned or fitted, where the cluster that a job names does not answer."""
+    if job.scheduler:
+        with _connected(job.scheduler):
+            pass
 
 
 def _on_dask(
-    fill_block: FillBlock, work_path: str, blocks: Sequence[Block], job: FillJob, progress: Progress
-) -> list[BlockResult]:
+    client: Any, fill_block: FillBlock, work_path: str, blocks: Sequence[Block], progress: Progress
+) -> Iterator[BlockResult]:
+    """One task a block, so many at a time that no scheduler drowns; a lost worker's blocks go to the others."""
     from dask.distributed import as_completed
 
-    results: list[BlockResult] = []
-    with ExitStack() as held:
-        client = _client(job, held)
-        keys = [f"geodiff-{block.key}" for block in blocks]
+    resources = _resources(client)
+    for first in range(0, len(blocks), _AT_ONCE):
+        some = blocks[first : first + _AT_ONCE]
         futures = [
-            client.submit(fill_block, work_path, block, key=key, pure=False, retries=2)
-            for key, block in zip(keys, blocks, strict=True)
+            client.submit(
+                fill_block, work_path, block, key=f"geodiff-{block.key}", pure=False, retries=2, resources=resources
+            )
+            for block in some
         ]
-        for future in as_completed(futures):
-            results.append(_result(future))
+        for future in as_completed(futures, loop=client.loop):
+            yield _result(future)
             progress.advance()
-    return results
+
+
+def _resources(client: Any) -> dict[str, int] | None:
+    """One GPU a block where the cluster's workers offer any (`dask worker --resources "GPU=1"`)."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return {"GPU": 1} if any(worker.get("resources", {}).get("GPU") for worker in workers) else None
 
 
 def _result(future: Any) -> BlockResult:
@@ -63,17 +86,27 @@ def _result(future: Any) -> BlockResult:
     return BlockResult(key, error=f"{type(error).__name__}: {error}")
 
 
-def _client(job: FillJob, held: ExitStack) -> Any:
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    """A client of a cluster that runs elsewhere."""
+    from dask.distributed import Client
+
+    _quieten()
+    try:
+        client = Client(address, timeout=_PATIENCE, set_as_default=False)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"no Dask scheduler answers at {address}: {reason}; check --scheduler") from None
+    with client:
+        yield client
+
+
+def _local_client(job: FillJob, held: ExitStack) -> Any:
     import logging
 
     from dask.distributed import Client, LocalCluster
 
-    logging.getLogger("distributed").setLevel(logging.ERROR)  # set to info by the import above
-    if job.scheduler:
-        try:
-            return held.enter_context(Client(job.scheduler, timeout="20s"))
-        except OSError as error:
-            raise InputError(f"no Dask scheduler answers at {job.scheduler}: {error}; check --scheduler") from None
+    _quieten()
     cluster = LocalCluster(
         n_workers=job.workers,
         threads_per_worker=1,  # one thread a process: the same sums in the same order on every worker
@@ -84,3 +117,10 @@ def _client(job: FillJob, held: ExitStack) -> Any:
         memory_limit=0,  # the plan bounds memory; a worker killed at a guess would only be restarted
     )
     return held.enter_context(Client(held.enter_context(cluster)))
+
+
+def _quieten() -> None:
+    """Set to info by the import of distributed."""
+    import logging
+
+    logging.getLogger("distributed").setLevel(logging.ERROR)

@@ -7,7 +7,7 @@ look at the reasons alone, strip by strip, finds the collar and counts the gaps 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,15 +23,72 @@ if TYPE_CHECKING:
 
     from geodiff.scene import Cube
 
-__all__ = ["CHUNK", "GapReader", "Scan", "scan_cube", "tile_count"]
+__all__ = [
+    "CHUNK",
+    "GapReader",
+    "Occupied",
+    "Scan",
+    "chunk_span",
+    "occupied_parts",
+    "read_occupied",
+    "scan_cube",
+    "tile_count",
+]
 
 CHUNK = 256
-"""Rows and columns of the working store's chunks, and of a Zarr target's."""
+"""Rows and columns of a Zarr target's chunks, by which gaps are counted too."""
 _TILE = (2 * CHUNK, 8 * CHUNK)
 _SAMPLE = 400_000
 """Known pixels a band from which the normalisation is taken."""
+_SMALL = 1 << 20
+"""Pixels of a window that is worth keeping."""
 
 Tick = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Occupied:
+    """Which chunks hold anything at all: the others are known to be blank, and are not read."""
+
+    reason: NDArray[np.bool_]
+    """(date, chunk row, chunk column): some value is missing, before the buffer."""
+    outside: NDArray[np.bool_]
+    """(chunk row, chunk column): some pixel is outside."""
+    wanted: NDArray[np.bool_]
+    """(date, chunk row, chunk column): some value is to be filled, buffer included."""
+
+    @classmethod
+    def empty(cls, dates: int, rows: int, columns: int) -> Occupied:
+        plane = (-(-rows // CHUNK), -(-columns // CHUNK))
+        return cls(np.zeros((dates, *plane), bool), np.zeros(plane, bool), np.zeros((dates, *plane), bool))
+
+
+def chunk_span(window: Window) -> tuple[slice, slice]:
+    """The chunks that a window touches."""
+    (row, column), (bottom, right) = (window.row, window.column), window.stop
+    return slice(row // CHUNK, -(-bottom // CHUNK)), slice(column // CHUNK, -(-right // CHUNK))
+
+
+def occupied_parts(index: NDArray[np.bool_], window: Window) -> Iterator[Window]:
+    """The parts of a window, full height, whose chunks hold anything; `index` is (chunk row, chunk column)."""
+    rows, columns = chunk_span(window)
+    busy = np.concatenate([[False], index[rows, columns].any(axis=0), [False]])
+    edges = np.flatnonzero(np.diff(busy.astype(np.int8))) + columns.start
+    for first, last in zip(edges[::2], edges[1::2], strict=True):
+        left, right = max(int(first) * CHUNK, window.column), min(int(last) * CHUNK, window.stop[1])
+        yield Window(window.row, left, window.height, right - left)
+
+
+def read_occupied(
+    array: Any, key: tuple[Any, ...], window: Window, index: NDArray[np.bool_] | None, front: tuple[int, ...]
+) -> NDArray[Any]:
+    """A window (*front, row, column) of a stored array at `key`; 0 without reading where no chunk holds anything."""
+    if index is None:
+        return np.asarray(array[(*key, *window.slices)])
+    values = np.zeros((*front, *window.shape), array.dtype)
+    for part in occupied_parts(index, window):
+        values[(..., *part.within(window))] = array[(*key, *part.slices)]
+    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +103,29 @@ class GapReader:
     buffer: int
     everything: bool
     """`--fillable all`: the quality band's own fill is filled too."""
+    occupied: Occupied | None = None
+    """What need not be read; None reads everything."""
+    _latest: dict[tuple[int, Window], Gaps] = field(default_factory=dict, repr=False, compare=False)
+    """The last small window: a block asks for its own more than once."""
 
     def read(self, date: int, window: Window) -> Gaps:
         """Gaps (band, row, column) of a window inside the raster."""
+        found = self._latest.get((date, window))
+        if found is None:
+            found = self._read(date, window)
+            if window.height * window.width <= _SMALL:
+                self._latest.clear()
+                self._latest[date, window] = found
+        return found
+
+    def _read(self, date: int, window: Window) -> Gaps:
         outer = window.expand(self.buffer).intersect(Window(0, 0, *self.shape))
         assert outer is not None
-        reason = np.asarray(self.reason[(date, slice(None), *outer.slices)])
-        outside = np.asarray(self.outside[outer.slices])
+        index = self.occupied
+        bands = (int(self.reason.shape[1]),)
+        missing_in = None if index is None else index.reason[date]
+        reason = read_occupied(self.reason, (date, slice(None)), outer, missing_in, bands)
+        outside = read_occupied(self.outside, (), outer, None if index is None else index.outside, ())
         fillable = np.broadcast_to(~outside, reason.shape) if self.everything else auto_fillable(reason, outside)
         gaps = Gaps.of(reason, fillable)
         if not self.buffer:
@@ -80,6 +153,7 @@ class Scan:
     cells: CellSums
     normalisations: tuple[Normalisation, ...]
     """One a band, fixed for the whole scene."""
+    occupied: Occupied
 
     @property
     def wanted(self) -> int:
@@ -87,13 +161,20 @@ class Scan:
         return int(self.wanted_by_date.sum())
 
 
-def scan_cube(cube: Cube, reason: Any, outside: Any, buffer: int, tick: Tick = lambda: None) -> tuple[Scan, GapReader]:
-    """Scan a cube once and write its reasons; arrays as in `GapReader`. `tick` is called after each tile."""
-    cells, sample, candidates = _first_pass(cube, reason, outside, tick)
-    _find_outside(cube, outside, candidates)
-    gaps = GapReader(reason, outside, cube.shape, buffer, cube.rules.fill_everything)
+def scan_cube(
+    cube: Cube, reason: Any, outside: Any, buffer: int, tick: Tick = lambda: None, cell: int | None = None
+) -> tuple[Scan, GapReader]:
+    """Scan a cube once and write its reasons; arrays as in `GapReader`. `tick` is called after each tile.
+
+    `cell` is the cell size of the low-resolution fill that an earlier scan chose, when dates are added to it.
+    """
+    index = Occupied.empty(len(cube.variable.dates), *cube.shape)
+    cells, sample = _first_pass(cube, reason, outside, index, tick, cell)
+    _find_outside(cube, outside, index)
+    found = Occupied(index.reason, index.outside, np.ones_like(index.wanted))
+    gaps = GapReader(reason, outside, cube.shape, buffer, cube.rules.fill_everything, found)
     scan = _count(cube, gaps, cells, _normalise(cube, sample))
-    return scan, gaps
+    return scan, replace(gaps, occupied=scan.occupied, _latest={})
 
 
 def _tiles(shape: tuple[int, int]) -> Iterator[Window]:
@@ -103,20 +184,20 @@ def _tiles(shape: tuple[int, int]) -> Iterator[Window]:
 
 
 def _first_pass(
-    cube: Cube, reason: Any, outside: Any, tick: Tick
-) -> tuple[CellSums, list[list[NDArray[np.float64]]], bool]:
-    """Write reasons and what may be outside; gather cell sums and a sample of known values a band."""
+    cube: Cube, reason: Any, outside: Any, index: Occupied, tick: Tick, cell: int | None
+) -> tuple[CellSums, list[list[NDArray[np.float64]]]]:
+    """Write reasons and what may be outside, note in which chunks; gather cell sums and known values a band."""
     dates, bands = len(cube.variable.dates), len(cube.bands)
-    cells = CellSums.empty(dates, bands, *cube.shape)
+    cells = CellSums.empty(dates, bands, *cube.shape, cell)
     sample: list[list[NDArray[np.float64]]] = [[] for _ in cube.bands]
     every = max(1, int(np.ceil(np.sqrt(dates * cube.shape[0] * cube.shape[1] / _SAMPLE))))
-    may_be_outside = False
     for tile in _tiles(cube.shape):
         collar, unseen = np.ones(tile.shape, bool), np.ones(tile.shape, bool)
         for date in range(dates):
             why = cube.reason(date, tile)
             if why.any():
                 reason[(date, slice(None), *tile.slices)] = why
+                index.reason[(date, *chunk_span(tile))] = chunk_any(np.asarray(why.any(axis=0)))
             collar &= collar_candidates(why)
             unseen &= never_seen(why != 0)
             values = _values(cube, date, tile)
@@ -125,9 +206,9 @@ def _first_pass(
         beyond = _beyond(cube, tile, unseen if dates > 1 else collar)
         if beyond.any():
             outside[tile.slices] = beyond
-            may_be_outside = True
+            index.outside[chunk_span(tile)] = chunk_any(beyond)
         tick()
-    return cells, sample, may_be_outside
+    return cells, sample
 
 
 def _beyond(cube: Cube, tile: Window, automatic: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -140,14 +221,16 @@ def _beyond(cube: Cube, tile: Window, automatic: NDArray[np.bool_]) -> NDArray[n
     return automatic if stack or cube.variable.georeferenced else np.zeros(tile.shape, bool)
 
 
-def _find_outside(cube: Cube, outside: Any, candidates: bool) -> None:
+def _find_outside(cube: Cube, outside: Any, index: Occupied) -> None:
     """Under `auto`, keep of the collar's candidates only what the opening leaves and the edge touches."""
     automatic = cube.rules.fillable is None and not cube.rules.fill_everything
-    if not candidates or not automatic or len(cube.variable.dates) > 1:
+    if not index.outside.any() or not automatic or len(cube.variable.dates) > 1:
         return
+    candidates = index.outside.copy()
 
     def read(rows: slice) -> NDArray[np.bool_]:
-        return np.asarray(outside[rows])
+        first, last, _ = rows.indices(cube.shape[0])
+        return read_occupied(outside, (), Window(first, 0, last - first, cube.shape[1]), candidates, ())
 
     collar = find_collar(read, cube.shape, CHUNK)
     held: list[tuple[slice, NDArray[np.bool_]]] = []
@@ -155,10 +238,19 @@ def _find_outside(cube: Cube, outside: Any, candidates: bool) -> None:
         part = slice(first, min(first + CHUNK, cube.shape[0]))
         held.append((part, collar.outside(part, read)))
         if len(held) > 1:  # the strip below has been read, so this one's candidates are not needed any more
-            done, kept = held.pop(0)
-            outside[done] = kept
-    for done, kept in held:
-        outside[done] = kept
+            _keep_outside(outside, index, candidates, *held.pop(0))
+    for rows, kept in held:
+        _keep_outside(outside, index, candidates, rows, kept)
+
+
+def _keep_outside(
+    outside: Any, index: Occupied, candidates: NDArray[np.bool_], rows: slice, kept: NDArray[np.bool_]
+) -> None:
+    """Put what remains of one strip of chunks in the place of its candidates."""
+    row = rows.start // CHUNK
+    index.outside[row] = chunk_any(kept)[0]
+    if candidates[row].any():
+        outside[rows] = kept
 
 
 def _values(cube: Cube, date: int, window: Window) -> NDArray[np.float64]:
@@ -220,7 +312,9 @@ def _count(cube: Cube, gaps: GapReader, cells: CellSums, normalisations: tuple[N
                 bare = np.asarray(gaps.reason[(date, slice(None), *tile.slices)]) == 0
                 cells.add(date, tile, _values(cube, date, tile), bare & found.missing, sign=-1)
     total = dates * bands * rows * columns
-    return Scan(counts, missing, wanted, total - missing, total, bits, left_out, cells, normalisations)
+    assert gaps.occupied is not None
+    index = replace(gaps.occupied, wanted=counts > 0)
+    return Scan(counts, missing, wanted, total - missing, total, bits, left_out, cells, normalisations, index)
 
 
 def _left_out(cube: Cube, gaps: GapReader, found: Gaps, tile: Window) -> dict[str, int]:
@@ -240,7 +334,11 @@ def tile_count(shape: tuple[int, int]) -> int:
 
 
 def _count_chunks(counts: NDArray[np.int64], tile: Window, wanted: NDArray[np.bool_]) -> None:
-    row, column = tile.row // CHUNK, tile.column // CHUNK
-    by_row = np.add.reduceat(wanted.astype(np.int64), np.arange(0, tile.height, CHUNK), axis=0)
-    by_chunk = np.add.reduceat(by_row, np.arange(0, tile.width, CHUNK), axis=1)
-    counts[row : row + by_chunk.shape[0], column : column + by_chunk.shape[1]] += by_chunk
+    by_row = np.add.reduceat(wanted, np.arange(0, tile.height, CHUNK), axis=0, dtype=np.int64)
+    counts[chunk_span(tile)] += np.add.reduceat(by_row, np.arange(0, tile.width, CHUNK), axis=1)
+
+
+def chunk_any(plane: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether any pixel is True, by chunk, of a plane (row, column) that begins with one."""
+    by_row = np.logical_or.reduceat(plane, np.arange(0, plane.shape[0], CHUNK), axis=0)
+    return np.asarray(np.logical_or.reduceat(by_row, np.arange(0, plane.shape[1], CHUNK), axis=1))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from geodiff.job import FillJob
 
-__all__ = ["Cube", "Scene", "open_scene"]
+__all__ = ["Cube", "Scene", "open_scene", "scene_of"]
 
 PlaneReader = Callable[[Window], "NDArray[np.bool_]"]
 """(window) to bool (row, column)."""
@@ -155,7 +155,11 @@ def open_scene(job: FillJob) -> Scene:
 
     Raises InputError (exit 2) where a name, band, date, preset or mask does not exist in the source.
     """
-    raster = open_raster(job.source, OpenOptions(job.nodata, job.valid_range, job.resolution))
+    return scene_of(open_raster(job.source, OpenOptions(job.nodata, job.valid_range, job.resolution)), job)
+
+
+def scene_of(raster: Raster, job: FillJob) -> Scene:
+    """Resolve everything a job says about a raster that is open already; raises as `open_scene`."""
     cubes = []
     for variable in _dated(_chosen(raster, job.variable), job.dates):
         bands = _bands(variable, job.bands)

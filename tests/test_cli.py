@@ -25,7 +25,7 @@ from geodiff.job import NOT_BUILT, FillJob
 from geodiff.jobfile import commented_toml
 
 Run = Callable[..., "Outcome"]
-VERBS = ("fill", "info", "demo", "doctor", "init", "schema")
+VERBS = ("fill", "info", "report", "view", "demo", "doctor", "init", "schema")
 
 
 @dataclass

@@ -123,6 +123,44 @@ def test_a_lost_line_through_a_lost_block():
     assert recall(lost, found(frame, "dropouts")) == 1
 
 
+@pytest.mark.parametrize("shape", ["whole", "part", "column", "block"])
+def test_noise_in_place_of_the_scene_is_found(shape):
+    frame, lost = scene(), np.zeros((192, 256), bool)
+    where = {
+        "whole": np.s_[60:63],
+        "part": np.s_[60:62, 100:],
+        "column": np.s_[:, 90:92],
+        "block": np.s_[96:112, 128:160],
+    }[shape]
+    lost[where] = True
+    frame[lost] = np.random.default_rng(1).integers(0, 256, lost.sum())
+    flagged = found(frame, "dropouts")
+    assert recall(lost, flagged) > 0.97
+    assert precision(lost, flagged) > 0.95
+
+
+def test_a_line_that_was_repeated_is_found_and_an_enlarged_frame_is_sound():
+    frame = scene()
+    frame[80:82] = frame[79]
+    assert np.array_equal(np.flatnonzero(found(frame, "dropouts").all(axis=1)), [80, 81])
+    assert not found(np.repeat(scene(), 2, axis=0), "dropouts").any()
+
+
+def test_lost_columns_are_found():
+    frame = scene()
+    frame[:, 50:52] = 0
+    flagged = found(frame, "dropouts")
+    assert flagged[:, 50:52].all()
+    assert flagged.sum() == 2 * 192
+
+
+def test_a_track_of_a_particle_is_found():
+    frame = scene().astype(np.int16)
+    frame[np.arange(50, 55), np.arange(70, 75)] = 900
+    flagged = found(frame, "hotpixels")
+    assert np.array_equal(np.argwhere(flagged), [[50 + i, 70 + i] for i in range(5)])
+
+
 def test_borders_skies_and_shadows_are_no_dropouts():
     frame = scene().astype(np.int16)
     frame[:12] = 0

@@ -27,7 +27,6 @@ def _job(**fields: object) -> FillJob:
         ({"filler": "laplace", "members": 4}, "draws no members"),
         ({"members": 0, "product": "member"}, "needs at least one member"),
         ({"nonsense": 1}, "nonsense"),
-        ({"append": True}, "not built yet"),
     ],
 )
 def test_a_wrong_field_is_named_with_the_reason(fields: dict[str, object], words: str) -> None:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the ground up. Rooms on one floor do not import each other; a module belongs to the room of its longest prefix.
 FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
-    {"errors": ("geodiff.errors",)},
+    {"errors": ("geodiff.errors", "geodiff.credentials")},
     {
         "nouns": (
             "geodiff.encoding", "geodiff.flags", "geodiff.gaps", "geodiff.faults", "geodiff.lattice", "geodiff.noise",
@@ -33,8 +33,8 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     },
     {"fillers": ("geodiff.fillers", "geodiff.diffusion")},
     {"io": ("geodiff.io",)},  # keeps what fillers have learnt; a filler knows nothing of files
-    {"scene": ("geodiff.scene", "geodiff.patches", "geodiff.scan")},
-    {"plan": ("geodiff.plan", "geodiff.fitting", "geodiff.identity", "geodiff.layers")},
+    {"scene": ("geodiff.scene", "geodiff.patches", "geodiff.scan", "geodiff.scanned")},
+    {"plan": ("geodiff.plan", "geodiff.fitting", "geodiff.identity", "geodiff.layers", "geodiff.appending")},
     {
         "pipeline": (
             "geodiff.pipeline", "geodiff.blocks", "geodiff.estimate", "geodiff.finishing", "geodiff.progress",
@@ -44,10 +44,10 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {
         "score": ("geodiff.score", "geodiff.peers", "geodiff.realism"),
         "report": ("geodiff.report", "geodiff.viewer"),
-        "restore": ("geodiff.restore",),
-        "learning": ("geodiff.learning",),
+        "restore": ("geodiff.restoring",),
+        "learning": ("geodiff.learning", "geodiff.diffusion.torch_data"),  # learns from, and hands on, whole rasters
     },
-    {"accessor": ("geodiff.accessor", "geodiff.api", "geodiff.arrays")},
+    {"accessor": ("geodiff.accessor", "geodiff.api", "geodiff.arrays", "geodiff.lazy")},
     {"front": ("geodiff",)},
     {"cli": ("geodiff.cli", "geodiff.__main__", "geodiff.demo", "geodiff.doctor", "geodiff.inspection")},
     {"flows": ("flows",)},

@@ -175,3 +175,39 @@ def test_pairs_that_move_together_are_told_apart(rng):
 def test_scores_that_are_not_pairs_are_refused():
     with pytest.raises(ValueError, match="not pairs"):
         metrics.paired_bootstrap([1.0, 2.0], [1.0])
+
+
+def test_the_crps_of_every_pixel_is_what_the_mean_is_made_of(rng):
+    members, truth = rng.normal(size=(5, 7, 9)), rng.normal(size=(7, 9))
+    field = metrics.crps_ensemble_field(members, truth)
+    assert field.shape == truth.shape
+    pairs = np.abs(members[:, None, 3, 4] - members[None, :, 3, 4]).sum() / (5 * 4)
+    assert field[3, 4] == pytest.approx(np.abs(members[:, 3, 4] - truth[3, 4]).mean() - pairs / 2)
+    assert metrics.crps_ensemble(members, truth) == pytest.approx(field.mean())
+    width = rng.uniform(0.5, 2, truth.shape)
+    each = metrics.crps_gaussian_field(members[0], width, truth)
+    assert metrics.crps_gaussian(members[0], width, truth) == pytest.approx(each.mean())
+    grid = np.linspace(-30, 30, 60_001)
+    step = (grid >= truth[2, 2]).astype(float)
+    integral = np.trapezoid((stats.norm.cdf(grid, members[0, 2, 2], width[2, 2]) - step) ** 2, grid)
+    assert each[2, 2] == pytest.approx(integral, abs=1e-3), "the definition, integrated"
+
+
+def test_octaves_find_a_wave_where_it_is_and_add_up(rng):
+    y, _ = np.mgrid[:32, :32]
+    for octave, cycles in enumerate((3 / 8, 3 / 16, 3 / 32)):
+        power = np.array(metrics.octave_power(np.sin(2 * np.pi * cycles * y)))
+        assert power.argmax() == octave
+        assert power[octave] > 0.9 * power.sum()
+    field = rng.normal(size=(32, 32))
+    assert metrics.octave_power(3 * field) == pytest.approx(9 * np.array(metrics.octave_power(field)))
+    ratios = metrics.spectrum_ratio(3 * field, field)
+    assert ratios == pytest.approx([20 * np.log10(3)] * len(ratios))
+
+
+def test_the_log_spectral_distance_is_the_worst_octave_with_its_sign():
+    assert metrics.log_spectral_distance([10, 1, 0.5], [1, 1, 1]) == pytest.approx(10)
+    assert metrics.log_spectral_distance([1, 0.01], [1, 1]) == pytest.approx(-20)
+    assert metrics.log_spectral_distance([5, 2], [0, 1]) == pytest.approx(10 * np.log10(2)), "no power, no ratio"
+    assert metrics.log_spectral_distance([0.0], [1.0]) == -np.inf
+    assert np.isnan(metrics.log_spectral_distance([1.0], [0.0]))

@@ -76,7 +76,7 @@ def test_every_import_is_declared() -> None:
 
 
 def test_extras_and_claims() -> None:
-    assert set(EXTRAS) == {"flows", "train", "s3", "test", "dev"}
+    assert set(EXTRAS) == {"flows", "train", "s3", "score", "test", "dev"}
     assert PROJECT["requires-python"] == ">=3.11"
     claimed = [name.rpartition(" ")[2] for name in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", name)]
     assert claimed == ["3.11"], "claim only the versions that continuous integration runs"

@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from geodiff.cli import fill, looking
+from geodiff.cli import fill, looking, model, report, restore, score, train
 from geodiff.cli.app import app
 from geodiff.errors import GeodiffError
 
-__all__ = ["app", "fill", "looking", "main"]
+__all__ = ["app", "fill", "looking", "main", "model", "report", "restore", "score", "train"]
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ __all__ = ["fill"]
         "geodiff fill scene.tif filled.tif",
         "geodiff fill LC08_L2SP_015033_20240611/ filled/ --qa landsat-c2 --members 8",
         "geodiff fill sst.zarr filled.zarr --variable sst --dates 2024-06-01:2024-06-30",
+        "geodiff fill sst.zarr filled.zarr --append",
         "geodiff fill frame.img frame.tif --detect dropouts --filler laplace",
         "geodiff fill scene.tif filled.tif --mask clouds.gpkg --buffer 2 --dry-run",
     )
@@ -49,18 +50,18 @@ def fill(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda[:i], mps.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16.")] = None,
     block_size: Annotated[int | None, typer.Option(help="Smallest unit of I/O in pixels.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Local Dask worker processes.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Local Dask processes; 0: as many as fit.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of an existing Dask cluster.")] = None,
     batch: Annotated[int | None, typer.Option(help="Windows x bands a network call.")] = None,
     work: Annotated[str | None, typer.Option(help="Folder for the working store.")] = None,
     zarr_format: Annotated[int | None, typer.Option(help="2 for GDAL before 3.13.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace TARGET.")] = False,
-    append: Annotated[bool, typer.Option("--append", help="Extend TARGET with new dates (not built yet).")] = False,
-    refit: Annotated[bool, typer.Option("--refit", help="Renew the kept fit (not built yet).")] = False,
+    append: Annotated[bool, typer.Option("--append", help="Extend TARGET with new dates, with its kept fit.")] = False,
+    refit: Annotated[bool, typer.Option("--refit", help="With --append: renew the kept fit.")] = False,
     fail_if_empty: Annotated[bool, typer.Option("--fail-if-empty", help="Exit 4 with nothing to fill.")] = False,
-    report: Annotated[str | None, typer.Option(help="HTML report to write (not built yet).")] = None,
-    stac: Annotated[str | None, typer.Option(help="STAC Item JSON to write (not built yet).")] = None,
+    report: Annotated[str | None, typer.Option(help="HTML report: a file, or a folder for it.")] = None,
+    stac: Annotated[str | None, typer.Option(help="STAC Item JSON to write.")] = None,
     as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
@@ -79,10 +80,10 @@ def fill(
     }  # fmt: skip
     talk(verbose, quiet=quiet)
     from geodiff.job import FillJob
-    from geodiff.pipeline import run
+    from geodiff.report import run_and_report
 
     chosen = {name: value for name, value in given.items() if value is not None}
-    record = run(FillJob.from_toml(job, **chosen) if job else FillJob.build(**chosen), quiet=quiet)
+    record = run_and_report(FillJob.from_toml(job, **chosen) if job else FillJob.build(**chosen), quiet=quiet)
     typer.echo(record.to_json() if as_json else _summary(record))
     raise typer.Exit(record.exit_code)
 
@@ -93,6 +94,8 @@ def _summary(record: Any) -> str:
         return str(record.variables["text"])
     if record.status == "up to date":
         return f"{record.target} is this very product already; nothing to do"
+    if record.status == "nothing to append":
+        return f"{record.target} holds every date of {record.source} as it is; nothing to append"
     lines = []
     if record.status == "nothing to fill":
         lines.append(f"{record.source} has no gap to fill; the product is a copy with its layers")
@@ -100,6 +103,9 @@ def _summary(record: Any) -> str:
         line = f"{name}: filled {facts['filled']:,} of {facts['to_fill']:,} missing values"
         if facts["refused"]:
             line += f" ({facts['refused']:,} left empty: the expected error is too large, or the band known nowhere)"
+        if facts.get("appended"):
+            added = facts["appended"]
+            line += f"; {added['new_dates']} dates are new, {added['blocks_kept']:,} blocks stayed as they were"
         check = facts["self_check"]
         if check.get("coverage90") is not None:
             line += (

@@ -48,8 +48,7 @@ def calibrate(
     talk(verbose, quiet=quiet)
     from geodiff.learning import recalibrate
 
-    options = {"qa": tuple(qa)} if qa else {}
-    calibration = recalibrate(name, sources, out, overwrite=overwrite, **options)
+    calibration = recalibrate(name, sources, out, overwrite=overwrite, qa=tuple(qa) if qa else ("auto",))
     typer.echo(f"wrote {out}: standard errors times {calibration.factors}, departures times {calibration.spread}")
 
 

@@ -7,6 +7,7 @@ are untouched.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -75,14 +76,15 @@ def kept_channels(block: Block, count: int) -> Tensor:
 
         def __init__(self) -> None:
             super().__init__()
-            self.conv1, self.conv2 = block.conv1, block.conv2
+            self.conv1, self.conv2 = (copy.deepcopy(c).requires_grad_() for c in (block.conv1, block.conv2))
 
         def forward(self, x: Tensor) -> Tensor:
             out: Tensor = self.conv2(nn.functional.silu(self.conv1(x)))
             return out
 
     shown = Inner()
-    graph = tp.DependencyGraph().build_dependency(shown, torch.zeros(1, block.conv1.in_channels, 8, 8))
+    with torch.enable_grad():  # torch-pruning reads the graph of gradients
+        graph = tp.DependencyGraph().build_dependency(shown, torch.zeros(1, block.conv1.in_channels, 8, 8))
     group = graph.get_pruning_group(shown.conv1, tp.prune_conv_out_channels, idxs=list(range(block.conv1.out_channels)))
     importance = tp.importance.GroupMagnitudeImportance(p=2)(group)
     return torch.sort(torch.topk(importance, count).indices).values

@@ -18,7 +18,7 @@ from geodiff.diffusion.fields import DATES, Layer, Scene, context, whitening_err
 from geodiff.fillers import CODES, Filled, Filler, FillerSettings, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import conformal_factors, factor_field, hidden_pixels, strata, target_distance
 from geodiff.fillers.spatial import Laplace
-from geodiff.noise import ground_noise
+from geodiff.noise import noise_in_time
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,6 +87,7 @@ class Diffusion:
             "device": str(self.denoiser.device),
             "sampler": self.settings.sampler,
             "steps": self.settings.steps,
+            "memory": _memory(sample.trials),
         }
         neutral = conformal_factors(np.empty(0, np.float32), np.empty(0, np.int8), (1.0,) * 5)
         start = Fitted(self.name, facts, {"factors": neutral}, {"prior": prior})
@@ -167,7 +168,8 @@ class Diffusion:
         """(member, target, band, row, column)."""
         drawn = np.repeat(value[None], members, axis=0)
         for item in items:
-            noise = ground_starts(patch, item.place, seed=seed, members=members, mix=_mix(fitted))
+            memory = float(fitted.facts.get("memory", 0.0))
+            noise = ground_starts(patch, item.place, seed=seed, members=members, mix=_mix(fitted), memory=memory)
             shape = (members, *item.context.shape)
             r = self.denoiser.residuals(
                 np.broadcast_to(item.context, shape),
@@ -255,21 +257,41 @@ def recentred(members: Planes, value: Planes, spread: Planes | float = 1.0) -> P
 
 
 def ground_starts(
-    patch: Patch, place: tuple[int, int], *, seed: int, members: int, mix: NDArray[np.float64] | None = None
+    patch: Patch,
+    place: tuple[int, int],
+    *,
+    seed: int,
+    members: int,
+    mix: NDArray[np.float64] | None = None,
+    memory: float = 0.0,
 ) -> Planes:
     """Start noise (member, row, column) of a patch's band: standard normal, the same wherever windows overlap.
 
-    `mix` is the Cholesky factor of the bands' correlation; without it bands are independent.
+    `mix` is the Cholesky factor of the bands' correlation; without it bands are independent. `memory` is how many
+    seconds dates that go together may be apart; 0 makes them independent.
     """
     row, column = patch.absolute
-    date = int(patch.dates[patch.targets[place[0]]])
+    when = int(patch.dates[patch.targets[place[0]]])
 
     def draw(band: int, member: int) -> Planes:
-        return ground_noise(patch.window.shape, row=row, column=column, seed=seed, date=date, band=band, member=member)
+        return noise_in_time(
+            patch.window.shape, row=row, column=column, seed=seed, seconds=when, memory=memory, band=band, member=member
+        )
 
     weights = {place[1]: 1.0} if mix is None else {b: float(w) for b, w in enumerate(mix[place[1]]) if w}
     starts = [sum(np.float32(w) * draw(b, m) for b, w in weights.items()) for m in range(members)]
     return np.stack(starts).astype(np.float32)
+
+
+def _memory(trials: Sequence[Trial]) -> float:
+    """Seconds over which members of dates go together: two of the steps between dates.
+
+    A date and the next then correlate by 1/2, as the errors of two missing dates in a row do between known ones, where
+    a series wanders at random.
+    """
+    dates = max((t.patch.dates for t in trials), key=len, default=np.zeros(0, np.int64))
+    steps = np.diff(np.sort(dates))
+    return 2.0 * float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
 
 
 def _mix(fitted: Fitted) -> NDArray[np.float64] | None:

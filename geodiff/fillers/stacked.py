@@ -68,11 +68,12 @@ class Stacked:
         if not sum(int(t.hidden.sum()) for t in sample.trials):
             return self._default_fit(parts, fits)
         estimates = {part.name: self._cross_fitted(part, sample, fits[part.name]) for part in parts}
-        errors = np.stack([_errors(sample.trials, estimates[part.name]) for part in parts])
-        classes = hidden_pixels(sample.trials, [strata(t.patch) for t in sample.trials]).astype(np.int8)
-        table = convex_weights(
-            Moments.of(errors, classes, len(sample.trials)), default_weights([p.name for p in parts])
-        )
+        errors = [
+            np.stack([_error(trial, estimates[part.name][i]) for part in parts])
+            for i, trial in enumerate(sample.trials)
+        ]
+        classes = [strata(trial.patch)[trial.hidden] for trial in sample.trials]
+        table = convex_weights(Moments.of_trials(errors, classes), default_weights([p.name for p in parts]))
         return self._calibrated(sample, parts, fits, estimates, table)
 
     def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
@@ -228,9 +229,9 @@ def _filled(part: Filler, trials: Sequence[Trial], fitted: Fitted) -> list[Fille
     return [Filled(v, np.ones_like(v), None, np.zeros(v.shape, np.uint8)) for v in values]
 
 
-def _errors(trials: Sequence[Trial], filled: Sequence[Filled]) -> NDArray[np.float32]:
-    """Errors at the hidden pixels, end to end."""
-    cut: NDArray[np.float32] = hidden_pixels(trials, [f.value - t.truth for t, f in zip(trials, filled, strict=True)])
+def _error(trial: Trial, filled: Filled) -> NDArray[np.float32]:
+    """Errors at a trial's hidden pixels."""
+    cut: NDArray[np.float32] = (filled.value - trial.truth)[trial.hidden]
     return cut
 
 

@@ -31,10 +31,11 @@ _CROWD = 1000.0
 """Pixels that the pooled moments are worth in a stratum."""
 _PRIOR = 50.0
 """Independent pixels that the default weights are worth."""
+_LEAST_ERROR = 1e-3
 _TOLERATED = 1.01**2
 _ENOUGH = 0.6
 _THINNING = 100.0
-_PER_TRIAL = 25.0
+_PER_TRIAL = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,19 @@ class Moments:
             own = errors[:, stratum == s].astype(np.float64)
             products[s], counts[s] = own @ own.T, own.shape[1]
         return cls(products, counts, trials)
+
+    @classmethod
+    def of_trials(
+        cls, errors: Sequence[NDArray[np.floating[Any]]], strata: Sequence[NDArray[np.integer[Any]]]
+    ) -> Moments:
+        """From each trial's errors (part, pixel) and strata, divided by the root of the trial's own error.
+
+        Dates differ in how hard they are, and the hardest would else choose for all; where each counted the same, the
+        easiest would. The trial's own error is that of its middling part.
+        """
+        typical = [np.median(np.square(e, dtype=np.float64).mean(axis=1)) if e.size else 1.0 for e in errors]
+        scaled = [e / max(float(t) ** 0.25, _LEAST_ERROR) for e, t in zip(errors, typical, strict=True)]
+        return cls.of(np.concatenate(scaled, axis=1), np.concatenate(strata), len(errors))
 
     @property
     def trust(self) -> float:

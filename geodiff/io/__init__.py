@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from odc.geo.geobox import GeoBox
 
+    from geodiff.io.earlier import Earlier
     from geodiff.lattice import Window
 
 __all__ = [
@@ -186,13 +187,16 @@ class Product:
     """Names and bits of the reason layer (CF flag_masks and flag_meanings)."""
     quantiles: tuple[float, ...] = ()
     zarr_format: int = 3
+    earlier: Earlier | None = None
+    """The product at the target, when it is extended by dates."""
 
 
 def open_raster(source: str, options: OpenOptions | None = None) -> Raster:
     """Open any source the contract names; raises SourceError with the cure for what cannot be read."""
     from geodiff.io.opening import open_source
+    from geodiff.io.places import expanded
 
-    return open_source(source, options or OpenOptions())
+    return open_source(expanded(source), options or OpenOptions())
 
 
 def write_product(product: Product, target: str) -> Sequence[str]:

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geodiff.errors import TargetError
+from geodiff.errors import TargetError, WriteError
 from geodiff.io.cog import OPTIONS, write_cog
 from geodiff.io.places import appearing
 from geodiff.io.tiffs import sidecars, slice_of, value_content
@@ -75,4 +75,4 @@ def _write(content: Content, target: Path) -> None:
                 dataset.update_tags(**content.tags.get("", {}))
                 copy(dataset, str(partial), driver="PNG", write_metadata_as_text="YES")
     except (RasterioError, CPLE_BaseError, OSError) as error:
-        raise TargetError(f"{target} cannot be written: {error}; check free space and permissions") from error
+        raise WriteError(f"{target} cannot be written: {error}; check free space and permissions") from error

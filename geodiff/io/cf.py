@@ -206,7 +206,8 @@ def _band_names(dataset: xr.Dataset, name: str, layout: Layout) -> tuple[str, ..
 
 
 def _labels(dataset: xr.Dataset, dim: str, size: int) -> list[str]:
-    axis = dataset.variables.get(dim)
+    names = dataset.variables.get(f"{dim}_name")  # as our own products have them
+    axis = names if names is not None and names.dims == (dim,) else dataset.variables.get(dim)
     if axis is None or axis.dims != (dim,):
         return [str(i + 1) for i in range(size)]
     return [_label(value) for value in native(np.asarray(axis.values)).tolist()]

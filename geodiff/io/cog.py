@@ -11,13 +11,14 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from geodiff.errors import TargetError
+from geodiff.errors import TargetError, WriteError
 from geodiff.io.directory import GDAL_METADATA, GDAL_NODATA, overwrite, text_of
 from geodiff.io.places import appearing
 from geodiff.lattice import Window
@@ -96,7 +97,7 @@ class Content:
 def write_cog(content: Content, target: Path) -> None:
     """Write a COG that appears at `target` complete or not at all.
 
-    Raises TargetError where GDAL cannot write it.
+    Raises WriteError where the disk is full or takes no more, TargetError where a GeoTIFF cannot hold it.
     """
     import rasterio
     from rasterio._err import CPLE_BaseError
@@ -115,7 +116,7 @@ def write_cog(content: Content, target: Path) -> None:
                 staging.unlink(missing_ok=True)
             _clear_stale(target)
     except (RasterioError, CPLE_BaseError, OSError) as error:
-        raise TargetError(f"{target} cannot be written: {error}; check free space and permissions") from error
+        raise WriteError(f"{target} cannot be written: {error}; check free space and permissions") from error
 
 
 def _stage(content: Content, path: Path) -> None:
@@ -136,11 +137,11 @@ def _stage(content: Content, path: Path) -> None:
 
 def _creation(content: Content) -> dict[str, Any]:
     bands, rows, columns = content.shape
-    options = {
+    options: dict[str, Any] = {
         "driver": "GTiff", "count": bands, "height": rows, "width": columns, "dtype": content.dtype,
         "nodata": None if content.wide_nodata else content.nodata,
         "tiled": True, "blockxsize": content.tile, "blockysize": content.tile, "interleave": "pixel",
-        "compress": "deflate", "zlevel": 1, "bigtiff": "IF_SAFER",
+        "bigtiff": "IF_SAFER", **_staging_codec(),
     }  # fmt: skip
     if content.bits is not None:
         options["nbits"] = content.bits
@@ -149,6 +150,22 @@ def _creation(content: Content) -> dict[str, Any]:
     if not content.affine.is_identity:
         options["transform"] = content.affine
     return options
+
+
+@cache
+def _staging_codec() -> Mapping[str, str | int]:
+    """The fastest lossless codec that this GDAL has: the staging file lives for seconds, and is read by ourselves."""
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    quick: Mapping[str, str | int] = {"compress": "zstd", "zstd_level": 1}
+    try:
+        with warnings.catch_warnings(), rasterio.MemoryFile() as memory:
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            memory.open(driver="GTiff", width=1, height=1, count=1, dtype="uint8", **quick).close()
+    except RasterioError:  # a GDAL that was built without Zstandard
+        return {"compress": "deflate", "zlevel": 1}
+    return quick
 
 
 def _describe(content: Content, dataset: Any) -> None:

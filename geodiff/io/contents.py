@@ -122,7 +122,9 @@ class Cube:
         return np.ascontiguousarray(self.layout.arrange(block.astype(dtype, copy=False)))
 
     def lazy(self, array: OutputArray) -> Any:
-        """A Dask array of one region a task, or plain NumPy where the layer is that."""
+        """A Dask array of one region a task, or what the layer is already: NumPy or Dask."""
+        if hasattr(self.pixels, "dask"):
+            return _placed(self.layout, self.pixels, array)
         if isinstance(self.pixels, np.ndarray):
             whole = np.stack([np.asarray(self.pixels[..., d, :, :, :]) for d in range(self.dates)], axis=0)
             front = whole.ndim - 4

@@ -166,9 +166,28 @@ class CubeReader:
 def stored_numbers(variable: xr.Variable, name: str, region: Any) -> NDArray[Any]:
     """A region of a variable as it is stored; raises SourceError for what its library cannot decode."""
     try:
-        return native(np.asarray(variable[region].values))
+        return native(_numbers(variable[region]))
     except (ValueError, TypeError, RuntimeError, KeyError) as error:  # what h5py and zarr raise for odd contents
         raise SourceError(f"variable {name} cannot be read ({error}); remove it from the source first") from error
+
+
+def _numbers(part: xr.Variable) -> NDArray[Any]:
+    """The numbers of a part; Dask ones are computed here and now, by this thread.
+
+    A window is read within a task, whose neighbours may hold every thread of a cluster: asking the cluster would be
+    waiting for oneself, and would send what can be read here over the wire. What the cluster holds already (persisted)
+    can only come from there.
+    """
+    if part.chunks is None:
+        return np.asarray(part.values)
+    return np.asarray(part.data.compute(scheduler=None if _persisted(part.data) else "synchronous"))
+
+
+def _persisted(array: Any) -> bool:
+    """Whether a Dask array's numbers lie in the memory of a cluster."""
+    tables = [getattr(layer, "mapping", None) for layer in array.dask.layers.values()]
+    firsts = [next(iter(table.values()), None) for table in tables if isinstance(table, dict)]
+    return any(type(first).__name__ == "Future" for first in firsts)
 
 
 def native(array: NDArray[Any]) -> NDArray[Any]:

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from odc.geo.geobox import GeoBox
 
-__all__ = ["Plan", "layers_as_dataset", "plan_of"]
+    from geodiff.io.earlier import Spliced
+
+__all__ = ["Plan", "layer_arrays", "layers_as_dataset", "plan_of"]
 
 CONVENTIONS = "CF-1.11"
 CHUNK = 256
@@ -92,7 +94,15 @@ def _global_attributes(product: Product) -> dict[str, Any]:
     if "history" in own and str(before.get("history", "")) not in own["history"]:
         own["history"] = f"{own['history']}\n{before['history']}"
     named = str(before.get("Conventions", ""))
-    return {**before, "Conventions": named if "CF-" in named else " ".join((CONVENTIONS, *named.split())), **own}
+    return {**before, "Conventions": _conventions(named), **own}
+
+
+def _conventions(named: str) -> str:
+    """The source's conventions, CF no older than ours: before 1.9 it has no unsigned types, which our layers are of."""
+    others = [word for word in re.split(r"[,\s]+", named) if word and not word.startswith("CF-")]
+    version = re.search(r"CF-1\.(\d+)", named)
+    newer = version is not None and int(version[1]) > int(CONVENTIONS.rpartition(".")[2])
+    return " ".join((version[0] if version is not None and newer else CONVENTIONS, *others))
 
 
 # -- beside a CF dataset
@@ -112,7 +122,7 @@ def _beside(product: Product, source: Source) -> tuple[list[OutputArray], frozen
         mapping = _mapping_beside(dataset, stored, layers.variable.geobox, reader.layout, filled)
         attributes = {**_meant(stored, reader.dtype), **({"grid_mapping": mapping[0].name} if mapping[1] else {})}
         filled += [mapping[0]] if mapping[0] is not None else []
-        filled += _filled(product, layers, reader.name, reader.layout, reader.dtype, attributes)
+        filled += layer_arrays(product, layers, reader.name, reader.layout, reader.dtype, attributes)
     unlimited = frozenset(str(dim) for dim in dataset.encoding.get("unlimited_dims", ()) if dim in dataset.dims)
     return [*arrays, *filled], unlimited
 
@@ -211,11 +221,12 @@ def _fresh(product: Product) -> tuple[list[OutputArray], frozenset[str]]:
         name = _free(_cf_name(variable.name), names)
         names.add(name)
         layout, around = _fresh_layout(variable, seen)
-        attributes = _fresh_attributes(variable, next((a.name for a in around if a.dims == ()), None))
+        named = next((a.name for a in around if a.name.startswith("band") and a.dtype.kind == "O"), None)
+        attributes = _fresh_attributes(variable, next((a.name for a in around if a.dims == ()), None), named)
         arrays += around
         if variable.name in by_name:
             layers = by_name[variable.name]
-            arrays += _filled(product, layers, name, layout, variable.dtype, attributes)
+            arrays += layer_arrays(product, layers, name, layout, variable.dtype, attributes)
         else:
             content = Cube(ReaderPixels(variable), layout, variable.shape[0], _whole(variable))
             arrays.append(_cube_array(name, (), (), layout, variable.dtype, attributes, content, exact=True))
@@ -237,7 +248,7 @@ def _fresh_layout(variable: Variable, seen: Mapping[str, list[Any]]) -> tuple[La
     if time is not None:
         around += _time_array(time, variable.dates)
     if band is not None:
-        around.append(_line(band, np.array(labels, object), {"long_name": "band name"}))
+        around += _band_arrays(band, labels)
     return layout, around
 
 
@@ -270,7 +281,17 @@ def _time_array(name: str, dates: Sequence[Any]) -> list[OutputArray]:
     return [] if coded is None else [_line(name, *coded)]
 
 
-def _fresh_attributes(variable: Variable, mapping: str | None) -> dict[str, Any]:
+def _band_arrays(name: str, labels: Sequence[str]) -> list[OutputArray]:
+    """Numbers along the axis and names beside it: CF wants a coordinate variable to be numeric and monotonic."""
+    texts = {"standard_name": "sensor_band_identifier", "long_name": "band name"}
+    words = np.array(labels, object)
+    names = OutputArray(
+        f"{name}_name", (name,), words.shape, words.dtype, texts, words.shape, Numbers(words), exact=True
+    )
+    return [_line(name, np.arange(1, len(labels) + 1, dtype=np.int32), {"long_name": "band number"}), names]
+
+
+def _fresh_attributes(variable: Variable, mapping: str | None, band_names: str | None = None) -> dict[str, Any]:
     """Tags, and the encoding in CF's words; bands that differ get lists instead, for which CF has no words."""
     reserved = {"_FillValue", "missing_value", "scale_factor", "add_offset", "coordinates", "grid_mapping", "dtype"}
     found = {_cf_name(key): _simple(value) for key, value in variable.attributes.items() if key not in reserved}
@@ -279,6 +300,7 @@ def _fresh_attributes(variable: Variable, mapping: str | None) -> dict[str, Any]
     found |= {"units": units.pop()} if len(units) == 1 and "" not in units else {}
     found |= _packing(variable)
     found |= {KIND: str(Kind.FLAGS)} if variable.bands[0].kind is Kind.FLAGS else {}
+    found |= {"coordinates": band_names} if band_names else {}
     return {**found, **({"grid_mapping": mapping} if mapping else {})}
 
 
@@ -316,7 +338,7 @@ def _free(name: str, taken: set[str]) -> str:
 # -- the layers of one variable
 
 
-def _filled(
+def layer_arrays(
     product: Product,
     layers: ProductVariable,
     name: str,
@@ -331,7 +353,7 @@ def _filled(
     ancillary = [f"{name}_{suffix}" for suffix in ("source", "reason", "standard_error")]
     before = [word for word in str(attributes.get("ancillary_variables", "")).split() if word not in ancillary]
     value = {**attributes, "ancillary_variables": " ".join([*before, *ancillary])}
-    make = _maker(layers, layout)
+    make = _maker(product, layers, layout)
     arrays = [
         make(name, layers.value, dtype, value, exact=True),
         make(f"{name}_source", layers.source, np.dtype("u1"), {**_source_flags(product, name), **shared}),
@@ -349,7 +371,7 @@ def _filled(
     return arrays
 
 
-def _maker(layers: ProductVariable, layout: Layout) -> Callable[..., OutputArray]:
+def _maker(product: Product, layers: ProductVariable, layout: Layout) -> Callable[..., OutputArray]:
     def make(
         name: str,
         pixels: Any,
@@ -359,7 +381,8 @@ def _maker(layers: ProductVariable, layout: Layout) -> Callable[..., OutputArray
         *,
         exact: bool = False,
     ) -> OutputArray:
-        content = Cube(pixels, layout, layers.variable.shape[0], _whole(layers.variable))
+        cube = Cube(pixels, layout, layers.variable.shape[0], _whole(layers.variable))
+        content = cube if product.earlier is None else product.earlier.spliced(layers.variable.name, cube)
         ahead, count = ((front,), (pixels.shape[0],)) if front else ((), ())
         return _cube_array(name, ahead, count, layout, dtype, attributes, content, exact=exact)
 
@@ -373,7 +396,7 @@ def _cube_array(
     layout: Layout,
     dtype: np.dtype[Any],
     attributes: Mapping[str, Any],
-    content: Cube,
+    content: Cube | Spliced,
     *,
     exact: bool = False,
 ) -> OutputArray:

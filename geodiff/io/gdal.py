@@ -231,7 +231,17 @@ def environment(path: str) -> Any:
     """The GDAL settings under which a path is opened and read."""
     import rasterio
 
-    return rasterio.Env(**OPTIONS, **(NETWORK if is_remote(path) else NO_NETWORK))
+    return rasterio.Env(**OPTIONS, **({**NETWORK, **_endpoint()} if is_remote(path) else NO_NETWORK))
+
+
+def _endpoint() -> dict[str, str]:
+    """Another S3 server than Amazon's, named as every other S3 client takes it: GDAL has words of its own for it."""
+    url = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not url or "AWS_S3_ENDPOINT" in os.environ:
+        return {}
+    scheme, _, host = url.rstrip("/").partition("://")
+    secure = "NO" if scheme == "http" else "YES"
+    return {"AWS_S3_ENDPOINT": host, "AWS_HTTPS": secure, "AWS_VIRTUAL_HOSTING": "FALSE"}
 
 
 def open_dataset(path: str) -> Any:

@@ -217,14 +217,14 @@ def _assert_storable(plan: Plan, target: str) -> None:
 def _write(plan: Plan, place: Path) -> None:
     try:
         _write_file(plan, place)
-    except RuntimeError as error:  # how HDF5 words what the file system says
+    except (RuntimeError, OSError) as error:  # how HDF5 words what the file system says
         if f"errno = {errno.ENOSPC}" in str(error) or f"errno = {errno.EFBIG}" in str(error):
             atexit.register(_leave_at_once, error)  # keeps the broken file's handles alive until then
             raise OSError(errno.ENOSPC, "no room for the file", str(place)) from None
         raise
 
 
-def _leave_at_once(_: RuntimeError) -> None:
+def _leave_at_once(_: RuntimeError | OSError) -> None:
     """End the process before HDF5 does: it cannot close a file it could not write, and would crash over it."""
     sys.stdout.flush()
     sys.stderr.flush()

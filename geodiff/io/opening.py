@@ -21,6 +21,7 @@ __all__ = ["open_source"]
 _NETCDF_SUFFIXES = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".hdf")
 _NETCDF_MAGIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05", b"\x89HDF\r\n\x1a\n")
 _LABELS = (".lbl", ".LBL", ".xml", ".XML", ".hdr")
+_CATALOGUES = ("catalog.json", "collection.json")
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
 
@@ -29,6 +30,10 @@ def open_source(source: str, options: OpenOptions) -> Raster:
 
     Raises SourceError with the cure for what cannot be opened.
     """
+    from geodiff.io.stac import is_stac, open_stac
+
+    if is_stac(str(source)):
+        return open_stac(str(source), options)
     path = _without_scheme(str(source))
     if _is_zarr(path):
         from geodiff.io.zarr import open_zarr
@@ -79,10 +84,14 @@ def _is_netcdf(path: str) -> bool:
 
 def _open_folder(path: str, options: OpenOptions) -> Raster:
     from geodiff.io.scenes import is_scene, open_scene_folder
+    from geodiff.io.stack import usable
 
     if is_scene(path):
         return open_scene_folder(path, options)
     members = sorted(str(entry) for entry in Path(path).iterdir() if not entry.name.startswith("."))
+    catalogue = next((name for name in _CATALOGUES if (Path(path) / name).is_file()), None)
+    if catalogue is not None and not usable(members):
+        return open_source(str(Path(path) / catalogue), options)
     return _open_stack(members, path, options)
 
 

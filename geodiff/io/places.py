@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from geodiff.errors import SourceError
+
 __all__ = [
     "appearing",
     "delete",
     "exists",
+    "expanded",
     "filesystem_of",
     "local_path",
     "put",
@@ -22,7 +26,11 @@ __all__ = [
     "read_all",
     "remove_tree",
     "swap_in",
+    "upload",
 ]
+
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 def local_path(path: str) -> Path | None:
@@ -33,11 +41,27 @@ def local_path(path: str) -> Path | None:
     return Path(path) if "://" not in str(path) and "::" not in str(path) else None
 
 
+def expanded(path: str) -> str:
+    """A URL with each `${NAME}` in it taken from the environment, so that no job or record holds the secret itself.
+
+    Raises SourceError where the environment has no such variable.
+    """
+    if "://" not in path:
+        return path
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise SourceError(f"{path} asks for the environment variable {match[1]}, which is not set; export it first")
+        return os.environ[match[1]]
+
+    return _VARIABLE.sub(value, path)
+
+
 def filesystem_of(path: str) -> tuple[Any, str]:
     """The fsspec file system that a URL names, and the path in it."""
     from fsspec.core import url_to_fs
 
-    filesystem, root = url_to_fs(path)
+    filesystem, root = url_to_fs(expanded(path))
     return filesystem, root
 
 
@@ -47,6 +71,7 @@ def exists(path: str) -> bool:
     if local is not None:
         return local.exists() and not (local.is_dir() and not any(local.iterdir()))
     filesystem, root = filesystem_of(path)
+    filesystem.invalidate_cache()  # what another process has written since is there too
     return bool(filesystem.exists(root))
 
 
@@ -90,6 +115,12 @@ def put(path: str, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(local)
+
+
+def upload(file: Path, path: str) -> None:
+    """Copy a local file to a URL, where it appears whole (object stores show an object when its upload is complete)."""
+    filesystem, root = filesystem_of(path)
+    filesystem.put_file(str(file), root)
 
 
 def delete(path: str) -> None:

@@ -18,6 +18,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
+from geodiff.errors import SourceError
 from geodiff.flags import load_preset
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DRIVERS", "Missing", "missing_values"]
 
+_MOSAIC = re.compile(r"color_filter_array_state>\s*Encoded\s*<", re.IGNORECASE)
 DRIVERS = ("PDS", "PDS4", "ISIS2", "ISIS3", "VICAR")
 
 
@@ -52,6 +54,7 @@ def isis_special(dtype: str) -> tuple[float, ...]:
 
 def missing_values(header: Header, band: int) -> Missing:
     """What a planetary file's label says is missing in a band (counted from 0)."""
+    _refuse_mosaic(header)
     declared = header.nodata[band]
     if header.driver in ("ISIS2", "ISIS3"):
         return _isis(header, band)
@@ -62,6 +65,17 @@ def missing_values(header: Header, band: int) -> Missing:
         georeferenced = header.crs is not None
         return _constants(found, declared if found or georeferenced else None, header, band)
     return Missing(declared)
+
+
+def _refuse_mosaic(header: Header) -> None:
+    """Raise SourceError for a colour mosaic: neighbours show different colours, so estimating across them is wrong."""
+    text = header.tags.get("xml:PDS4", {}).get("xml:PDS4", "")
+    if _MOSAIC.search(text):
+        raise SourceError(
+            f"{header.path} is a colour mosaic (its label says color_filter_array_state Encoded), whose neighbouring "
+            "pixels show different colours; write each of its four colour planes (every second row and column) to a "
+            "file of its own and fill those, or take the product after demosaicking"
+        )
 
 
 def _isis(header: Header, band: int) -> Missing:

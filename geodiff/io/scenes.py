@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from geodiff.lattice import Window
 
-__all__ = ["BandsReader", "SceneFile", "is_scene", "open_scene_folder", "scene_files"]
+__all__ = [
+    "BandsReader", "SceneFile", "as_flags", "grouped", "is_scene", "open_scene_folder", "resampled", "scene_files",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +139,15 @@ def open_scene_folder(path: str, options: OpenOptions) -> Raster:
     headers = [_with_nodata(read_header(str(file.path)), file) for file in files]
     singles = [_single(file, header, options) for file, header in zip(files, headers, strict=True)]
     if options.resolution is not None:
-        singles = _resampled(singles, options.resolution)
+        singles = resampled(singles, options.resolution)
     quality = _quality(files, singles)
     flags = {q.variable.name for q in quality}
-    singles = [_as_flags(v) if v.name in flags or "QA" in v.name.split("_") else v for v in singles]
-    quality = [replace(q, variable=_as_flags(q.variable)) for q in quality]
+    singles = [as_flags(v) if v.name in flags or "QA" in v.name.split("_") else v for v in singles]
+    quality = [replace(q, variable=as_flags(q.variable)) for q in quality]
     return Raster(
         path=path,
         driver="scene folder",
-        variables=tuple(_grouped(singles)),
+        variables=tuple(grouped(singles)),
         quality=tuple(quality),
         attributes={**dataset_attributes(headers[0]), "scene": scenes[0]},
         files=tuple(name for header in headers for name in header.files),
@@ -164,7 +166,7 @@ def _single(file: SceneFile, header: Header, options: OpenOptions) -> Variable:
     return replace(variable_of(header, file.band, (0,), (band,)), dates=(file.date,))
 
 
-def _as_flags(variable: Variable) -> Variable:
+def as_flags(variable: Variable) -> Variable:
     """Flags are copied and decoded, so they need no nodata of their own."""
     plain = {band.name: replace(band.encoding, extra_nodata=(), valid_range=None) for band in variable.bands}
     return replace(variable, bands=tuple(Band(name, encoding, Kind.FLAGS) for name, encoding in plain.items()))
@@ -176,7 +178,7 @@ def _quality(files: Sequence[SceneFile], singles: Sequence[Variable]) -> list[Qu
     return [QualityBand(by_name[m.file], m.preset, layer=m.layer) for m in found if m.file in by_name]
 
 
-def _grouped(singles: Sequence[Variable]) -> list[Variable]:
+def grouped(singles: Sequence[Variable]) -> list[Variable]:
     """Continuous bands of one grid, dtype and nodata together; quality bands each for itself."""
     groups: dict[tuple[Any, ...], list[Variable]] = {}
     for variable in singles:
@@ -210,7 +212,7 @@ def _together(group: Sequence[Variable], name: str) -> Variable:
     return replace(first, name=name, bands=bands, reader=reader, attributes={})
 
 
-def _resampled(singles: Sequence[Variable], resolution: float) -> list[Variable]:
+def resampled(singles: Sequence[Variable], resolution: float) -> list[Variable]:
     """All bands on one grid of that resolution, anchored at the scene's corner."""
     finest = min(singles, key=lambda variable: abs(variable.geobox.resolution.x))
     geobox = grid_at(finest.geobox, resolution)

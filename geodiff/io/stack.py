@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from geodiff.lattice import Window
 
-__all__ = ["StackReader", "date_of", "open_stack"]
+__all__ = ["StackReader", "date_of", "open_stack", "stack_rasters", "usable"]
 
 _RASTERS = (
     ".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".vrt", ".cub", ".lbl", ".vic", ".mrf", ".grb", ".grib",
@@ -58,15 +58,19 @@ def open_stack(members: Sequence[str], source: str, options: OpenOptions) -> Ras
     GridError
         Where members differ in grid, bands or dtype.
     """
-    paths = _usable(members)
+    paths = usable(members)
     if not paths:
         raise SourceError(
             f"{source} holds no raster and no scene folder; give a raster, a folder or a quoted glob of them"
         )
-    opened = [_open_member(path, options) for path in paths]
+    return stack_rasters([_open_member(path, options) for path in paths], source)
+
+
+def stack_rasters(opened: Sequence[Raster], source: str) -> Raster:
+    """Rasters of one date each as one with dates, in the order of time; raises as `open_stack` does."""
     dates = [_required_date(raster) for raster in opened]
     order = sorted(range(len(opened)), key=lambda i: dates[i])
-    _refuse_doubles([dates[i] for i in order], [paths[i] for i in order])
+    _refuse_doubles([dates[i] for i in order], [opened[i].path for i in order])
     ordered = [opened[i] for i in order]
     times = tuple(dates[i] for i in order)
     first = ordered[0]
@@ -81,7 +85,8 @@ def open_stack(members: Sequence[str], source: str, options: OpenOptions) -> Ras
     )
 
 
-def _usable(members: Sequence[str]) -> list[str]:
+def usable(members: Sequence[str]) -> list[str]:
+    """The rasters and scene folders among some paths, without the layers of our own products."""
     from geodiff.io.scenes import is_scene
 
     paths = [Path(member) for member in members]
@@ -108,11 +113,16 @@ def _required_date(raster: Raster) -> np.datetime64:
 
 
 def date_of(raster: Raster) -> np.datetime64 | None:
-    """When a raster of one date was acquired: its own dates, its tags, its name; None where nothing says it."""
+    """When a raster of one date was acquired: its own dates, tags, a STAC Item beside it, its name; else None."""
     own = raster.variables[0].dates
     if len(own) == 1 and own[0] is not None:
         return own[0]
-    return _tagged(raster.attributes) or _named(Path(raster.path.rstrip("/")).name)
+    from geodiff.io.stac import date_beside
+
+    told = _tagged(raster.attributes)
+    if told is None:
+        told = date_beside(raster.path)
+    return told if told is not None else _named(Path(raster.path.rstrip("/")).name)
 
 
 _TIME_TAGS = (

@@ -92,6 +92,8 @@ class WorkStore:
     variables: tuple[VariableSpec, ...]
     group: zarr.Group = field(repr=False, compare=False)
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    _opened: dict[str, zarr.Array[Any]] = field(default_factory=dict, repr=False, compare=False)
+    """Arrays that were asked for before; on an object store each costs a request."""
 
     def array(self, variable: str, layer: str = "value") -> zarr.Array[Any]:
         """The Zarr array of one layer: `value`, `source`, `reason`, `standard_error`, `members`, `quantiles`, `scan_*`.
@@ -100,9 +102,12 @@ class WorkStore:
         """
         import zarr
 
-        found = self.group[f"{quote(variable, safe='')}/{layer}"]
-        assert isinstance(found, zarr.Array)
-        return found
+        name = f"{quote(variable, safe='')}/{layer}"
+        if name not in self._opened:
+            found = self.group[name]
+            assert isinstance(found, zarr.Array)
+            self._opened[name] = found
+        return self._opened[name]
 
     def layers(self, variable: str) -> tuple[str, ...]:
         """Names of the layers kept for a variable."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geodiff.errors import GeodiffError, TargetError
 from geodiff.io import Kind
-from geodiff.io.places import exists, local_path, put
+from geodiff.io.places import exists, local_path, put, upload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,8 @@ def write(product: Product, target: str) -> list[str]:
         from geodiff.io.zarr import write_zarr
 
         return list(write_zarr(product, target))
+    if _is_remote_tiff(target):
+        return _write_elsewhere(product, target)
     local = _local(target)
     if target.endswith("/") or local.is_dir():
         return _write_folder(product, local)
@@ -58,7 +61,7 @@ def check_target(raster: Raster, target: str) -> None:
     suffix = Path(target.rstrip("/")).suffix.lower()
     if suffix == ".zarr":
         return
-    local = _local(target)
+    local = Path(Path(target).name) if _is_remote_tiff(target) else _local(target)
     if target.endswith("/") or local.is_dir() or suffix in _NETCDF:
         return
     if suffix in _TIFF:
@@ -77,9 +80,26 @@ def _local(target: str) -> Path:
     local = local_path(target)
     if local is None:
         raise TargetError(
-            f"{target} is remote, where only .zarr can be written; write locally and upload, or use .zarr"
+            f"{target} is remote, where .zarr and .tif can be written; use one of them, or write locally and upload"
         )
     return local
+
+
+def _is_remote_tiff(target: str) -> bool:
+    return local_path(target) is None and target.lower().endswith(_TIFF)
+
+
+def _write_elsewhere(product: Product, target: str) -> list[str]:
+    """Make a GeoTIFF and its sidecars here, then upload them one by one, the target last."""
+    from geodiff.io.tiffs import write_geotiff
+
+    folder, _, name = target.rpartition("/")
+    with tempfile.TemporaryDirectory(prefix="geodiff-upload-") as scratch:
+        made = [Path(path).name for path in write_geotiff(product, Path(scratch) / name)]
+        beside = {path.name for path in Path(scratch).iterdir()} - set(made)  # CRS in `.aux.xml`
+        for file in [*sorted(beside), *made]:
+            upload(Path(scratch) / file, f"{folder}/{file}")
+    return [f"{folder}/{file}" for file in made]
 
 
 def _write_folder(product: Product, folder: Path) -> list[str]:
@@ -115,14 +135,19 @@ def _stems(product: Product, variable: Variable) -> list[str]:
     from geodiff.io.gdal import GdalReader
     from geodiff.io.tiffs import reader_at
 
-    source = str(product.raster.attributes.get("scene") or Path(product.raster.path.rstrip("/")).stem)
+    source = str(product.raster.attributes.get("scene") or _stem(product.raster.path))
     readers = [reader_at(variable, date) for date in range(len(variable.dates))]
-    stems = [Path(reader.path).stem if isinstance(reader, GdalReader) else source for reader in readers]
+    stems = [_stem(reader.path) if isinstance(reader, GdalReader) else source for reader in readers]
     if len(set(stems)) == len(stems):
         return stems
     return [
         stem if when is None else f"{stem}_{_compact(when)}" for stem, when in zip(stems, variable.dates, strict=True)
     ]
+
+
+def _stem(path: str) -> str:
+    """The name without its suffix; a URL's query is no part of it."""
+    return Path((path.partition("?")[0] if "://" in path else path).rstrip("/")).stem
 
 
 def _compact(when: np.datetime64) -> str:
@@ -145,11 +170,15 @@ def fingerprint(target: str) -> str | None:
     """The job fingerprint a target carries, '' for one of foreign making, None where nothing is there."""
     if not exists(target):
         return None
+    from geodiff.io.gdal import gdal_path
+
     suffix = Path(target.rstrip("/")).suffix.lower()
     if suffix == ".zarr":
         from geodiff.io.zarr import zarr_fingerprint
 
         return zarr_fingerprint(target)
+    if _is_remote_tiff(target):
+        return _tag_fingerprint(gdal_path(target))
     local = _local(target)
     if local.is_dir():
         return _folder_fingerprint(local)
@@ -157,7 +186,7 @@ def fingerprint(target: str) -> str | None:
         from geodiff.io.netcdf import netcdf_fingerprint
 
         return netcdf_fingerprint(str(local))
-    return _tag_fingerprint(local)
+    return _tag_fingerprint(str(local))
 
 
 def _folder_fingerprint(folder: Path) -> str:
@@ -169,10 +198,10 @@ def _folder_fingerprint(folder: Path) -> str:
         return ""
 
 
-def _tag_fingerprint(path: Path) -> str:
+def _tag_fingerprint(path: str) -> str:
     from geodiff.io.gdal import read_header
 
     try:
-        return read_header(str(path)).tags.get("", {}).get("geodiff_fingerprint", "")
+        return read_header(path).tags.get("", {}).get("geodiff_fingerprint", "")
     except GeodiffError:
         return ""

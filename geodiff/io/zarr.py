@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from geodiff.errors import SourceError
 from geodiff.io import OpenOptions, Product, Raster
 from geodiff.io.axes import spatial
 from geodiff.io.cf import open_dataset_as_raster
-from geodiff.io.contents import Numbers, OutputArray
+from geodiff.io.contents import Cube, Numbers, OutputArray
 from geodiff.io.cube import FileSource, close_handles
 from geodiff.io.datasets import Plan, plan_of
 from geodiff.io.places import appearing, exists, local_path, put, read, remove_tree
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
 __all__ = ["ZarrSource", "open_zarr", "write_zarr", "zarr_fingerprint"]
 
 logger = logging.getLogger(__name__)
+
+_MOST_CHUNK_BYTES = 2**30
+_MOST_CHUNKS = 4096
+"""More chunks than this are kept in shards, so that a large product stays a few hundred files or objects."""
+_SHARD = 8
+"""Chunks along a shard's rows and columns: 2048 x 2048 pixels."""
 
 _MOST_FILES = 20_000
 """More files than this are not listed one by one for the source's identity."""
@@ -77,6 +84,7 @@ def open_zarr(path: str, options: OpenOptions | None = None) -> Raster:
     groups = _groups(path)
     for name, group in groups.items():
         _refuse_pickles(path, name, group)
+        _refuse_huge_chunks(path, name, group)
     one_file = groups[""].metadata.consolidated_metadata is not None
     sources = [ZarrSource(path, name, one_file and not name) for name in groups]
     try:
@@ -143,6 +151,17 @@ def _refuse_pickles(path: str, name: str, group: zarr.Group) -> None:
     for key, array in group.arrays():
         if "pickle" in json.dumps(_codecs(array.metadata.to_dict()), default=str).lower():
             raise _pickled(path, f"array {name}/{key}".replace(" /", " "))
+
+
+def _refuse_huge_chunks(path: str, name: str, group: zarr.Group) -> None:
+    """A few bytes can unpack into a chunk of any size, and a chunk can only be unpacked whole."""
+    for key, array in group.arrays():
+        size = prod(array.chunks) * max(1, int(getattr(array.dtype, "itemsize", 1)))
+        if size > _MOST_CHUNK_BYTES and prod(array.chunks) > 1:
+            raise SourceError(
+                f"array {name}/{key} of {path} has chunks of {size / 2**30:.1f} GiB, which can only be read whole; "
+                "write it again with chunks of some megabytes".replace(" /", " ")
+            )
 
 
 def _pickled(path: str, which: str) -> SourceError:
@@ -241,11 +260,25 @@ def _created(root: zarr.Group, array: OutputArray, zarr_format: int) -> zarr.Arr
     common["config"] = {"write_empty_chunks": array.exact}
     names, fill = list(array.dims), {} if blank is None else {"fill_value": blank}
     codec = BloscCodec(cname="zstd", clevel=5, shuffle="shuffle")
-    made = root.create_array(array.name, **common, compressors=codec, dimension_names=names, **fill)
+    shards = _shards(array)
+    made = root.create_array(array.name, **common, shards=shards, compressors=codec, dimension_names=names, **fill)
     if blank is not None:
         attributes["_FillValue"] = _coded_fill(blank)
     made.attrs.update(_json(attributes))
     return made
+
+
+def _shards(array: OutputArray) -> tuple[int, ...] | None:
+    """Shards of 8 x 8 chunks along the last two axes for arrays of very many chunks; None for the others.
+
+    Layers are written date by date, so only those with rows and columns last can be written by whole shards.
+    """
+    if isinstance(array.content, Cube) and array.dims[-2:] != (array.content.layout.y, array.content.layout.x):
+        return None
+    grid = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
+    if len(grid) < 2 or prod(grid[-2:]) <= _MOST_CHUNKS:
+        return None
+    return (*array.chunks[:-2], *(_SHARD * c for c in array.chunks[-2:]))
 
 
 def _write_chunks(made: zarr.Array[Any], array: OutputArray, store: Any) -> None:
@@ -256,7 +289,8 @@ def _write_chunks(made: zarr.Array[Any], array: OutputArray, store: Any) -> None
     metadata: Any = made.metadata
     config: Any = {"write_empty_chunks": array.exact or made.fill_value is None}
     there: zarr.Array[Any] = zarr.Array(zarr.AsyncArray(metadata, StorePath(store, array.name), config))
-    for region, numbers in array.regions():
+    whole = replace(array, chunks=made.shards or array.chunks)  # a shard is written once, whole
+    for region, numbers in whole.regions():
         there[region] = numbers
 
 

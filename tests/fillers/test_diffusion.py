@@ -84,6 +84,13 @@ def test_overlapping_windows_draw_the_same_noise(rng) -> None:
     np.testing.assert_array_equal(starts[0][:, :, STRIDE:], starts[1][:, :, : 128 - STRIDE])
 
 
+def test_dates_share_noise_as_their_errors_do(rng) -> None:
+    days = [replace(patch(rng), dates=np.array([86400 * day])) for day in (17_000, 17_005, 17_040)]
+    one, near, far = (ground_starts(p, (0, 0), seed=1, members=2, memory=10 * 86400.0).ravel() for p in days)
+    assert np.corrcoef(one, near)[0, 1] == pytest.approx(0.5, abs=0.02)
+    assert np.corrcoef(one, far)[0, 1] == pytest.approx(0.0, abs=0.02)
+
+
 def test_bands_share_noise_as_their_errors_do(rng) -> None:
     correlation = np.array([[1.0, 0.8], [0.8, 1.0]])
     given_patch = patch(rng, bands=2)

@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.flows import load_flow_from_entrypoint
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-from flows.deploy import main, nightly
+from flows.deploy import listed, main, nightly
 from flows.fill import fill_scenes
 from geodiff.errors import InputError
 from geodiff.job import FillJob
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -46,6 +49,30 @@ def test_a_deployment_says_when_what_and_one_at_a_time(tmp_path: Path, monkeypat
 def test_what_is_no_cron_line_is_named(cron: str) -> None:
     with pytest.raises(InputError, match="every night at three is --cron"):
         nightly(FillJob.build(source="in", target="out/"), cron)
+
+
+def test_what_prefect_yaml_lists_is_served_as_it_stands_there() -> None:
+    entries = {entry["name"]: entry for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
+    made = {deployment.name: deployment for deployment in listed(ROOT / "prefect.yaml")}
+    assert list(made) == list(entries)
+    for name, entry in entries.items():
+        assert made[name].parameters == entry["parameters"]
+        assert [each.schedule.cron for each in made[name].schedules] == [each["cron"] for each in entry["schedules"]]
+        assert made[name].concurrency_limit == entry["concurrency_limit"]
+
+
+def test_a_list_that_cannot_be_served_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 2
+    assert "name FOLDER and OUT" in capsys.readouterr().err
+    assert main(["in"]) == 2
+    assert "OUT is missing" in capsys.readouterr().err
+    for entrypoint in ("flows/fill.py:main", "flows/nothing.py:flow", "os.py:system"):
+        (tmp_path / "prefect.yaml").write_text(f"deployments: [{{name: x, entrypoint: '{entrypoint}'}}]")
+        with pytest.raises(InputError, match="take the entry out"):
+            listed()
 
 
 def test_without_a_server_the_cure_is_said(nobody_there: None, capsys: pytest.CaptureFixture[str]) -> None:

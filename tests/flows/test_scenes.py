@@ -5,32 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import rasterio
-from rasterio.transform import Affine
 
 from flows.scenes import SceneRecord, fill_new, find_scenes, refusal, scene_jobs, twins
 from geodiff.errors import GateError, JobError, SourceError, TargetError
 from geodiff.job import FillJob
 
+Writer = Callable[..., Path]
 LANDSAT = "LC08_L2SP_015033_20240611_20240615_02_T1"
-
-
-def write_scene(path: Path, seed: int = 0, *, known: bool = True) -> Path:
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:48, :64]
-    values = np.rint(1000 + 100 * np.sin(y / 9) + 80 * np.cos(x / 7) + rng.normal(0, 3, (48, 64))).astype("uint16")
-    values[20:30, 25:40] = 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with rasterio.open(
-        path, "w", driver="GTiff", height=48, width=64, count=1, dtype="uint16", nodata=0, crs="EPSG:32618",
-        transform=Affine(30, 0, 300_000, 0, -30, 4_500_000),
-    ) as out:  # fmt: skip
-        out.write(values if known else np.zeros_like(values), 1)
-    return path
 
 
 def job(source: Path | str, target: Path | str, **options: object) -> FillJob:
@@ -116,7 +101,7 @@ def test_scenes_of_one_name_are_both_named_and_the_others_are_not(tmp_path: Path
 # -- what is new
 
 
-def test_a_scene_is_filled_once_and_again_when_its_source_changes(tmp_path: Path) -> None:
+def test_a_scene_is_filled_once_and_again_when_its_source_changes(write_scene: Writer, tmp_path: Path) -> None:
     each = job(write_scene(tmp_path / "a.tif"), tmp_path / "out" / "a.tif")
     first = fill_new(each)
     assert (first.status, first.filled, first.to_fill) == ("done", 150, 150)
@@ -132,7 +117,7 @@ def test_a_scene_is_filled_once_and_again_when_its_source_changes(tmp_path: Path
     assert digest(tmp_path / "out")["a.tif"] != before["a.tif"]
 
 
-def test_a_product_of_other_options_stays_unless_told_to_overwrite(tmp_path: Path) -> None:
+def test_a_product_of_other_options_stays_unless_told_to_overwrite(write_scene: Writer, tmp_path: Path) -> None:
     each = job(write_scene(tmp_path / "a.tif"), tmp_path / "out" / "a.tif")
     fill_new(each)
     before = digest(tmp_path / "out")
@@ -145,7 +130,7 @@ def test_a_product_of_other_options_stays_unless_told_to_overwrite(tmp_path: Pat
     assert fill_new(each.model_copy(update={"valid_range": (0, 1080), "overwrite": True})).status == "up to date"
 
 
-def test_a_foreign_file_at_the_target_stays(tmp_path: Path) -> None:
+def test_a_foreign_file_at_the_target_stays(write_scene: Writer, tmp_path: Path) -> None:
     foreign = write_scene(tmp_path / "out" / "a.tif", seed=9)
     before = foreign.read_bytes()
     with pytest.raises(TargetError, match="not a product of geodiff"):
@@ -153,7 +138,7 @@ def test_a_foreign_file_at_the_target_stays(tmp_path: Path) -> None:
     assert foreign.read_bytes() == before
 
 
-def test_a_product_that_lacks_blocks_is_completed(tmp_path: Path) -> None:
+def test_a_product_that_lacks_blocks_is_completed(write_scene: Writer, tmp_path: Path) -> None:
     each = job(write_scene(tmp_path / "a.tif"), tmp_path / "out" / "a.tif")
     fill_new(each)
     record = tmp_path / "out" / "a.geodiff.json"
@@ -163,7 +148,7 @@ def test_a_product_that_lacks_blocks_is_completed(tmp_path: Path) -> None:
     assert json.loads(record.read_text())["failed_blocks"] == {}
 
 
-def test_a_scene_without_a_known_pixel_is_unusable_and_no_failure(tmp_path: Path) -> None:
+def test_a_scene_without_a_known_pixel_is_unusable_and_no_failure(write_scene: Writer, tmp_path: Path) -> None:
     record = fill_new(job(write_scene(tmp_path / "a.tif", known=False), tmp_path / "out" / "a.tif"))
     assert (record.status, record.failed) == ("unusable", False)
     assert "nothing can be filled" in record.message

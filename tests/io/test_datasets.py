@@ -199,7 +199,7 @@ def test_layers_follow_cf_and_hold_what_they_were_given(tmp_path, kind):
     with xr.open_dataset(target, engine="zarr" if kind != "nc" else "h5netcdf", mask_and_scale=False) as dataset:
         v = dataset["v"]
         assert v.dims == ("time", "band", "y", "x")
-        assert list(map(str, dataset["band"].values)) == ["B1", "B2"]
+        assert list(map(str, dataset["v"].coords["band_name"].values)) == ["B1", "B2"]
         assert dataset["time"].values.astype("M8[us]").tolist() == np.array(dates).tolist()
         assert v.attrs["ancillary_variables"] == "v_source v_reason v_standard_error"
         source, reason, error = (dataset[f"v_{name}"] for name in ("source", "reason", "standard_error"))

@@ -1,16 +1,19 @@
 """Planetary labels decide what is missing: ISIS special pixels, PDS constants, and nothing that no label says."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
 
+from geodiff.errors import SourceError
 from geodiff.flags import load_preset
 from geodiff.gaps import Reason
 from geodiff.io import open_raster
-from geodiff.io.planetary import isis_special
+from geodiff.io.planetary import Missing, isis_special, missing_values
 from geodiff.lattice import Window
 
 FIRST = Window(0, 0, 4, 6)
@@ -146,6 +149,19 @@ def test_real_planetary_files_open_with_their_labels(data_dir: Path) -> None:
         variable = open_raster(str(frame)).variables[0]
         assert not variable.georeferenced
         assert variable.reader.read(0, Window(0, 0, 64, 64)).shape == (len(variable.bands), 64, 64)
+
+
+def test_a_colour_mosaic_is_refused_with_the_cure() -> None:
+    label = "<img:Color_Filter_Array><img:color_filter_array_state>{}</img:color_filter_array_state>"
+    for state in ("Decoded", "No CFA"):
+        assert missing_values(header_of(label.format(state)), 0) == Missing(None)
+    with pytest.raises(SourceError, match="colour planes"):
+        missing_values(header_of(label.format("Encoded")), 0)
+
+
+def header_of(label: str) -> Any:
+    tags = {"xml:PDS4": {"xml:PDS4": label}}
+    return SimpleNamespace(path="m.xml", driver="PDS4", nodata=(None,), dtypes=("uint8",), tags=tags, crs=None)
 
 
 def test_every_reason_a_label_can_name_is_a_reason() -> None:

@@ -1,0 +1,229 @@
+"""`reconstruct-planetary`: the damaged frames of a folder made whole; `python -m flows.planetary FOLDER OUT`.
+
+PDS, VICAR and ISIS products, PNG and JPEG frames: what is damaged is found, restored and shown before and after; what
+lies on the ground becomes a mosaic. What is done already is told by the products themselves. No server is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.tasks import exponential_backoff
+from pydantic import Field
+
+from flows.fill import GPU, passing
+from flows.frames import FrameRecord, clashes, frame_jobs, merge_new, reconstruct, refused
+from flows.local import local_prefect, quiet
+from flows.scenes import on_gpu
+from geodiff.errors import GeodiffError
+from geodiff.restoring import RestoreJob
+
+if TYPE_CHECKING:
+    from prefect import Task
+    from prefect.futures import PrefectFuture
+
+__all__ = ["FramesFailedError", "main", "reconstruct_frame", "reconstruct_planetary"]
+
+TABLE = "reconstructed-frames"
+"""Key of the table artifact."""
+TAG = "geodiff-restore"
+"""On every frame: `prefect concurrency-limit create geodiff-restore N` holds across flow runs."""
+
+
+class FramesFailedError(GeodiffError):
+    """Some frames could not be restored; the products of the others are delivered."""
+
+    def __init__(self, records: Sequence[FrameRecord]) -> None:
+        self.records = tuple(records)
+        bad = [record for record in records if record.failed]
+        lines = [f"{Path(record.frame).name}: {record.message}" for record in bad]
+        super().__init__("\n".join([f"{len(bad)} of {len(records)} frames failed", *lines]))
+
+
+def _frame_name() -> str:
+    from prefect.runtime import task_run
+
+    return Path(task_run.parameters["job"].source).name
+
+
+@task(
+    name="reconstruct-frame",
+    task_run_name=_frame_name,
+    tags=[TAG],
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retry_condition_fn=passing,
+)
+def reconstruct_frame(job: RestoreJob, every: bool = False) -> FrameRecord:
+    """Restore one frame where it is damaged, unless its product is there already."""
+    record = reconstruct(job, every=every)
+    get_run_logger().info("%s: %s, %.2f %% damaged", job.source, record.status, 100 * record.damaged)
+    return record
+
+
+@flow(name="reconstruct-planetary", persist_result=False)
+def reconstruct_planetary(
+    job: RestoreJob,
+    kind: str = "",
+    every: bool = False,
+    mosaic: bool = True,
+    at_once: Annotated[int, Field(ge=1)] = 1,
+    retries: Annotated[int, Field(ge=0)] = 3,
+    backoff_seconds: Annotated[float, Field(ge=0)] = 10,
+    timeout_minutes: Annotated[float, Field(gt=0)] = 240,
+) -> list[FrameRecord]:
+    """Find the damaged frames of a folder and restore them; only what is new.
+
+    Parameters
+    ----------
+    job : the options of every frame; `source` is a folder, a glob or one frame, `target` the folder of products.
+    kind : `.tif` or `.png`; default PNG for PNG and JPEG frames, GeoTIFF for everything else.
+    every : restore sound frames too.
+    mosaic : merge the products that lie on one ground.
+    at_once : frames at a time.
+    retries : how often a frame is tried again after a failure of disk, network or time.
+    backoff_seconds : the wait before the first retry; it doubles each time.
+    timeout_minutes : the time one try at one frame may take.
+
+    Raises
+    ------
+    FramesFailedError
+        After all frames were tried, where some failed.
+    GeodiffError
+        Before any frame was tried, where the job cannot be used.
+    """
+    jobs = frame_jobs(job, kind)
+    records = clashes(jobs)
+    clashing = {record.frame for record in records}
+    patient = reconstruct_frame.with_options(
+        retries=retries,
+        retry_delay_seconds=exponential_backoff(backoff_seconds),
+        timeout_seconds=timeout_minutes * 60,
+        tags=[TAG, GPU] if on_gpu(job.scene) else [TAG],
+    )
+    records += _each(patient, [job for job in jobs if job.source not in clashing], every, at_once)
+    for line in merge_new(records, job.target.rstrip("/")) if mosaic else ():
+        get_run_logger().info("mosaic: %s", line)
+    _report(records)
+    if any(record.failed for record in records):
+        raise FramesFailedError(records)
+    return records
+
+
+def _each(patient: Task[..., FrameRecord], jobs: Sequence[RestoreJob], every: bool, at_once: int) -> list[FrameRecord]:
+    threads: ThreadPoolTaskRunner[FrameRecord] = ThreadPoolTaskRunner(max_workers=at_once)
+    with threads as runner:
+        futures = [runner.submit(patient, {"job": job, "every": every}) for job in jobs]
+        return [_outcome(job, future) for job, future in zip(jobs, futures, strict=True)]
+
+
+def _outcome(job: RestoreJob, future: PrefectFuture[FrameRecord]) -> FrameRecord:
+    """The record of a frame, whether it went well or not."""
+    outcome = future.result(raise_on_failure=False)
+    return outcome if isinstance(outcome, FrameRecord) else refused(job, outcome)
+
+
+def _report(records: Sequence[FrameRecord]) -> None:
+    """The table in the log and as an artifact; what failed comes first."""
+    counts = Counter(record.status for record in records)
+    summary = ", ".join(f"{number} {status}" for status, number in counts.most_common()) or "no frames"
+    get_run_logger().info("%d frames: %s", len(records), summary)
+    create_table_artifact(key=TABLE, table=[_row(record) for record in _worst_first(records)], description=summary)
+
+
+def _worst_first(records: Sequence[FrameRecord]) -> list[FrameRecord]:
+    return sorted(records, key=lambda record: (not record.failed, record.frame))
+
+
+def _row(record: FrameRecord) -> dict[str, Any]:
+    return {
+        "frame": Path(record.frame).name,
+        "status": record.status,
+        "damaged %": round(100 * record.damaged, 2),
+        "filled": record.filled,
+        "noise": record.noise,
+        "seconds": record.seconds,
+        "before and after": record.picture,
+        "why": record.message,
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.planetary",
+        description="Find the damaged frames of FOLDER, restore them into OUT, and show them before and after.",
+        epilog="exit codes: 0 all is well, 1 some frames failed and the others are delivered, 2 bad usage or input",
+    )
+    parser.add_argument("folder", help="folder of PDS, VICAR, ISIS, PNG or JPEG frames, or a glob in quotes")
+    parser.add_argument("out", help="folder of products")
+    parser.add_argument("--task", default="inpaint", help="inpaint (default), denoise, or denoise,inpaint")
+    parser.add_argument("--detect", default="dropouts", help="damage to look for (default dropouts)")
+    parser.add_argument("--every", action="store_true", help="restore sound frames too")
+    parser.add_argument("--kind", default="", help=".tif or .png; default as the frame is")
+    parser.add_argument("--no-mosaic", action="store_true", help="merge nothing")
+    for option in ("noise", "members", "seed", "steps", "nodata", "model", "device", "dtype", "fillable"):
+        described = str(RestoreJob.model_fields[option].description)
+        parser.add_argument(f"--{option}", metavar="X", help=described)
+    parser.add_argument("--overwrite", action="store_true", help="replace products of other options")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="frames at a time (default 1)")
+    parser.add_argument("--retries", type=int, default=3, metavar="N", help="after failures of disk or network")
+    parser.add_argument("--timeout-minutes", type=float, default=240, metavar="M", help="for one try at one frame")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show Prefect's log")
+    return parser
+
+
+_GIVEN = ("task", "noise", "members", "seed", "steps", "nodata", "model", "device", "dtype", "fillable", "overwrite")
+
+
+def _job(chosen: argparse.Namespace) -> RestoreJob:
+    given = {name: getattr(chosen, name) for name in _GIVEN if getattr(chosen, name) is not None}
+    detect = tuple(word.strip() for word in chosen.detect.split(",") if word.strip())
+    return RestoreJob.build(source=chosen.folder, target=f"{chosen.out.rstrip('/')}/", detect=detect, **given)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the flow here and now; returns the exit code."""
+    chosen = _parser().parse_args(arguments)
+    if not chosen.verbose:
+        quiet()
+    options = {name: getattr(chosen, name) for name in ("kind", "every", "at_once", "retries", "timeout_minutes")}
+    try:
+        job = _job(chosen)
+        with local_prefect():
+            records = reconstruct_planetary(job, mosaic=not chosen.no_mosaic, **options)
+    except FramesFailedError as error:
+        _print(error.records)
+        return _complain(str(error).splitlines()[0], 1)
+    except GeodiffError as error:
+        return _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _complain("interrupted; the same command goes on where this one stopped", 130)
+    _print(records)
+    return 0
+
+
+def _complain(message: str, code: int) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return code
+
+
+def _print(records: Sequence[FrameRecord]) -> None:
+    for record in _worst_first(records) or [FrameRecord("no frames", "", "nothing to do")]:
+        line = f"{Path(record.frame).name}: {record.status}"
+        if record.status == "done":
+            line += f", {100 * record.damaged:.2g} % damaged; {record.picture}"
+        sys.stdout.write(f"{line}: {record.message}\n" if record.message else f"{line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""`geodiff report` and `geodiff view`: look at a finished fill."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from geodiff.cli.app import Quiet, Verbose, app, examples, talk
+
+__all__ = ["report", "view"]
+
+Target = Annotated[str, typer.Argument(help="What `geodiff fill` wrote.")]
+
+
+@app.command(epilog=examples("geodiff report filled.tif", "geodiff report filled.zarr --out pages/"))
+def report(
+    target: Target,
+    out: Annotated[str | None, typer.Option(help="HTML file, or a folder for it; default beside TARGET.")] = None,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Write the HTML report of a finished fill: before and after, errors, gaps, checks; one file, no network."""
+    talk(verbose, quiet=quiet)
+    from geodiff.report import write_report
+
+    typer.echo(f"wrote {write_report(target, out)}")
+
+
+@app.command(epilog=examples("geodiff view filled.zarr", "geodiff view filled.tif --port 8000 --no-browser"))
+def view(
+    target: Target,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 is any free one.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Show the report's page on this machine, every pixel of it, for what is too large for one file."""
+    talk(verbose, quiet=quiet)
+    from geodiff.viewer import view as serve_until_interrupted
+
+    serve_until_interrupted(target, port, browser=browser, say=typer.echo)

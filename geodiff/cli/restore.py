@@ -1,0 +1,84 @@
+"""`geodiff restore`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from geodiff.cli.app import Json, Quiet, Verbose, app, examples, numbers, talk, words
+
+__all__ = ["restore"]
+
+
+@app.command(
+    epilog=examples(
+        "geodiff restore frame.img frame.tif --task denoise",
+        "geodiff restore frame.png clear.png --task denoise,inpaint --detect dropouts --members 8",
+        "geodiff restore frame.tif fine.tif --task superres --factor 4",
+        "geodiff restore dark.tif clear.tif --task denoise --poisson 2.3 --noise 4",
+    )
+)
+def restore(
+    source: Annotated[str, typer.Argument(help="Anything `fill` takes.")],
+    target: Annotated[str, typer.Argument(help=".tif, .zarr, .nc, .png, or folder/.")],
+    task: Annotated[str, typer.Option(help="denoise, superres, inpaint, or several: denoise,inpaint.")],
+    noise: Annotated[float | None, typer.Option(help="Its standard deviation (default: estimated by band).")] = None,
+    poisson: Annotated[float | None, typer.Option(help="Photon noise: units for one photon; --noise is read.")] = None,
+    factor: Annotated[int | None, typer.Option(help="Pixels a side superres makes of one: 2 or 4.")] = None,
+    variable: Annotated[str | None, typer.Option(help="Variables to restore, V[,V..]; default all.")] = None,
+    bands: Annotated[str | None, typer.Option(help="Bands by number or name, 1,4.")] = None,
+    qa: Annotated[list[str] | None, typer.Option(help="PRESET[:PATH or band], auto or none; repeatable.")] = None,
+    mask: Annotated[list[str] | None, typer.Option(help="Raster or vector of missing pixels; repeatable.")] = None,
+    fillable: Annotated[str | None, typer.Option(help="auto, all, or a raster or vector file.")] = None,
+    nodata: Annotated[float | None, typer.Option(help="An added nodata value.")] = None,
+    valid_range: Annotated[str | None, typer.Option(help="Physical bounds A,B.")] = None,
+    buffer: Annotated[int | None, typer.Option(help="Dilate gaps by N pixels.")] = None,
+    detect: Annotated[str | None, typer.Option(help="dropouts,stripes,reseau,hotpixels")] = None,
+    model: Annotated[str | None, typer.Option(help="Model folder or the name of a shipped one.")] = None,
+    members: Annotated[int | None, typer.Option(help="Realisations (default 4); 0 is fast.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Key of the ground noise.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Network calls a member, at least 4.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda[:i], mps.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16.")] = None,
+    zarr_format: Annotated[int | None, typer.Option(help="2 for GDAL before 3.13.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace TARGET.")] = False,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Denoise, enlarge or repair the frames of SOURCE; write TARGET with its error, source and reason layers."""
+    given: dict[str, Any] = {
+        "source": source, "target": target, "task": task, "noise": noise, "poisson": poisson, "factor": factor,
+        "variable": words(variable), "bands": words(bands), "qa": tuple(qa) if qa else None,
+        "mask": tuple(mask) if mask else None, "fillable": fillable, "nodata": nodata,
+        "valid_range": numbers(valid_range, "--valid-range"), "buffer": buffer, "detect": words(detect),
+        "model": model, "members": members, "seed": seed, "steps": steps, "device": device, "dtype": dtype,
+        "zarr_format": zarr_format, "overwrite": overwrite or None,
+    }  # fmt: skip
+    talk(verbose, quiet=quiet)
+    from geodiff.restoring import RestoreJob, run
+
+    record = run(RestoreJob.build(**{k: v for k, v in given.items() if v is not None}), quiet=quiet)
+    typer.echo(record.to_json() if as_json else _summary(record))
+    raise typer.Exit(record.exit_code)
+
+
+def _summary(record: Any) -> str:
+    """What a person wants to know after a restoration."""
+    if record.status == "up to date":
+        return f"{record.target} is this very product already; nothing to do"
+    lines = [line for name, facts in record.variables.items() for line in _told(name, facts)]
+    return "\n".join([*lines, *(f"wrote {path}" for path in record.products)])
+
+
+def _told(name: str, facts: dict[str, Any]) -> list[str]:
+    rows, columns = facts["shape"][-2:]
+    text = f"{name}: {rows} x {columns} pixels"
+    if facts["missing"]:
+        text += f", {100 * facts['missing'] / facts['values']:.2g} % missing, {facts['filled']:,} values filled"
+    return [text, *(f"  noise of {band}: {_level(level)}" for band, level in facts["noise"].items())]
+
+
+def _level(level: float | list[float]) -> str:
+    return f"{level:.4g}" if isinstance(level, float) else ", ".join(f"{n:.4g}" for n in level)

@@ -1,0 +1,70 @@
+"""`geodiff score`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from geodiff.cli.app import Json, Quiet, Verbose, app, examples, numbers, talk, words
+
+__all__ = ["score"]
+
+
+@app.command(
+    epilog=examples(
+        "geodiff score scene.tif",
+        "geodiff score sst.zarr --variable sst --dates 2024-06-01:2024-06-30 --out sst-score",
+        "geodiff score scene.tif --fillers auto,laplace --peers gdal,pykrige --quick",
+        "geodiff score scene.tif --realism",
+        "geodiff score LC08_L2SP_015033_20240611/ --bands red,nir --trials 24 --json > score.json",
+    )
+)
+def score(
+    source: Annotated[str, typer.Argument(help="Anything `fill` takes.")],
+    variable: Annotated[str | None, typer.Option(help="Variables to score, V[,V..]; default all.")] = None,
+    bands: Annotated[str | None, typer.Option(help="Bands by number or name, 1,4.")] = None,
+    dates: Annotated[str | None, typer.Option(help="Hide pixels on these dates only, D[,D..] or A:B.")] = None,
+    qa: Annotated[list[str] | None, typer.Option(help="PRESET[:PATH or band], auto or none; repeatable.")] = None,
+    mask: Annotated[list[str] | None, typer.Option(help="Raster or vector of missing pixels; repeatable.")] = None,
+    nodata: Annotated[float | None, typer.Option(help="An added nodata value.")] = None,
+    valid_range: Annotated[str | None, typer.Option(help="Physical bounds A,B.")] = None,
+    fillers: Annotated[str | None, typer.Option(help="Fillers, F[,F..]; default every one that can.")] = None,
+    peers: Annotated[str | None, typer.Option(help="Peers, P[,P..], or none; default all of the fixed list.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Gaps to hide (default 12).")] = None,
+    members: Annotated[int | None, typer.Option(min=0, help="Independent draws to score (default 8).")] = None,
+    model: Annotated[str | None, typer.Option(help="Model folder or the name of a shipped one.")] = None,
+    seed: Annotated[int, typer.Option(help="What is hidden, and the draws, follow from it.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="4 gaps, 3 draws, little tuning: a first look.")] = False,
+    realism: Annotated[bool, typer.Option("--realism", help="Add texture distances to the truth.")] = False,
+    encoder: Annotated[str, typer.Option(help="What they are measured by: texture or inception.")] = "texture",
+    out: Annotated[Path | None, typer.Option(help="Folder for score.json, league.csv and pictures.")] = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Hide known pixels under realistic gaps, fill them with every filler and peer, and print the league."""
+    talk(verbose, quiet=quiet)
+    from geodiff.job import FillJob
+    from geodiff.score import Budget
+    from geodiff.score import score as run_score
+
+    given: dict[str, Any] = {
+        "variable": words(variable), "bands": words(bands), "dates": dates, "qa": tuple(qa) if qa else None,
+        "mask": tuple(mask) if mask else None, "nodata": nodata, "valid_range": numbers(valid_range, "--valid-range"),
+        "model": model,
+    }  # fmt: skip
+    chosen = {name: value for name, value in given.items() if value is not None}
+    job = FillJob.build(source=source, target="score.tif", seed=seed, **chosen)
+    budget = Budget.quick() if quick else Budget()
+    changed: dict[str, Any] = {k: v for k, v in {"trials": trials, "draws": members}.items() if v is not None}
+    changed |= {"encoder": encoder} if realism else {}
+    wanted = None if peers is None else tuple(p for p in words(peers) or () if p != "none")
+    league = run_score(job, budget=replace(budget, **changed), fillers=words(fillers), peers=wanted, quiet=quiet)
+    paths = league.save(out) if out is not None else []
+    typer.echo(json.dumps(league.facts(), indent=1) if as_json else league)
+    for path in paths if not as_json else ():
+        typer.echo(f"wrote {path}")

@@ -1,0 +1,188 @@
+"""Losses that a receiver filled with one value: stretches of lines, and blocks with straight sides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.faults.measures import LINE, Runs, grain, roughness, runs_of, share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from geodiff.faults.measures import Frame, Plane
+
+__all__ = ["BLOCK", "SHARP", "flat_blocks", "flat_lines"]
+
+BLOCK = 8
+"""Smallest side of a lost block, in pixels."""
+SHARP = 0.5
+"""The border of what was lost steps by this many typical differences."""
+UNITS = 5.0
+"""And by more than this many of the steps that the numbers take: compressed skies are flat in blocks too."""
+CLEAR = 3.0
+"""A step of this many typical differences is rare in the scene."""
+RIM = 8
+"""Outermost lines, where parts of lines that pass from what is above to what is below are not judged: frames fade."""
+
+
+def flat_lines(frame: Frame, known: Plane) -> Plane:
+    """Stretches of rows of one exact value between rows of the scene.
+
+    Judged is where the scene shows above and below. A whole line is lost when a quarter of it steps away clearly, or
+    when what is above and below is anything but flat: no scene holds one value from end to end. A part reaches an end
+    of the line or is a third of it, and steps away clearly along nine tenths, or sharply along most of it between
+    rows that are anything but flat.
+    """
+    thin = _lines_up_to(BLOCK, frame, known)  # first, since what they cut in two would look lost between them
+    return thin | _lines_up_to(len(frame) // 4, frame, known & ~thin)
+
+
+def _lines_up_to(thickest: int, frame: Frame, known: Plane) -> Plane:
+    height, width = frame.shape
+    above, below, thick = _beyond(frame, known)
+    judged = np.isfinite(above) & np.isfinite(below) & (thick <= thickest)
+    runs = _flat_runs(frame, known & judged, max(LINE, width // 16))
+    if not runs.row.size:
+        return np.zeros(frame.shape, bool)
+    usual, unit = roughness(frame, known), grain(frame, known)
+    nearest = np.minimum(np.abs(above - frame), np.abs(below - frame))
+    cut = share(nearest >= max(UNITS * unit, SHARP * usual), runs)
+    clear = share(nearest >= CLEAR * usual, runs)
+    lively = np.minimum(share(_changes(above), runs), share(_changes(below), runs))
+    start, stop = _reach(frame, known, runs)
+    seen = known.sum(axis=1)[runs.row]
+    whole = (stop - start >= seen) & (2 * runs.length >= seen)
+    placed = (start == 0) | (stop == width) | (3 * runs.length >= width)
+    inner = (runs.row >= RIM) & (runs.row < height - RIM)
+    placed &= inner | (share((above - frame) * (below - frame) > 0, runs) >= 0.7)
+    part = (clear >= 0.9) | ((np.maximum(cut - 0.1, clear) >= 0.5) & (lively >= 0.5))
+    return runs.where((whole & ((clear >= 0.25) | (lively >= 0.3))) | (placed & part)).painted(frame.shape)
+
+
+def _flat_runs(frame: Frame, known: Plane, shortest: int) -> Runs:
+    """Stretches of rows of one known value."""
+    alike = (frame[:, 1:] == frame[:, :-1]) & known[:, 1:] & known[:, :-1]
+    found = runs_of(alike, shortest - 1)
+    return Runs(found.row, found.start, found.stop + 1)
+
+
+def _reach(frame: Frame, known: Plane, runs: Runs) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where the value of each run begins and ends in its row, judged or not."""
+    every = _flat_runs(frame, known, 2)
+    width = frame.shape[1] + 1
+    which = np.searchsorted(every.row * width + every.start, runs.row * width + runs.start, side="right") - 1
+    return every.start[which], every.stop[which]
+
+
+def _beyond(frame: Frame, known: Plane) -> tuple[Frame, Frame, NDArray[Any]]:
+    """For each pixel, the first value above and below that differs, and how many rows lie between the two.
+
+    NaN beyond the frame and where that pixel is missing.
+    """
+    seen = np.where(known, frame, np.nan)
+    rows = np.arange(len(frame))[:, None]
+    fresh = np.ones(frame.shape, bool)
+    fresh[1:] = ~(seen[1:] == seen[:-1])
+    first = np.maximum.accumulate(np.where(fresh, rows, 0), axis=0)
+    ends = np.ones(frame.shape, bool)
+    ends[:-1] = fresh[1:]
+    last = np.minimum.accumulate(np.where(ends, rows, len(frame) - 1)[::-1], axis=0)[::-1]
+    padded = np.pad(seen, [(1, 1), (0, 0)], constant_values=np.nan)
+    columns = np.arange(frame.shape[1])[None, :]
+    return padded[first, columns], padded[last + 2, columns], last - first + 1
+
+
+def _changes(side: Frame) -> Plane:
+    """Where a pixel beside differs from the one before it; both are known."""
+    changed = np.zeros(side.shape, bool)
+    changed[:, 1:] = np.abs(np.diff(side, axis=1)) > 0
+    return changed
+
+
+def flat_blocks(frame: Frame, known: Plane) -> Plane:
+    """Areas of one exact value made of squares of `BLOCK` pixels, with clean straight sides that step away sharply.
+
+    A shadow or a saturated sky has a ragged rim of the same value, and soft edges; a border of the frame lies along
+    a whole side of it.
+    """
+    lost = np.zeros(frame.shape, bool)
+    labels, count = _squares(frame, known)
+    if not count:
+        return lost
+    steps = _border_steps(frame, known, labels)
+    threshold = max(UNITS * grain(frame, known), SHARP * roughness(frame, known))
+    for number, around in enumerate(steps, start=1):
+        part = labels == number
+        if around.size and _clean(around, threshold) and _straight(part) and not _frames(part):
+            lost |= part
+    return lost
+
+
+def _clean(around: Frame, threshold: float) -> bool:
+    """Whether most of a border is known and steps sharply; NaN stands for what is not known."""
+    seen = around[np.isfinite(around)]
+    told = seen[seen > 0]
+    clean = 2 * seen.size >= around.size and told.size >= 0.9 * seen.size
+    return clean and bool((told >= threshold).mean() >= 0.6)
+
+
+def _squares(frame: Frame, known: Plane) -> tuple[NDArray[np.int32], int]:
+    """Numbered areas that squares of one known value cover; areas of different value are apart."""
+    from scipy import ndimage
+
+    def squares(find: Callable[..., Any], plane: NDArray[Any]) -> NDArray[Any]:
+        """Extremes over the square that begins at each pixel."""
+        return np.asarray(find(plane, BLOCK, origin=-(BLOCK // 2))[: 1 - BLOCK, : 1 - BLOCK])
+
+    flat = squares(ndimage.maximum_filter, frame) == squares(ndimage.minimum_filter, frame)
+    flat &= squares(ndimage.minimum_filter, known)
+    if not flat.any():
+        return np.zeros(frame.shape, np.int32), 0
+    covered = np.zeros(frame.shape, bool)
+    for shift in range(BLOCK):
+        covered[shift : shift + len(flat), : flat.shape[1]] |= flat
+    lower = covered.copy()
+    for shift in range(1, BLOCK):
+        covered[:, shift:] |= lower[:, :-shift]
+    labels, total = np.zeros(frame.shape, np.int32), 0
+    for value in np.unique(frame[covered]):
+        here, count = ndimage.label(covered & (frame == value))
+        labels[here > 0] = here[here > 0] + total
+        total += count
+    return labels, total
+
+
+def _border_steps(frame: Frame, known: Plane, labels: NDArray[np.int32]) -> list[Frame]:
+    """For each area, the steps from its value to the pixels around it; NaN to what is missing."""
+    owners, steps = [], []
+    for axis in (0, 1):
+        one, other = (np.moveaxis(labels, axis, 0)[part] for part in (np.s_[:-1], np.s_[1:]))
+        both = np.moveaxis(known, axis, 0)
+        step = np.where(both[:-1] & both[1:], np.abs(np.diff(np.moveaxis(frame, axis, 0), axis=0)), np.nan)
+        step[(one > 0) & (other > 0)] = np.nan  # flat beside flat, such as a border beside a saturated sky
+        for owner in (one, other):
+            border = (one != other) & (owner > 0)
+            owners.append(owner[border])
+            steps.append(step[border])
+    owner, step = np.concatenate(owners), np.concatenate(steps)
+    order = np.argsort(owner, kind="stable")
+    counts = np.bincount(owner, minlength=int(labels.max()) + 1)[1:]
+    return np.split(step[order], np.cumsum(counts)[:-1])
+
+
+def _straight(part: Plane) -> bool:
+    """Whether an area has few corners for the length of its outline."""
+    padded = np.pad(part, 1).astype(np.int8)
+    square = padded[1:, 1:] + padded[:-1, 1:] + padded[1:, :-1] + padded[:-1, :-1]
+    corners = int((square % 2 == 1).sum())
+    outline = int(np.abs(np.diff(padded, axis=0)).sum() + np.abs(np.diff(padded, axis=1)).sum())
+    return corners <= 4 + outline / 24
+
+
+def _frames(part: Plane) -> bool:
+    """Whether an area lies along much of one side of the frame."""
+    return max(float(edge.mean()) for edge in (part[0], part[-1], part[:, 0], part[:, -1])) > 0.3

@@ -1,0 +1,152 @@
+"""STAC documents: one JSON file after another, from an Item or a catalogue to every Item that it leads to.
+
+Nothing is opened here but JSON. A document may name what lies beside it and URLs; a remote one cannot name files of
+this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from geodiff.errors import SourceError
+from geodiff.io.places import local_path, read
+
+if TYPE_CHECKING:
+    import pystac
+
+__all__ = ["absolute", "document", "is_stac", "item_of", "items_of"]
+
+logger = logging.getLogger(__name__)
+
+_LARGEST = 64 * 2**20
+"""Bytes of one JSON document; an ItemCollection of 10,000 Items has about that."""
+_MOST = 100_000
+"""Documents of one catalogue."""
+_API = re.compile(r"^https?://[^?]*/(items|search)(/[^/?]+)?/?(\?|$)")
+"""Addresses at which a STAC API answers with Items."""
+_TYPES = ("Feature", "FeatureCollection", "Catalog", "Collection")
+
+
+def is_stac(source: str) -> bool:
+    """Whether a path or URL is to be read as STAC, by its name: JSON, or the address of an API's Items."""
+    return _bare(source).lower().endswith((".json", ".geojson")) or bool(_API.match(source))
+
+
+def _bare(source: str) -> str:
+    """Take away what follows the file: an Item's id, or a signature."""
+    return _split(source)[0].partition("?")[0] if "://" in source else _split(source)[0]
+
+
+def _split(source: str) -> tuple[str, str]:
+    """A document and the Item meant in it."""
+    place, sign, name = source.rpartition("#")
+    return (place, name) if sign and place.lower().partition("?")[0].endswith("json") else (source, "")
+
+
+def document(href: str) -> dict[str, Any]:
+    """One JSON document; raises SourceError for what is none or far too large."""
+    text = _text(href)
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{href} is no JSON ({error}), so it cannot be STAC; check the address") from None
+    if not isinstance(found, dict) or found.get("type") not in _TYPES:
+        said = f"{href} is no STAC Item, ItemCollection, Collection or Catalog"
+        raise SourceError(f"{said}; give one of these, or a raster (masks of GeoJSON belong to --mask)")
+    return found
+
+
+def _text(href: str) -> bytes:
+    if href.startswith(("http://", "https://")):
+        return _fetched(href)
+    local = local_path(href)
+    if local is not None and local.is_file() and local.stat().st_size > _LARGEST:
+        raise SourceError(f"{href} has {local.stat().st_size} bytes of JSON, more than {_LARGEST}; split the catalogue")
+    try:
+        found = read(href)
+    except (OSError, ValueError, ImportError) as error:
+        raise SourceError(f"{href} cannot be read: {error}; check the address and the credentials") from None
+    if found is None:
+        raise SourceError(f"{href} does not exist; check the path")
+    return found
+
+
+def _fetched(href: str) -> bytes:
+    from urllib.request import Request, urlopen
+
+    asked = Request(href, headers={"Accept": "application/geo+json, application/json"})  # noqa: S310 - http(s) alone
+    try:
+        with urlopen(asked, timeout=60) as answer:  # noqa: S310
+            found: bytes = answer.read(_LARGEST + 1)
+    except (OSError, ValueError) as error:  # URLError and timeouts among them
+        raise SourceError(f"{href} cannot be read: {error}; check the address and the network") from None
+    if len(found) > _LARGEST:
+        raise SourceError(f"{href} answers with more than {_LARGEST} bytes of JSON; ask for fewer Items")
+    return found
+
+
+def items_of(source: str) -> Iterator[tuple[str, pystac.Item]]:
+    """Every Item of a document and of those it links to, with what it is opened by; each once."""
+    place, wanted = _split(source)
+    waiting, seen = [absolute(place, "")], set()
+    while waiting:
+        href = waiting.pop(0)
+        if href in seen:  # catalogues may link in circles
+            continue
+        seen.add(href)
+        if len(seen) > _MOST:
+            raise SourceError(f"{source} leads to more than {_MOST} documents; name a part of the catalogue")
+        found = document(href)
+        if found["type"] == "Feature":
+            yield href, item_of(found, href)
+        elif found["type"] == "FeatureCollection":
+            yield from ((f"{href}#{item.id}", item) for item in _collected(found, href) if wanted in ("", item.id))
+        else:
+            waiting += _linked(found, href)
+
+
+def _collected(found: Mapping[str, Any], href: str) -> Iterator[pystac.Item]:
+    links = found.get("links") or ()
+    if any(link.get("rel") == "next" for link in links if isinstance(link, dict)):
+        logger.warning("%s is the first page of an answer; the Items of the next pages are not filled", href)
+    for feature in found.get("features") or ():
+        yield item_of(feature, href)
+
+
+def _linked(found: Mapping[str, Any], href: str) -> list[str]:
+    links = [link for link in found.get("links") or () if isinstance(link, dict) and "href" in link]
+    return [absolute(str(link["href"]), href) for link in links if link.get("rel") in ("item", "child")]
+
+
+def item_of(found: Any, href: str) -> pystac.Item:
+    """An Item of any version of STAC; raises SourceError where it is not valid enough to be read."""
+    import pystac
+
+    try:
+        item = pystac.Item.from_dict(found, href=href, migrate=True, preserve_dict=True)
+    except (pystac.STACError, pystac.STACTypeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SourceError(f"{href} is no valid STAC Item ({said}); check it with pystac's Item.validate()") from None
+    item.set_self_href(href)
+    return item
+
+
+def absolute(href: str, base: str) -> str:
+    """An address beside `base`; raises SourceError for one that its document has no business with."""
+    from pystac.utils import make_absolute_href
+
+    if not base:
+        return href if "://" in href else str(Path(href).absolute())
+    found = make_absolute_href(href, base, start_is_dir=False)
+    scheme = urlsplit(found).scheme
+    local = scheme in ("", "file")
+    if "/vsi" in found[:8] or (local and urlsplit(base).scheme not in ("", "file")):
+        said = f"{base} names {href}, which is not beside it"
+        raise SourceError(f"{said}; a STAC document names URLs or files of its own")
+    return found

@@ -1,0 +1,238 @@
+"""What the page says in words, tables and plots, from the record of the run and the product's own attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from geodiff.report.markup import figure, items, paragraph, preformatted, section, table
+from geodiff.report.plots import coverage_plot, pit_plot
+from geodiff.report.product import FilledProduct
+
+__all__ = ["lead", "sections"]
+
+_FEW_TRIALS = 5
+_STAGES = {"scan_and_fit": "finding gaps and fitting", "fill": "filling", "write": "writing"}
+_GATES = {
+    "coverage90": "share of hidden known values inside value ± 1.645 standard errors (0.90 is right)",
+    "unfilled": "share of the gap values that stayed empty",
+    "seam": "steepness across the edges of work windows over that elsewhere (1 means that no seam shows)",
+}
+_DISTANCES = ("≤ 2 pixels", "2 to 4", "4 to 8", "8 to 16", "farther")
+
+
+def lead(product: FilledProduct) -> str:
+    """The run in one sentence."""
+    told = product.record.get("variables", {})
+    if not told:
+        return f"{len(product.pictures)} filled variable{'s' * (len(product.pictures) > 1)}; the run's record is gone."
+    filled = sum(facts.get("filled", 0) for facts in told.values())
+    values = sum(facts.get("values", 0) for facts in told.values())
+    coverage = product.record.get("gates", {}).get("coverage90")
+    words = f"{filled:,} of {values:,} values ({_percent(filled, values)}) were missing and are now estimated"
+    if coverage is not None:
+        words += f"; on hidden known values the 90\u00a0% intervals held {100 * coverage:.0f}\u00a0%"
+    return f"{words}."
+
+
+def sections(product: FilledProduct) -> str:
+    """Everything below the picture, as HTML."""
+    return "\n".join([_measured(product), _gaps(product), _trust(product), _run(product)])
+
+
+def _percent(part: float, whole: float) -> str:
+    share = 100 * part / whole if whole else 0.0
+    return f"{share:.2g}\u00a0%" if 0 < share < 1 else f"{share:.1f}\u00a0%"
+
+
+def _variables(product: FilledProduct) -> Mapping[str, Any]:
+    found = product.record.get("variables", {})
+    return found if isinstance(found, dict) else {}
+
+
+# -- measured and invented
+
+
+def _measured(product: FilledProduct) -> str:
+    parts = [
+        paragraph(
+            "Measured values are in the product bit for bit as they came; none was smoothed or corrected. "
+            "Filled values are invented: estimates of what a sensor would most likely have seen, made from the pixels "
+            "around, and from other bands and dates where there are any. They are no observations. A texture that "
+            "looks right is plausible, not proof that something was there."
+        ),
+        paragraph(
+            "Each filled value has a standard error: value ± 1.645 standard errors is meant to hold 90 % of the truth. "
+            "Where members were drawn, each is one equally likely version, and they differ where nobody knows. The "
+            "layers “source” and “reason” say of every pixel whether it was measured, what filled it, and why it was "
+            "missing."
+        ),
+    ]
+    told = _variables(product)
+    rows = [
+        (
+            name,
+            f"{facts['known']:,}",
+            _percent(facts["known"], facts["values"]),
+            f"{facts['filled']:,}",
+            _percent(facts["filled"], facts["values"]),
+            f"{facts['missing'] - facts['filled']:,}",
+        )
+        for name, facts in told.items()
+    ]
+    head = ("Variable", "Measured", "of all", "Invented", "of all", "Left as it was")
+    if rows:
+        parts.append(table("Values of the bands that could be filled", head, rows))
+    else:
+        parts.append(_no_record(product))
+    return section("measured", "What is measured and what is invented", *parts)
+
+
+def _no_record(product: FilledProduct) -> str:
+    words = f"The record of the run (.geodiff.json) is not beside {product.target}, so its figures are not here."
+    return paragraph(words, "warning")
+
+
+# -- gaps
+
+
+def _gaps(product: FilledProduct) -> str:
+    parts = []
+    for name, facts in _variables(product).items():
+        values = facts["values"]
+        reasons = [
+            (_spoken(why), f"{round(share * values):,}", _percent(share, 1))
+            for why, share in sorted(facts.get("reasons", {}).items(), key=lambda pair: -pair[1])
+        ]
+        if reasons:
+            caption = f"Why values of {name} were missing; one value may have several reasons"
+            parts.append(table(caption, ("Reason", "Values", "of all"), reasons))
+        left = [(_spoken(why), f"{n:,}", _percent(n, values)) for why, n in facts.get("left_out", {}).items() if n]
+        if left:
+            parts.append(table(f"What of {name} was not to be filled", ("Cause", "Values", "of all"), left))
+        if facts.get("refused"):
+            words = f"{facts['refused']:,} values of {name} were left empty: the expected error was above --max-error, "
+            parts.append(paragraph(words + "or the band is known nowhere."))
+    if not parts:
+        parts = [paragraph("There was no gap." if _variables(product) else "Not recorded.")]
+    return section("gaps", "The gaps", *parts)
+
+
+def _spoken(word: str) -> str:
+    return str(word).replace("_", " ")
+
+
+# -- trust
+
+
+def _trust(product: FilledProduct) -> str:
+    parts = [
+        paragraph(
+            "Before filling, known pixels were hidden under the scene's own gap shapes. The figures here are from "
+            "those of them that the fit never saw. They are measurements of this run on this scene, as far as known "
+            "ground is like the ground under the gaps."
+        )
+    ]
+    for name, facts in _variables(product).items():
+        parts += _checked(name, facts.get("self_check", {}), product)
+        parts += _weights(name, facts.get("fit", {}))
+    parts += _judged(product.record.get("gates", {}))
+    return section("trust", "How far to trust it", *parts)
+
+
+def _checked(name: str, check: Mapping[str, Any], product: FilledProduct) -> Iterator[str]:
+    if not check.get("pixels"):
+        yield paragraph(f"{name}: too few known pixels could be spared to check anything; stored tables were used.")
+        return
+    trials, pixels = check["trials"], check["pixels"]
+    care = " That is few; read the figures with care." if trials < _FEW_TRIALS else ""
+    yield paragraph(f"{name}: {pixels:,} values hidden in {trials} place{'s' * (trials > 1)}.{care}")
+    plots = list(_plots(name, check))
+    if plots:
+        yield f'<div class="plots">{"".join(plots)}</div>'
+    league = check.get("league") or ()
+    if league:
+        own = product.attributes.get("geodiff_filler") or league[0][0]
+        caption = f"{name}: errors at the same hidden values, best first; 1 is the spread of the band itself"
+        rows = [(filler, f"{rmse:.3f}", f"{mae:.3f}") for filler, rmse, mae in league]
+        yield table(caption, ("Filler", "Root mean square", "Mean absolute"), rows, own=str(own))
+    elif check.get("rmse") is not None:
+        yield paragraph(f"Root mean square error {check['rmse']:.3f}, where 1 is the spread of the band itself.")
+
+
+def _plots(name: str, check: Mapping[str, Any]) -> Iterator[str]:
+    pairs, counts = check.get("coverage") or (), check.get("pit") or ()
+    if pairs:
+        near = min(pairs, key=lambda pair: abs(pair[0] - 0.9))
+        meant, held = (f"{100 * share:.0f}\u00a0%" for share in near)
+        words = f"Coverage of {name}: intervals meant to hold {meant} of the hidden values held {held}."
+        reading = "Above the dashed line the errors are too wide, below too narrow."
+        yield figure(coverage_plot(pairs, words), f"{words} {reading}")
+    if sum(counts):
+        words = (
+            f"Where the truth of {name} fell in the stated distribution (PIT). Level is right; high at both ends means "
+            "errors too narrow, a hump too wide, a slope a bias."
+        )
+        yield figure(pit_plot(counts, words), words)
+
+
+def _weights(name: str, fit: Mapping[str, Any]) -> Iterator[str]:
+    weights = fit.get("weights")
+    if not isinstance(weights, dict) or not weights:
+        return
+    rows = [(part, *(f"{w:.2f}" for w in row)) for part, row in weights.items() if max(row, default=0) > 0]
+    caption = f"{name}: weight of each part by distance to the nearest known pixel ({fit.get('weights_from', 'fit')})"
+    if rows and len(rows[0]) == len(_DISTANCES) + 1:
+        yield table(caption, ("Part", *_DISTANCES), rows)
+
+
+def _judged(gates: Mapping[str, Any]) -> Iterator[str]:
+    rows = [
+        (name, "too small a run to say" if value is None else f"{value:.3f}", _GATES.get(name, ""))
+        for name, value in gates.items()
+    ]
+    if rows:
+        yield table("The run as a whole", ("Figure", "Value", "Meaning"), rows)
+
+
+# -- the run
+
+
+def _run(product: FilledProduct) -> str:
+    record, attributes = product.record, product.attributes
+    command = record.get("command") or attributes.get("geodiff_command") or ""
+    parts = [preformatted(command, "The exact command") if command else "", *_failures(record)]
+    facts = [(_spoken(k).removeprefix("model ") or k, v) for k, v in record.get("model", {}).items()]
+    seconds = record.get("seconds", {})
+    rows = [
+        ("status", record.get("status", "not recorded")),
+        ("source", record.get("source", "not recorded")),
+        ("started", record.get("started", "not recorded")),
+        *((_STAGES.get(stage, stage), f"{time:.1f} s") for stage, time in seconds.items()),
+        ("peak memory", f"{record.get('peak_memory_bytes', 0) / 2**20:,.0f} MiB"),
+        ("blocks", f"{record.get('blocks', 0)}, of which an earlier run had done {record.get('blocks_resumed', 0)}"),
+        ("seed", record.get("seed", attributes.get("geodiff_seed", ""))),
+        *facts,
+        ("machine", record.get("machine", "not recorded")),
+        ("fingerprint", record.get("fingerprint") or attributes.get("geodiff_fingerprint", "")),
+    ]
+    versions = record.get("versions") or _versions(str(attributes.get("geodiff_versions", "")))
+    pair = [table("The run", ("What", "Said"), rows) if record else _no_record(product)]
+    if versions:
+        pair.append(table("Versions", ("Package", "Version"), list(versions.items())))
+    parts.append(f'<div class="pair">{"".join(pair)}</div>')
+    written: Sequence[str] = record.get("products", ())
+    if written:
+        parts += ["<h3>Files</h3>", items(written)]
+    return section("run", "The run", *parts)
+
+
+def _failures(record: Mapping[str, Any]) -> Iterator[str]:
+    failed = record.get("failed_blocks") or {}
+    if failed:
+        yield paragraph(f"{len(failed)} blocks failed and are empty; the same command tries them again.", "warning")
+        yield table("Blocks that failed", ("Block", "Why"), list(failed.items()))
+
+
+def _versions(words: str) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in words.split() if "=" in word)

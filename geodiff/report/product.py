@@ -1,0 +1,217 @@
+"""A finished product, opened for the page: its filled variables with their layers, whatever the format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.codes import CODES, OBSERVED, OUTSIDE, UNFILLED
+from geodiff.encoding import unpack
+from geodiff.errors import TargetError
+from geodiff.gaps import Reason
+from geodiff.identity import target_stem
+from geodiff.io import Kind, Raster, Variable, open_raster
+from geodiff.io.places import exists, local_path, read
+from geodiff.io.writing import RECORD
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geodiff.lattice import Window
+
+__all__ = ["FilledProduct", "Layers", "Picture", "open_product"]
+
+_LAYERS = ("source", "reason", "standard_error")
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """One window of one date, (band, row, column)."""
+
+    value: NDArray[np.float32]
+    """Physical units; NaN where there is none."""
+    source: NDArray[np.uint8]
+    reason: NDArray[np.uint16]
+    error: NDArray[np.float32]
+    """Standard error; 0 where observed, NaN where there is no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One filled variable of a product, read by window."""
+
+    name: str
+    value: Variable
+    bands: tuple[int, ...]
+    """Bands of the value that are shown: the continuous ones."""
+    layers: Mapping[str, tuple[Variable, tuple[int, ...]]]
+    """Source, reason and standard error, each with its bands in the order of `bands`."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.value.shape[2:]
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        return tuple(self.value.bands[band].name for band in self.bands)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        common = str(self.value.attributes.get("units", ""))
+        return tuple(self.value.bands[band].units or common for band in self.bands)
+
+    @property
+    def dates(self) -> tuple[str, ...]:
+        """One name a date; '' where the product has none."""
+        return tuple("" if date is None else _date(date) for date in self.value.dates)
+
+    def read(self, date: int, window: Window) -> Layers:
+        """All layers of a window; (band, row, column)."""
+        stored = self.value.reader.read(date, window)
+        source = self._layer("source", date, window).astype(np.uint8)
+        value = np.empty((len(self.bands), *window.shape), np.float32)
+        for place, band in enumerate(self.bands):
+            physical, valid = unpack(stored[band], self.value.bands[band].encoding)
+            value[place] = np.where(valid & (source[place] < OUTSIDE), physical, np.nan)
+        reason = self._layer("reason", date, window).astype(np.uint16)
+        return Layers(value, source, reason, self._layer("standard_error", date, window).astype(np.float32))
+
+    def _layer(self, name: str, date: int, window: Window) -> NDArray[Any]:
+        variable, bands = self.layers[name]
+        return variable.reader.read(date, window)[list(bands)]
+
+
+@dataclass(frozen=True, slots=True)
+class FilledProduct:
+    """What the page is made from."""
+
+    target: str
+    pictures: tuple[Picture, ...]
+    record: Mapping[str, Any]
+    """What the run said of itself (`<stem>.geodiff.json`); empty where that file is gone."""
+    attributes: Mapping[str, Any]
+    """What the product says of itself."""
+    sources: Mapping[int, str]
+    """Codes of the source layer and what they stand for."""
+    reasons: Mapping[int, str]
+    """Bits of the reason layer and what they stand for."""
+
+
+def open_product(target: str) -> FilledProduct:
+    """Open a product of `geodiff fill` for looking at.
+
+    Raises
+    ------
+    TargetError
+        Where nothing is there, or no source layer says what was filled.
+    """
+    if not exists(target):
+        raise TargetError(f"{target} does not exist; give the TARGET of a finished `geodiff fill`")
+    pieces = [piece for path in _files(target) for piece in _pictures(path, single=path == target)]
+    if not pieces:
+        raise TargetError(
+            f"{target} has no layers that say what was filled (a _source layer inside or beside it), so there is "
+            "nothing to report; give the TARGET of `geodiff fill`, with the files it wrote beside it"
+        )
+    attributes = pieces[0][1].attributes
+    reasons = {int(reason): reason.meaning for reason in Reason}
+    pictures = tuple(picture for picture, _ in pieces)
+    return FilledProduct(target, pictures, _record(target), attributes, _sources(pieces[0]), reasons)
+
+
+def _files(target: str) -> list[str]:
+    """The files that hold values: the target, or those of a folder without their sidecars."""
+    local = local_path(target)
+    if local is None or not local.is_dir() or target.rstrip("/").endswith(".zarr"):
+        return [target]
+    try:
+        names = json.loads((local / RECORD).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError) as error:
+        raise TargetError(f"{target} holds no whole product of geodiff: {error}; run its fill again") from None
+    return [str(local / name) for name in names if _sidecar(local / name, "source").is_file()]
+
+
+def _sidecar(path: Path, layer: str) -> Path:
+    return path.with_name(f"{path.stem}_{layer}.tif")
+
+
+def _pictures(path: str, *, single: bool) -> list[tuple[Picture, Raster]]:
+    raster = open_raster(path)
+    layers = _inside(raster) or _beside(path)
+    found = []
+    for variable in raster.variables:
+        own = {layer: _of_variable(variable, layer, layers) for layer in _LAYERS}
+        bands = tuple(i for i, band in enumerate(variable.bands) if band.kind is Kind.CONTINUOUS)
+        if bands and all(own.values()):
+            name = variable.name if single else Path(path).stem
+            chosen = {layer: (places[0], tuple(places[1][b] for b in bands)) for layer, places in own.items() if places}
+            found.append((Picture(name, variable, bands, chosen), raster))
+    return found
+
+
+def _inside(raster: Raster) -> dict[str, tuple[Variable, ...]]:
+    """Layers in the same dataset, as Zarr and NetCDF have them."""
+    by_name = {variable.name: variable for variable in raster.variables}
+    return {
+        layer: tuple(v for name, v in by_name.items() if name.endswith(f"_{layer}") and _base(name, layer) in by_name)
+        for layer in _LAYERS
+        if any(_base(name, layer) in by_name for name in by_name if name.endswith(f"_{layer}"))
+    }
+
+
+def _base(name: str, layer: str) -> str:
+    return name.removesuffix(f"_{layer}")
+
+
+def _beside(path: str) -> dict[str, tuple[Variable, ...]]:
+    """Layers in files beside a GeoTIFF or PNG."""
+    local = local_path(path)
+    if local is None:
+        return {}
+    files = {layer: _sidecar(local, layer) for layer in _LAYERS}
+    return {layer: open_raster(str(file)).variables for layer, file in files.items() if file.is_file()}
+
+
+def _of_variable(
+    variable: Variable, layer: str, layers: Mapping[str, tuple[Variable, ...]]
+) -> tuple[Variable, tuple[int, ...]] | None:
+    """The layer of a variable and, for each of the variable's bands, its place in it; None where there is none."""
+    for candidate in layers.get(layer, ()):
+        if candidate.name == f"{variable.name}_{layer}" and len(candidate.bands) == len(variable.bands):
+            return candidate, tuple(range(len(variable.bands)))
+        names = [band.name for band in candidate.bands]
+        wanted = [f"{band.name} {layer.replace('_', ' ')}" for band in variable.bands]
+        shown = [name for name in wanted if name in names]
+        if shown and candidate.shape[2:] == variable.shape[2:]:
+            return candidate, tuple(names.index(name) if name in names else 0 for name in wanted)
+    return None
+
+
+def _date(date: np.datetime64) -> str:
+    text = str(date.astype("datetime64[s]"))
+    return text.removesuffix("T00:00:00")
+
+
+def _record(target: str) -> dict[str, Any]:
+    folder, stem = target_stem(target)
+    try:
+        found = json.loads(read(f"{folder}/{stem}.geodiff.json") or b"{}")
+    except ValueError:  # half a record is none
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _sources(piece: tuple[Picture, Raster]) -> dict[int, str]:
+    """Meaning of the source codes; the layer's own words, which know registered fillers too, where it has them."""
+    known = {OBSERVED: "observed", OUTSIDE: "outside", UNFILLED: "unfilled", **{c: n for n, c in CODES.items()}}
+    about = piece[0].layers["source"][0].attributes
+    values, words = about.get("flag_values", ()), str(about.get("flag_meanings", "")).split()
+    if isinstance(values, str):
+        values = values.split(",")
+    return known | {int(value): word for value, word in zip(values, words, strict=False)}

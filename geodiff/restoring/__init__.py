@@ -1,0 +1,337 @@
+"""Grainy, coarse or damaged frames made clear: `geodiff restore`, in whole bands.
+
+`run(job)` is all of it: open, find the gaps, restore, write. Where nothing but gaps is to be restored, the fillers of
+`geodiff fill` do it; everything else is the network's, told what happened to the frame.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff import __version__
+from geodiff.encoding import unpack
+from geodiff.errors import MemoryPlanError, NothingKnownError, TargetError
+from geodiff.finishing import begin_record
+from geodiff.gaps import Reason, shares
+from geodiff.identity import (
+    assert_apart,
+    assert_writable,
+    model_identity,
+    source_identity,
+    target_stem,
+    written_before,
+)
+from geodiff.io import Product, check_target, read_fingerprint, write_product
+from geodiff.io.places import delete, exists, put
+from geodiff.io.store import lock
+from geodiff.lattice import Lattice, Window
+from geodiff.progress import Progress
+from geodiff.restoring.job import RestoreJob
+from geodiff.restoring.product import Layers, enlarged_raster
+from geodiff.scan import scan_cube
+from geodiff.scene import open_scene
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geodiff.record import RunRecord
+    from geodiff.scan import GapReader, Scan
+    from geodiff.scene import Cube, Scene
+
+__all__ = ["RestoreJob", "restore", "run"]
+
+_DATASETS = ("Zarr", "netCDF", "HDF5")
+_BASE_MEMORY = 700 << 20
+"""Python, GDAL's cache and torch, in bytes."""
+_LUMINANCE = (0.299, 0.587, 0.114)
+
+
+def restore(source: str | Path, target: str | Path, *, task: str | tuple[str, ...], **options: Any) -> RunRecord:
+    """Denoise, enlarge or repair the frames of `source`, and write `target` with its layers.
+
+    Parameters
+    ----------
+    source, target : paths or URLs, as for `geodiff restore`.
+    task : `denoise`, `superres`, `inpaint`, or several of them, as one string with commas or as a tuple.
+    **options : the command line's, with underscores; lists may be given as one string.
+
+    Returns
+    -------
+    RunRecord : what was done; `products` are the paths written, `variables` tell the noise that was found.
+
+    Raises
+    ------
+    GeodiffError : with the value, the reason and the cure; the target is then as it was before.
+    """
+    lists = ("variable", "bands", "qa", "mask", "detect")
+    given = {k: _words(v) if k in lists else v for k, v in options.items() if v is not None}
+    folder = str(target).endswith("/")
+    where = f"{Path(target)}/" if folder else str(target)
+    return run(RestoreJob.build(source=str(source), target=where, task=task, **given), quiet=True)
+
+
+def _words(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(","))
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
+    """Do a restoration from source to product.
+
+    Raises
+    ------
+    GeodiffError
+        With the exit code of the contract; the target is then as it was before.
+    """
+    started = time.time()
+    scene = open_scene(job.scene)
+    raster = enlarged_raster(scene.raster, job.enlargement)
+    check_target(raster, job.target)
+    assert_apart(job.scene, scene.raster)
+    fingerprint = job.fingerprint(source_identity(scene.raster), model_identity(job.scene))
+    if _up_to_date(job, fingerprint):
+        return _begin(job, fingerprint, "up to date", started)
+    folder, stem = target_stem(job.target)
+    assert_writable(folder, "the folder of TARGET")
+    assert_fits(scene, job)
+    with lock(f"{folder}/{stem}.geodiff-work.zarr"):
+        restored = _restored_cubes(scene, job, quiet)
+        seconds = {"restore": time.time() - started}
+        before = written_before(job.target)
+        paths = tuple(write_product(_product(job, raster, restored, fingerprint), job.target))
+        for left in set(before) - set(paths):
+            delete(left)  # a layer of the product that was replaced, and none of this one
+        record = replace(
+            _begin(job, fingerprint, "done", started),
+            products=paths,
+            variables={cube.facts["name"]: cube.facts for cube in restored},
+            blocks=len(restored),
+            seconds={**seconds, "write": time.time() - started - seconds["restore"]},
+        )
+        put(f"{folder}/{stem}.geodiff.json", record.to_json().encode())
+    return record
+
+
+def _begin(job: RestoreJob, fingerprint: str, status: str, started: float) -> RunRecord:
+    return replace(begin_record(job.scene, fingerprint, status, started), command=job.command())
+
+
+def _up_to_date(job: RestoreJob, fingerprint: str) -> bool:
+    """Whether the target is this very product, whole; raises TargetError where another may not be replaced."""
+    found = read_fingerprint(job.target)
+    if found is None or job.overwrite:
+        return False
+    if found == fingerprint:
+        return all(exists(path) for path in written_before(job.target))
+    what = "was made by another job or from another state of the source" if found else "is not a product of geodiff"
+    raise TargetError(f"{job.target} is there already and {what}; use --overwrite to replace it, or another target")
+
+
+def assert_fits(scene: Scene, job: RestoreJob) -> None:
+    """Raise MemoryPlanError, before any work, where whole bands would not fit in memory."""
+    import psutil
+
+    needed, free = memory_needed(scene, job), int(psutil.virtual_memory().available)
+    if needed > free:
+        shape = " x ".join(str(n * job.enlargement) for n in scene.cubes[0].shape)
+        raise MemoryPlanError(
+            f"a restoration keeps whole bands in memory: {shape} pixels with {job.members} members need "
+            f"{needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free; use fewer --members, one of the --bands, "
+            "or a part of the frame"
+        )
+
+
+def memory_needed(scene: Scene, job: RestoreJob) -> int:
+    """Bytes at the peak: the layers of every variable, and one band in work."""
+    layers, work = 0, 0
+    for cube in scene.cubes:
+        dates, bands, rows, columns = cube.variable.shape
+        pixels, item = rows * columns * job.enlargement**2, cube.variable.dtype.itemsize
+        layers += dates * bands * pixels * (item * (1 + job.members) + 7)
+        work = max(work, pixels * (100 + 40 * job.members))
+    return _BASE_MEMORY + layers + work
+
+
+# -- the cubes
+
+
+@dataclass(frozen=True, slots=True)
+class _Restored:
+    """One variable, done."""
+
+    layers: Layers
+    facts: dict[str, Any]
+
+
+def _restored_cubes(scene: Scene, job: RestoreJob, quiet: bool) -> list[_Restored]:
+    """Every cube, or only those with gaps where nothing else is to be restored in a dataset of many variables."""
+    scanned = [_scan(cube, job) for cube in scene.cubes]
+    if not any(scan.known for scan, _ in scanned):
+        raise NothingKnownError(
+            f"no value of {job.source} is known, so nothing can be restored; check --nodata and --qa"
+        )
+    pairs = list(zip(scene.cubes, scanned, strict=True))
+    if job.only_inpaints and scene.raster.driver in _DATASETS:
+        pairs = [(cube, found) for cube, found in pairs if found[0].missing] or pairs
+    total = sum(_steps(cube, job) for cube, _ in pairs)
+    with Progress("restoring", total, "windows" if not job.only_inpaints else "dates", quiet=quiet) as progress:
+        make = _filled if job.only_inpaints else _sharpened
+        return [make(scene, cube, scan, gaps, job, progress.advance) for cube, (scan, gaps) in pairs]
+
+
+def _scan(cube: Cube, job: RestoreJob) -> tuple[Scan, GapReader]:
+    dates, bands = len(cube.variable.dates), len(cube.bands)
+    reason, outside = np.zeros((dates, bands, *cube.shape), np.uint16), np.zeros(cube.shape, bool)
+    return scan_cube(cube, reason, outside, job.buffer)
+
+
+def _steps(cube: Cube, job: RestoreJob) -> int:
+    dates, (rows, columns) = len(cube.variable.dates), cube.shape
+    if job.only_inpaints:
+        return dates
+    shape = (rows * job.enlargement, columns * job.enlargement)
+    return dates * len(cube.bands) * sum(1 for _ in Lattice(shape).windows())
+
+
+def _filled(
+    scene: Scene, cube: Cube, scan: Scan, gaps: GapReader, job: RestoreJob, advance: Callable[[], None]
+) -> _Restored:
+    """Gaps alone: what `geodiff fill` makes of them."""
+    from geodiff.blocks import block_layers, filler_of
+    from geodiff.estimate import estimate
+    from geodiff.fitting import fit_cube
+
+    del scene
+    layers, filler, windows = Layers.copied(cube.variable, 1, job.members), filler_of(job.scene), 0
+    whole = Window(0, 0, *cube.shape)
+    fit = fit_cube(cube, scan, gaps, filler) if scan.wanted and scan.known else None
+    for date in range(len(cube.variable.dates)):
+        found = gaps.read(date, whole)
+        blended, count = (None, 0) if fit is None else estimate(cube, gaps, fit, filler, date, whole, job.seed)
+        if fit is not None and blended is not None:
+            made, _, _ = block_layers(job.scene, cube, fit, blended, found.wanted)
+            layers.put_estimates(date, cube.bands, found, made)
+        else:
+            for place, band in enumerate(cube.bands):
+                layers.leave(date, band, found, place)
+        windows += count
+        advance()
+    return _Restored(layers, _facts(cube, scan, layers, windows, {}))
+
+
+def _sharpened(
+    scene: Scene, cube: Cube, scan: Scan, gaps: GapReader, job: RestoreJob, advance: Callable[[], None]
+) -> _Restored:
+    """Noise taken away, pixels divided, and gaps with them: the network's work, band by band."""
+    from geodiff.diffusion.denoiser import open_denoiser
+    from geodiff.restoring.bands import restored_band
+
+    denoiser = open_denoiser(job.model, device=job.device, dtype=job.dtype)
+    layers, windows = Layers.copied(cube.variable, job.enlargement, job.members), 0
+    noise: dict[str, list[float]] = {}
+    for date, place, band, values, found in _bands(cube, gaps):
+        name = cube.variable.bands[band].name
+        if not (~found.missing[place]).any():
+            layers.leave(date, band, found, place)
+            continue
+        done = restored_band(
+            values,
+            ~found.missing[place],
+            job,
+            denoiser,
+            key=(date << 16) + band,
+            least_noise=_compression(scene, cube) if job.denoises and job.noise is None else 0.0,
+            advance=advance,
+        )
+        layers.put_restored(date, band, found, place, done, inpaint=job.inpaints)
+        noise.setdefault(name, []).append(done.noise)
+        windows += done.windows
+    return _Restored(layers, _facts(cube, scan, layers, windows, noise))
+
+
+def _bands(cube: Cube, gaps: GapReader) -> Iterator[tuple[int, int, int, NDArray[np.float64], Any]]:
+    """Date, place among the bands asked for, band, physical values (row, column), and the date's gaps."""
+    whole = Window(0, 0, *cube.shape)
+    for date in range(len(cube.variable.dates)):
+        stored, found = cube.read(date, whole), gaps.read(date, whole)
+        for place, band in enumerate(cube.bands):
+            yield date, place, band, unpack(stored[place], cube.variable.bands[band].encoding)[0], found
+
+
+def _compression(scene: Scene, cube: Cube) -> float:
+    """What JPEG compression did to a frame that comes as one, as a standard deviation; 0 for any other."""
+    from geodiff.io.places import local_path
+    from geodiff.restoring.jpeg import compression_error, quantisation
+
+    path = local_path(scene.raster.path)
+    steps = quantisation(path) if scene.raster.driver == "JPEG" and path is not None and path.is_file() else None
+    if steps is None:
+        return 0.0
+    planes = cube.variable.reader.read(0, Window(0, 0, *cube.shape)).astype(np.float64)
+    weights = _LUMINANCE if len(planes) == 3 else (1.0,)
+    brightness = sum((w * plane for w, plane in zip(weights, planes, strict=False)), np.zeros(cube.shape))
+    return compression_error(brightness, steps)
+
+
+# -- the product
+
+
+def _facts(cube: Cube, scan: Scan, layers: Layers, windows: int, noise: dict[str, list[float]]) -> dict[str, Any]:
+    """What the record says of one variable; the words of a fill where they mean the same."""
+    return {
+        "name": cube.name,
+        "shape": list(layers.value.shape),
+        "values": scan.total,
+        "known": scan.known,
+        "missing": scan.missing,
+        "to_fill": scan.wanted,
+        "reasons": shares(scan.reasons, scan.total),
+        "left_out": scan.left_out,
+        "filled": layers.filled(),
+        "refused": 0,
+        "windows": windows,
+        "noise": {band: levels if len(levels) > 1 else levels[0] for band, levels in noise.items()},
+        "self_check": {},
+    }
+
+
+def _product(job: RestoreJob, raster: Any, restored: list[_Restored], fingerprint: str) -> Product:
+    from geodiff.fillers import source_codes
+
+    return Product(
+        raster,
+        tuple(done.layers.product() for done in restored),
+        _attributes(job, fingerprint, restored),
+        source_codes(),
+        {reason.meaning: int(reason) for reason in Reason},
+        zarr_format=job.zarr_format,
+    )
+
+
+def _attributes(job: RestoreJob, fingerprint: str, restored: list[_Restored]) -> dict[str, str]:
+    """What the product says about itself; no clock time, so that equal jobs give equal bytes."""
+    from geodiff.identity import describe_model
+    from geodiff.record import versions
+
+    command = job.model_copy(update={"target": Path(job.target.rstrip("/")).name}).command()
+    found = {f"{done.facts['name']}/{band}": noise for done in restored for band, noise in done.facts["noise"].items()}
+    return {
+        "history": f"geodiff {__version__}: {command}",
+        "geodiff_command": command,
+        "geodiff_version": __version__,
+        "geodiff_fingerprint": fingerprint,
+        "geodiff_task": ",".join(job.task),
+        **({"geodiff_noise": " ".join(f"{name}={level}" for name, level in found.items())} if job.denoises else {}),
+        **({"geodiff_poisson_gain": str(job.poisson)} if job.poisson else {}),
+        **({"geodiff_factor": str(job.enlargement)} if job.enlargement > 1 else {}),
+        "geodiff_seed": str(job.seed),
+        "geodiff_versions": " ".join(f"{name}={number}" for name, number in versions().items()),
+        **{f"geodiff_{name}": value for name, value in describe_model(job.scene).items()},
+    }

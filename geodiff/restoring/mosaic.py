@@ -1,0 +1,67 @@
+"""Finished products of one ground as one: each CRS its mosaic, value by value from the first product that has one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from geodiff.errors import TargetError
+from geodiff.io.gdal import read_header
+from geodiff.io.places import appearing
+
+__all__ = ["mosaic", "mosaics"]
+
+LAYERS = ("source", "standard_error", "")
+"""Merged in one order, so that they tell of the same product everywhere; the value last."""
+
+
+def mosaics(products: Iterable[str], folder: Path) -> list[str]:
+    """Merge GeoTIFF products that lie on one CRS, with their source and standard error; returns the paths written.
+
+    Products without georeferencing, and those that are alone on their CRS, dtype and bands, stay out.
+    """
+    groups: dict[str, list[str]] = {}
+    for product in sorted(products):
+        header = read_header(product)
+        if header.crs is not None:
+            key = f"{header.crs.to_wkt()} {header.dtypes} {header.nodata}"
+            groups.setdefault(key, []).append(product)
+    chosen = [group for group in groups.values() if len(group) > 1]
+    written: list[str] = []
+    for number, group in enumerate(chosen, 1):
+        written += mosaic(group, folder / ("mosaic.tif" if len(chosen) == 1 else f"mosaic_{number}.tif"))
+    return written
+
+
+def mosaic(products: Sequence[str], target: Path) -> list[str]:
+    """One mosaic of products on one CRS, on the resolution of the first.
+
+    Raises TargetError where it cannot be made.
+    """
+    written = []
+    for layer in LAYERS:
+        paths = [_layer(product, layer) for product in products]
+        if all(Path(path).is_file() for path in paths):
+            beside = Path(_layer(str(target), layer))
+            _merge(paths, beside)
+            written.append(str(beside))
+    return written
+
+
+def _layer(product: str, layer: str) -> str:
+    path = Path(product)
+    return product if not layer else str(path.with_name(f"{path.stem}_{layer}.tif"))
+
+
+def _merge(paths: Sequence[str], target: Path) -> None:
+    from rasterio.errors import RasterioError
+    from rasterio.merge import merge
+
+    nodata = 254 if target.stem.endswith("_source") else None  # between the products nothing is observed
+    try:
+        with appearing(target) as partial, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Use `@` matmul", category=PendingDeprecationWarning)  # rasterio's
+            merge(list(paths), dst_path=partial, nodata=nodata, dst_kwds={"driver": "GTiff", "compress": "deflate"})
+    except (RasterioError, OSError, ValueError) as error:
+        raise TargetError(f"{target} cannot be made of {len(paths)} products: {error}") from error

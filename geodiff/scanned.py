@@ -1,0 +1,73 @@
+"""What a scan found, kept in the working store, so that a resumed run and its workers need not look again.
+
+It belongs to the store, whose fingerprint covers the source's content and every option that the scan goes by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any
+
+from geodiff.encoding import Normalisation
+from geodiff.errors import TargetError
+from geodiff.fillers import Fitted
+from geodiff.io.store import load_fit, save_fit
+from geodiff.pyramid import CellSums
+from geodiff.scan import Occupied, Scan
+
+if TYPE_CHECKING:
+    from geodiff.io.store import WorkStore
+
+__all__ = ["load_occupied", "load_scans", "save_scans"]
+
+_SCAN, _CHUNKS = "geodiff-scan", "geodiff-chunks"
+_PLAIN = ("missing", "known", "total", "left_out")
+_ARRAYS = ("gap_counts", "wanted_by_date", "reasons")
+_INDEX = ("reason", "outside", "wanted")
+
+
+def save_scans(work: WorkStore, scans: Mapping[str, Scan]) -> None:
+    """Keep the scans of all variables; they are there whole or not at all."""
+    index = {name: Fitted("chunks", {}, _index(scan.occupied)) for name, scan in scans.items()}
+    save_fit(f"{work.path}/{_CHUNKS}", Fitted("chunks", {}, {}, index))
+    save_fit(f"{work.path}/{_SCAN}", Fitted("scan", {}, {}, {name: _stored(scan) for name, scan in scans.items()}))
+
+
+def load_scans(work: WorkStore) -> dict[str, Scan] | None:
+    """The scans that an earlier run kept; None where there are none."""
+    try:
+        stored, _ = load_fit(f"{work.path}/{_SCAN}")
+    except TargetError:
+        return None
+    index = load_occupied(work.path)
+    return {name: _scan(part, index[name]) for name, part in stored.parts.items()}
+
+
+def load_occupied(work_path: str) -> dict[str, Occupied]:
+    """Which chunks hold anything, by variable: the small part of the scans, for workers."""
+    stored, _ = load_fit(f"{work_path}/{_CHUNKS}")
+    return {name: Occupied(*(part.arrays[key] for key in _INDEX)) for name, part in stored.parts.items()}
+
+
+def _index(occupied: Occupied) -> dict[str, Any]:
+    return {key: getattr(occupied, key) for key in _INDEX}
+
+
+def _stored(scan: Scan) -> Fitted:
+    facts = {name: getattr(scan, name) for name in _PLAIN}
+    facts |= {"normalisations": [list(astuple(recipe)) for recipe in scan.normalisations], "cell": scan.cells.cell}
+    arrays = {name: getattr(scan, name) for name in _ARRAYS}
+    return Fitted("scan", facts, {**arrays, "cell_total": scan.cells.total, "cell_count": scan.cells.count})
+
+
+def _scan(part: Fitted, occupied: Occupied) -> Scan:
+    facts: Mapping[str, Any] = part.facts
+    arrays: Mapping[str, Any] = part.arrays
+    return Scan(
+        **{name: facts[name] for name in _PLAIN},
+        **{name: arrays[name] for name in _ARRAYS},
+        cells=CellSums(arrays["cell_total"], arrays["cell_count"], facts["cell"]),
+        normalisations=tuple(Normalisation(*recipe) for recipe in facts["normalisations"]),
+        occupied=occupied,
+    )

@@ -1,0 +1,384 @@
+"""How well stacks of dates are filled, beside what else fills them: RMSE, CRPS, coverage, flicker, by stratum.
+
+    GEODIFF_DATA=... python tests/bench/bench_time.py [--part validation|evaluate] [--sets A,B] [--seed 1] [--out FILE]
+
+Known pixels are hidden under the set's own gaps of other dates, and on some dates altogether. Every method sees the
+same stack and chooses its settings inside it. Prints Markdown; `--out x.json` also writes every figure. `evaluate` is
+for measuring: nothing may be chosen by it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import stacks
+import time_peers
+from numpy.typing import NDArray
+from stacks import Hidden, Stack
+
+Numbers = NDArray[np.float64]
+
+MOST_SCORED = 4000
+"""Hidden pixels of a date that are scored."""
+TILE = 16
+"""Rows and columns of the blocks that the bootstrap draws."""
+REPEATS = 400
+DRAWN_WINDOWS = 6
+"""Lattice windows for which members are drawn; they cost eighty network calls each."""
+DAY_EDGES, DISTANCE_EDGES, SHARE_EDGES = (5.0, 15.0), (4.0, 16.0, 64.0), (0.1, 0.4, 0.8)
+Z90 = 1.6448536269514722
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a stack is scored."""
+
+    date: NDArray[np.intp]
+    row: NDArray[np.intp]
+    column: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, hidden: NDArray[np.bool_], most: int = MOST_SCORED) -> Places:
+        rng = np.random.default_rng(0)
+        parts = []
+        for date in np.flatnonzero(hidden.any(axis=(1, 2))):
+            found = np.argwhere(hidden[date])
+            parts.append(np.insert(found[np.sort(rng.permutation(len(found))[:most])], 0, date, axis=1))
+        return cls(*np.concatenate(parts).T)
+
+    def cut(self, planes: NDArray[Any], dates: Sequence[int]) -> NDArray[Any]:
+        """(..., target, row, column) at the scored pixels."""
+        at = np.searchsorted(dates, self.date)
+        return planes[..., at, self.row, self.column]
+
+    @property
+    def block(self) -> NDArray[np.intp]:
+        """Which block of the bootstrap each pixel belongs to."""
+        keys = np.stack([self.date, self.row // TILE, self.column // TILE])
+        return np.unique(keys, axis=1, return_inverse=True)[1].ravel()
+
+    def wanted(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        plane = np.zeros(shape, bool)
+        plane[self.row, self.column] = True
+        return plane
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What geodiff says at the scored pixels."""
+
+    value: Numbers
+    error: Numbers
+    draws: NDArray[np.float64] | None = None
+    """(draw, pixel), NaN where none were drawn."""
+    weights: Any = None
+
+
+# -- geodiff
+
+
+def _cube(stack: Stack, seen: NDArray[np.floating[Any]]) -> Any:
+    """The stack as the pipeline sees it, opened as a dataset in memory."""
+    import xarray as xr
+
+    from geodiff.io.cf import open_dataset_as_raster
+    from geodiff.job import FillJob
+    from geodiff.scene import scene_of
+
+    axes = {
+        "time": (stack.days * 86400).astype("M8[s]").astype("M8[ns]"),
+        "y": -10.0 * np.arange(seen.shape[1]),
+        "x": 10.0 * np.arange(seen.shape[2]),
+    }
+    dataset = xr.Dataset({"v": (("time", "y", "x"), seen.astype(np.float32))}, axes)
+    return scene_of(open_dataset_as_raster(dataset), FillJob.build(source="bench", target="bench.zarr")).cubes[0]
+
+
+def _filler(network: bool, members: int) -> Any:
+    from geodiff.fillers import FillerSettings
+    from geodiff.fillers.stacked import Auto, Stacked, priors_around
+
+    auto = Auto.configured(FillerSettings(members=members))
+    if network:
+        return auto
+    return Stacked(tuple(part for part in priors_around(auto.stack.fillers[0]) if part.name != "diffusion"))
+
+
+def geodiff_answer(
+    hidden: Hidden, working: Numbers, places: Places, *, network: bool, drawn: Sequence[int] = ()
+) -> Answer:
+    """Value and standard error at the scored pixels; independent draws on the dates `drawn`."""
+    from geodiff.estimate import estimate
+    from geodiff.fitting import fit_cube
+    from geodiff.lattice import Window
+    from geodiff.scan import scan_cube
+
+    cube = _cube(hidden.stack, working)
+    reason = np.zeros((len(working), 1, *cube.shape), np.uint16)
+    scan, gaps = scan_cube(cube, reason, np.zeros(cube.shape, bool), 0)
+    filler = _filler(network, 0)
+    fit = fit_cube(cube, scan, gaps, filler)
+    recipe, whole = fit.normalisations[0], Window(0, 0, *cube.shape)
+    shape = (len(hidden.dates), *cube.shape)
+    value, error = np.full(shape, np.nan), np.full(shape, np.nan)
+    draws = np.full((8, *shape), np.nan)
+    for place, date in enumerate(hidden.dates):
+        blended, _ = estimate(cube, gaps, fit, filler, date, whole, 0)
+        assert blended is not None
+        value[place] = recipe.inverse(blended.value[0, 0])
+        error[place] = recipe.error(value[place], blended.standard_error[0, 0])
+        if date in drawn:
+            pairs = [
+                estimate(cube, gaps, fit, _filler(True, 2), date, whole, seed)[0].members[:, 0, 0]  # type: ignore[union-attr,index]
+                for seed in range(4)
+            ]
+            draws[:, place] = recipe.inverse(np.concatenate(pairs))
+    weights = dict(fit.fitted.facts.get("weights", {}))
+    cut = [places.cut(layer, hidden.dates) for layer in (value, error, draws)]
+    return Answer(cut[0], cut[1], cut[2], weights)
+
+
+def _drawable(hidden: Hidden) -> list[int]:
+    """A few dates, one wholly hidden among them."""
+    from geodiff.lattice import Lattice
+
+    each = len(list(Lattice(hidden.seen.shape[1:]).windows()))
+    dates = sorted(hidden.dates, key=lambda d: (d not in hidden.whole, d))
+    first = [d for d in dates if d in hidden.whole][:1] + [d for d in dates if d not in hidden.whole]
+    return first[: max(2, DRAWN_WINDOWS // each)]
+
+
+# -- peers
+
+
+def peer_answer(
+    peer: time_peers.Peer, hidden: Hidden, working: Numbers, places: Places, seed: int
+) -> tuple[Numbers, Any]:
+    """The peer's value at the scored pixels, with the setting that is best on pixels hidden inside the stack."""
+    setting: Mapping[str, Any] = peer.settings[0]
+    if len(peer.settings) > 1:
+        inner = stacks.hide(replace(hidden.stack, values=working.astype(np.float32)), seed + 1000)
+        spots = Places.of(inner.hidden, 600)
+        losses = [_loss(peer, candidate, inner, working, spots) for candidate in peer.settings]
+        setting = peer.settings[int(np.argmin(losses))]
+    planes = peer.fill(working, hidden.stack.days, hidden.dates, places.wanted(working.shape[1:]), setting)
+    return places.cut(planes, hidden.dates), setting
+
+
+def _loss(peer: time_peers.Peer, setting: Any, inner: Hidden, working: Numbers, spots: Places) -> float:
+    seen = np.where(inner.hidden, np.nan, working)
+    planes = peer.fill(seen, inner.stack.days, inner.dates, spots.wanted(seen.shape[1:]), setting)
+    return float(np.mean((spots.cut(planes, inner.dates) - spots.cut(working[inner.dates], inner.dates)) ** 2))
+
+
+# -- figures
+
+
+def _interval(figure: Any, block: NDArray[np.intp]) -> list[float]:
+    """A figure of sums over pixels, with its 95 % interval over blocks drawn anew; `figure(weight of each pixel)`."""
+    rng = np.random.default_rng(0)
+    count = int(block.max()) + 1
+    drawn = [figure(np.bincount(rng.integers(count, size=count), minlength=count)[block]) for _ in range(REPEATS)]
+    low, high = np.nanquantile(drawn, (0.025, 0.975))
+    return [round(float(x), 4) for x in (figure(np.ones(len(block))), low, high)]
+
+
+def _ratio(a: Numbers, b: Numbers, block: NDArray[np.intp], power: float = 0.5) -> list[float]:
+    """sqrt(mean a / mean b) for squared errors; power 1 for absolute ones."""
+    return _interval(lambda w: float(((w * a).sum() / max((w * b).sum(), 1e-30)) ** power), block)
+
+
+def fair_crps(draws: Numbers, truth: Numbers) -> Numbers:
+    """Fair CRPS (pixel,) of independent draws (Ferro 2014)."""
+    count = len(draws)
+    rank = 2 * np.arange(count)[:, None] - count + 1
+    return np.abs(draws - truth).mean(axis=0) - (rank * np.sort(draws, axis=0)).sum(axis=0) / (count * (count - 1))
+
+
+def strata_of(hidden: Hidden, places: Places) -> dict[str, NDArray[np.intp]]:
+    """Class of each scored pixel by nearest date, distance to data and missing share of its date."""
+    from scipy.ndimage import distance_transform_edt
+
+    seen = np.isfinite(hidden.seen)
+    ever = np.isfinite(hidden.stack.values).any(axis=0)
+    days, distance, share = (np.empty(len(places.date)) for _ in range(3))
+    for date in hidden.dates:
+        here = places.date == date
+        rows, columns = places.row[here], places.column[here]
+        apart = np.where(seen[:, rows, columns], np.abs(hidden.stack.days - hidden.stack.days[date])[:, None], np.inf)
+        days[here] = apart.min(axis=0)
+        away = distance_transform_edt(~seen[date]) if seen[date].any() else np.full(seen.shape[1:], 999.0)
+        distance[here] = away[rows, columns]
+        share[here] = 1 - seen[date][ever].mean()
+    edges = {
+        "nearest date, days": (days, DAY_EDGES),
+        "distance, px": (distance, DISTANCE_EDGES),
+        "missing share": (share, SHARE_EDGES),
+    }
+    return {name: np.searchsorted(bounds, values) for name, (values, bounds) in edges.items()}
+
+
+def _labels(edges: Sequence[float]) -> list[str]:
+    return [f"<= {edges[0]:g}", *(f"{a:g}-{b:g}" for a, b in pairwise(edges)), f"> {edges[-1]:g}"]
+
+
+LABELS = {
+    "nearest date, days": _labels(DAY_EDGES), "distance, px": _labels(DISTANCE_EDGES),
+    "missing share": _labels(SHARE_EDGES),
+}  # fmt: skip
+
+
+def _flicker(hidden: Hidden, working: Numbers, truth: Numbers, answer: Answer, places: Places) -> float | None:
+    """Mean |second difference in time|, member over observed series, at hidden pixels between known ones."""
+    assert answer.draws is not None
+    inner = (places.date > 0) & (places.date < len(working) - 1) & np.isfinite(answer.draws[0])
+    before, after = (working[np.clip(places.date + s, 0, len(working) - 1), places.row, places.column] for s in (-1, 1))
+    inner &= np.isfinite(before) & np.isfinite(after)
+    if inner.sum() < 100:
+        return None
+    around = (before + after)[inner]
+    return float(np.abs(around - 2 * answer.draws[0][inner]).mean() / np.abs(around - 2 * truth[inner]).mean())
+
+
+def measure(hidden: Hidden, seed: int, *, draws: bool, peers: bool) -> dict[str, Any]:
+    """Every figure of one set."""
+    log = hidden.stack.log
+    working = (np.log10(hidden.seen) if log else hidden.seen).astype(np.float64)
+    places = Places.of(hidden.hidden)
+    full = np.log10(hidden.stack.values) if log else hidden.stack.values
+    truth = places.cut(full[hidden.dates].astype(np.float64), hidden.dates)
+    block, began = places.block, time.time()
+    auto = geodiff_answer(hidden, working, places, network=True, drawn=_drawable(hidden) if draws else ())
+    spent = time.time() - began
+    prior = geodiff_answer(hidden, working, places, network=False)
+    answers, chosen, absent = {"geodiff": auto.value, "stacked prior": prior.value}, {}, {}
+    for peer in time_peers.PEERS if peers else time_peers.PEERS[:1]:
+        try:
+            importlib.import_module(peer.module)
+            answers[peer.name], chosen[peer.name] = peer_answer(peer, hidden, working, places, seed)
+        except (ImportError, ValueError) as error:
+            absent[peer.name] = str(error)
+    squares = {name: (value - truth) ** 2 for name, value in answers.items()}
+    others = [name for name in answers if name not in ("geodiff", "stacked prior")]
+    best = min(others, key=lambda name: squares[name].mean())
+    whole = np.isin(places.date, list(hidden.whole))
+    calmest = min(others, key=lambda name: np.abs(answers[name] - truth).mean())
+    facts: dict[str, Any] = {
+        "set": hidden.stack.name, "digest": hidden.digest, "dates": len(hidden.stack.days), "pixels": len(truth),
+        "rmse": {name: round(float(np.sqrt(s.mean())), 5) for name, s in squares.items()},
+        "best peer": best, "settings": chosen, "left out": absent, "weights": auto.weights,
+        "seconds": round(spent, 1),
+        "value / linear": _ratio(squares["geodiff"], squares["linear-in-time"], block),
+        "value / best peer": _ratio(squares["geodiff"], squares[best], block),
+        "value / stacked prior": _ratio(squares["geodiff"], squares["stacked prior"], block),
+        "coverage of 90 %": _coverage(auto, truth, block),
+    }  # fmt: skip
+    for name, kept in (("clouds", ~whole), ("whole date", whole)):
+        if kept.any():
+            own = np.unique(block[kept], return_inverse=True)[1]
+            facts[f"{name}: value / linear"] = _ratio(squares["geodiff"][kept], squares["linear-in-time"][kept], own)
+            facts[f"{name}: prior / linear"] = _ratio(
+                squares["stacked prior"][kept], squares["linear-in-time"][kept], own
+            )
+            facts[f"{name}: coverage"] = _coverage(auto, truth, own, kept)
+    if draws and auto.draws is not None:
+        kept = np.isfinite(auto.draws).all(axis=0)
+        own = np.unique(block[kept], return_inverse=True)[1]
+        mae = np.abs(answers[calmest] - truth)[kept]
+        facts["CRPS of 8 draws / best peer's MAE"] = _ratio(fair_crps(auto.draws[:, kept], truth[kept]), mae, own, 1.0)
+        facts["flicker"] = _flicker(hidden, working, truth, auto, places)
+    facts["strata"] = _by_stratum(hidden, places, squares, others, auto, truth)
+    return facts
+
+
+def _coverage(answer: Answer, truth: Numbers, block: NDArray[np.intp], kept: Any = slice(None)) -> list[float]:
+    inside = (np.abs(answer.value - truth) <= Z90 * answer.error)[kept].astype(float)
+    return _interval(lambda w: float((w * inside).sum() / max(w.sum(), 1)), block)
+
+
+def _by_stratum(
+    hidden: Hidden, places: Places, squares: Mapping[str, Numbers], others: Sequence[str], auto: Answer, truth: Numbers
+) -> list[dict[str, Any]]:
+    """RMSE of the value over linear-in-time, the stratum's best peer and the prior, and coverage."""
+    rows = []
+    for name, classes in strata_of(hidden, places).items():
+        for number, label in enumerate(LABELS[name]):
+            here = classes == number
+            if here.sum() < 50:
+                continue
+            rmse = {method: float(np.sqrt(s[here].mean())) for method, s in squares.items()}
+            best = min(others, key=rmse.__getitem__)
+            inside = np.abs(auto.value - truth)[here] <= Z90 * auto.error[here]
+            rows.append(
+                {
+                    "stratum": f"{name} {label}", "pixels": int(here.sum()),
+                    "value / linear": round(rmse["geodiff"] / rmse["linear-in-time"], 3),
+                    "value / best peer": round(rmse["geodiff"] / rmse[best], 3), "best peer": best,
+                    "value / prior": round(rmse["geodiff"] / rmse["stacked prior"], 3),
+                    "coverage": round(float(inside.mean()), 3),
+                }
+            )  # fmt: skip
+    return rows
+
+
+# -- the tables
+
+_COLUMNS = (
+    "value / linear", "value / best peer", "value / stacked prior", "clouds: value / linear",
+    "whole date: value / linear", "coverage of 90 %", "CRPS of 8 draws / best peer's MAE", "flicker",
+)  # fmt: skip
+
+
+def as_markdown(found: Sequence[Mapping[str, Any]]) -> str:
+    """One row a set, then one table of strata a set."""
+    lines = ["| set | " + " | ".join(_COLUMNS) + " |", "|---" * (len(_COLUMNS) + 1) + "|"]
+    for facts in found:
+        cells = [_cell(facts.get(name)) for name in _COLUMNS]
+        lines.append(
+            f"| {facts['set']} ({facts['digest']}; best peer {facts['best peer']}) | " + " | ".join(cells) + " |"
+        )
+    for facts in found:
+        lines += ["", f"{facts['set']}: RMSE " + ", ".join(f"{n} {r:g}" for n, r in facts["rmse"].items()), ""]
+        names = list(facts["strata"][0])
+        lines += ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+        lines += ["| " + " | ".join(str(row[n]) for n in names) + " |" for row in facts["strata"]]
+    return "\n".join(lines)
+
+
+def _cell(figure: Any) -> str:
+    if figure is None:
+        return "-"
+    return f"{figure:.3f}" if isinstance(figure, float) else f"{figure[0]:.3f} ({figure[1]:.3f} to {figure[2]:.3f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--part", choices=tuple(stacks.PARTS), default="validation")
+    parser.add_argument("--sets", help="names, with commas; default all of the part")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-draws", action="store_true", help="leave out members, which take most of the time")
+    parser.add_argument("--no-peers", action="store_true", help="only linear-in-time beside geodiff")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    given = parser.parse_args()
+    root, found = Path(os.environ["GEODIFF_DATA"]), []
+    for name in given.sets.split(",") if given.sets else stacks.PARTS[given.part]:
+        hidden = stacks.hide(stacks.PARTS[given.part][name](root), given.seed)
+        found.append(measure(hidden, given.seed, draws=not given.no_draws, peers=not given.no_peers))
+        if given.out:
+            given.out.write_text(json.dumps(found, indent=1))
+        print(as_markdown(found[-1:]), flush=True)
+    print("\n", as_markdown(found), sep="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Damaged frames are found, restored once, shown and merged; sound ones are left alone."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.transform import Affine
+
+from flows.frames import FrameRecord, clashes, frame_jobs, merge_new, reconstruct
+from flows.planetary import FramesFailedError, main, reconstruct_planetary
+from geodiff.errors import JobError, TargetError
+from geodiff.fillers import load_filler
+from geodiff.restoring import RestoreJob
+
+MOON = "+proj=eqc +R=1737400 +units=m"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fills is no matter here."""
+    monkeypatch.setattr("geodiff.blocks.filler_of", lambda _: load_filler("laplace"))
+
+
+def frame(path: Path, *, damaged: bool = True, seed: int = 0, east: float | None = None) -> Path:
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:64, :80]
+    values = (120 + 50 * np.sin(y / 7) * np.cos(x / 9) + rng.normal(0, 3, (64, 80))).astype("uint8")
+    if damaged:
+        values[30:34] = 0
+    place: dict[str, Any] = {} if east is None else {"crs": MOON, "transform": Affine(50, 0, east, 0, -50, 0)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    driver = "PNG" if path.suffix == ".png" else "GTiff"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", driver=driver, height=64, width=80, count=1, dtype="uint8", **place) as out:
+            out.write(values, 1)
+    return path
+
+
+def job(source: Path | str, target: Path | str, **options: Any) -> RestoreJob:
+    given = {"task": "inpaint", "detect": ("dropouts",), "members": 0, **options}
+    return RestoreJob.build(source=str(source), target=str(target), **given)
+
+
+def one(source: Path, folder: Path) -> RestoreJob:
+    (found,) = frame_jobs(job(source, f"{folder}/"))
+    return found
+
+
+def test_frames_become_png_or_geotiff_and_never_lie_among_their_sources(tmp_path: Path) -> None:
+    for name in ("a.png", "b.jpg", "c.img", "c.lbl", "d.cub", "e.nc"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    jobs = frame_jobs(job(tmp_path / "in", f"{tmp_path}/out/"))
+    assert [Path(each.target).name for each in jobs] == ["a.png", "b.png", "c.tif", "d.tif", "e.tif"]
+    assert {Path(j.target).suffix for j in frame_jobs(job(tmp_path / "in", f"{tmp_path}/out/"), ".tif")} == {".tif"}
+    with pytest.raises(JobError, match="frames become"):
+        frame_jobs(job(tmp_path / "in", f"{tmp_path}/out/"), ".zarr")
+    with pytest.raises(JobError, match="name another folder"):
+        frame_jobs(job(tmp_path / "in", f"{tmp_path}/in/"))
+    (tmp_path / "in" / "d.tif").touch()
+    assert {Path(r.frame).name for r in clashes(frame_jobs(job(tmp_path / "in", f"{tmp_path}/out/")))} == {
+        "d.cub", "d.tif",
+    }  # fmt: skip
+
+
+def test_a_sound_frame_is_left_alone_and_a_damaged_one_restored_once(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert reconstruct(one(frame(tmp_path / "sound.png", damaged=False), out)).status == "sound"
+    assert not out.exists()
+    each = one(frame(tmp_path / "hurt.png"), out)
+    first = reconstruct(each)
+    assert (first.status, first.filled, first.damaged) == ("done", 320, 320 / 5120)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(first.picture) as shown:
+            assert shown.width == 3 * 80 + 2 * 6  # before, after, and how sure
+            before = shown.read()[:3, 31, 40]
+    assert tuple(before) == (214, 39, 131)
+    made = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert json.loads((out / "hurt.geodiff.json").read_text())["status"] == "done"
+    assert reconstruct(each).status == "up to date"
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == made
+    frame(tmp_path / "hurt.png", seed=1)
+    assert reconstruct(each).status == "done"
+    with pytest.raises(TargetError, match="--overwrite"):
+        reconstruct(each.model_copy(update={"buffer": 1}))
+
+
+def test_every_frame_is_restored_where_that_is_asked_for(tmp_path: Path) -> None:
+    each = one(frame(tmp_path / "sound.png", damaged=False), tmp_path / "out")
+    record = reconstruct(each, every=True)
+    assert (record.status, record.filled) == ("done", 0)
+
+
+def test_products_of_one_ground_become_one(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    records = [
+        reconstruct(one(frame(tmp_path / name, seed=n, east=n * 2000.0), out))
+        for n, name in enumerate(("a.tif", "b.tif"))
+    ]
+    records.append(reconstruct(one(frame(tmp_path / "camera.png"), out)))
+    assert {Path(path).name for path in merge_new(records, str(out))} == {
+        "mosaic.tif", "mosaic_source.tif", "mosaic_standard_error.tif",
+    }  # fmt: skip
+    with rasterio.open(out / "mosaic.tif") as merged, rasterio.open(out / "a.tif") as first:
+        assert merged.crs == first.crs
+        assert merged.shape == (64, 120)  # the second begins 40 pixels further east
+        np.testing.assert_array_equal(merged.read()[:, :, :80], first.read())
+    with rasterio.open(out / "mosaic_source.tif") as codes:
+        assert set(np.unique(codes.read()[0, 30:34])) == {3}
+    assert merge_new([r for r in records if r.status == "up to date"], str(out)) == []
+
+
+def test_the_flow_tells_what_failed_and_delivers_the_others(server: None, tmp_path: Path) -> None:
+    frame(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.png").write_bytes(b"no picture")
+    with pytest.raises(FramesFailedError, match=r"1 of 2 frames failed\nb\.png: ") as failed:
+        reconstruct_planetary(job(tmp_path / "in", f"{tmp_path}/out/"), retries=0)
+    assert {Path(r.frame).name: r.status for r in failed.value.records} == {"a.png": "done", "b.png": "failed"}
+    assert (tmp_path / "out" / "a_before_after.png").is_file()
+
+
+def test_the_command_line_prints_a_line_a_frame_and_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(job: RestoreJob, **options: Any) -> list[FrameRecord]:
+        assert (job.task, job.detect, options["every"]) == (("denoise", "inpaint"), ("dropouts", "hotpixels"), True)
+        return [FrameRecord("in/a.png", "out/a.png", "done", 3, 0.05, picture="out/a_before_after.png")]
+
+    monkeypatch.setattr("flows.planetary.reconstruct_planetary", told)
+    monkeypatch.setattr("flows.planetary.local_prefect", _nothing)
+    given = ["in", "out", "--task", "denoise,inpaint", "--detect", "dropouts,hotpixels", "--every"]
+    assert main(given) == 0
+    assert capsys.readouterr().out == "a.png: done, 5 % damaged; out/a_before_after.png\n"
+    assert main(["in", "out", "--task", "polish"]) == 2
+    assert "there is no task 'polish'" in capsys.readouterr().err
+
+
+def _nothing() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+def test_the_list_of_deployments_names_the_flow() -> None:
+    import yaml
+
+    entries = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text())["deployments"]
+    (found,) = [e for e in entries if e["entrypoint"] == "flows/planetary.py:reconstruct_planetary"]
+    given = reconstruct_planetary.validate_parameters(found["parameters"])
+    assert given["job"].inpaints
+    assert isinstance(given["job"], RestoreJob)

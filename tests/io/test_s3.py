@@ -1,0 +1,153 @@
+"""Laws of object stores, against a local S3 server: what is read and written there is what a disk would hold."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import Affine
+
+import geodiff
+from geodiff import pipeline
+from geodiff.blocks import BlockResult
+from geodiff.errors import SourceError, TargetError
+from geodiff.plan import Block
+
+BUCKET = "rasters"
+pytestmark = [
+    # botocore compares with a naive time on every request; aiohttp's connector is closed by s3fs at exit only
+    pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*unclosed.*:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A server on loopback, and the environment that every S3 client reads: no secret stands in a job."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    running.start()
+    host, port = running.get_host_and_port()
+    url = f"http://{host}:{port}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing-secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ENDPOINT_URL", url)
+        import s3fs
+
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().mkdir(BUCKET)
+        yield url
+        running.stop()
+        with warnings.catch_warnings():  # s3fs leaves its sessions to the collector
+            warnings.simplefilter("ignore")
+            s3fs.S3FileSystem.clear_instance_cache()
+            gc.collect()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(2)
+    y, x = np.mgrid[:120, :300]
+    values = 2000 + 300 * np.sin(y / 17) + 200 * np.cos(x / 23) + rng.normal(0, 15, y.shape)
+    for row, column in rng.integers(0, 120, (9, 2)) * (1, 2.5):
+        values[(y - row) ** 2 + (x - column) ** 2 < 90] = 0
+    path = tmp_path / "scene.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=120, width=300, count=1, dtype="uint16", nodata=0, crs="EPSG:32618",
+        transform=Affine(30, 0, 300_000, 0, -30, 4_500_000),
+    ) as out:  # fmt: skip
+        out.write(values.astype("uint16"), 1)
+    return path
+
+
+def _store() -> object:
+    import s3fs
+
+    found = s3fs.S3FileSystem()
+    found.invalidate_cache()
+    return found
+
+
+def _names(prefix: str) -> list[str]:
+    return sorted(name.removeprefix(f"{BUCKET}/{prefix}/") for name in _store().find(f"{BUCKET}/{prefix}"))  # type: ignore[attr-defined]
+
+
+def test_a_cog_on_s3_is_the_one_on_disk(server: str, scene: Path, tmp_path: Path) -> None:
+    _store().put_file(str(scene), f"{BUCKET}/cog/scene.tif")  # type: ignore[attr-defined]
+    (tmp_path / "here").mkdir()
+    geodiff.fill(scene, tmp_path / "here/filled.tif", filler="laplace")
+    work = str(tmp_path / "work")
+    record = geodiff.fill(f"s3://{BUCKET}/cog/scene.tif", f"s3://{BUCKET}/cog/filled.tif", filler="laplace", work=work)
+    assert record.exit_code == 0
+    names = _names("cog")
+    layers = [n for n in names if n.startswith("filled") and n.endswith(".tif")]
+    assert layers == ["filled.tif", "filled_reason.tif", "filled_source.tif", "filled_standard_error.tif"]
+    for name in layers:
+        (tmp_path / name).write_bytes(_store().cat_file(f"{BUCKET}/cog/{name}"))  # type: ignore[attr-defined]
+        with rasterio.open(tmp_path / name) as there, rasterio.open(tmp_path / "here" / name) as here:
+            assert np.array_equal(there.read(), here.read(), equal_nan=True)
+    again = geodiff.fill(f"s3://{BUCKET}/cog/scene.tif", f"s3://{BUCKET}/cog/filled.tif", filler="laplace", work=work)
+    assert again.status == "up to date"
+    with pytest.raises(TargetError, match="--overwrite"):
+        geodiff.fill(f"s3://{BUCKET}/cog/scene.tif", f"s3://{BUCKET}/cog/filled.tif", filler="nearest", work=work)
+
+
+def test_zarr_and_its_working_store_on_s3_go_on_after_an_end(
+    server: str, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import xarray as xr
+
+    geodiff.fill(scene, tmp_path / "filled.zarr", filler="laplace")
+    real, done = pipeline.fill_block, []
+
+    def stopping(work_path: str, block: Block) -> BlockResult:
+        if done:
+            raise KeyboardInterrupt
+        done.append(block)
+        return real(work_path, block)
+
+    target = f"s3://{BUCKET}/zarr/filled.zarr"
+    monkeypatch.setattr(pipeline, "fill_block", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        geodiff.fill(scene, target, filler="laplace", block_size=256)
+    monkeypatch.undo()
+    assert not [n for n in _names("zarr") if n.startswith("filled.zarr/")]
+    record = geodiff.fill(scene, target, filler="laplace", block_size=256)
+    assert record.blocks_resumed == 1
+    assert not [n for n in _names("zarr") if "geodiff-work" in n]
+    here = xr.open_zarr(tmp_path / "filled.zarr")
+    there = xr.open_zarr(target)
+    for name in here.data_vars:
+        assert np.array_equal(here[name].values, there[name].values, equal_nan=here[name].dtype.kind == "f")
+    assert geodiff.fill(scene, target, filler="laplace").status == "up to date"
+
+
+def test_a_zarr_source_on_s3(server: str, scene: Path, tmp_path: Path) -> None:
+    import xarray as xr
+
+    values = np.sin(np.arange(40 * 50).reshape(40, 50) / 90)
+    values[10:15, 20:26] = np.nan
+    cube = xr.Dataset({"sst": (("y", "x"), values)}, {"y": -np.arange(40.0), "x": np.arange(50.0)})
+    cube.to_zarr(f"s3://{BUCKET}/cube.zarr", consolidated=True, zarr_format=2)
+    geodiff.fill(f"s3://{BUCKET}/cube.zarr", tmp_path / "filled.zarr", filler="laplace")
+    filled = xr.open_zarr(tmp_path / "filled.zarr")
+    assert np.isfinite(filled.sst.values).all()
+
+
+def test_what_is_not_there_is_one_line_without_the_secret(server: str, tmp_path: Path) -> None:
+    for source in (f"s3://{BUCKET}/none.tif", f"s3://{BUCKET}/none.zarr"):
+        with pytest.raises(SourceError) as said:
+            geodiff.fill(source, tmp_path / "filled.zarr", filler="laplace")
+        assert "none" in str(said.value)
+        assert "testing-secret" not in str(said.value)

@@ -1,0 +1,189 @@
+"""The page: one file, no network, safe against what metadata says, complete in its figures."""
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import geodiff
+from geodiff.cli import app
+from geodiff.errors import InputError, JobError, TargetError
+from geodiff.job import FillJob
+from geodiff.report import report_path, run_and_report, write_report
+from geodiff.report.markup import as_script_json, table, text
+from geodiff.report.plots import coverage_plot, pit_plot
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes, and whether tags match."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in {"meta", "input", "br", "link", "img", "rect", "line", "circle", "path", "polyline"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def html(filled: Path) -> str:
+    return Path(write_report(str(filled))).read_text(encoding="utf-8")
+
+
+def test_it_is_one_file_that_asks_for_nothing(html: str) -> None:
+    elements = Elements(html)
+    assert elements.open == []
+    links = [v for _, attributes in elements.found for k, v in attributes.items() if k in {"src", "href", "srcset"}]
+    assert set(links) <= {"#facts"}
+    assert re.findall(r"url\(|@import|https?://(?!www\.w3\.org)", html) == []
+    policy = next(a["content"] for tag, a in elements.found if tag == "meta" and "http-equiv" in a)
+    assert policy
+    assert "default-src 'none'" in policy
+    assert "connect-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+def test_it_tells_the_figures(html: str) -> None:
+    plain = re.sub(r"<[^>]+>", " ", html)
+    for words in (
+        "What is measured and what is invented", "Why values of band_data were missing", "nodata", "seam", "Versions",
+        "Coverage of band_data", "(PIT)", "errors at the same hidden values", "laplace", "finding gaps and fitting",
+    ):  # fmt: skip
+        assert words in plain, words
+    assert "--filler nearest" in plain
+
+
+def test_the_script_knows_the_picture(html: str, facts_of: Callable[[str], dict[str, Any]]) -> None:
+    facts = facts_of(html)
+    (picture,) = facts["pictures"]
+    assert picture["composite"] == [0, 1, 2]
+    assert (picture["rows"], picture["columns"]) == (300, 420)
+    assert len(picture["gaps"]["0"]) == 5
+    assert picture["gaps"]["0"][0] == pytest.approx([200, 300], abs=3)
+    assert facts["sources"]["1"] == "nearest"
+
+
+def test_hostile_names_stay_text(tmp_path: Path, made: Callable[..., Path], facts_of: Callable[..., Any]) -> None:
+    source = made(tmp_path / "scene.tif", bands=2, shape=(90, 90), names=(HOSTILE, "'\"&<b>"))
+    geodiff.fill(source, tmp_path / "a<b>&'.tif", filler="nearest")
+    record = tmp_path / "a<b>&'.geodiff.json"
+    facts = json.loads(record.read_text())
+    facts["variables"] = {HOSTILE: facts["variables"]["band_data"]}
+    facts["command"] = f"geodiff fill {HOSTILE}"
+    facts["model"], facts["versions"] = {HOSTILE: HOSTILE}, {HOSTILE: HOSTILE}
+    facts["failed_blocks"] = {HOSTILE: HOSTILE}
+    record.write_text(json.dumps(facts))
+    html = Path(write_report(str(tmp_path / "a<b>&'.tif"))).read_text(encoding="utf-8")
+    elements = Elements(html)
+    assert elements.open == []
+    assert not [tag for tag, _ in elements.found if tag in {"img", "b", "iframe"}]
+    assert [tag for tag, _ in elements.found].count("script") == 3
+    assert not [a for _, attributes in elements.found for a in attributes if a.startswith("on")]
+    assert facts_of(html)["pictures"][0]["bands"][0]["name"] == HOSTILE
+
+
+@settings(max_examples=25)
+@given(st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_json_in_a_script_reads_back_and_never_ends_it(value: Any) -> None:
+    written = as_script_json(value)
+    assert json.loads(written) == value
+    assert not re.search(r"[<>&\u2028\u2029]", written)
+
+
+@given(st.text())
+def test_text_reads_back_and_holds_no_tag(words: str) -> None:
+    assert not re.search(r"[<>\"']", text(words))
+    ours = r"</?(div|table|caption|thead|tbody|tr|th|td)\b[^>]*>"
+    assert "<" not in re.sub(ours, "", table(words, (words,), [(words,)]))
+
+
+def test_without_a_record_the_page_says_so(tmp_path: Path, made: Callable[..., Path]) -> None:
+    geodiff.fill(made(tmp_path / "scene.tif", bands=1, shape=(90, 90)), tmp_path / "filled.tif", filler="nearest")
+    (tmp_path / "filled.geodiff.json").unlink()
+    html = Path(write_report(str(tmp_path / "filled.tif"))).read_text(encoding="utf-8")
+    assert "is not beside" in html
+    assert "geodiff fill" in html
+
+
+def test_plots_are_labelled_and_stay_in_their_frame() -> None:
+    histograms = [pit_plot(counts, "place <") for counts in ([0, 500, 0], [0, 0])]
+    for drawing in (coverage_plot([(0.5, 0.2), (0.9, 1.0)], "held <"), *histograms):
+        elements = Elements(drawing)
+        assert elements.open == []
+        assert elements.found[0][1]["role"] == "img"
+        tall = float(str(elements.found[0][1]["viewbox"]).split()[-1])
+        for _, attributes in elements.found:
+            assert 0 <= float(attributes.get("y") or attributes.get("cy") or 0) <= tall
+
+
+# -- where it goes, and who asks for it
+
+
+def test_where_the_report_goes(tmp_path: Path) -> None:
+    assert report_path("a/filled.tif") == "a/filled.report.html"
+    assert report_path("a/scenes/") == "a/scenes.report.html"
+    assert report_path("a/filled.tif", "b/page.html") == "b/page.html"
+    assert report_path("a/filled.tif", "pages/") == "pages/filled.report.html"
+    assert report_path("a/filled.tif", str(tmp_path)) == f"{tmp_path}/filled.report.html"
+
+
+def test_fill_writes_the_report_it_was_asked_for(tmp_path: Path, made: Callable[..., Path]) -> None:
+    source = made(tmp_path / "scene.tif", bands=1, shape=(90, 90))
+    options = {"filler": "nearest", "report": str(tmp_path / "pages") + "/"}
+    place = tmp_path / "pages" / "filled.report.html"
+    first = geodiff.fill(source, tmp_path / "filled.tif", **options)
+    assert first.products[-1] == str(place)
+    place.unlink()
+    again = geodiff.fill(source, tmp_path / "filled.tif", **options)
+    assert again.status == "up to date"
+    assert place.exists(), "the report of a product that is there already is made as well"
+    place.unlink()
+    assert geodiff.fill(source, tmp_path / "filled.tif", dry_run=True, **options).status == "planned"
+    assert not place.exists()
+
+
+def test_a_job_file_may_ask_for_it(tmp_path: Path, made: Callable[..., Path]) -> None:
+    source = made(tmp_path / "scene.tif", bands=1, shape=(90, 90))
+    job = tmp_path / "job.toml"
+    lines = (f"source = '{source}'", f"target = '{tmp_path / 'f.tif'}'", "filler = 'nearest'")
+    job.write_text("\n".join([*lines, f"report = '{tmp_path / 'page.html'}'"]))
+    run_and_report(FillJob.from_toml(job), quiet=True)
+    assert (tmp_path / "page.html").stat().st_size > 10_000
+
+
+def test_what_cannot_be_written_stops_the_job_before_it_begins(tmp_path: Path, made: Callable[..., Path]) -> None:
+    source = made(tmp_path / "scene.tif", bands=1, shape=(90, 90))
+    with pytest.raises(JobError, match="the report is HTML"):
+        geodiff.fill(source, tmp_path / "filled.tif", filler="nearest", report=str(tmp_path / "page.pdf"))
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"--report"):
+        geodiff.fill(source, tmp_path / "filled.tif", filler="nearest", report=str(tmp_path / "file" / "page.html"))
+    assert not (tmp_path / "filled.tif").exists()
+
+
+def test_the_verb_writes_it_beside_the_product(filled: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    told = CliRunner().invoke(app, ["report", str(filled), "--out", str(tmp_path)])
+    assert told.exit_code == 0
+    assert told.output.strip() == f"wrote {tmp_path}/filled.report.html"
+    with pytest.raises(TargetError):
+        write_report(str(tmp_path / "nothing.tif"))

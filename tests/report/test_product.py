@@ -1,0 +1,56 @@
+"""A product is opened for the page whatever its format, and shows what was measured and what was filled."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+import geodiff
+from geodiff.codes import CODES
+from geodiff.errors import TargetError
+from geodiff.lattice import Window
+from geodiff.report.product import open_product
+
+
+def test_geotiff_has_its_layers_beside_it(filled: Path) -> None:
+    product = open_product(str(filled))
+    (picture,) = product.pictures
+    assert picture.band_names == ("red", "green", "blue")
+    assert picture.shape == (300, 420)
+    layers = picture.read(0, Window(40, 60, 40, 40))
+    with rasterio.open(filled.with_name("filled_standard_error.tif")) as dataset:
+        errors = dataset.read(window=((40, 80), (60, 100)))
+    np.testing.assert_array_equal(layers.error, errors)
+    assert set(np.unique(layers.source)) == {0, CODES["nearest"]}
+    assert ((layers.reason != 0) == (layers.source != 0)).all()
+    assert np.isfinite(layers.value).all()
+    assert product.record["variables"]["band_data"]["filled"] > 0
+
+
+@pytest.mark.parametrize("target", ["filled.zarr", "filled.nc", "folder/"])
+def test_every_format_opens(tmp_path: Path, made: Callable[..., Path], target: str) -> None:
+    place = str(tmp_path / target) + ("/" if target.endswith("/") else "")
+    geodiff.fill(made(tmp_path / "scene.tif", bands=2, shape=(120, 150)), place, filler="nearest")
+    product = open_product(place)
+    (picture,) = product.pictures
+    layers = picture.read(0, Window(0, 0, 120, 150))
+    assert layers.value.shape == (2, 120, 150)
+    assert (layers.source == CODES["nearest"]).sum() == product.record["variables"]["band_data"]["filled"]
+    assert product.sources[CODES["nearest"]] == "nearest"
+
+
+def test_what_is_no_product_is_refused_with_the_cure(tmp_path: Path, made: Callable[..., Path]) -> None:
+    with pytest.raises(TargetError, match="does not exist; give the TARGET"):
+        open_product(str(tmp_path / "nothing.tif"))
+    with pytest.raises(TargetError, match="no layers that say what was filled"):
+        open_product(str(made(tmp_path / "plain.tif")))
+
+
+def test_without_its_record_a_product_still_opens(tmp_path: Path, made: Callable[..., Path]) -> None:
+    geodiff.fill(made(tmp_path / "scene.tif", bands=1, shape=(90, 90)), tmp_path / "filled.tif", filler="nearest")
+    (tmp_path / "filled.geodiff.json").write_text("{ half a rec")
+    product = open_product(str(tmp_path / "filled.tif"))
+    assert product.record == {}
+    assert "geodiff fill" in product.attributes["geodiff_command"]

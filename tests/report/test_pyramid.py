@@ -1,0 +1,105 @@
+"""Laws of the pyramid: codes keep order and bounds, tiles cover the raster, coarse levels lose no gap."""
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from geodiff.lattice import Window
+from geodiff.report.product import Layers
+from geodiff.report.pyramid import TILE, Pyramid, Tile, _coding, coding_of, encode
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A picture of one band that is made up as it is read: a slope, and gaps of one pixel on a wide grid."""
+
+    shape: tuple[int, int]
+    dates: tuple[str, ...] = ("",)
+    bands: tuple[int, ...] = (0,)
+
+    def read(self, date: int, window: Window) -> Layers:
+        rows, columns = np.mgrid[window.slices]
+        gap = (rows % 300 == 7) & (columns % 300 == 11)
+        value = (rows + 2 * columns).astype(np.float32)[None]
+        source = np.where(gap, 3, 0).astype(np.uint8)[None]
+        return Layers(value, source, (source != 0).astype(np.uint16) * 5, np.where(source, 9.0, 0.0).astype(np.float32))
+
+
+def pyramid(shape: tuple[int, int]) -> Pyramid:
+    picture: Any = Ground(shape)
+    return Pyramid(picture, coding_of(picture))
+
+
+@given(arrays(np.float32, 40, elements=st.floats(-1e6, 1e6, width=32)))
+def test_codes_keep_the_order_of_values(values: np.ndarray) -> None:
+    coding = _coding(values, np.empty(0, np.float32))
+    assert (np.diff(coding.table) > 0).all()
+    ordered = np.sort(values)
+    assert (np.diff(coding.codes(ordered).astype(int)) >= 0).all()
+    assert coding.histogram.sum() == values.size
+
+
+def test_decoded_values_are_near_and_outliers_do_not_cost_the_plain() -> None:
+    values = np.append(np.linspace(0, 1, 10_000), [1000.0]).astype(np.float32)
+    coding = _coding(values, np.empty(0, np.float32))
+    near = np.abs(coding.table[coding.codes(values[:-1])] - values[:-1])
+    assert near.max() < 0.02
+    assert coding.table[coding.codes(values[-1:])][0] == pytest.approx(1000, rel=0.01)
+
+
+def test_tiles_cover_every_level() -> None:
+    levels = pyramid((2600, 1030))
+    assert levels.levels == 3
+    for level in range(levels.levels):
+        area = sum(levels.read(0, tile).value[0].size for tile in levels.tiles(level))
+        assert area == np.prod(levels.size(level))
+
+
+def test_no_gap_is_lost_and_values_are_means() -> None:
+    levels = pyramid((2600, 1030))
+    gaps = 9 * 4
+    assert sum(levels.gap_pixels(0, tile) for tile in levels.tiles(0)) == gaps
+    for level in range(levels.levels):
+        assert sum(int((levels.read(0, t).key >> 24 == 2).sum()) for t in levels.tiles(level)) == gaps
+    fine = levels.read(0, Tile(0, 0, 0)).value[0]
+    coarse = levels.read(0, Tile(1, 0, 0)).value[0]
+    np.testing.assert_allclose(coarse[:128, :128], fine.reshape(128, 2, 128, 2).mean(axis=(1, 3)))
+
+
+def test_kept_and_read_levels_agree() -> None:
+    levels = pyramid((2600, 1030))
+    assert levels.kept_from == 1
+    whole = levels.whole(0, 1)
+    direct = levels._reduced(0, Window(512, 512, 512, 512), 1)
+    np.testing.assert_array_equal(direct.value, whole.value[:, 256:512, 256:512])
+    np.testing.assert_array_equal(direct.key, whole.key[:, 256:512, 256:512])
+
+
+@pytest.mark.parametrize("tile", [Tile(0, 11, 0), Tile(0, 0, 5), Tile(3, 0, 0), Tile(-1, 0, 0), Tile(0, -1, 0)])
+def test_what_lies_outside_is_no_tile(tile: Tile) -> None:
+    assert not pyramid((2600, 1030)).has(tile)
+
+
+def test_source_and_reason_travel_without_loss() -> None:
+    levels = pyramid((600, 600))
+    tile = levels.read(0, Tile(0, 1, 1))
+    height, width, value, error, gaps = encode(tile, 0, levels.codings[0])
+    assert (height, width) == (TILE, TILE)
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(gaps))))
+    np.testing.assert_array_equal(pixels[..., 0], tile.key[0] >> 16 & 255)
+    np.testing.assert_array_equal(pixels[..., 1].astype(int) * 256 + pixels[..., 2], tile.key[0] & 0xFFFF)
+    for text in (value, error):
+        assert Image.open(io.BytesIO(base64.b64decode(text))).mode == "L"
+
+
+def test_a_tile_without_gaps_says_so_in_one_number() -> None:
+    levels = pyramid((7, 9))
+    assert encode(levels.read(0, Tile(0, 0, 0)), 0, levels.codings[0])[3:] == [None, 0]

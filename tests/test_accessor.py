@@ -1,0 +1,268 @@
+"""Laws of the accessor: the answer of a fill of the file, lazy where the array is lazy, known values as they were."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+
+import geodiff
+from geodiff.errors import GridError, JobError, NothingKnownError, SourceError
+
+LAYERS = ("v", "v_source", "v_reason", "v_standard_error")
+
+
+def _values(dates: int = 5, rows: int = 60, columns: int = 290) -> np.ndarray:
+    """A field that moves slowly, with clouds of its own on every date but the last."""
+    rng = np.random.default_rng(3)
+    t, y, x = np.mgrid[:dates, :rows, :columns]
+    values = 280 + 5 * (np.sin(y / 9 + t / 3) + np.cos(x / 13) + 0.1 * rng.normal(size=t.shape))
+    for date in range(dates - 1):
+        row, column = 5 + 7 * date, 30 + 50 * date
+        values[date, row : row + 20, column : column + 45] = np.nan
+    return values.astype("f4")
+
+
+def _dataset(values: np.ndarray | None = None, **attributes: object) -> xr.Dataset:
+    values = _values() if values is None else values
+    dates = np.arange("2020-01-01", "2020-03-01", dtype="M8[D]")[: len(values)].astype("M8[ns]")
+    axes = {"time": dates, "lat": 50 - 0.01 * np.arange(values.shape[1]), "lon": 0.01 * np.arange(values.shape[2])}
+    variable = (
+        ("time", "lat", "lon"),
+        values,
+        {"units": "K", "standard_name": "sea_surface_temperature", **attributes},
+    )
+    dataset = xr.Dataset({"v": variable}, axes, {"title": "a sea"})
+    dataset["v"].encoding = {"zlib": True, "_FillValue": np.float32(-9)}
+    return dataset
+
+
+@pytest.fixture(scope="module")
+def dataset() -> xr.Dataset:
+    return _dataset()
+
+
+@pytest.fixture(scope="module")
+def filled(dataset: xr.Dataset) -> xr.Dataset:
+    return dataset.geodiff.fill(filler="regression")
+
+
+def test_known_values_are_bit_identical_and_gaps_are_filled(dataset: xr.Dataset, filled: xr.Dataset) -> None:
+    known = np.isfinite(dataset.v.values)
+    assert filled.v.values[known].tobytes() == dataset.v.values[known].tobytes()
+    assert np.isfinite(filled.v.values).all()
+    assert (filled.v_source.values == 0).tolist() == known.tolist()
+    assert ((filled.v_standard_error.values > 0) == ~known).all()
+    assert dataset.v.isnull().any(), "the source is left as it was"
+
+
+@pytest.mark.parametrize("suffix", ["zarr", "nc"])
+def test_the_pixels_are_those_of_a_fill_of_the_same_file(
+    dataset: xr.Dataset, filled: xr.Dataset, tmp_path: Path, suffix: str
+) -> None:
+    dataset.drop_encoding().to_netcdf(tmp_path / "source.nc", engine="h5netcdf")
+    geodiff.fill(tmp_path / "source.nc", tmp_path / f"product.{suffix}", filler="regression")
+    product = xr.open_dataset(tmp_path / f"product.{suffix}", engine={"nc": "h5netcdf"}.get(suffix, suffix))
+    for name in LAYERS:
+        assert filled[name].dtype == product[name].dtype, name
+        assert filled[name].values.tobytes() == product[name].values.tobytes(), name
+    product.close()
+
+
+def test_packed_numbers_are_filled_as_they_are_stored(tmp_path: Path) -> None:
+    dataset = _dataset()
+    dataset["v"].encoding = {"dtype": "i2", "scale_factor": 0.01, "add_offset": 270.0, "_FillValue": np.int16(-32768)}
+    dataset.to_netcdf(tmp_path / "packed.nc", engine="h5netcdf")
+    geodiff.fill(tmp_path / "packed.nc", tmp_path / "product.nc", filler="laplace", quantiles=(0.1, 0.9))
+    options = {"engine": "h5netcdf", "mask_and_scale": False}
+    with (
+        xr.open_dataset(tmp_path / "packed.nc", **options) as stored,
+        xr.open_dataset(tmp_path / "product.nc", **options) as product,
+    ):
+        filled = stored.geodiff.fill(filler="laplace", quantiles=(0.1, 0.9))
+        for name in (*LAYERS, "v_quantile"):
+            assert filled[name].values.tobytes() == product[name].values.tobytes(), name
+        assert filled["quantile"].values.tolist() == [0.1, 0.9]
+
+
+def test_what_was_unpacked_is_filled_unpacked_and_packs_again(tmp_path: Path) -> None:
+    dataset = _dataset(valid_range=np.array([0, 3000], "i2"))
+    dataset["v"].values[4, 3, 3] = 269.0  # packed -100, out of the packed range
+    dataset["v"].encoding = {"dtype": "i2", "scale_factor": 0.01, "add_offset": 270.0, "_FillValue": np.int16(-32768)}
+    dataset.to_netcdf(tmp_path / "packed.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "packed.nc", engine="h5netcdf") as opened:
+        filled = opened.geodiff.fill(filler="laplace")
+        assert filled.v.values[4, 3, 3] > 270
+        assert filled.v.encoding["scale_factor"] == 0.01
+        filled.to_netcdf(tmp_path / "again.nc", engine="h5netcdf")
+        stored, again = (
+            xr.open_dataset(tmp_path / name, engine="h5netcdf", mask_and_scale=False)
+            for name in ("packed.nc", "again.nc")
+        )
+        kept = filled.v_source.values == 0
+        assert (stored.v.values[kept] == again.v.values[kept]).all()
+        stored.close()
+        again.close()
+
+
+def test_lazy_in_lazy_out_nothing_is_read_before_it_is_asked(dataset: xr.Dataset, filled: xr.Dataset) -> None:
+    reads = []
+
+    def read(block: np.ndarray) -> np.ndarray:
+        if block.size:
+            reads.append(block.shape)
+        return block
+
+    lazy = dataset.chunk(time=2, lat=60, lon=100)
+    lazy["v"] = lazy.v.copy(data=lazy.v.data.map_blocks(read, meta=np.empty((0, 0, 0), "f4")))
+    answer = lazy.geodiff.fill(filler="regression")
+    assert not reads
+    assert all(answer[name].chunks == lazy.v.chunks for name in LAYERS)
+    xr.testing.assert_identical(answer.compute(scheduler="threads"), filled)
+    assert reads
+
+
+def test_one_part_of_a_lazy_answer_is_the_part_of_the_whole(dataset: xr.Dataset, filled: xr.Dataset) -> None:
+    part = dataset.chunk(time=1, lat=-1, lon=100).geodiff.fill(filler="regression").isel(time=1, lon=slice(250, 280))
+    xr.testing.assert_identical(part.compute(), filled.isel(time=1, lon=slice(250, 280)))
+
+
+def test_attributes_encoding_coordinates_and_order_stay(dataset: xr.Dataset, filled: xr.Dataset) -> None:
+    assert filled.v.attrs == {**dataset.v.attrs, "ancillary_variables": "v_source v_reason v_standard_error"}
+    assert filled.v.encoding == dataset.v.encoding
+    assert filled.v.dims == dataset.v.dims
+    assert filled.attrs["title"] == "a sea"
+    assert filled.attrs["history"].startswith("geodiff ")
+    assert filled.v_standard_error.attrs["units"] == "K"
+    for name in dataset.coords:
+        xr.testing.assert_identical(filled[name], dataset[name])
+
+
+@pytest.mark.parametrize("dims", [("lon", "time", "lat"), ("lat", "lon", "time")])
+def test_dimensions_may_come_in_any_order_and_any_direction(
+    dataset: xr.Dataset, filled: xr.Dataset, dims: tuple[str, ...]
+) -> None:
+    turned = dataset.transpose(*dims).geodiff.fill(filler="regression")
+    assert turned.v.dims == dims
+    xr.testing.assert_equal(turned.transpose("time", "lat", "lon")[list(LAYERS)], filled[list(LAYERS)])
+    ascending = dataset.isel(lat=slice(None, None, -1)).geodiff.fill(filler="regression")
+    assert np.isfinite(ascending.v).all()
+    assert ascending.lat.values.tolist() == dataset.lat.values[::-1].tolist()
+
+
+def test_an_array_alone_answers_with_its_layers(dataset: xr.Dataset, filled: xr.Dataset) -> None:
+    xr.testing.assert_equal(dataset.v.geodiff.fill(filler="regression"), filled.drop_attrs())
+    assert "value_source" in dataset.v.rename(None).isel(time=0).geodiff.fill(filler="laplace")
+
+
+def test_other_calendars_are_understood(dataset: xr.Dataset) -> None:
+    noleap = dataset.assign_coords(time=xr.date_range("2020-02-26", periods=5, calendar="noleap", use_cftime=True))
+    filled = noleap.geodiff.fill(filler="linear-time")
+    assert np.isfinite(filled.v).all()
+    assert filled.time.values.tolist() == noleap.time.values.tolist()
+
+
+def test_only_what_was_asked_for_is_filled(dataset: xr.Dataset) -> None:
+    filled = dataset.geodiff.fill(filler="laplace", dates="2020-01-02")
+    assert np.isfinite(filled.v[1]).all()
+    assert filled.v[0].isnull().any()
+    assert (filled.v_source[0].values[np.isnan(dataset.v[0])] == 255).all()
+    two = dataset.assign(w=dataset.v * 2, whole=dataset.v.fillna(280.0))
+    assert set(two.geodiff.fill(variable="w", filler="laplace").data_vars) - set(two.data_vars) == {
+        "w_source", "w_reason", "w_standard_error"
+    }  # fmt: skip
+    assert "whole_source" not in two.geodiff.fill(filler="laplace")
+
+
+def test_members_are_drawn_along_a_dimension_of_their_own() -> None:
+    dataset = _dataset(_values(3, 40, 50))
+    eager = dataset.geodiff.fill(filler="diffusion", members=2, steps=4, seed=7)
+    assert eager.v_member.dims == ("member", "time", "lat", "lon")
+    assert eager.member.attrs["standard_name"] == "realization"
+    assert "_FillValue" not in eager.v_member.attrs
+    known = np.isfinite(dataset.v.values)
+    assert (eager.v_member.values[:, known] == dataset.v.values[known]).all()
+    assert (eager.v_member[0] != eager.v_member[1]).any()
+    lazy = dataset.chunk(time=1).geodiff.fill(filler="diffusion", members=2, steps=4, seed=7)
+    xr.testing.assert_identical(lazy.compute(), eager)
+
+
+@pytest.mark.filterwarnings("ignore:Port .* is already in use")  # another run on the same machine
+def test_a_cluster_gives_the_same_answer_and_receives_keys(
+    dataset: xr.Dataset, filled: xr.Dataset, tmp_path: Path
+) -> None:
+    from dask.distributed import Client, LocalCluster
+
+    dataset.drop_encoding().chunk(time=2, lat=60, lon=100).to_zarr(tmp_path / "cube.zarr", zarr_format=2)
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        Client(cluster),
+        xr.open_zarr(tmp_path / "cube.zarr", chunks={}) as opened,
+    ):
+        lazy = opened.geodiff.fill(filler="regression")
+        xr.testing.assert_equal(lazy.compute()[list(LAYERS)], filled[list(LAYERS)])
+        held = opened.persist().geodiff.fill(filler="regression")
+        xr.testing.assert_equal(held.compute()[list(LAYERS)], filled[list(LAYERS)])
+    tasks = [task for key, task in dict(lazy.v_source.data.dask).items() if isinstance(key, tuple)]
+    assert max(len(pickle.dumps(task)) for task in tasks) < 20_000
+
+
+def test_the_same_fill_has_the_same_keys(dataset: xr.Dataset) -> None:
+    lazy = dataset.chunk(time=1)
+    first, again, other = (lazy.geodiff.fill(filler=name).v.data.name for name in ("laplace", "laplace", "idw"))
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"workers": 2}, JobError, "geodiff.fill"),
+        ({"filer": "laplace"}, JobError, "filer"),
+        ({"filler": "magic"}, JobError, "no filler is called"),
+        ({"filler": "laplace", "members": 3}, JobError, "draws no members"),
+        ({"variable": "sst"}, JobError, "it has v"),
+    ],
+)
+def test_wrong_options_are_said_with_their_cure(
+    dataset: xr.Dataset, options: dict[str, object], error: type[Exception], words: str
+) -> None:
+    for given in (dataset, dataset.chunk(time=1)):
+        with pytest.raises(error, match=words):
+            given.geodiff.fill(**options)
+
+
+def test_data_that_cannot_be_filled_are_refused(dataset: xr.Dataset) -> None:
+    with pytest.raises(NothingKnownError, match="none of the"):
+        dataset.where(False).geodiff.fill(filler="laplace")
+    with pytest.raises(NothingKnownError, match="none of the"):
+        dataset.where(False).chunk(time=1).geodiff.fill(filler="laplace").compute()
+    with pytest.raises(SourceError, match="rows and columns"):
+        dataset.isel(lat=0, lon=0).geodiff.fill()
+    with pytest.raises(GridError, match="rename"):
+        dataset.lat.geodiff.fill()
+
+
+def test_the_accessor_comes_with_either_import_first_and_costs_neither() -> None:
+    for first, second in (("geodiff", "xarray"), ("xarray", "geodiff")):
+        script = (
+            f"import {first}, {second}, sys; from xarray import DataArray, Dataset;"
+            "assert Dataset().geodiff and DataArray().geodiff;"
+            "print(*{'torch', 'rasterio', 'distributed'} & set(sys.modules))"
+        )
+        done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+        assert done.stdout.split() == []
+    alone = [sys.executable, "-c", "import geodiff, sys; assert 'xarray' not in sys.modules"]
+    subprocess.run(alone, check=True)
+
+
+def test_dask_is_left_as_it_was(dataset: xr.Dataset) -> None:
+    before = dict(dask.config.config)
+    dataset.chunk(time=1).geodiff.fill(filler="laplace").compute()
+    assert dask.config.config == before

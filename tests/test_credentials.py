@@ -1,0 +1,92 @@
+"""Secrets stay out of what is written down."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from geodiff.credentials import redacted
+from geodiff.errors import SourceError
+from geodiff.finishing import begin_record
+from geodiff.io import open_raster
+from geodiff.io.places import expanded
+from geodiff.job import FillJob
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://me:{SECRET}@host/a.tif",
+        f"https://{SECRET}@host/a.tif",
+        f"https://host/a.tif?sv=1&sig={SECRET}",
+        f"https://host/a.tif?X-Amz-Credential={SECRET}&X-Amz-Signature={SECRET}",
+        f"https://host/a.tif?access_token={SECRET};x=1",
+        f"/vsicurl/https://me:{SECRET}@host/a.tif?AWSAccessKeyId={SECRET}",
+        f"zip://a.tif::https://host/a.zip?api_key={SECRET}",
+    ],
+)
+def test_no_secret_of_an_address_is_said(url: str) -> None:
+    job = FillJob.build(source=url, target="out.tif", filler="laplace")
+    record = begin_record(job, "f", "done", 0.0)
+    for text in (
+        redacted(url),
+        job.command(),
+        json.dumps(job.pixels()),
+        record.to_json(),
+        str(SourceError(f"no {url}")),
+    ):
+        assert SECRET not in text
+        assert "host/a." in text or "host" not in url
+
+
+@pytest.mark.parametrize(
+    "text", ["s3://bucket/key/a.tif", "https://host/a.tif?version=3", "/data/me@home/a.tif", "NETCDF:a.nc:sst", ""]
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert redacted(text) == text
+
+
+def test_a_fresh_signature_is_no_other_source() -> None:
+    one, other = (FillJob.build(source=f"https://h/a.tif?sig={s}", target="o.tif", filler="idw") for s in ("a1", "b2"))
+    assert one.fingerprint() == other.fingerprint()
+
+
+def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GEODIFF_TEST_TOKEN", SECRET)
+    assert expanded("https://host/a.tif?sig=${GEODIFF_TEST_TOKEN}") == f"https://host/a.tif?sig={SECRET}"
+    assert expanded("${HOME}/a.tif") == "${HOME}/a.tif"  # a local name is taken as it is
+    with pytest.raises(SourceError, match="NO_SUCH_VARIABLE"):
+        open_raster("https://host/a.tif?sig=${NO_SUCH_VARIABLE}")
+
+
+def test_a_zarr_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
+    import zarr
+
+    group = zarr.open_group(str(tmp_path / "bomb.zarr"), mode="w", zarr_format=3)
+    group.create_array(
+        "v",
+        shape=(200_000, 200_000),
+        chunks=(200_000, 200_000),
+        dtype="f4",
+        dimension_names=("y", "x"),
+        fill_value=np.nan,
+    )
+    with pytest.raises(SourceError, match=r"chunks of 149\.0 GiB"):
+        open_raster(str(tmp_path / "bomb.zarr"))
+
+
+def test_a_gdal_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
+    with rasterio.open(
+        tmp_path / "bomb.tif", "w", driver="GTiff", height=400_000, width=400_000, count=1, dtype="uint8",
+        sparse_ok=True, tiled=True, blockxsize=4096, blockysize=4096, compress="deflate", bigtiff=True,
+        crs="EPSG:32618", transform=rasterio.Affine(2, 0, 0, 0, -2, 0),
+    ):  # fmt: skip
+        pass
+    with pytest.raises(SourceError, match="declares 400000 x 400000"):
+        open_raster(str(tmp_path / "bomb.tif"))

@@ -1,0 +1,80 @@
+"""What a fit learns from: known pixels hidden under the scene's own gaps, and dates hidden whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import xarray as xr
+
+from geodiff.fillers import Filled, Fitted, Patch, SceneSample, Trial
+from geodiff.fitting import fit_cube
+from geodiff.io.cf import open_dataset_as_raster
+from geodiff.job import FillJob
+from geodiff.scan import scan_cube
+from geodiff.scene import scene_of
+
+
+@dataclass
+class Listener:
+    """A filler that keeps what it was given to learn from."""
+
+    name: str = "listener"
+    halo: int = 16
+    context_dates: int = -1
+    heard: list[Trial] = field(default_factory=list)
+
+    def fit(self, sample: SceneSample) -> Fitted:
+        self.heard += sample.trials
+        return Fitted(self.name)
+
+    def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
+        blank = [np.zeros(p.missing.shape, np.float32) for p in patches]
+        return [Filled(b, b + 1, None, b.astype(np.uint8)) for b in blank]
+
+
+def _heard(dates: int, rows: int = 150, columns: int = 140, holes: int = 30) -> list[Trial]:
+    rng = np.random.default_rng(1)
+    values = rng.normal(5, 1, (dates, rows, columns)).astype("f4")
+    for plane in values:
+        row, column = rng.integers(0, rows - holes), rng.integers(0, columns - holes)
+        plane[row : row + holes, column : column + holes] = np.nan
+    axes = {"time": np.arange(dates).astype("M8[D]").astype("M8[ns]"), "y": -np.arange(rows), "x": np.arange(columns)}
+    raster = open_dataset_as_raster(xr.Dataset({"v": (("time", "y", "x"), values)}, axes))
+    cube = scene_of(raster, FillJob.build(source="cube", target="filled.zarr")).cubes[0]
+    scan, gaps = scan_cube(cube, np.zeros((dates, 1, rows, columns), np.uint16), np.zeros((rows, columns), bool), 0)
+    listener = Listener()
+    fit_cube(cube, scan, gaps, listener)
+    return listener.heard
+
+
+def _lost(trial: Trial) -> bool:
+    return not trial.patch.known[trial.patch.targets[0]].any()
+
+
+def test_of_a_stack_some_trials_hide_a_whole_date() -> None:
+    trials = _heard(8)
+    lost = [t for t in trials if _lost(t)]
+    assert 1 <= len(lost) <= len(trials) / 3
+    for trial in lost:
+        target = trial.patch.targets[0]
+        assert not trial.patch.values[target].any(), "nothing of the date is shown"
+        assert not trial.patch.coarse[target].any(), "nor what the low-resolution fill made of it"
+        others = [d for d in range(len(trial.patch.dates)) if d != target]
+        assert trial.patch.known[others].any(), "other dates are as they were"
+        assert 0 < trial.hidden.sum() < trial.hidden.size / 8, "a sample of its pixels is judged"
+
+
+def test_a_single_date_is_never_hidden_whole() -> None:
+    for dates in (1, 2):
+        trials = _heard(dates, holes=50)
+        assert trials
+        assert not any(map(_lost, trials))
+
+
+def test_hidden_pixels_are_nowhere_in_what_a_filler_sees() -> None:
+    for trial in _heard(6):
+        seen = trial.patch.known[trial.patch.targets[0]][(slice(None), *trial.patch.core)]
+        assert not (seen & trial.hidden[0]).any()
+        assert trial.hidden.any()

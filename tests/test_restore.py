@@ -1,0 +1,357 @@
+"""What a restoration promises whatever its network has learnt: grids, exact pixels, layers, refusals, repetition.
+
+The network here is one that says "the classical estimate, give or take its error": laws hold for any.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from rasterio.errors import NotGeoreferencedWarning
+from typer.testing import CliRunner
+
+import geodiff
+from geodiff.cli import app
+from geodiff.diffusion.folder import Calibration
+from geodiff.errors import JobError, MemoryPlanError, NothingKnownError, TargetError
+from geodiff.fillers import load_filler
+from geodiff.restoring import RestoreJob
+from geodiff.restoring.product import enlarged_raster, repeated
+
+SIDE = 96
+
+
+@dataclass(frozen=True)
+class Modest:
+    """A network that adds nothing to the classical estimate, and whose realisations are the noise they begin with."""
+
+    calibration: Calibration = field(default_factory=Calibration)
+
+    def value(self, context: np.ndarray, wanted: np.ndarray, scalars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert context.shape[0] == wanted.shape[0] == scalars.shape[0]
+        return np.zeros(wanted.shape, np.float32), np.ones(wanted.shape, np.float32)
+
+    def residuals(self, context: np.ndarray, wanted: np.ndarray, noise: np.ndarray, *_: Any, **__: Any) -> np.ndarray:
+        assert context.shape[0] == len(noise)
+        return noise
+
+
+@pytest.fixture(autouse=True)
+def modest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geodiff.diffusion.denoiser.open_denoiser", lambda *_, **__: Modest())
+    monkeypatch.setattr("geodiff.blocks.filler_of", lambda _: load_filler("laplace"))
+
+
+def scene(rows: int = SIDE, columns: int = SIDE) -> np.ndarray:
+    y, x = np.mgrid[:rows, :columns]
+    return 110 + 40 * np.sin(y / 9) * np.cos(x / 13) + 25 * (x > y)
+
+
+def write(path: Path, values: np.ndarray, **profile: Any) -> Path:
+    bands = values[None] if values.ndim == 2 else values
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(
+            path, "w", count=len(bands), height=bands.shape[1], width=bands.shape[2], dtype=str(bands.dtype), **profile
+        ) as out:
+            out.write(bands)
+    return path
+
+
+def read(path: Path | str) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path) as opened:
+            return opened.read()
+
+
+@pytest.fixture
+def frame(tmp_path: Path) -> Path:
+    """A grainy camera frame with a lost block, 0 where it was lost."""
+    values = np.clip(scene() + np.random.default_rng(1).normal(0, 8, (SIDE, SIDE)), 1, 255).astype("uint8")
+    values[30:46, 40:72] = 0
+    return write(tmp_path / "frame.png", values, driver="PNG")
+
+
+@pytest.fixture
+def map_(tmp_path: Path) -> Path:
+    """A map of float numbers on a sphere that is not the Earth, with a lost block."""
+    values = scene().astype("float32") / 7
+    values[30:46, 40:72] = -9999
+    place = Affine(60.25, 0, 1000.5, 0, -60.25, 77.75)
+    moon = "+proj=eqc +R=1737400 +units=m"
+    return write(tmp_path / "map.tif", values, driver="GTiff", nodata=-9999, transform=place, crs=moon)
+
+
+# -- exact pixels
+
+
+def test_inpainting_alone_leaves_every_known_pixel(frame: Path, tmp_path: Path) -> None:
+    record = geodiff.restore(frame, tmp_path / "out.png", task="inpaint", nodata=0, members=0)
+    before, after, source = read(frame), read(tmp_path / "out.png"), read(tmp_path / "out_source.tif")
+    known = before != 0
+    np.testing.assert_array_equal(after[known], before[known])
+    assert set(np.unique(source[known])) == {0}
+    assert (after[~known] != 0).all()
+    assert (source[~known] == geodiff.fillers.CODES["laplace"]).all()
+    error = read(tmp_path / "out_standard_error.tif")
+    assert (error[known] == 0).all()
+    assert (error[~known] > 0).all()
+    assert record.variables["band_data"]["filled"] == (~known).sum()
+
+
+def test_denoising_alone_leaves_holes_as_nodata(map_: Path, tmp_path: Path) -> None:
+    geodiff.restore(map_, tmp_path / "out.tif", task="denoise", noise=1.0, members=2)
+    holes = read(map_) == -9999
+    value, source, error = (read(tmp_path / f"out{end}.tif") for end in ("", "_source", "_standard_error"))
+    np.testing.assert_array_equal(value == -9999, holes)
+    assert set(np.unique(source[holes])) == {255}
+    assert set(np.unique(source[~holes])) == {20}  # none is what was observed
+    assert np.isnan(error[holes]).all()
+    assert (error[~holes] > 0).all()
+    assert ((read(tmp_path / "out_members.tif") == -9999) == holes).all()
+    assert (read(tmp_path / "out_reason.tif") != 0)[holes].all()
+
+
+def test_denoise_and_inpaint_go_in_one_pass(frame: Path, tmp_path: Path) -> None:
+    record = geodiff.restore(frame, tmp_path / "out.png", task="inpaint,denoise", nodata=0, members=3)
+    source, reason = read(tmp_path / "out_source.tif"), read(tmp_path / "out_reason.tif")
+    assert set(np.unique(source)) == {20}
+    np.testing.assert_array_equal(reason != 0, read(frame) == 0)  # what was invented can still be told
+    assert read(tmp_path / "out_members.tif").shape == (3, SIDE, SIDE)
+    assert record.variables["band_data"]["noise"]["band_1"] == pytest.approx(8, rel=0.2)
+    error = read(tmp_path / "out_standard_error.tif")
+    assert error.dtype == np.float32
+    assert (error >= 1 / np.sqrt(12) - 1e-6).all()  # storage rounds to whole counts
+    truth = scene()
+    known = read(frame)[0] != 0
+    off_before, off_after = (
+        np.abs(read(p)[0].astype(float) - truth)[known].mean() for p in (frame, tmp_path / "out.png")
+    )
+    assert off_after < 0.6 * off_before
+
+
+def test_a_frame_without_noise_stays_exact(tmp_path: Path) -> None:
+    path = write(tmp_path / "flat.tif", np.full((SIDE, SIDE), 7, "int16"), driver="GTiff")
+    geodiff.restore(path, tmp_path / "out.tif", task="denoise", members=1)
+    np.testing.assert_array_equal(read(tmp_path / "out.tif"), read(path))
+    assert (read(tmp_path / "out_source.tif") == 0).all()
+    assert (read(tmp_path / "out_standard_error.tif") == 0).all()
+
+
+# -- finer grids
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_what_was_enlarged_is_the_source_when_it_is_averaged(map_: Path, tmp_path: Path, factor: int) -> None:
+    geodiff.restore(map_, tmp_path / "out.tif", task="superres", factor=factor, members=2)
+    before, after, members = read(map_)[0], read(tmp_path / "out.tif")[0], read(tmp_path / "out_members.tif")
+    assert after.shape == (SIDE * factor, SIDE * factor)
+    known = before != -9999
+    for image in (after, *members):
+        means = image.reshape(SIDE, factor, SIDE, factor).mean(axis=(1, 3), dtype=np.float64)
+        np.testing.assert_allclose(means[known], before[known], atol=2e-4)
+    np.testing.assert_array_equal(after == -9999, repeated(~known, factor))
+    with rasterio.open(map_) as source, rasterio.open(tmp_path / "out.tif") as fine:
+        assert fine.crs == source.crs
+        assert fine.transform == source.transform @ Affine.scale(1 / factor)  # exact: a power of two
+        assert fine.bounds == source.bounds
+        assert fine.nodata == source.nodata
+
+
+def test_counts_are_consistent_to_their_rounding(frame: Path, tmp_path: Path) -> None:
+    geodiff.restore(frame, tmp_path / "out.png", task="superres,inpaint", nodata=0, members=0)
+    before, after = read(frame)[0], read(tmp_path / "out.png")[0].astype(float)
+    means = after.reshape(SIDE, 2, SIDE, 2).mean(axis=(1, 3))
+    inside = (before > 20) & (before < 235)
+    assert np.abs(means - before)[inside].max() <= 0.5
+    assert (after != 0).all()
+
+
+@pytest.mark.parametrize("kind", [".zarr", ".nc"])
+def test_an_enlarged_dataset_keeps_its_ground(map_: Path, tmp_path: Path, kind: str) -> None:
+    target = tmp_path / f"out{kind}"
+    geodiff.restore(map_, target, task="superres", members=2)
+    opened = xr.open_zarr(target) if kind == ".zarr" else xr.open_dataset(target)
+    with opened as product:
+        assert product["band_data"].shape == (2 * SIDE, 2 * SIDE)
+        assert product["band_data_member"].shape == (2, 2 * SIDE, 2 * SIDE)
+        np.testing.assert_allclose(product.x.values[:2], [1000.5 + 60.25 / 4, 1000.5 + 3 * 60.25 / 4])
+        numbers = [float(n) for n in product.spatial_ref.attrs["GeoTransform"].split()]
+        assert numbers == [1000.5, 30.125, 0, 77.75, 0, -30.125]
+        assert product.attrs["geodiff_task"] == "superres"
+    again = geodiff.open_scene(target).raster.variables[0]
+    assert tuple(again.geobox.shape) == (2 * SIDE, 2 * SIDE)
+
+
+@given(st.integers(0, 19), st.integers(0, 15), st.integers(1, 20), st.integers(1, 16), st.sampled_from([2, 4]))
+def test_any_window_of_a_finer_grid_is_cut_from_the_repeated_whole(
+    row: int, column: int, height: int, width: int, factor: int
+) -> None:
+    from geodiff.arrays import _cube
+    from geodiff.io import Raster
+    from geodiff.lattice import Window
+
+    planes = np.arange(40.0).reshape(1, 5, 8)
+    raster = Raster("memory", "none", (_cube(planes).variable,))
+    fine = enlarged_raster(raster, factor).variables[0]
+    rows, columns = fine.shape[2:]
+    window = Window(min(row, rows - 1), min(column, columns - 1), 1, 1)
+    window = Window(window.row, window.column, min(height, rows - window.row), min(width, columns - window.column))
+    np.testing.assert_array_equal(fine.reader.read(0, window), repeated(planes, factor)[(..., *window.slices)])
+    assert fine.geobox.affine.is_identity  # a frame that lies nowhere goes on lying nowhere
+
+
+def test_bands_that_were_not_asked_for_are_copied_and_say_so(tmp_path: Path) -> None:
+    values = np.stack([scene(), scene()[::-1]]).astype("uint8")
+    path = write(tmp_path / "two.tif", values, driver="GTiff")
+    geodiff.restore(path, tmp_path / "same.tif", task="denoise", bands="1", noise=5, members=0)
+    np.testing.assert_array_equal(read(tmp_path / "same.tif")[1], values[1])
+    assert set(np.unique(read(tmp_path / "same_source.tif")[1])) == {0}
+    geodiff.restore(path, tmp_path / "fine.tif", task="superres", bands="1", members=0)
+    np.testing.assert_array_equal(read(tmp_path / "fine.tif")[1], repeated(values[1], 2))
+    assert set(np.unique(read(tmp_path / "fine_source.tif")[1])) == {geodiff.fillers.CODES["nearest"]}
+    assert np.isnan(read(tmp_path / "fine_standard_error.tif")[1]).all()
+
+
+# -- noise of other kinds
+
+
+def test_photon_noise_is_taken_with_its_brightness(tmp_path: Path) -> None:
+    light = np.repeat(np.linspace(6, 240, SIDE)[None], SIDE, axis=0)
+    values = (2.0 * np.random.default_rng(3).poisson(light / 2.0)).astype("float32")
+    path = write(tmp_path / "dark.tif", values, driver="GTiff")
+    geodiff.restore(path, tmp_path / "out.tif", task="denoise", poisson=2.0, members=0)
+    value, error = read(tmp_path / "out.tif")[0], read(tmp_path / "out_standard_error.tif")[0]
+    assert np.abs(value - light).mean() < 0.6 * np.abs(values - light).mean()
+    assert abs((value - light)[:, :20].mean()) < 1.0  # no bias in the dark
+    assert error[:, -20:].mean() > 1.5 * error[:, :20].mean()
+
+
+def test_a_compressed_frame_is_taken_for_as_noisy_as_its_table_says(tmp_path: Path) -> None:
+    noise = {}
+    for quality in (12, 95):
+        path = write(tmp_path / f"q{quality}.jpg", scene().astype("uint8"), driver="JPEG", quality=quality)
+        record = geodiff.restore(path, tmp_path / f"q{quality}.png", task="denoise", members=0)
+        noise[quality] = record.variables["band_data"]["noise"]["band_1"]
+    assert noise[12] > 2 * noise[95] > 0
+
+
+# -- repetition
+
+
+def test_the_same_job_gives_the_same_bytes_and_is_not_done_twice(frame: Path, tmp_path: Path) -> None:
+    job = {"task": "denoise,inpaint", "nodata": 0, "members": 2, "seed": 5}
+    first = geodiff.restore(frame, tmp_path / "a" / "out.tif", **job)
+    geodiff.restore(frame, tmp_path / "b" / "out.tif", **job)
+    for path in first.products:
+        assert Path(path).read_bytes() == (tmp_path / "b" / Path(path).name).read_bytes()
+    assert geodiff.restore(frame, tmp_path / "a" / "out.tif", **job).status == "up to date"
+    with pytest.raises(TargetError, match="--overwrite"):
+        geodiff.restore(frame, tmp_path / "a" / "out.tif", **{**job, "seed": 6})
+    geodiff.restore(frame, tmp_path / "a" / "out.tif", **{**job, "seed": 6}, overwrite=True)
+    np.testing.assert_array_equal(read(tmp_path / "a" / "out.tif"), read(tmp_path / "b" / "out.tif"))
+    assert (read(tmp_path / "a" / "out_members.tif") != read(tmp_path / "b" / "out_members.tif")).any()
+    geodiff.restore(frame, tmp_path / "a" / "out.tif", task="denoise", members=0, overwrite=True)
+    assert not (tmp_path / "a" / "out_members.tif").exists()  # of the product that was replaced
+
+
+def test_a_product_says_what_was_done_to_it(frame: Path, tmp_path: Path) -> None:
+    record = geodiff.restore(frame, tmp_path / "out.tif", task="denoise", noise=6.5, members=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(tmp_path / "out.tif") as opened:
+            tags = opened.tags()
+    assert tags["geodiff_task"] == "denoise"
+    assert tags["geodiff_noise"] == "band_data/band_1=6.5"
+    assert tags["geodiff_command"] == f"geodiff restore {frame} out.tif --task denoise --noise 6.5 --members 0"
+    assert len(tags["geodiff_model_hash"]) == 64
+    assert "history" in tags
+    kept = json.loads((tmp_path / "out.geodiff.json").read_text())
+    assert kept["fingerprint"] == record.fingerprint == tags["geodiff_fingerprint"]
+    assert not list(tmp_path.glob("*.lock"))
+    assert not list(tmp_path.glob(".*partial*"))
+
+
+# -- refusals
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"task": "sharpen"}, "there is no task 'sharpen'"),
+        ({"task": ""}, "there is no task ''"),
+        ({"task": "inpaint", "noise": 3}, "--noise belongs to denoise"),
+        ({"task": "denoise", "factor": 4}, "--factor belongs to superres"),
+        ({"task": "superres", "factor": 3}, "--factor 3"),
+        ({"task": "denoise", "noise": -1}, "--noise -1"),
+        ({"task": "denoise", "detect": "clouds"}, "named detector"),
+        ({"task": "denoise", "colour": 1}, "no such option"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(tmp_path: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(JobError, match=said):
+        geodiff.restore(tmp_path / "a.tif", tmp_path / "b.tif", **options)
+
+
+def test_what_does_not_fit_is_refused_before_any_work(
+    frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=600 << 20))
+    with pytest.raises(MemoryPlanError, match=r"384 x 384 pixels with 4 members need .* GiB are free; use fewer"):
+        geodiff.restore(frame, tmp_path / "out.tif", task="superres", factor=4)
+    assert not (tmp_path / "out.tif").exists()
+
+
+def test_nothing_known_and_a_source_as_target_are_refused(frame: Path, tmp_path: Path) -> None:
+    empty = write(tmp_path / "empty.tif", np.zeros((32, 32), "uint8"), driver="GTiff", nodata=0)
+    with pytest.raises(NothingKnownError):
+        geodiff.restore(empty, tmp_path / "out.tif", task="denoise")
+    before = frame.read_bytes()
+    with pytest.raises(TargetError, match="would be destroyed"):
+        geodiff.restore(frame, frame, task="denoise", overwrite=True)
+    assert frame.read_bytes() == before
+
+
+def test_a_band_of_which_nothing_is_known_stays_empty(tmp_path: Path) -> None:
+    values = np.stack([scene(), np.zeros((SIDE, SIDE))]).astype("uint8")
+    path = write(tmp_path / "two.tif", values, driver="GTiff", nodata=0)
+    geodiff.restore(path, tmp_path / "out.tif", task="denoise", members=0, fillable="all")
+    assert (read(tmp_path / "out.tif")[1] == 0).all()
+    assert (read(tmp_path / "out_source.tif")[1] == 255).all()
+
+
+# -- the front
+
+
+def test_the_command_line_does_the_same_and_tells_the_noise(frame: Path, tmp_path: Path) -> None:
+    run = CliRunner().invoke(
+        app, ["restore", str(frame), str(tmp_path / "out.png"), "--task", "denoise", "--members", "0", "-q"]
+    )
+    assert run.exit_code == 0, run.output
+    assert "noise of band_1:" in run.output
+    assert f"wrote {tmp_path / 'out.png'}" in run.output
+    again = CliRunner().invoke(
+        app, ["restore", str(frame), str(tmp_path / "out.png"), "--task", "denoise", "--members", "0", "--json"]
+    )
+    assert json.loads(again.stdout)["status"] == "up to date"
+
+
+def test_a_job_spells_itself_so_that_it_can_be_typed() -> None:
+    job = RestoreJob.build(source="a b.img", target="o.tif", task="inpaint,denoise", detect=("dropouts",), seed=3)
+    assert job.command() == 'geodiff restore "a b.img" o.tif --task denoise,inpaint --detect dropouts --seed 3'
+    assert job.fingerprint() == RestoreJob.build(**{**job.model_dump(), "target": "other.tif"}).fingerprint()
+    assert job.fingerprint() != job.model_copy(update={"noise": 1.0}).fingerprint()

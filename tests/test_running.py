@@ -1,0 +1,150 @@
+"""Laws of blocks on Dask: keys travel, no arrays; a lost worker changes nothing; a dead scheduler is told at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from distributed import Client, LocalCluster
+from rasterio.transform import Affine
+
+import geodiff
+from geodiff import running
+from geodiff.blocks import BlockResult
+from geodiff.errors import InputError
+from geodiff.lattice import Window
+from geodiff.plan import Block
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", memory_limit=0
+    ) as found:
+        yield found
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:600, :600]
+    values = 2000 + 300 * np.sin(y / 17) + rng.normal(0, 20, y.shape)
+    for row, column in rng.integers(0, 600, (40, 2)):
+        values[(y - row) ** 2 + (x - column) ** 2 < 100] = 0
+    path = tmp_path / "scene.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=600, width=600, count=1, dtype="uint16", nodata=0, crs="EPSG:32618",
+        transform=Affine(30, 0, 300_000, 0, -30, 4_500_000), tiled=True,
+    ) as out:  # fmt: skip
+        out.write(values.astype("uint16"), 1)
+    return path
+
+
+def _digest(folder: Path) -> str:
+    return hashlib.sha256(b"".join(p.read_bytes() for p in sorted(folder.glob("*.tif")))).hexdigest()
+
+
+def test_a_worker_killed_in_mid_run_changes_no_byte(scene: Path, tmp_path: Path, cluster: LocalCluster) -> None:
+    for name in ("plain", "killed"):
+        (tmp_path / name).mkdir()
+    geodiff.fill(scene, tmp_path / "plain/filled.tif", filler="laplace")
+    markers = tmp_path / "killed/filled.geodiff-work.zarr/geodiff-done"
+    victim = next(iter(cluster.workers.values())).pid
+    killed: list[int] = []
+
+    def kill_soon() -> None:
+        give_up = time.monotonic() + 60
+        while not any(markers.glob("*.json")) and time.monotonic() < give_up:
+            time.sleep(0.01)
+        killed.append(len(list(markers.glob("*.json"))))
+        os.kill(victim, signal.SIGKILL)
+
+    threading.Thread(target=kill_soon, daemon=True).start()
+    record = geodiff.fill(
+        scene, tmp_path / "killed/filled.tif", filler="laplace", block_size=256, scheduler=cluster.scheduler_address
+    )
+    assert record.exit_code == 0
+    assert 0 < killed[0] < record.blocks
+    assert _digest(tmp_path / "plain") == _digest(tmp_path / "killed")
+
+
+def test_a_dead_scheduler_is_noticed_before_the_scan(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_PATIENCE", "1s")
+    with pytest.raises(InputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+        geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace", scheduler="tcp://127.0.0.1:9")
+    assert [path.name for path in tmp_path.iterdir()] == ["scene.tif"]
+
+
+def test_what_is_no_address_is_said_so(scene: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--scheduler"):
+        geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace", scheduler="nonsense://here")
+
+
+class _Ticks:
+    """Counts what a progress bar would show."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def advance(self) -> None:
+        self.count += 1
+
+
+def _block(number: int) -> Block:
+    return Block("band", 0, Window(256 * number, 0, 256, 256))
+
+
+def _named(work_path: str, block: Block) -> BlockResult:
+    return BlockResult(block.key, windows=len(work_path))
+
+
+def _failing(work_path: str, block: Block) -> BlockResult:
+    if block.window.row == 0:
+        raise KeyError("always")
+    return BlockResult(block.key)
+
+
+def test_one_task_a_block_and_a_few_hundred_bytes_each(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    from geodiff.job import FillJob
+
+    monkeypatch.setattr(running, "_AT_ONCE", 7)
+    blocks, ticks = [_block(n) for n in range(20)], _Ticks()
+    job = FillJob(source="a.tif", target="b.tif", scheduler=cluster.scheduler_address)
+    results = running.run_blocks(_named, "work", blocks, job, ticks)  # type: ignore[arg-type]
+    assert sorted(r.key for r in results) == sorted(b.key for b in blocks)
+    assert ticks.count == len(blocks)
+    assert len(pickle.dumps(blocks[0])) < 300
+
+
+def test_a_task_that_raises_is_a_failed_block_and_no_failed_run(cluster: LocalCluster) -> None:
+    from geodiff.job import FillJob
+
+    job = FillJob(source="a.tif", target="b.tif", scheduler=cluster.scheduler_address)
+    results = running.run_blocks(_failing, "work", [_block(0), _block(1)], job, _Ticks())  # type: ignore[arg-type]
+    errors = {result.key: result.error for result in results}
+    assert "always" in errors[_block(0).key]
+    assert not errors[_block(1).key]
+
+
+def test_blocks_ask_for_a_gpu_where_workers_offer_one(cluster: LocalCluster) -> None:
+    with Client(cluster.scheduler_address, set_as_default=False) as client:
+        assert running._resources(client) is None
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0", resources={"GPU": 1}) as rich,
+        Client(rich, set_as_default=False) as client,
+    ):
+        assert running._resources(client) == {"GPU": 1}
+        done: list[Any] = list(running._on_dask(client, _named, "work", [_block(0), _block(1)], _Ticks()))  # type: ignore[arg-type]
+        assert not any(result.error for result in done)
