@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-    from geodiff.api import fill, fill_array, open_scene, plan
+    from geodiff.api import fill, fill_array, open_scene, plan_fill
     from geodiff.fillers import Filled, Filler, Fitted, Patch
     from geodiff.job import FillJob
     from geodiff.record import RunRecord
@@ -42,7 +42,7 @@ __all__ = [
     "fill",
     "fill_array",
     "open_scene",
-    "plan",
+    "plan_fill",
     "restore",
 ]
 
@@ -56,7 +56,7 @@ _HOMES = {
     "fill": "geodiff.api",
     "fill_array": "geodiff.api",
     "open_scene": "geodiff.api",
-    "plan": "geodiff.api",
+    "plan_fill": "geodiff.api",
     "restore": "geodiff.restoring",
 }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from geodiff.arrays import fill_array
 from geodiff.job import FillJob
-from geodiff.pipeline import plan as plan_job
+from geodiff.pipeline import plan
 from geodiff.report import run_and_report
 from geodiff.scene import open_scene as open_job
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from geodiff.record import RunRecord
     from geodiff.scene import Scene
 
-__all__ = ["fill", "fill_array", "open_scene", "plan"]
+__all__ = ["fill", "fill_array", "open_scene", "plan_fill"]
 
 _LISTS = ("variable", "bands", "qa", "mask", "detect", "quantiles")
 
@@ -40,9 +40,9 @@ def fill(source: str | Path, target: str | Path, **options: Any) -> RunRecord:
     return run_and_report(_job(source, target, options), quiet=True)
 
 
-def plan(source: str | Path, target: str | Path = "filled.zarr", **options: Any) -> FillPlan:
+def plan_fill(source: str | Path, target: str | Path = "filled.zarr", **options: Any) -> FillPlan:
     """What `fill` would do; prints itself."""
-    return plan_job(_job(source, target, options))
+    return plan(_job(source, target, options))
 
 
 def open_scene(source: str | Path, **options: Any) -> Scene:

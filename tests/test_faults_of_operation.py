@@ -178,7 +178,7 @@ def test_a_resumed_run_keeps_its_blocks_when_memory_is_short_now(
     with pytest.raises(KeyboardInterrupt):
         geodiff.fill(scene, tmp_path / "filled.tif", filler="nearest")
     monkeypatch.undo()
-    needed = api.plan(scene, filler="nearest").memory
+    needed = api.plan_fill(scene, filler="nearest").memory
     monkeypatch.setattr(plan, "_available", lambda: needed + 1)
     assert geodiff.fill(scene, tmp_path / "filled.tif", filler="nearest").exit_code == 0
 
