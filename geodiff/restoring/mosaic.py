@@ -61,7 +61,8 @@ def _merge(paths: Sequence[str], target: Path) -> None:
     nodata = 254 if target.stem.endswith("_source") else None  # between the products nothing is observed
     try:
         with appearing(target) as partial, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Use `@` matmul", category=PendingDeprecationWarning)  # rasterio's
+            # what rasterio does inside with affine 3
+            warnings.filterwarnings("ignore", message="Use `@` matmul", category=PendingDeprecationWarning)
             merge(list(paths), dst_path=partial, nodata=nodata, dst_kwds={"driver": "GTiff", "compress": "deflate"})
     except (RasterioError, OSError, ValueError) as error:
         raise TargetError(f"{target} cannot be made of {len(paths)} products: {error}") from error
