@@ -92,8 +92,8 @@ audit: $(VENV)/.dev ## whether the pins fit together, known vulnerabilities (ask
 
 ##@ Measure
 .PHONY: bench
-bench: $(VENV)/.test ## wall time and memory beside peers, in one run; prints figures, asserts none
-	@$(BIN)/python tests/bench/bench_fill.py
+bench: $(VENV)/.test ## wall time, memory and error beside peers, in one run, compared with the kept baseline (ARGS=--keep renews it)
+	@$(BIN)/python tests/bench/bench_fill.py $(ARGS)
 
 .PHONY: league
 league: $(VENV)/.test ## every filler and peer on the validation observations, with intervals (15 minutes; needs GEODIFF_DATA)

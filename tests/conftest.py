@@ -1,8 +1,10 @@
 """What every test may ask for, and the calm in which they run: one thread a process, no network, no telemetry."""
 
+import logging
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before NumPy, OpenBLAS and torch read it: one thread a process, as in production
@@ -38,6 +40,15 @@ def data_dir() -> Path:
 def rng() -> np.random.Generator:
     """Give random numbers that are the same in every run and for every test."""
     return np.random.default_rng(20_240_229)
+
+
+@pytest.fixture(autouse=True)
+def own_log_level() -> Iterator[None]:
+    """Put back how much geodiff says: -q and -v set it for the whole process."""
+    said = logging.getLogger("geodiff")
+    was = said.level
+    yield
+    said.setLevel(was)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

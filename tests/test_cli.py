@@ -218,7 +218,7 @@ def test_interrupted_is_130_and_says_how_to_go_on(
     def interrupted(job: FillJob, *, quiet: bool = False) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("geodiff.pipeline.run", interrupted)
+    monkeypatch.setattr("geodiff.report.run", interrupted)
     stopped = geodiff_cli("fill", scene, scene.with_name("filled.tif"))
     assert stopped.code == 130
     assert "same command" in stopped.err
@@ -228,7 +228,7 @@ def test_a_full_disk_is_1_in_one_line(geodiff_cli: Run, scene: Path, monkeypatch
     def full(job: FillJob, *, quiet: bool = False) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("geodiff.pipeline.run", full)
+    monkeypatch.setattr("geodiff.report.run", full)
     failed = geodiff_cli("fill", scene, scene.with_name("filled.tif"))
     assert failed.code == 1
     assert failed.err.startswith("error: [Errno 28] No space left on device; make room")

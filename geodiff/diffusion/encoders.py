@@ -8,6 +8,7 @@ so it is at home on rasters of any kind, where features of photographs of cats a
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -116,9 +117,9 @@ class InceptionEncoder:
 
     def __init__(self) -> None:
         try:
-            from torchmetrics.image.fid import NoTrainInceptionV3
-
-            self._network: Any = NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"])
+            # Not a dependency, not even an optional one: its image extra brings a torchvision of its own choice.
+            found = import_module("torchmetrics.image.fid").NoTrainInceptionV3
+            self._network: Any = found(name="inception-v3-compat", features_list=["2048"])
         except Exception as reason:  # noqa: BLE001 - a missing package, or weights that cannot be fetched
             raise InputError(
                 f"Inception features are not at hand ({reason}); pip install 'torchmetrics[image]' where its weights "

@@ -1,11 +1,17 @@
 """Wall time and peak memory of a fill beside its peers, in one run: `python tests/bench/bench_fill.py`.
 
+    python tests/bench/bench_fill.py [--json OUT] [--keep]
+
 A scene of 2048 x 2048 uint16 (real texture where GEODIFF_DATA is set, a synthetic surface otherwise), 5 % of it missing
 in 40 blobs. Every method runs in a process of its own, so that peak memory is its own. Prints figures, asserts none.
+
+Machines differ and are busy, so what is kept between runs are ratios to GDAL's fillnodata of the same run: in
+`baseline.json` beside this file, one entry a texture. The last table compares with it; `--keep` writes it anew.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -18,6 +24,11 @@ import rasterio
 from affine import Affine
 
 SIDE, BLOBS, RADIUS = 2048, 40, 41
+BASELINE = Path(__file__).with_name("baseline.json")
+PEER = "rasterio.fill.fillnodata"
+FIGURES = ("seconds", "peak_mib", "rmse")
+NOTABLE = {"seconds": 1.5, "peak_mib": 1.15, "rmse": 1.01}
+"""A change of a ratio by more than this factor is pointed at; time is measured on busy machines."""
 
 _MEASURE = """
 import json, resource, sys, time
@@ -89,25 +100,67 @@ def _scene(folder: Path) -> tuple[Path, np.ndarray, np.ndarray]:
     return path, truth, holes
 
 
+def measured(folder: Path) -> dict[str, dict[str, float]]:
+    """Run every method once and print a table; figures by method, without those that failed."""
+    source, truth, holes = _scene(folder)
+    found: dict[str, dict[str, float]] = {}
+    print(f"{SIDE} x {SIDE} uint16, {100 * holes.mean():.1f} % missing in {BLOBS} blobs")
+    print(f"{'method':32s} {'wall s':>8s} {'peak MiB':>9s} {'RMSE':>8s}")
+    for number, (method, body) in enumerate(_METHODS.items()):
+        target = folder / f"{number}.tif"
+        script = _MEASURE.format(body=body.format(source=str(source), target=str(target)))
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"{method:32s} failed: {done.stderr.strip().splitlines()[-1]}")
+            continue
+        facts = json.loads(done.stdout.strip().splitlines()[-1])
+        with rasterio.open(target) as out:
+            error = out.read(1)[holes].astype(float) - truth[holes]
+        facts["rmse"] = float(np.sqrt(np.mean(error**2)))
+        print(f"{method:32s} {facts['seconds']:8.1f} {facts['peak_mib']:9.0f} {facts['rmse']:8.1f}", flush=True)
+        found[method] = facts
+    return found
+
+
+def ratios(found: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Each figure over the peer's of the same run."""
+    peer = found[PEER]
+    return {m: {f: round(own[f] / peer[f], 3) for f in FIGURES} for m, own in found.items() if m != PEER}
+
+
+def compared(now: dict[str, dict[str, float]], before: dict[str, dict[str, float]]) -> str:
+    """Now beside before, a line a method; what changed by more than NOTABLE is marked."""
+    lines = [f"{'ratio to ' + PEER:34s}" + "".join(f"{figure:>24s}" for figure in FIGURES)]
+    for method, own in now.items():
+        was = before.get(method)
+        cells = [f"{own[f]:.2f}" + (_change(f, own[f], was[f]) if was else " (new)") for f in FIGURES]
+        lines.append(f"{method:34s}" + "".join(f"{cell:>24s}" for cell in cells))
+    return "\n".join([*lines, *(f"{method}: was in the baseline, is not measured now" for method in before.keys() - now)])
+
+
+def _change(figure: str, now: float, before: float) -> str:
+    mark = " !" if max(now / before, before / now) > NOTABLE[figure] else ""
+    return f" (was {before:.2f}){mark}"
+
+
 def main() -> None:
-    """Run every method once and print a table."""
+    """Measure, print, compare with what was kept."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the figures of this run")
+    parser.add_argument("--keep", action="store_true", help="make this run's ratios the baseline")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        source, truth, holes = _scene(folder)
-        print(f"{SIDE} x {SIDE} uint16, {100 * holes.mean():.1f} % missing in {BLOBS} blobs")
-        print(f"{'method':32s} {'wall s':>8s} {'peak MiB':>9s} {'RMSE':>8s}")
-        for number, (method, body) in enumerate(_METHODS.items()):
-            target = folder / f"{number}.tif"
-            script = _MEASURE.format(body=body.format(source=str(source), target=str(target)))
-            done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-            if done.returncode:
-                print(f"{method:32s} failed: {done.stderr.strip().splitlines()[-1]}")
-                continue
-            facts = json.loads(done.stdout.strip().splitlines()[-1])
-            with rasterio.open(target) as out:
-                error = out.read(1)[holes].astype(float) - truth[holes]
-            rmse = float(np.sqrt(np.mean(error**2)))
-            print(f"{method:32s} {facts['seconds']:8.1f} {facts['peak_mib']:9.0f} {rmse:8.1f}", flush=True)
+        found = measured(Path(name))
+    if PEER not in found:
+        sys.exit(f"{PEER} failed, so there is nothing to compare by")
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=1) + "\n")
+    texture = "real" if os.environ.get("GEODIFF_DATA") else "synthetic"
+    kept = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+    print(f"\n{compared(ratios(found), kept.get(texture, {}))}")
+    if given.keep:
+        BASELINE.write_text(json.dumps({**kept, texture: ratios(found)}, indent=1, sort_keys=True) + "\n")
+        print(f"wrote {BASELINE}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from rasterio.rpc import RPC
 from rio_cogeo import cog_validate
 
 from geodiff.encoding import is_nodata
-from geodiff.errors import EncodingError, SourceError, TargetError
+from geodiff.errors import EncodingError, SourceError, TargetError, WriteError
 from geodiff.io import (
     Kind,
     OpenOptions,
@@ -433,7 +433,7 @@ def test_an_error_while_writing_leaves_nothing_half_written(tmp_path: Path, rng:
             return np.zeros((1, cut[-2].stop, 30), "u1")
 
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(TargetError, match="disk gone"):
+    with pytest.raises(WriteError, match="disk gone"):
         write_product(product_of(raster, unchanged(raster.variables[0], source=Broken())), str(tmp_path / "out.tif"))
     assert sorted(tmp_path.iterdir()) == before
 
