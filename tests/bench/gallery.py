@@ -88,7 +88,7 @@ def main() -> None:
         print(name, [round(r, 3) for r in rmse])
     figure.tight_layout(pad=0.4)
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110)
+    figure.savefig(out, dpi=110, pil_kwargs={"optimize": True})
     print(out, out.stat().st_size)
 
 
