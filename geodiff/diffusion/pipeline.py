@@ -144,7 +144,7 @@ class GapFillPipeline(DiffusionPipeline):
         seed: int,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Value, standard error and members of one band."""
-        from geodiff.fillers.diffusion import recentred
+        from geodiff.fillers.members import recentred
 
         if not known.any():
             raise NothingKnownError(f"no pixel of band {band + 1} is known, so nothing can be estimated; check `known`")

@@ -17,6 +17,7 @@ import numpy as np
 from geodiff.diffusion.fields import DATES, Layer, Scene, context, whitening_error
 from geodiff.fillers import CODES, Filled, Filler, FillerSettings, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import conformal_factors, factor_field, hidden_pixels, strata, target_distance
+from geodiff.fillers.members import recentred
 from geodiff.fillers.spatial import Laplace
 from geodiff.noise import noise_in_time
 
@@ -27,13 +28,10 @@ if TYPE_CHECKING:
 
     Planes = NDArray[np.float32]
 
-__all__ = ["Diffusion", "band_correlation", "describe", "ground_starts", "recentred", "stretched"]
+__all__ = ["Diffusion", "band_correlation", "describe", "ground_starts"]
 
 MARGIN = 16
 """Pixels around the window that the context is computed from; as in training."""
-_SMOOTH = 4.0
-"""Pixels; what a Gaussian of this width leaves of a departure is more than texture."""
-_GROWTH = 3.0
 _THINNING, _PRIOR = 25.0, 10.0
 
 
@@ -244,41 +242,6 @@ class Diffusion:
                 counts += np.bincount(classes[item.place][seen], minlength=5)[:5]
         weight = counts / _THINNING
         return np.sqrt((squares / _THINNING + _PRIOR) / (weight + _PRIOR)).clip(0.1, 3).astype(np.float32)
-
-
-def recentred(members: Planes, value: Planes, spread: Planes | float = 1.0) -> Planes:
-    """Members (member, row, column) around the value, their departures `spread` times as wide.
-
-    From four members on their mean is made the value, and what that takes from the spread is given back by
-    sqrt(N / (N - 1)); fewer keep their own mean, which is as uncertain as they are.
-    """
-    count = len(members)
-    if count < 4:
-        return np.asarray(value + stretched(members - value, spread), np.float32)
-    widened = np.float32(np.sqrt(count / (count - 1)))
-    return np.asarray(value + stretched(widened * (members - members.mean(axis=0)), spread), np.float32)
-
-
-def stretched(departures: Planes, spread: Planes | float) -> Planes:
-    """Departures (member, row, column) with `spread` times their standard deviation, and the grain they had.
-
-    Draws get their texture right before they get their whole spread: what is missing deep in a gap is how far a draw as
-    a whole may lie from the value. So more spread is added to what is left of the departures by a Gaussian of 4 pixels,
-    as much of it as the variance asks for; less spread is taken from all of them.
-    """
-    from scipy import ndimage
-
-    wide = np.broadcast_to(np.asarray(spread, np.float32), departures.shape[-2:])
-    if not len(departures) or float(wide.max(initial=1.0)) <= 1:
-        return np.asarray(departures * wide, np.float32)
-    low = ndimage.gaussian_filter(departures, (0, _SMOOTH, _SMOOTH), mode="constant")
-    variance = max(float((departures**2).mean()), 1e-12)
-    shared, own = float((departures * low).mean()) / variance, max(float((low**2).mean()) / variance, 1e-6)
-    asked = np.maximum(wide, 1) ** 2
-    # Var(d + g low) = 1 + 2 g shared + g^2 own; where little is left of d, the rest is taken from all of it
-    grow = np.minimum((np.sqrt(shared**2 + own * (asked - 1)) - shared) / own, _GROWTH)
-    rest = np.sqrt(asked / (1 + 2 * grow * shared + grow**2 * own))
-    return np.asarray(np.minimum(wide, 1) * rest * (departures + grow * low), np.float32)
 
 
 def ground_starts(

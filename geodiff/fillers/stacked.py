@@ -23,6 +23,7 @@ from geodiff.fillers.calibration import (
     strata,
     target_distance,
 )
+from geodiff.fillers.members import stretched
 from geodiff.fillers.spatial import Biharmonic, InverseDistance, Laplace, Matern, Nearest, SpatialFiller, window_error
 from geodiff.fillers.weights import DEFAULT_WEIGHTS, Moments, convex_weights, default_weights, weight_fields
 from geodiff.metrics import crps_gaussian
@@ -291,9 +292,12 @@ class Auto:
 
 
 def _moved(drawn: Filled, filled: Filled) -> NDArray[np.float32] | None:
-    """Members re-centred on the stack's value, their departures scaled by the ratio of the standard errors."""
+    """Members re-centred on the stack's value, their departures as wide as its standard errors ask."""
     if drawn.members is None:
         return None
     own = np.maximum(drawn.standard_error, np.float32(1e-6))
     stretch = np.clip(filled.standard_error / own, 1.0 / _WIDEST, _WIDEST)
-    return (filled.value + stretch * (drawn.members - drawn.value)).astype(np.float32)
+    departures = drawn.members - drawn.value
+    for plane in np.ndindex(*stretch.shape[:2]):
+        departures[(slice(None), *plane)] = stretched(departures[(slice(None), *plane)], stretch[plane])
+    return np.asarray(filled.value + departures, np.float32)

@@ -241,7 +241,8 @@ def test_auto_is_a_filler_that_draws_its_members_around_its_value(rng, auto):
     np.testing.assert_allclose(filled.members.mean(axis=0), filled.value, atol=1e-5)
     spread = (filled.members[1] - filled.members[0]) / 2
     expected = np.clip(filled.standard_error, 0.5 / 3, 0.5 * 3)
-    np.testing.assert_allclose(spread, expected, rtol=1e-4)
+    assert np.sqrt((spread**2).mean()) == pytest.approx(np.sqrt((expected**2).mean()), rel=0.15)
+    assert np.corrcoef(spread.ravel(), expected.ravel())[0, 1] > 0.9
 
 
 def test_autos_value_does_not_depend_on_whether_members_are_drawn(rng, auto):
