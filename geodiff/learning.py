@@ -33,6 +33,8 @@ FINE_TUNING: Mapping[str, Any] = {
     "patches": 600, "frames": 0, "validation_patches": 60, "learning_rate": 2e-4, "warm_up": 100, "minutes": 12.0,
 }  # fmt: skip
 """What fine-tuning takes where nothing else is said: minutes on two cores."""
+_ENOUGH = 20
+"""Patches from which the gains of the members' bands are learnt anew."""
 _SIDE = 512
 _LEAST = 48
 """Pixels a side that a tile needs; smaller ones would be mostly their own mirror image."""
@@ -183,7 +185,7 @@ def learn(
         return Learnt(str(out), trainer.step, trainer.seconds / 60, None, float("nan"), 0, "not the first process")
     best = config.work / "best" if (config.work / "best" / "checkpoint.safetensors").exists() else config.work
     draft = out.with_name(f".{out.name}.draft")
-    ship(best, draft)
+    ship(best, draft, calibration=_start(config))
     try:
         count = max(1, min(40, config.validation_patches))
         outcomes, calibration = _calibrated(open_denoiser(draft), sources, count)
@@ -197,6 +199,13 @@ def learn(
         shutil.rmtree(draft, ignore_errors=True)
     stopped = "the time or the steps were spent" if trainer.progress >= 1 else "it no longer improved"
     return Learnt(str(out), trainer.step, trainer.seconds / 60, before, after, len(outcomes), stopped)
+
+
+def _start(config: TrainConfig) -> Any:
+    """The calibration of the model it began from, or a neutral one."""
+    from geodiff.diffusion.folder import Calibration, read_calibration
+
+    return Calibration() if config.begin_from is None else read_calibration(config.begin_from)
 
 
 def next_model(paths: Sequence[str], out: Path, begin_from: str, settings: Mapping[str, Any]) -> Learnt:
@@ -255,12 +264,14 @@ def _shown(quiet: bool) -> Callable[[Any, str], None]:
 
 
 def _calibrated(denoiser: Any, sources: Sequence[Source], count: int) -> tuple[list[Any], Any]:
-    """Outcomes on the part set aside, and the calibration they give."""
-    from geodiff.diffusion.evaluation import calibrate, evaluate
+    """Outcomes on the part set aside, and the calibration they give; few patches leave the members' texture as it is."""
+    from geodiff.diffusion.evaluation import calibrate, drawn_examples, outcome_of, texture_of
 
-    outcomes = evaluate(denoiser, count, sources=sources)
-    stored = denoiser.calibration
-    return outcomes, calibrate(outcomes, sampler=stored.sampler, steps=stored.steps)
+    drawn, base = drawn_examples(denoiser, count, sources=sources), denoiser.calibration
+    if len(drawn) >= _ENOUGH:
+        base = replace(base, texture=texture_of(drawn))
+    outcomes = [outcome_of(one, base.texture) for one in drawn]
+    return outcomes, calibrate(outcomes, base)
 
 
 def _skill(outcomes: Sequence[Any]) -> float:

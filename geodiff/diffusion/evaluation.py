@@ -12,7 +12,7 @@ import argparse
 import json
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +23,20 @@ from geodiff.diffusion.denoiser import Denoiser, open_denoiser
 from geodiff.diffusion.fields import channel
 from geodiff.diffusion.folder import Calibration, find_folder
 from geodiff.diffusion.sources import KINDS, Source
-from geodiff.fillers.calibration import DISTANCE_EDGES, DISTANCES, Z90
+from geodiff.fillers.calibration import DISTANCE_EDGES, DISTANCES, Z90, factor_field
+from geodiff.fillers.members import BANDS, octave_bands, shaped
 from geodiff.noise import ground_noise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Numbers = NDArray[np.float64]
+    Texture = tuple[tuple[float, ...], ...]
 
-__all__ = ["Outcome", "calibrate", "evaluate", "fair_crps", "gaussian_crps", "summarise"]
+__all__ = [
+    "Drawn", "Outcome", "calibrate", "cross_fitted", "drawn_examples", "evaluate", "fair_crps", "gaussian_crps",
+    "outcome_of", "summarise", "texture_of",
+]  # fmt: skip
 
 DRAWS = 8
 _PIXELS = 3000
@@ -85,7 +90,36 @@ def _detail(image: NDArray[Any], hidden: NDArray[np.bool_]) -> float:
     return float(((inside - inside.mean((1, 2), keepdims=True)) ** 2).mean()) if len(inside) else 0.0
 
 
-def assess(example: Example, denoiser: Denoiser, index: int, steps: int, sampler: str) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """An example with what the network says of it; whitened fields."""
+
+    example: Example
+    index: int
+    mean: NDArray[np.float32]
+    """(row, column)."""
+    sigma: NDArray[np.float32]
+    draws: NDArray[np.float32]
+    """(draw, row, column), independent."""
+
+    @property
+    def fold(self) -> int:
+        """Which half of the examples it belongs to: by source where sources are many."""
+        by_source = self.example.kind in ("hirise", "msl")
+        return (zlib.crc32(self.example.source.encode()) if by_source else self.index) % 2
+
+    @property
+    def distance(self) -> NDArray[np.float32]:
+        away: NDArray[np.float32] = np.expm1(self.example.context[channel("log_distance")])
+        return away
+
+    @property
+    def departures(self) -> NDArray[np.float32]:
+        """(draw, row, column), 0 outside the gap."""
+        return np.where(self.example.hidden, self.draws - self.mean, np.float32(0))
+
+
+def draw(example: Example, denoiser: Denoiser, index: int, steps: int, sampler: str) -> Drawn:
     """Run the network on an example: one call for the value, `DRAWS` independent draws."""
     shape = example.hidden.shape
     date, band, row, column = example.key
@@ -101,36 +135,63 @@ def assess(example: Example, denoiser: Denoiser, index: int, steps: int, sampler
         sampler=sampler,
         steps=steps,
     )
+    return Drawn(example, index, mean, sigma, draws)
+
+
+def texture_of(drawn: Sequence[Drawn]) -> Texture:
+    """Gains by class of distance and band: how large the value's errors are in a band over the draws' departures.
+
+    Mean absolute values, averaged over examples, so that no example owns a gain.
+    """
+    errors, departures = (np.zeros((DISTANCES, BANDS)) for _ in "ed")
+    for one in drawn:
+        example = one.example
+        error = np.where(example.hidden, example.residual - one.mean, np.float32(0))
+        fields = [np.abs(octave_bands(f)) for f in (error[None], one.departures[:3])]
+        classes = np.searchsorted(DISTANCE_EDGES, one.distance)
+        for distance in range(DISTANCES):
+            where = example.hidden & (classes == distance)
+            if where.any():
+                errors[distance] += fields[0][..., where].mean((1, 2))
+                departures[distance] += fields[1][..., where].mean((1, 2))
+    gains = np.where(departures > 0, errors / np.maximum(departures, 1e-9), 1.0).clip(0.3, 3.0)
+    return tuple(tuple(row) for row in np.round(gains, 4).tolist())
+
+
+def outcome_of(drawn: Drawn, texture: Texture) -> Outcome:
+    """An example's figures, its draws shaped as a fill shapes them."""
+    example, mean = drawn.example, drawn.mean
+    classes = np.searchsorted(DISTANCE_EDGES, drawn.distance)
+    table = np.asarray(texture, np.float32)
+    gains = np.stack([factor_field(np.tile(c, 4), classes.astype(np.int8), drawn.distance) for c in table.T])
+    draws = mean + shaped(drawn.departures, gains)
     one, value = example.prior + example.error * draws[0], example.prior + example.error * mean
     truth_energy, one_energy, value_energy, prior_energy = (
         _detail(image, example.hidden) for image in (example.truth, one, value, example.prior)
     )
-    energy = (truth_energy, one_energy, value_energy, prior_energy)
     places = np.flatnonzero(example.hidden)
     kept = places[:: -(-len(places) // _PIXELS)]
-    away = np.expm1(example.context[channel("log_distance")])
 
     def at(plane: NDArray[Any]) -> Numbers:
         return plane.reshape(*plane.shape[:-2], -1)[..., kept].astype(np.float64)
 
-    fold = (zlib.crc32(example.source.encode()) if example.kind in ("hirise", "msl") else index) % 2
     return Outcome(
         example.kind,
         example.source,
         example.prior_kind,
-        fold,
+        drawn.fold,
         at(example.residual),
         at(mean),
-        at(sigma),
+        at(drawn.sigma),
         at(draws),
         at(example.error),
-        np.searchsorted(DISTANCE_EDGES, at(away)),
-        energy,
+        at(classes).astype(np.intp),
+        (truth_energy, one_energy, value_energy, prior_energy),
     )
 
 
-def calibrate(outcomes: Sequence[Outcome], *, sampler: str = "edm-dpm2m", steps: int = 10) -> Calibration:
-    """Factors by distance class: conformal on the value's standard error, mean absolute on the draws' spread."""
+def calibrate(outcomes: Sequence[Outcome], base: Calibration | None = None) -> Calibration:
+    """`base` with factors by distance class: conformal on the value's standard error, mean absolute on the spread."""
     factors, spread = np.ones(DISTANCES), np.ones(DISTANCES)
     for distance in range(DISTANCES):
         parts = [(o, o.distance == distance) for o in outcomes]
@@ -141,7 +202,8 @@ def calibrate(outcomes: Sequence[Outcome], *, sampler: str = "edm-dpm2m", steps:
         factors[distance] = np.quantile(ratio, 0.9) / Z90
         error = np.mean([np.abs(o.truth - o.mean)[m].mean() for o, m in parts])
         spread[distance] = error / np.mean([_deviation(o.draws[:, m]) for o, m in parts])
-    return Calibration(tuple(np.round(factors, 4).tolist()), tuple(np.round(spread, 4).tolist()), sampler, steps)
+    rounded = [tuple(np.round(a, 4).tolist()) for a in (factors, spread)]
+    return replace(base or Calibration(), factors=rounded[0], spread=rounded[1])
 
 
 def _deviation(draws: Numbers) -> float:
@@ -150,7 +212,7 @@ def _deviation(draws: Numbers) -> float:
     return float(np.abs(draws - draws.mean(axis=0)).mean() * np.sqrt(count / (count - 1)))
 
 
-def evaluate(
+def drawn_examples(
     denoiser: Denoiser,
     count: int,
     *,
@@ -160,13 +222,25 @@ def evaluate(
     kinds: Sequence[str] = KINDS,
     root: Path | None = None,
     sources: Sequence[Source] | None = None,
-) -> list[Outcome]:
-    """`count` examples of each kind of the validation part; of `sources` where they are given."""
-    outcomes: list[Outcome] = []
+) -> list[Drawn]:
+    """`count` examples of each kind of the validation part, with draws; of `sources` where they are given."""
+    found: list[Drawn] = []
     for kind in kinds if sources is None else sorted({s.kind for s in sources}):
         source = examples("validation", seed, kinds=[kind], root=root, sources=sources)
-        outcomes.extend(assess(next(source), denoiser, index, steps, sampler) for index in range(count))
-    return outcomes
+        found.extend(draw(next(source), denoiser, index, steps, sampler) for index in range(count))
+    return found
+
+
+def cross_fitted(drawn: Sequence[Drawn]) -> list[Outcome]:
+    """Outcomes whose texture gains come from the other half of the examples."""
+    textures = [texture_of([d for d in drawn if d.fold != fold]) for fold in (0, 1)]
+    return [outcome_of(one, textures[one.fold]) for one in drawn]
+
+
+def evaluate(denoiser: Denoiser, count: int, **options: Any) -> list[Outcome]:
+    """Figures of `count` examples of each kind, draws shaped by the model's own gains; options: `drawn_examples`."""
+    texture = denoiser.calibration.texture
+    return [outcome_of(one, texture) for one in drawn_examples(denoiser, count, **options)]
 
 
 def _facts(outcome: Outcome, calibration: Calibration) -> Numbers:
@@ -253,8 +327,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--calibrate", action="store_true", help="write the calibration into the model folder")
     given = parser.parse_args()
-    outcomes = evaluate(open_denoiser(given.model), given.count, seed=given.seed, steps=given.steps)
-    table, calibration = summarise(outcomes), calibrate(outcomes, steps=given.steps)
+    denoiser = open_denoiser(given.model)
+    drawn = drawn_examples(denoiser, given.count, seed=given.seed, steps=given.steps)
+    base = replace(denoiser.calibration, texture=texture_of(drawn), steps=given.steps)
+    table = summarise(cross_fitted(drawn))
+    calibration = calibrate([outcome_of(one, base.texture) for one in drawn], base)
     print(as_markdown(table))  # noqa: T201 (a command line)
     print(calibration)  # noqa: T201
     if given.json:

@@ -43,6 +43,8 @@ class Calibration:
     """On the value's standard error: distances <= 2, 2-4, 4-8, 8-16 and more pixels."""
     spread: tuple[float, ...] = (1.0,) * 5
     """On the members' departures from the value, in the same classes."""
+    texture: tuple[tuple[float, ...], ...] = ((1.0,) * 5,) * 5
+    """On the bands of the members' departures (`fillers.members.octave_bands`), one row for each class of distance."""
     sampler: str = "edm-dpm2m"
     steps: int = 10
     restore_factors: tuple[float, ...] = (1.0,) * 4
@@ -53,8 +55,7 @@ class Calibration:
     def of(cls, facts: dict[str, Any]) -> Calibration:
         """From JSON; unknown names are refused."""
         try:
-            plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
-            return cls(**plain)
+            return cls(**{name: _plain(value) for name, value in facts.items()})
         except TypeError as reason:
             raise ModelError(
                 f"the model's calibration cannot be read ({reason}); run geodiff model calibrate"
@@ -62,7 +63,13 @@ class Calibration:
 
     def as_json(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        stored: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return stored
+
+
+def _plain(value: Any) -> Any:
+    """Lists as tuples, at any depth."""
+    return tuple(_plain(part) for part in value) if isinstance(value, list | tuple) else value
 
 
 def find_folder(model: str | Path) -> Path:

@@ -55,17 +55,20 @@ def ship(checkpoint: Path, folder: Path, *, calibration: Calibration | None = No
 
 def ship_scored(checkpoint: Path, folder: Path, *, count: int = 24, root: Path | None = None) -> str:
     """Ship with a calibration and a card from the validation part; returns the table of scores."""
+    from geodiff.diffusion import evaluation as judging
     from geodiff.diffusion import restoration_evaluation as restoring
     from geodiff.diffusion.denoiser import open_denoiser
-    from geodiff.diffusion.evaluation import as_markdown, calibrate, evaluate, summarise
 
     draft = folder.with_name(f".{folder.name}.draft")
     ship(checkpoint, draft)
     denoiser = open_denoiser(draft)
-    outcomes = evaluate(denoiser, count, root=root)
+    drawn = judging.drawn_examples(denoiser, count, root=root)
+    outcomes = judging.cross_fitted(drawn)
+    texture = judging.texture_of(drawn)
+    gaps = judging.calibrate([judging.outcome_of(one, texture) for one in drawn], Calibration(texture=texture))
     restored = restoring.evaluate_restoration(denoiser, count, root=root)
-    calibration = restoring.calibrate_restoration(restored, calibrate(outcomes))
-    table = as_markdown(summarise(outcomes))
+    calibration = restoring.calibrate_restoration(restored, gaps)
+    table = judging.as_markdown(judging.summarise(outcomes))
     frames = restoring.as_markdown(restoring.summarise_restoration(restored))
     ship(checkpoint, folder, calibration=calibration, text=card(checkpoint, calibration, table, frames, len(outcomes)))
     shutil.rmtree(draft)

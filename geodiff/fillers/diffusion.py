@@ -17,7 +17,7 @@ import numpy as np
 from geodiff.diffusion.fields import DATES, Layer, Scene, context, whitening_error
 from geodiff.fillers import CODES, Filled, Filler, FillerSettings, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import conformal_factors, factor_field, hidden_pixels, strata, target_distance
-from geodiff.fillers.members import recentred
+from geodiff.fillers.members import recentred, shaped
 from geodiff.fillers.spatial import Laplace
 from geodiff.noise import noise_in_time
 
@@ -151,8 +151,10 @@ class Diffusion:
         for item, (mean, spread) in zip(items, pairs, strict=True):
             value[item.place] = item.prior + item.error * mean
             error[item.place] = item.error * spread * factor[item.place]
-        wide = self._spread(fitted, stratum, near)
-        drawn = self._members(patch, items, value, wide, fitted, seed=seed, members=members) if members else None
+        drawn = None
+        if members:
+            wide, gains = self._spread(fitted, stratum, near), self._gains(stratum, near)
+            drawn = self._members(patch, items, value, wide, gains, fitted, seed=seed, members=members)
         return Filled(value, error, drawn, np.full(value.shape, CODES[self.name], np.uint8))
 
     def _members(
@@ -161,6 +163,7 @@ class Diffusion:
         items: Sequence[_Item],
         value: Planes,
         wide: Planes,
+        gains: Planes,
         fitted: Fitted,
         *,
         seed: int,
@@ -179,6 +182,8 @@ class Diffusion:
                 sampler=self.settings.sampler,
                 steps=self.settings.steps,
             )
+            mean = (value[item.place] - item.prior) / item.error
+            r = mean + shaped(np.where(item.wanted, r - mean, 0), gains[(slice(None), *item.place)])
             place = (slice(None), *item.place)
             drawn[place] = recentred(item.prior + item.error * r, value[item.place], wide[item.place])
         return drawn
@@ -188,6 +193,11 @@ class Diffusion:
         stored = np.tile(np.asarray(self.denoiser.calibration.spread, np.float32), 4)
         ratio = fitted.arrays["factors"] / fitted.arrays.get("neutral", fitted.arrays["factors"])
         return factor_field(stored * np.clip(ratio, 0.7, 1.5), stratum, distance)
+
+    def _gains(self, stratum: NDArray[np.int8], distance: Planes) -> Planes:
+        """(band, target, band of the image, row, column): the model's gains on the bands of departures."""
+        table = np.asarray(self.denoiser.calibration.texture, np.float32)
+        return np.stack([factor_field(np.tile(column, 4), stratum, distance) for column in table.T])
 
     def _items(self, patch: Patch, fitted: Fitted) -> list[_Item]:
         """What the network needs for each band of each date that has missing pixels."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,11 @@ if TYPE_CHECKING:
 
     Planes = NDArray[np.float32]
 
-__all__ = ["recentred", "stretched"]
+__all__ = ["BANDS", "octave_bands", "recentred", "shaped", "stretched"]
 
+_WIDTHS = (1.0, 2.0, 4.0, 8.0)
+"""Standard deviations in pixels of the Gaussians between which bands lie."""
+BANDS = len(_WIDTHS) + 1
 _SMOOTH = 4.0
 """Pixels; what a Gaussian of this width leaves of a departure is more than texture."""
 _GROWTH = 3.0
@@ -52,3 +56,20 @@ def stretched(departures: Planes, spread: Planes | float) -> Planes:
     grow = np.minimum((np.sqrt(shared**2 + own * (asked - 1)) - shared) / own, _GROWTH)
     rest = np.sqrt(asked / (1 + 2 * grow * shared + grow**2 * own))
     return np.asarray(np.minimum(wide, 1) * rest * (departures + grow * low), np.float32)
+
+
+def octave_bands(fields: Planes) -> Planes:
+    """Fields (.., row, column) as a sum of bands (band, .., row, column), from the finest on: differences of Gaussians.
+
+    Fields are 0 where nothing departs; what they are at a window's rim is continued by its mirror image.
+    """
+    from scipy import ndimage
+
+    spans = (0,) * (fields.ndim - 2)
+    smooth = [fields, *(ndimage.gaussian_filter(fields, (*spans, w, w), mode="reflect") for w in _WIDTHS)]
+    return np.stack([*(a - b for a, b in pairwise(smooth)), smooth[-1]]).astype(np.float32)
+
+
+def shaped(departures: Planes, gains: Planes) -> Planes:
+    """Departures (member, row, column) with each band times its gain (band, row, column)."""
+    return np.asarray((octave_bands(departures) * gains[:, None]).sum(axis=0), np.float32)

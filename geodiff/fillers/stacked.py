@@ -296,7 +296,7 @@ def _moved(drawn: Filled, filled: Filled) -> NDArray[np.float32] | None:
     if drawn.members is None:
         return None
     own = np.maximum(drawn.standard_error, np.float32(1e-6))
-    stretch = np.clip(filled.standard_error / own, 1.0 / _WIDEST, _WIDEST)
+    stretch = np.clip(filled.standard_error / own, 1.0 / _WIDEST, _WIDEST).astype(np.float32)
     departures = drawn.members - drawn.value
     for plane in np.ndindex(*stretch.shape[:2]):
         departures[(slice(None), *plane)] = stretched(departures[(slice(None), *plane)], stretch[plane])

@@ -3,7 +3,19 @@
 import numpy as np
 import pytest
 
-from geodiff.diffusion.evaluation import Outcome, as_markdown, calibrate, fair_crps, gaussian_crps, summarise
+from geodiff.diffusion.data import Example
+from geodiff.diffusion.evaluation import (
+    Drawn,
+    Outcome,
+    as_markdown,
+    calibrate,
+    fair_crps,
+    gaussian_crps,
+    outcome_of,
+    summarise,
+    texture_of,
+)
+from geodiff.diffusion.fields import CHANNELS, channel
 
 
 def test_crps_of_many_draws_tends_to_the_closed_form(rng) -> None:
@@ -40,3 +52,30 @@ def test_a_calibration_mends_a_wrong_width(rng, width) -> None:
     assert table["all"]["top octave, draw, dB"][0] == pytest.approx(0)
     assert table["all"]["examples"] == [6.0]
     assert as_markdown(table).count("\n") == len(table["all"]) + 1
+
+
+def drawn(rng, index: int, gain: float) -> Drawn:
+    """Draws whose finest band is 1 / `gain` times as strong as the value's errors."""
+    from geodiff.fillers.members import octave_bands
+
+    shape = (128, 128)
+    context = np.zeros((len(CHANNELS), *shape), np.float32)
+    context[channel("log_distance")] = np.log1p(30)
+    error = rng.normal(size=shape).astype(np.float32)
+    fields = rng.normal(size=(8, *shape)).astype(np.float32)
+    fields = fields + (1 / gain - 1) * octave_bands(fields)[0]
+    zero, one = np.zeros(shape, np.float32), np.ones(shape, np.float32)
+    example = Example("optical", "made", "blobs", "relaxed", context, error, one > 0, error, zero, one, (0, 0, 0, 0))
+    return Drawn(example, index, zero, one, fields)
+
+
+def test_texture_gains_mend_a_band_that_is_too_strong(rng) -> None:
+    made = [drawn(rng, i, 0.5) for i in range(4)]
+    texture = texture_of(made)
+    assert texture[-1][0] == pytest.approx(0.5, rel=0.1)
+    assert texture[-1][2] == pytest.approx(1, rel=0.15)
+    assert texture[0] == (1.0,) * 5, "no pixel is that near"
+    mended = [outcome_of(d, texture) for d in made]
+    assert np.mean([o.draws.std() for o in mended]) == pytest.approx(1, rel=0.1)
+    truth, one, *_ = mended[0].detail
+    assert one == pytest.approx(truth, rel=0.25)

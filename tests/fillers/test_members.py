@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from geodiff.fillers.members import recentred, stretched
+from geodiff.fillers.members import BANDS, octave_bands, recentred, shaped, stretched
 
 
 @given(st.integers(4, 12), st.floats(0.5, 2))
@@ -33,3 +33,23 @@ def test_more_spread_is_as_wide_as_asked_and_as_grainy_as_before() -> None:
 def test_fewer_than_four_members_keep_their_own_mean() -> None:
     drawn = np.random.default_rng(0).normal(size=(2, 8, 8)).astype(np.float32)
     np.testing.assert_allclose(recentred(drawn, np.zeros((8, 8), np.float32)), drawn, rtol=1e-6)
+
+
+def test_bands_sum_to_the_whole_and_part_fine_from_broad() -> None:
+    rng = np.random.default_rng(0)
+    fine = rng.normal(size=(2, 96, 96)).astype(np.float32)
+    broad = ndimage.gaussian_filter(rng.normal(size=(2, 96, 96)), (0, 12, 12)).astype(np.float32)
+    np.testing.assert_allclose(octave_bands(fine).sum(axis=0), fine, atol=1e-5)
+    power = [[float((band**2).mean()) for band in octave_bands(f)] for f in (fine, broad)]
+    assert len(power[0]) == BANDS
+    assert np.argmax(power[0]) == 0
+    assert np.argmax(power[1]) == BANDS - 1
+
+
+def test_gains_of_one_change_nothing_and_a_gain_of_none_takes_its_band() -> None:
+    fields = np.random.default_rng(1).normal(size=(3, 64, 64)).astype(np.float32)
+    gains = np.ones((BANDS, 64, 64), np.float32)
+    np.testing.assert_allclose(shaped(fields, gains), fields, atol=1e-5)
+    gains[0] = 0
+    smooth = shaped(fields, gains)
+    np.testing.assert_allclose(smooth, ndimage.gaussian_filter(fields, (0, 1, 1)), atol=1e-5)
