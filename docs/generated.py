@@ -13,6 +13,7 @@ from typing import Any
 
 from typer.main import get_command
 
+import geodiff
 from geodiff import flags
 from geodiff.cli import app
 from geodiff.codes import CODES, OBSERVED, OUTSIDE, UNFILLED
@@ -84,6 +85,11 @@ def _toml(value: Any) -> str:
     return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
 
 
+def public() -> str:
+    """The directive for mkdocstrings that shows the public names and no others."""
+    return f"::: geodiff\n    options:\n      show_root_toc_entry: false\n      members: [{', '.join(geodiff.__all__)}]"
+
+
 def gates() -> str:
     """What `--gate` can ask for."""
     return _table(("figure", "is the"), [(f"`{name}`", meaning) for name, meaning in GATES.items()])
@@ -134,6 +140,7 @@ def _cell(value: Any) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "job": job,
+    "public": public,
     "gates": gates,
     "codes": codes,
     "reasons": reasons,

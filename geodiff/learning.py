@@ -264,7 +264,7 @@ def _shown(quiet: bool) -> Callable[[Any, str], None]:
 
 
 def _calibrated(denoiser: Any, sources: Sequence[Source], count: int) -> tuple[list[Any], Any]:
-    """Outcomes on the part set aside, and the calibration they give; few patches leave the members' texture as it is."""
+    """Outcomes on the part set aside, and the calibration they give; few patches leave the texture as it is."""
     from geodiff.diffusion.evaluation import calibrate, drawn_examples, outcome_of, texture_of
 
     drawn, base = drawn_examples(denoiser, count, sources=sources), denoiser.calibration

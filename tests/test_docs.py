@@ -125,7 +125,8 @@ class _BuiltError(Exception):
 def builds(command: Any, chosen: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the verb make its job, and stop it where it would begin to run."""
 
-    def stop(*_: Any, **__: Any) -> None:
+    def stop(job: FillJob | RestoreJob, **_: Any) -> None:
+        assert job.target.endswith((".tif", ".zarr", ".nc", ".png", "/")), job.target
         raise _BuiltError
 
     if chosen.get("job") is not None:
@@ -226,6 +227,13 @@ def takes(call: ast.Call, page: Path) -> None:
         fields = FillJob
     if fields:
         assert {keyword.arg for keyword in call.keywords} <= set(fields.model_fields), f"{at(page)}: {called}"
+
+
+def test_settings_on_the_pages_are_fields_of_the_training() -> None:
+    from geodiff.diffusion.trainconfig import TrainConfig
+
+    shown = [tomllib.loads(block) for page in PAGES for block in blocks(page, "toml")]
+    assert any(TrainConfig(work=Path("w"), **settings) for settings in shown if "loss" in settings)
 
 
 # -- pages

@@ -128,5 +128,6 @@ def _install(project: Path, folder: Path) -> None:
     with zipfile.ZipFile(wheel, "w") as archive:
         for path, text in contents.items():
             archive.writestr(path, text)
-    words = [sys.executable, *"-m pip install --quiet --no-deps --no-index --no-compile".split()]
-    subprocess.run([*words, "--disable-pip-version-check", "--target", str(folder / "site"), str(wheel)], check=True)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    where = ["--target", str(folder / "site")]
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--no-compile", *where, str(wheel)], check=True)

@@ -238,9 +238,10 @@ def _error(trial: Trial, filled: Filled) -> NDArray[np.float32]:
 
 def priors_around(network: Filler) -> tuple[Filler, ...]:
     """The parts of the default stack, from cheap to dear; temporal ones join where there are other dates."""
-    from geodiff.fillers.temporal import Regression, SpaceTime
+    from geodiff.fillers.temporal import LinearTime, Regression, SpaceTime
 
-    return Laplace(), network, InverseDistance(), Nearest(), Biharmonic(), Matern(), SpaceTime(), Regression()
+    spatial = Laplace(), network, InverseDistance(), Nearest(), Biharmonic(), Matern()
+    return *spatial, LinearTime(), SpaceTime(), Regression()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ DEFAULT_WEIGHTS: Mapping[str, float] = {
     "laplace": 0.2,
     "matern": 0.3,
     "diffusion": 0.5,
+    "linear-time": 1.0,
     "spacetime": 1.0,
     "regression": 4.0,
 }

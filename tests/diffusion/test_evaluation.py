@@ -73,7 +73,7 @@ def test_texture_gains_mend_a_band_that_is_too_strong(rng) -> None:
     made = [drawn(rng, i, 0.5) for i in range(4)]
     texture = texture_of(made)
     assert texture[-1][0] == pytest.approx(0.5, rel=0.1)
-    assert texture[-1][2] == pytest.approx(1, rel=0.15)
+    assert texture[-1][2] == pytest.approx(1, rel=0.2)  # bands overlap a little
     assert texture[0] == (1.0,) * 5, "no pixel is that near"
     mended = [outcome_of(d, texture) for d in made]
     assert np.mean([o.draws.std() for o in mended]) == pytest.approx(1, rel=0.1)
