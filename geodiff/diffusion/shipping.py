@@ -92,6 +92,7 @@ def card(checkpoint: Path, calibration: Calibration, table: str, frames: str, ex
             frames=frames, frame_patches=config.frames, restore_factors=_listed(calibration.restore_factors),
             restore_spread=_listed(calibration.restore_spread),
             factors=_listed(calibration.factors), spread=_listed(calibration.spread),
+            texture=_listed(calibration.texture[-1]),
         )
     )  # fmt: skip
 
