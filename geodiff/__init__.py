@@ -74,6 +74,8 @@ def __dir__() -> list[str]:
 class _AfterXarray(MetaPathFinder):
     """Registers the accessor when xarray is imported: importing xarray here would cost every user a second."""
 
+    _asking = False
+
     def find_spec(
         self,
         name: str,
@@ -81,14 +83,20 @@ class _AfterXarray(MetaPathFinder):
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
         """The spec that others find, its loader followed by the registration; None for any other module."""
-        if name != "xarray":
+        if name != "xarray" or self._asking:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(name)
+        self._asking = True  # the others are asked through find_spec, which asks this one too
+        try:
+            spec = find_spec(name)
+        finally:
+            self._asking = False
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def execute_and_register(module: ModuleType) -> None:
+                # Only now, for a spec may be asked for without an import: diffusers looks what is installed.
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
                 execute(module)
                 import_module("geodiff.accessor")
 

@@ -262,6 +262,14 @@ def test_the_accessor_comes_with_either_import_first_and_costs_neither() -> None
     subprocess.run(alone, check=True)
 
 
+def test_a_look_at_what_is_installed_does_not_lose_the_accessor() -> None:
+    script = (
+        "import geodiff; from importlib.util import find_spec; assert find_spec('xarray');"
+        "import xarray; assert xarray.Dataset().geodiff"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_dask_is_left_as_it_was(dataset: xr.Dataset) -> None:
     before = dict(dask.config.config)
     dataset.chunk(time=1).geodiff.fill(filler="laplace").compute()
