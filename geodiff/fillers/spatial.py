@@ -227,6 +227,9 @@ class Matern(SpatialFiller):
     name = "matern"
     defaults = (1.69, 2.04, 2.13, 2.12, 2.04)
     fixed = False
+    chosen_once: ClassVar[bool] = True
+    """A stack does not choose anew for each half of its trials: what one trial adds to a choice among four is little,
+    and the choice is most of a fit's time."""
     grid: ClassVar[tuple[MaternField, ...]] = (
         MaternField(2, 0.05, 0.05),
         MaternField(2, 0.02, 0.02),

@@ -117,7 +117,8 @@ class Stacked:
     def _cross_fitted(self, part: Filler, sample: SceneSample, fitted: Fitted) -> list[Filled]:
         """The part's answers for the trials, each from a fit that did not see it."""
         trials = sample.trials
-        if len(trials) < 2 or part.name in self.fixed or getattr(part, "fixed", False):
+        known_ways = ("fixed", "chosen_once")
+        if len(trials) < 2 or part.name in self.fixed or any(getattr(part, way, False) for way in known_ways):
             return _filled(part, trials, fitted)
         answers: dict[int, Filled] = {}
         for fold in (0, 1):
