@@ -304,10 +304,10 @@ def summarise(outcomes: Sequence[Outcome], *, repeats: int = 500) -> dict[str, d
 
 
 def as_markdown(table: dict[str, dict[str, list[float]]]) -> str:
-    """Figures down, kinds across."""
+    """Figures down, groups across; every group has the same figures."""
     names = list(table)
     lines = ["| figure | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for label in ("examples", *_FIGURES):
+    for label in table[names[0]]:
         cells = [_cell(table[n][label]) for n in names]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

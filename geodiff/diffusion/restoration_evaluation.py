@@ -163,17 +163,3 @@ def summarise_restoration(
             low, high = np.quantile([figure(d) for d in draws], (0.025, 0.975))
             table[task][label] = [round(float(x), 3) for x in (figure(rows.mean(axis=0)), low, high)]
     return table
-
-
-def as_markdown(table: dict[str, dict[str, list[float]]]) -> str:
-    """Figures down, tasks across."""
-    names = list(table)
-    lines = ["| figure | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for label in ("examples", *_FIGURES):
-        cells = [_cell(table[n][label]) for n in names]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _cell(numbers: list[float]) -> str:
-    return f"{numbers[0]:.0f}" if len(numbers) == 1 else f"{numbers[0]:.2f} ({numbers[1]:.2f} to {numbers[2]:.2f})"

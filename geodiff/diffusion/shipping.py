@@ -69,7 +69,7 @@ def ship_scored(checkpoint: Path, folder: Path, *, count: int = 24, root: Path |
     restored = restoring.evaluate_restoration(denoiser, count, root=root)
     calibration = restoring.calibrate_restoration(restored, gaps)
     table = judging.as_markdown(judging.summarise(outcomes))
-    frames = restoring.as_markdown(restoring.summarise_restoration(restored))
+    frames = judging.as_markdown(restoring.summarise_restoration(restored))
     ship(checkpoint, folder, calibration=calibration, text=card(checkpoint, calibration, table, frames, len(outcomes)))
     shutil.rmtree(draft)
     return f"{table}\n\n{frames}"
