@@ -65,7 +65,7 @@ def _days(texts: list[str]) -> NDArray[np.float64]:
 
 
 def _romania(root: Path) -> Stack:
-    held = np.load(root / "train/s2-minicubes/MJJ2021_minicube_225_34TET_47.37_22.05.npz", allow_pickle=True)
+    held = np.load(root / "train/s2-minicubes/MJJ2021_minicube_225_34TET_47.37_22.05.npz", allow_pickle=False)
     bands = held["bands"].astype(np.float32)
     bad = np.isin(held["scl"], (0, 1, 3, 8, 9, 10, 11)) | (held["bands"] == 65535).any(axis=1)
     ndvi = (bands[:, 3] - bands[:, 2]) / np.maximum(bands[:, 3] + bands[:, 2], 1)
