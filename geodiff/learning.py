@@ -33,8 +33,6 @@ FINE_TUNING: Mapping[str, Any] = {
     "patches": 600, "frames": 0, "validation_patches": 60, "learning_rate": 2e-4, "warm_up": 100, "minutes": 12.0,
 }  # fmt: skip
 """What fine-tuning takes where nothing else is said: minutes on two cores."""
-_ENOUGH = 20
-"""Patches from which the gains of the members' bands are learnt anew."""
 _SIDE = 512
 _LEAST = 48
 """Pixels a side that a tile needs; smaller ones would be mostly their own mirror image."""
@@ -264,14 +262,11 @@ def _shown(quiet: bool) -> Callable[[Any, str], None]:
 
 
 def _calibrated(denoiser: Any, sources: Sequence[Source], count: int) -> tuple[list[Any], Any]:
-    """Outcomes on the part set aside, and the calibration they give; few patches leave the texture as it is."""
-    from geodiff.diffusion.evaluation import calibrate, drawn_examples, outcome_of, texture_of
+    """Outcomes on the part set aside, and the calibration they give."""
+    from geodiff.diffusion.evaluation import calibrate, evaluate
 
-    drawn, base = drawn_examples(denoiser, count, sources=sources), denoiser.calibration
-    if len(drawn) >= _ENOUGH:
-        base = replace(base, texture=texture_of(drawn))
-    outcomes = [outcome_of(one, base.texture) for one in drawn]
-    return outcomes, calibrate(outcomes, base)
+    outcomes = evaluate(denoiser, count, sources=sources)
+    return outcomes, calibrate(outcomes, denoiser.calibration)
 
 
 def _skill(outcomes: Sequence[Any]) -> float:

@@ -23,19 +23,18 @@ from geodiff.diffusion.denoiser import Denoiser, open_denoiser
 from geodiff.diffusion.fields import channel
 from geodiff.diffusion.folder import Calibration, find_folder
 from geodiff.diffusion.sources import KINDS, Source
-from geodiff.fillers.calibration import DISTANCE_EDGES, DISTANCES, Z90, factor_field
-from geodiff.fillers.members import BANDS, octave_bands, shaped
+from geodiff.fillers.calibration import DISTANCE_EDGES, DISTANCES, Z90
+from geodiff.fillers.members import matched
 from geodiff.noise import ground_noise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Numbers = NDArray[np.float64]
-    Texture = tuple[tuple[float, ...], ...]
 
 __all__ = [
-    "Drawn", "Outcome", "calibrate", "cross_fitted", "drawn_examples", "evaluate", "fair_crps", "gaussian_crps",
-    "outcome_of", "summarise", "texture_of",
+    "Drawn", "Outcome", "calibrate", "drawn_examples", "evaluate", "fair_crps", "gaussian_crps", "outcome_of",
+    "summarise",
 ]  # fmt: skip
 
 DRAWS = 8
@@ -115,8 +114,9 @@ class Drawn:
 
     @property
     def departures(self) -> NDArray[np.float32]:
-        """(draw, row, column), 0 outside the gap."""
-        return np.where(self.example.hidden, self.draws - self.mean, np.float32(0))
+        """(draw, row, column), as wide as the value's own standard deviation; 0 outside the gap."""
+        hidden = self.example.hidden
+        return matched(np.where(hidden, self.draws - self.mean, np.float32(0)), self.sigma, hidden)
 
 
 def draw(example: Example, denoiser: Denoiser, index: int, steps: int, sampler: str) -> Drawn:
@@ -138,33 +138,11 @@ def draw(example: Example, denoiser: Denoiser, index: int, steps: int, sampler: 
     return Drawn(example, index, mean, sigma, draws)
 
 
-def texture_of(drawn: Sequence[Drawn]) -> Texture:
-    """Gains by class of distance and band: how large the value's errors are in a band over the draws' departures.
-
-    Mean absolute values, averaged over examples, so that no example owns a gain.
-    """
-    errors, departures = (np.zeros((DISTANCES, BANDS)) for _ in "ed")
-    for one in drawn:
-        example = one.example
-        error = np.where(example.hidden, example.residual - one.mean, np.float32(0))
-        fields = [np.abs(octave_bands(f)) for f in (error[None], one.departures[:3])]
-        classes = np.searchsorted(DISTANCE_EDGES, one.distance)
-        for distance in range(DISTANCES):
-            where = example.hidden & (classes == distance)
-            if where.any():
-                errors[distance] += fields[0][..., where].mean((1, 2))
-                departures[distance] += fields[1][..., where].mean((1, 2))
-    gains = np.where(departures > 0, errors / np.maximum(departures, 1e-9), 1.0).clip(0.3, 3.0)
-    return tuple(tuple(row) for row in np.round(gains, 4).tolist())
-
-
-def outcome_of(drawn: Drawn, texture: Texture) -> Outcome:
-    """An example's figures, its draws shaped as a fill shapes them."""
+def outcome_of(drawn: Drawn) -> Outcome:
+    """An example's figures, its draws as wide as a fill makes them."""
     example, mean = drawn.example, drawn.mean
     classes = np.searchsorted(DISTANCE_EDGES, drawn.distance)
-    table = np.asarray(texture, np.float32)
-    gains = np.stack([factor_field(np.tile(c, 4), classes.astype(np.int8), drawn.distance) for c in table.T])
-    draws = mean + shaped(drawn.departures, gains)
+    draws = mean + drawn.departures
     one, value = example.prior + example.error * draws[0], example.prior + example.error * mean
     truth_energy, one_energy, value_energy, prior_energy = (
         _detail(image, example.hidden) for image in (example.truth, one, value, example.prior)
@@ -231,16 +209,9 @@ def drawn_examples(
     return found
 
 
-def cross_fitted(drawn: Sequence[Drawn]) -> list[Outcome]:
-    """Outcomes whose texture gains come from the other half of the examples."""
-    textures = [texture_of([d for d in drawn if d.fold != fold]) for fold in (0, 1)]
-    return [outcome_of(one, textures[one.fold]) for one in drawn]
-
-
 def evaluate(denoiser: Denoiser, count: int, **options: Any) -> list[Outcome]:
-    """Figures of `count` examples of each kind, draws shaped by the model's own gains; options: `drawn_examples`."""
-    texture = denoiser.calibration.texture
-    return [outcome_of(one, texture) for one in drawn_examples(denoiser, count, **options)]
+    """Figures of `count` examples of each kind; options: `drawn_examples`."""
+    return [outcome_of(one) for one in drawn_examples(denoiser, count, **options)]
 
 
 def _facts(outcome: Outcome, calibration: Calibration) -> Numbers:
@@ -329,9 +300,9 @@ def main() -> None:
     given = parser.parse_args()
     denoiser = open_denoiser(given.model)
     drawn = drawn_examples(denoiser, given.count, seed=given.seed, steps=given.steps)
-    base = replace(denoiser.calibration, texture=texture_of(drawn), steps=given.steps)
-    table = summarise(cross_fitted(drawn))
-    calibration = calibrate([outcome_of(one, base.texture) for one in drawn], base)
+    outcomes = [outcome_of(one) for one in drawn]
+    table = summarise(outcomes)
+    calibration = calibrate(outcomes, replace(denoiser.calibration, steps=given.steps))
     print(as_markdown(table))  # noqa: T201 (a command line)
     print(calibration)  # noqa: T201
     if given.json:

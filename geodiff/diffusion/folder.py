@@ -42,9 +42,7 @@ class Calibration:
     factors: tuple[float, ...] = (1.0,) * 5
     """On the value's standard error: distances <= 2, 2-4, 4-8, 8-16 and more pixels."""
     spread: tuple[float, ...] = (1.0,) * 5
-    """On the members' departures from the value, in the same classes."""
-    texture: tuple[tuple[float, ...], ...] = ((1.0,) * 5,) * 5
-    """On the bands of the members' departures (`fillers.members.octave_bands`), one row for each class of distance."""
+    """On the members' departures, once `fillers.members.matched` made them as wide as the value's own; same classes."""
     sampler: str = "edm-dpm2m"
     steps: int = 10
     restore_factors: tuple[float, ...] = (1.0,) * 4

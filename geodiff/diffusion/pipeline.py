@@ -144,7 +144,7 @@ class GapFillPipeline(DiffusionPipeline):
         seed: int,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Value, standard error and members of one band."""
-        from geodiff.fillers.members import recentred
+        from geodiff.fillers.members import matched, recentred
 
         if not known.any():
             raise NothingKnownError(f"no pixel of band {band + 1} is known, so nothing can be estimated; check `known`")
@@ -172,7 +172,8 @@ class GapFillPipeline(DiffusionPipeline):
                 sampler=sampler,
                 steps=steps,
             )
-            drawn = recentred(prior + error * r, value)
+            departures = matched(np.where(wanted[0], r - mean, np.float32(0)), spread, wanted[0])
+            drawn = recentred(value + error * departures, value)
         cut = np.s_[..., : plane.shape[0], : plane.shape[1]]
         factor = denoiser.calibration.factors[1]
         bars = np.where(known, 0, (scale * error * spread * factor)[cut])

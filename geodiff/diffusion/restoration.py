@@ -16,6 +16,7 @@ import numpy as np
 from geodiff.diffusion.folder import RESTORED
 from geodiff.diffusion.frames import Frame, Prepared, coarsened, enlarged, prepared
 from geodiff.errors import InputError, NothingKnownError
+from geodiff.fillers.members import matched, recentred
 from geodiff.lattice import WINDOW, Lattice, Window, overlap_shrinkage, reflected_indices, weights
 from geodiff.noise import ground_noise
 
@@ -186,12 +187,16 @@ def _window(frame: Frame, window: Window, denoiser: Denoiser, draws: _Draws) -> 
     factor = np.asarray(denoiser.calibration.restore_factors, np.float32)[classes]
     departures = np.empty((0, WINDOW, WINDOW), np.float32)
     if draws.members:
-        departures = _departures(view, mean, denoiser, draws, window)
+        departures = _departures(view, (mean, spread), denoiser, draws, window)
         departures *= np.asarray(denoiser.calibration.restore_spread, np.float32)[classes]
     return view.prior + view.error * mean, (view.error * spread * factor) ** 2, departures
 
 
-def _departures(view: Prepared, mean: Plane, denoiser: Denoiser, draws: _Draws, window: Window) -> Plane:
+def _departures(
+    view: Prepared, estimate: tuple[Plane, Plane], denoiser: Denoiser, draws: _Draws, window: Window
+) -> Plane:
+    """(member, row, column), as wide as the value's own standard deviation; `estimate` is value and that."""
+
     def start(member: int) -> Plane:
         return ground_noise(
             window.shape, row=window.row, column=window.column, seed=draws.seed, date=0, band=draws.band, member=member
@@ -203,11 +208,9 @@ def _departures(view: Prepared, mean: Plane, denoiser: Denoiser, draws: _Draws, 
     r = denoiser.residuals(
         context, np.ones(noise.shape, bool), noise, scalars, sampler=draws.sampler, steps=draws.steps
     )
-    if draws.members >= 4:
-        r = (r - r.mean(axis=0)) * np.float32(np.sqrt(draws.members / (draws.members - 1)))
-    else:
-        r = r - mean
-    return np.asarray(view.error * r, np.float32)
+    mean, spread = estimate
+    departures = matched(r - mean, spread, np.ones(mean.shape, bool))
+    return np.asarray(view.error * recentred(departures, np.zeros_like(mean)), np.float32)
 
 
 def _view(frame: Frame, window: Window) -> Prepared:

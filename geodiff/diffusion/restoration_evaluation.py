@@ -18,6 +18,7 @@ from geodiff.diffusion.degraded import TASKS, Degraded, degraded_examples
 from geodiff.diffusion.evaluation import fair_crps
 from geodiff.diffusion.folder import RESTORED, Calibration
 from geodiff.fillers.calibration import Z90
+from geodiff.fillers.members import matched
 from geodiff.noise import ground_noise
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def _assess(example: Degraded, denoiser: Denoiser, index: int, steps: int) -> Re
         np.repeat(planes, _DRAWS, axis=0), np.repeat(everywhere, _DRAWS, axis=0), noise,
         np.repeat(scalars, _DRAWS, axis=0), steps=steps,
     )  # fmt: skip
+    draws = mean + matched(draws - mean, sigma, everywhere[0])
     prior, error = example.view.prior, example.view.error
     images = (example.truth, prior + error * draws[0], prior + error * mean, prior)
     truth_energy, one_energy, value_energy, prior_energy = (_detail(image) for image in images)

@@ -63,9 +63,8 @@ def ship_scored(checkpoint: Path, folder: Path, *, count: int = 24, root: Path |
     ship(checkpoint, draft)
     denoiser = open_denoiser(draft)
     drawn = judging.drawn_examples(denoiser, count, root=root)
-    outcomes = judging.cross_fitted(drawn)
-    texture = judging.texture_of(drawn)
-    gaps = judging.calibrate([judging.outcome_of(one, texture) for one in drawn], Calibration(texture=texture))
+    outcomes = [judging.outcome_of(one) for one in drawn]
+    gaps = judging.calibrate(outcomes)
     restored = restoring.evaluate_restoration(denoiser, count, root=root)
     calibration = restoring.calibrate_restoration(restored, gaps)
     table = judging.as_markdown(judging.summarise(outcomes))
@@ -92,7 +91,6 @@ def card(checkpoint: Path, calibration: Calibration, table: str, frames: str, ex
             frames=frames, frame_patches=config.frames, restore_factors=_listed(calibration.restore_factors),
             restore_spread=_listed(calibration.restore_spread),
             factors=_listed(calibration.factors), spread=_listed(calibration.spread),
-            texture=_listed(calibration.texture[-1]),
         )
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ import numpy as np
 from geodiff.diffusion.fields import DATES, Layer, Scene, context, whitening_error
 from geodiff.fillers import CODES, Filled, Filler, FillerSettings, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import conformal_factors, factor_field, hidden_pixels, strata, target_distance
-from geodiff.fillers.members import recentred, shaped
+from geodiff.fillers.members import matched, recentred
 from geodiff.fillers.spatial import Laplace
 from geodiff.noise import noise_in_time
 
@@ -153,8 +153,8 @@ class Diffusion:
             error[item.place] = item.error * spread * factor[item.place]
         drawn = None
         if members:
-            wide, gains = self._spread(fitted, stratum, near), self._gains(stratum, near)
-            drawn = self._members(patch, items, value, wide, gains, fitted, seed=seed, members=members)
+            wide, widths = self._spread(fitted, stratum, near), [spread for _, spread in pairs]
+            drawn = self._members(patch, items, value, widths, wide, fitted, seed=seed, members=members)
         return Filled(value, error, drawn, np.full(value.shape, CODES[self.name], np.uint8))
 
     def _members(
@@ -162,8 +162,8 @@ class Diffusion:
         patch: Patch,
         items: Sequence[_Item],
         value: Planes,
+        widths: Sequence[Planes],
         wide: Planes,
-        gains: Planes,
         fitted: Fitted,
         *,
         seed: int,
@@ -171,7 +171,7 @@ class Diffusion:
     ) -> Planes:
         """(member, target, band, row, column)."""
         drawn = np.repeat(value[None], members, axis=0)
-        for item in items:
+        for item, width in zip(items, widths, strict=True):
             memory = float(fitted.facts.get("memory", 0.0))
             noise = ground_starts(patch, item.place, seed=seed, members=members, mix=_mix(fitted), memory=memory)
             shape = (members, *item.context.shape)
@@ -183,9 +183,9 @@ class Diffusion:
                 steps=self.settings.steps,
             )
             mean = (value[item.place] - item.prior) / item.error
-            r = mean + shaped(np.where(item.wanted, r - mean, 0), gains[(slice(None), *item.place)])
+            departures = matched(np.where(item.wanted, r - mean, np.float32(0)), width, item.wanted)
             place = (slice(None), *item.place)
-            drawn[place] = recentred(item.prior + item.error * r, value[item.place], wide[item.place])
+            drawn[place] = recentred(item.prior + item.error * (mean + departures), value[item.place], wide[item.place])
         return drawn
 
     def _spread(self, fitted: Fitted, stratum: NDArray[np.int8], distance: Planes) -> Planes:
@@ -193,11 +193,6 @@ class Diffusion:
         stored = np.tile(np.asarray(self.denoiser.calibration.spread, np.float32), 4)
         ratio = fitted.arrays["factors"] / fitted.arrays.get("neutral", fitted.arrays["factors"])
         return factor_field(stored * np.clip(ratio, 0.7, 1.5), stratum, distance)
-
-    def _gains(self, stratum: NDArray[np.int8], distance: Planes) -> Planes:
-        """(band, target, band of the image, row, column): the model's gains on the bands of departures."""
-        table = np.asarray(self.denoiser.calibration.texture, np.float32)
-        return np.stack([factor_field(np.tile(column, 4), stratum, distance) for column in table.T])
 
     def _items(self, patch: Patch, fitted: Fitted) -> list[_Item]:
         """What the network needs for each band of each date that has missing pixels."""

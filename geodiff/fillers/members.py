@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,15 +11,16 @@ if TYPE_CHECKING:
 
     Planes = NDArray[np.float32]
 
-__all__ = ["BANDS", "octave_bands", "recentred", "shaped", "stretched"]
+__all__ = ["matched", "recentred", "stretched"]
 
-_WIDTHS = (1.0, 2.0, 4.0, 8.0)
-"""Standard deviations in pixels of the Gaussians between which bands lie."""
-BANDS = len(_WIDTHS) + 1
 _SMOOTH = 4.0
 """Pixels; what a Gaussian of this width leaves of a departure is more than texture."""
 _GROWTH = 3.0
 """Bound on how much of that is added."""
+_NEAR = 8.0
+"""Pixels; the Gaussian over which the width of departures is taken."""
+_UNLIKE = 8.0
+"""Bound on how far that width may be from the value's own."""
 
 
 def recentred(members: Planes, value: Planes, spread: Planes | float = 1.0) -> Planes:
@@ -58,18 +58,21 @@ def stretched(departures: Planes, spread: Planes | float) -> Planes:
     return np.asarray(np.minimum(wide, 1) * rest * (departures + grow * low), np.float32)
 
 
-def octave_bands(fields: Planes) -> Planes:
-    """Fields (.., row, column) as a sum of bands (band, .., row, column), from the finest on: differences of Gaussians.
+def matched(departures: Planes, width: Planes, inside: NDArray[np.bool_]) -> Planes:
+    """Departures (member, row, column) whose local mean square is that of `width` (row, column).
 
-    Fields are 0 where nothing departs; what they are at a window's rim is continued by its mirror image.
+    The reverse diffusion and the value's own standard deviation come from one network and should agree on how much is
+    not known; where the other says more, it is the value's that was trained for it, and is calibrated. The width is
+    compared over a Gaussian of 8 pixels within the gap, so that the texture of a draw is kept.
     """
     from scipy import ndimage
 
-    spans = (0,) * (fields.ndim - 2)
-    smooth = [fields, *(ndimage.gaussian_filter(fields, (*spans, w, w), mode="reflect") for w in _WIDTHS)]
-    return np.stack([*(a - b for a, b in pairwise(smooth)), smooth[-1]]).astype(np.float32)
+    def near(plane: Planes) -> Planes:
+        smooth: Planes = ndimage.gaussian_filter(np.where(inside, plane, np.float32(0)), _NEAR, mode="constant")
+        return smooth
 
-
-def shaped(departures: Planes, gains: Planes) -> Planes:
-    """Departures (member, row, column) with each band times its gain (band, row, column)."""
-    return np.asarray((octave_bands(departures) * gains[:, None]).sum(axis=0), np.float32)
+    if not len(departures):
+        return departures
+    own, asked = near((departures**2).mean(axis=0)), near(width**2)
+    gain = np.sqrt(np.maximum(asked, np.float32(1e-12)) / np.maximum(own, np.float32(1e-12)))
+    return np.asarray(departures * np.clip(gain, 1 / _UNLIKE, _UNLIKE), np.float32)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from geodiff.fillers.members import BANDS, octave_bands, recentred, shaped, stretched
+from geodiff.fillers.members import matched, recentred, stretched
 
 
 @given(st.integers(4, 12), st.floats(0.5, 2))
@@ -35,21 +35,22 @@ def test_fewer_than_four_members_keep_their_own_mean() -> None:
     np.testing.assert_allclose(recentred(drawn, np.zeros((8, 8), np.float32)), drawn, rtol=1e-6)
 
 
-def test_bands_sum_to_the_whole_and_part_fine_from_broad() -> None:
-    rng = np.random.default_rng(0)
-    fine = rng.normal(size=(2, 96, 96)).astype(np.float32)
-    broad = ndimage.gaussian_filter(rng.normal(size=(2, 96, 96)), (0, 12, 12)).astype(np.float32)
-    np.testing.assert_allclose(octave_bands(fine).sum(axis=0), fine, atol=1e-5)
-    power = [[float((band**2).mean()) for band in octave_bands(f)] for f in (fine, broad)]
-    assert len(power[0]) == BANDS
-    assert np.argmax(power[0]) == 0
-    assert np.argmax(power[1]) == BANDS - 1
+def test_departures_become_as_wide_as_the_values_own_error_and_keep_their_grain() -> None:
+    rng = np.random.default_rng(2)
+    inside = np.zeros((96, 96), bool)
+    inside[8:88, 8:88] = True
+    width = np.where(np.arange(96) < 48, np.float32(0.3), np.float32(1.5))[None].repeat(96, 0)
+    drawn = np.where(inside, 2 * rng.normal(size=(4, 96, 96)), 0).astype(np.float32)
+    made = matched(drawn, width, inside)
+    for columns, asked in ((slice(8, 24), 0.3), (slice(72, 88), 1.5)):  # away from the step, which is blurred
+        assert made[:, 8:88, columns].std() == pytest.approx(asked, rel=0.1)
+    gain = made[:, inside] / drawn[:, inside]
+    assert np.ptp(gain, axis=0).max() == pytest.approx(0, abs=1e-5)  # one gain for all members: none is preferred
+    assert not made[:, ~inside].any()
 
 
-def test_gains_of_one_change_nothing_and_a_gain_of_none_takes_its_band() -> None:
-    fields = np.random.default_rng(1).normal(size=(3, 64, 64)).astype(np.float32)
-    gains = np.ones((BANDS, 64, 64), np.float32)
-    np.testing.assert_allclose(shaped(fields, gains), fields, atol=1e-5)
-    gains[0] = 0
-    smooth = shaped(fields, gains)
-    np.testing.assert_allclose(smooth, ndimage.gaussian_filter(fields, (0, 1, 1)), atol=1e-5)
+def test_an_absurd_width_is_bounded() -> None:
+    inside = np.ones((32, 32), bool)
+    drawn = np.random.default_rng(0).normal(size=(3, 32, 32)).astype(np.float32)
+    assert matched(drawn, np.full((32, 32), 1e4, np.float32), inside).std() == pytest.approx(8, rel=0.05)
+    assert matched(np.empty((0, 32, 32), np.float32), np.ones((32, 32), np.float32), inside).size == 0
