@@ -23,6 +23,7 @@ from geodiff.fillers.calibration import (
     strata,
     target_distance,
 )
+from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.members import stretched
 from geodiff.fillers.spatial import Biharmonic, InverseDistance, Laplace, Matern, Nearest, SpatialFiller, window_error
 from geodiff.fillers.weights import DEFAULT_WEIGHTS, Moments, convex_weights, default_weights, weight_fields
@@ -241,7 +242,7 @@ def priors_around(network: Filler) -> tuple[Filler, ...]:
     """The parts of the default stack, from cheap to dear; temporal ones join where there are other dates."""
     from geodiff.fillers.temporal import LinearTime, Regression, SpaceTime
 
-    spatial = Laplace(), network, InverseDistance(), Nearest(), Biharmonic(), Matern()
+    spatial = Laplace(), Kriging(), network, InverseDistance(), Nearest(), Biharmonic(), Matern()
     return *spatial, LinearTime(), SpaceTime(), Regression()
 
 
