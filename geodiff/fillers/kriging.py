@@ -8,8 +8,8 @@ the known ones nearby. What is streaked, layered or smooth is continued as what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -78,13 +78,25 @@ class Kriging(SpatialFiller):
             return harmonic
         distance = distance_to_known(known)
         near = wanted & (distance < _BEYOND)
-        found = predicted(values, known, near, covariance(values, known))
+        plane = _plane(values, known)
+        rest = np.where(known, values - plane, 0.0)
+        found = predicted(rest, known, near, covariance(rest, known)) + plane
         weight = np.where(near, np.clip((_BEYOND - distance) / (_BEYOND - _WITHIN), 0.0, 1.0), 0.0)
         return np.asarray(harmonic + weight * (found - harmonic), np.float32)
 
 
+def _plane(values: Plane, known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The plane of least squares through the known pixels: slopes have no covariance."""
+    rows, columns = (np.linspace(-1.0, 1.0, n) for n in known.shape)
+    design = np.stack(np.broadcast_arrays(1.0, rows[:, None], columns), axis=-1)
+    seen = design[known]
+    terms = np.linalg.lstsq(seen.T @ seen, seen.T @ values[known].astype(np.float64), rcond=None)[0]
+    found: NDArray[np.float64] = design @ terms
+    return found
+
+
 def variogram(
-    values: NDArray[np.floating], known: NDArray[np.bool_], reach: int = REACH
+    values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reach: int = REACH
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Half the mean squared difference of known pixels, and the pairs it comes from, by lag.
 
@@ -105,7 +117,7 @@ def variogram(
     return np.maximum(own - product, 0.0) / np.maximum(2.0 * pairs, 1.0), pairs
 
 
-def covariance(values: NDArray[np.floating], known: NDArray[np.bool_], reach: int = REACH) -> NDArray[np.float64]:
+def covariance(values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reach: int = REACH) -> NDArray[np.float64]:
     """Covariance by lag, (2 reach, 2 reach) in the order of `variogram`; not negative definite, 0 at the far end.
 
     Rare lags are drawn to the mean over directions. 0 everywhere for a constant field.
@@ -126,7 +138,7 @@ def covariance(values: NDArray[np.floating], known: NDArray[np.bool_], reach: in
 
 
 def predicted(
-    values: Plane, known: NDArray[np.bool_], wanted: NDArray[np.bool_], table: NDArray[np.float64]
+    values: NDArray[np.floating[Any]], known: NDArray[np.bool_], wanted: NDArray[np.bool_], table: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """The best linear unbiased prediction of wanted pixels, tile by tile, within the range of the pixels it is from.
 
@@ -204,9 +216,7 @@ def _rim(known: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return known & ~inner
 
 
-def _solved(
-    values: NDArray[np.float64], sources: Places, targets: Places, lookup: _Lookup
-) -> NDArray[np.float64]:
+def _solved(values: NDArray[np.float64], sources: Places, targets: Places, lookup: _Lookup) -> NDArray[np.float64]:
     """Kriging of the targets of one tile from its sources."""
     from scipy.linalg import LinAlgError, solve
 
