@@ -51,7 +51,7 @@ class Kriging(SpatialFiller):
     """Kriging with the patch's own covariance; deep inside a gap, and where little is known, the harmonic fill."""
 
     name = "kriging"
-    defaults = (1.0, 1.2, 1.3, 1.36, 1.35)
+    defaults = (0.62, 0.85, 1.08, 1.45, 1.7)
 
     def plane(self, values: Plane, known: NDArray[np.bool_], coarse: Plane, fitted: Fitted) -> Plane:
         """Fill every missing pixel of the plane."""
