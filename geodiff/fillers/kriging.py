@@ -197,16 +197,16 @@ def _sources(known: NDArray[np.bool_], targets: Places) -> Places:
     apart = np.ones(box.shape, bool)
     apart[targets[0] - span[0].start, targets[1] - span[1].start] = False
     distance = distance_transform_edt(apart)
-    rows, columns = np.indices(box.shape, sparse=True)
+    rows, columns = np.ogrid[: box.shape[0], : box.shape[1]]
     thinned = (rows + span[0].start + columns + span[1].start) % THINNED == 0
     chosen = box & ((distance <= RING) | (_rim(box) & thinned))
     if np.count_nonzero(chosen) < RING:
         chosen = box
-    places = np.nonzero(chosen)
-    if len(places[0]) > MOST:
-        nearest = np.sort(np.argsort(distance[places], kind="stable")[:MOST])
-        places = places[0][nearest], places[1][nearest]
-    return places[0] + span[0].start, places[1] + span[1].start
+    below, beside = np.nonzero(chosen)
+    if len(below) > MOST:
+        nearest = np.sort(np.argsort(distance[below, beside], kind="stable")[:MOST])
+        below, beside = below[nearest], beside[nearest]
+    return below + span[0].start, beside + span[1].start
 
 
 def _rim(known: NDArray[np.bool_]) -> NDArray[np.bool_]:
