@@ -21,6 +21,7 @@ CODES: Mapping[str, int] = {
     "regression": 10,
     "dineof": 11,
     "climatology": 12,
+    "kriging": 13,
     "diffusion": 20,
     "auto": 21,
 }

@@ -46,6 +46,7 @@ _BUILT_IN: Mapping[str, str] = {
     "laplace": "geodiff.fillers.spatial:Laplace",
     "matern": "geodiff.fillers.spatial:Matern",
     "biharmonic": "geodiff.fillers.spatial:Biharmonic",
+    "kriging": "geodiff.fillers.kriging:Kriging",
     "linear-time": "geodiff.fillers.temporal:LinearTime",
     "harmonic": "geodiff.fillers.temporal:Harmonic",
     "whittaker": "geodiff.fillers.temporal:Whittaker",

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_WEIGHTS", "Moments", "convex_weights", "default_weights", "simplex_minimum", "weight_fields"]
 
 DEFAULT_WEIGHTS: Mapping[str, float] = {
-    "laplace": 0.2,
-    "matern": 0.3,
-    "diffusion": 0.5,
+    "laplace": 0.05,
+    "kriging": 0.6,
+    "diffusion": 0.35,
     "linear-time": 1.0,
     "spacetime": 1.0,
     "regression": 4.0,

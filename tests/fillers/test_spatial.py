@@ -7,12 +7,13 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from geodiff.fillers import CODES, Filler, Fitted, Patch, SceneSample, Trial
+from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.spatial import Biharmonic, InverseDistance, Laplace, Matern, Nearest, SpatialFiller
 from geodiff.lattice import Window
 from geodiff.metrics import coverage, rmse
 
 SIDE, HALO = 40, 12
-FILLERS = [Nearest(), InverseDistance(), Laplace(), Biharmonic(), Matern()]
+FILLERS = [Nearest(), InverseDistance(), Laplace(), Biharmonic(), Matern(), Kriging()]
 names = pytest.mark.parametrize("filler", FILLERS, ids=lambda f: f.name)
 
 
@@ -99,7 +100,7 @@ def test_a_constant_field_is_continued(filler, rng):
     np.testing.assert_allclose(filled.value[patch.missing], 1.5, atol=0.02)
 
 
-@pytest.mark.parametrize("filler", [Laplace(), Biharmonic(), Matern()], ids=lambda f: f.name)
+@pytest.mark.parametrize("filler", [Laplace(), Biharmonic(), Matern(), Kriging()], ids=lambda f: f.name)
 def test_a_plane_is_continued_into_a_gap(filler):
     y, x = np.mgrid[-1 : 1 : (SIDE + 2 * HALO) * 1j, -1 : 1 : (SIDE + 2 * HALO) * 1j]
     truth = (0.5 + 1.5 * y - 0.7 * x).astype(np.float32)[None, None]

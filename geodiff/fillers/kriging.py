@@ -1,0 +1,234 @@
+"""Ordinary kriging with the covariance that the known pixels around a window show themselves, in any direction.
+
+No family of covariances is assumed: the variogram of every lag up to `REACH` pixels is measured on the known pixels of
+the patch (Matheron 1963), by Fourier transform (Marcotte 1996), turned into the nearest covariance that is not
+negative definite by clipping its spectrum, and used in the best linear unbiased prediction of each missing pixel from
+the known ones nearby. What is streaked, layered or smooth is continued as what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.fillers import Fitted, Patch
+from geodiff.fillers.spatial import Laplace, SpatialFiller
+from geodiff.fillers.whitening import distance_to_known
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Places = tuple[NDArray[np.intp], NDArray[np.intp]]
+    Plane = NDArray[np.float32]
+
+__all__ = ["REACH", "Kriging", "covariance", "predicted", "variogram"]
+
+REACH = 48
+"""Pixels over which the variogram is measured, and to which the covariance is tapered."""
+TILE = 16
+"""Missing pixels of a tile of this side share one system."""
+RING = 3
+"""Known pixels this near to a tile's missing ones take part: the others are screened by them."""
+RIM, THINNED = 20, 6
+"""One in `THINNED` of the known pixels at a gap's rim takes part up to this distance, to carry slopes across."""
+MOST = 500
+"""Known pixels of one system, the nearest: a Cholesky factorisation of 3 ms."""
+_FEWEST = 300
+"""Known pixels below which no variogram is measured."""
+_PAIRS = 200.0
+"""Pairs that the mean over directions is worth at a lag."""
+_FLOOR = 1e-4
+"""Least power of the covariance, in shares of the variance: without it smooth fields make singular systems."""
+_LEVEL = 10.0
+"""Variance of the unknown mean, in variances of the field: large makes the prediction unbiased."""
+_WITHIN, _BEYOND = 16.0, 28.0
+"""Distances from data between which it gives way to the harmonic fill, which sees the whole patch."""
+
+
+class Kriging(SpatialFiller):
+    """Kriging with the patch's own covariance; deep inside a gap, and where little is known, the harmonic fill."""
+
+    name = "kriging"
+    defaults = (0.62, 0.85, 1.08, 1.45, 1.7)
+
+    def plane(self, values: Plane, known: NDArray[np.bool_], coarse: Plane, fitted: Fitted) -> Plane:
+        """Fill every missing pixel of the plane."""
+        return self._within(values, known, ~known, coarse, fitted)
+
+    def estimate(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
+        """Values of the window; what is missing in the margin is not asked for."""
+        value, targets = np.empty(patch.missing.shape, np.float32), list(patch.targets)
+        for place, wanted in np.ndenumerate(patch.missing.any(axis=(2, 3))):
+            plane = (targets[place[0]], place[1])
+            inside = np.zeros(patch.known.shape[2:], bool)
+            inside[patch.core] = patch.missing[place]
+            filled = patch.coarse[plane]
+            if wanted and patch.known[plane].any():
+                filled = self._within(patch.values[plane], patch.known[plane], inside, filled, fitted)
+            value[place] = filled[patch.core]
+        return value
+
+    def _within(
+        self, values: Plane, known: NDArray[np.bool_], wanted: NDArray[np.bool_], coarse: Plane, fitted: Fitted
+    ) -> Plane:
+        harmonic = Laplace().plane(values, known, coarse, fitted)
+        if np.count_nonzero(known) < _FEWEST:
+            return harmonic
+        distance = distance_to_known(known)
+        near = wanted & (distance < _BEYOND)
+        plane = _plane(values, known)
+        rest = np.where(known, values - plane, 0.0)
+        found = predicted(rest, known, near, covariance(rest, known)) + plane
+        weight = np.where(near, np.clip((_BEYOND - distance) / (_BEYOND - _WITHIN), 0.0, 1.0), 0.0)
+        return np.asarray(harmonic + weight * (found - harmonic), np.float32)
+
+
+def _plane(values: Plane, known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The plane of least squares through the known pixels: slopes have no covariance."""
+    rows, columns = (np.linspace(-1.0, 1.0, n) for n in known.shape)
+    design = np.stack(np.broadcast_arrays(1.0, rows[:, None], columns), axis=-1)
+    seen = design[known]
+    terms = np.linalg.lstsq(seen.T @ seen, seen.T @ values[known].astype(np.float64), rcond=None)[0]
+    found: NDArray[np.float64] = design @ terms
+    return found
+
+
+def variogram(
+    values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reach: int = REACH
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Half the mean squared difference of known pixels, and the pairs it comes from, by lag.
+
+    Returns
+    -------
+    Two float64 (2 reach, 2 reach), lags in the order of the discrete Fourier transform: 0 to reach - 1, -reach to -1.
+    """
+    from scipy.fft import irfft2, next_fast_len, rfft2
+
+    held = known.astype(np.float64)
+    level = np.where(known, values - values[known].mean(dtype=np.float64), 0.0)
+    shape = [next_fast_len(n + reach, real=True) for n in known.shape]
+    count, first, second = (rfft2(field, shape) for field in (held, level, level * level))
+    square = np.stack([np.abs(count) ** 2, 2.0 * (count * second.conj()).real, 2.0 * np.abs(first) ** 2])
+    lags = np.r_[0:reach, -reach:0]
+    pairs, own, product = irfft2(square, shape)[:, lags[:, None], lags]
+    pairs = np.maximum(np.rint(pairs), 0.0)
+    return np.maximum(own - product, 0.0) / np.maximum(2.0 * pairs, 1.0), pairs
+
+
+def covariance(values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reach: int = REACH) -> NDArray[np.float64]:
+    """Covariance by lag, (2 reach, 2 reach) in the order of `variogram`; not negative definite, 0 at the far end.
+
+    Rare lags are drawn to the mean over directions. 0 everywhere for a constant field.
+    """
+    measured, pairs = variogram(values, known, reach)
+    lag = np.minimum(np.arange(2 * reach), 2 * reach - np.arange(2 * reach))
+    radius = np.hypot(lag[:, None], lag)
+    ring = np.rint(radius).astype(np.intp)
+    total = np.bincount(ring.ravel(), (pairs * measured).ravel())
+    mean = total / np.maximum(np.bincount(ring.ravel(), pairs.ravel()), 1.0)
+    shrunk = (pairs * measured + _PAIRS * mean[ring]) / (pairs + _PAIRS)
+    shrunk[0, 0] = 0.0
+    sill = np.quantile(shrunk[radius < reach], 0.95)
+    taper = np.where(radius < reach, 0.5 + 0.5 * np.cos(np.pi * radius / reach), 0.0)
+    power = np.fft.fft2((sill - shrunk) * taper).real
+    found: NDArray[np.float64] = np.fft.ifft2(np.maximum(power, _FLOOR * sill)).real
+    return found
+
+
+def predicted(
+    values: NDArray[np.floating[Any]], known: NDArray[np.bool_], wanted: NDArray[np.bool_], table: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The best linear unbiased prediction of wanted pixels, tile by tile, within the range of the pixels it is from.
+
+    Parameters
+    ----------
+    values, known, wanted : (row, column); `wanted` is nowhere known.
+    table : covariance by lag as `covariance` gives it.
+
+    Returns
+    -------
+    float64 (row, column); `values` where not wanted, or where nothing known is in reach.
+    """
+    found = values.astype(np.float64)
+    lookup = _Lookup(table)
+    for targets in _tiles(wanted):
+        sources = _sources(known, targets)
+        if len(sources[0]):
+            found[targets] = _solved(values[sources].astype(np.float64), sources, targets, lookup)
+    return found
+
+
+class _Lookup:
+    """Covariances between places from a table by lag; 0 beyond its reach."""
+
+    def __init__(self, table: NDArray[np.float64]) -> None:
+        self.variance = float(table[0, 0])
+        self._width = 4 * len(table)
+        padded = np.zeros((self._width, self._width))
+        half = len(table) // 2
+        middle = slice(self._width // 2 - half, self._width // 2 + half)
+        padded[middle, middle] = np.fft.fftshift(table)
+        self._flat = padded.ravel()
+
+    def between(self, first: Places, second: Places) -> NDArray[np.float64]:
+        """(first, second)."""
+        one, other = (rows * self._width + columns for rows, columns in (first, second))
+        centre = self._width * (self._width // 2) + self._width // 2
+        return self._flat[centre + one[:, None] - other]
+
+
+def _tiles(wanted: NDArray[np.bool_]) -> Iterator[Places]:
+    """Wanted pixels of each tile that has some."""
+    for row in range(0, wanted.shape[0], TILE):
+        for column in range(0, wanted.shape[1], TILE):
+            rows, columns = np.nonzero(wanted[row : row + TILE, column : column + TILE])
+            if len(rows):
+                yield rows + row, columns + column
+
+
+def _sources(known: NDArray[np.bool_], targets: Places) -> Places:
+    """Known pixels that a tile is predicted from: all near its targets, some of the rim farther off."""
+    from scipy.ndimage import distance_transform_edt
+
+    span = [slice(max(int(t.min()) - RIM, 0), int(t.max()) + RIM + 1) for t in targets]
+    box = known[span[0], span[1]]
+    apart = np.ones(box.shape, bool)
+    apart[targets[0] - span[0].start, targets[1] - span[1].start] = False
+    distance = distance_transform_edt(apart)
+    rows, columns = np.ogrid[: box.shape[0], : box.shape[1]]
+    thinned = (rows + span[0].start + columns + span[1].start) % THINNED == 0
+    chosen = box & ((distance <= RING) | (_rim(box) & thinned))
+    if np.count_nonzero(chosen) < RING:
+        chosen = box
+    below, beside = np.nonzero(chosen)
+    if len(below) > MOST:
+        nearest = np.sort(np.argsort(distance[below, beside], kind="stable")[:MOST])
+        below, beside = below[nearest], beside[nearest]
+    return below + span[0].start, beside + span[1].start
+
+
+def _rim(known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Known pixels with a missing neighbour."""
+    padded = np.pad(known, 1, constant_values=True)
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return known & ~inner
+
+
+def _solved(values: NDArray[np.float64], sources: Places, targets: Places, lookup: _Lookup) -> NDArray[np.float64]:
+    """Kriging of the targets of one tile from its sources."""
+    from scipy.linalg import LinAlgError, solve
+
+    mean = values.mean()
+    if lookup.variance <= 0.0:
+        return np.full(len(targets[0]), mean)
+    level = _LEVEL * lookup.variance
+    system = lookup.between(sources, sources) + level
+    system[np.diag_indices(len(system))] += 1e-6 * lookup.variance
+    try:
+        weights = solve(system, values - mean, assume_a="pos", check_finite=False)
+    except LinAlgError:
+        return np.full(len(targets[0]), mean)
+    answer: NDArray[np.float64] = (lookup.between(targets, sources) + level) @ weights + mean
+    return np.clip(answer, values.min(), values.max())
