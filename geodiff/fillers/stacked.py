@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from geodiff.fillers.calibration import (
 )
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.members import stretched
-from geodiff.fillers.spatial import Biharmonic, InverseDistance, Laplace, Matern, Nearest, SpatialFiller, window_error
+from geodiff.fillers.spatial import Biharmonic, Laplace, SpatialFiller, window_error
 from geodiff.fillers.weights import DEFAULT_WEIGHTS, Moments, convex_weights, default_weights, weight_fields
 from geodiff.metrics import crps_gaussian
 
@@ -45,6 +45,15 @@ _WIDEST = 3.0
 _NETWORK = "diffusion"
 _NARROWED, _WORTH = 0.9, 250.0
 """Errors of a stack over the network's where a scene has no trials, and the hidden pixels that this is worth."""
+
+
+@runtime_checkable
+class AnswersItsFit(Protocol):
+    """A filler that has answered its trials by the time it is fitted: a stack need not ask it again."""
+
+    def fitted_answers(self, sample: SceneSample) -> tuple[Fitted, list[Filled]]:
+        """`fit(sample)`, and what `fill` then says of the sample's patches."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +79,18 @@ class Stacked:
     def fit(self, sample: SceneSample) -> Fitted:
         """Fit every part, weigh them on cross-fitted estimates of the trials' hidden pixels, calibrate the whole."""
         parts = self._suited(sample)
-        fits = {part.name: _tuned(part, sample) for part in parts}
+        told = {
+            part.name: part.fitted_answers(sample)
+            for part in parts
+            if part.name in self.fixed and isinstance(part, AnswersItsFit)
+        }
+        fits = {part.name: told[part.name][0] if part.name in told else _tuned(part, sample) for part in parts}
         if not sum(int(t.hidden.sum()) for t in sample.trials):
             return self._default_fit(parts, fits)
-        estimates = {part.name: self._cross_fitted(part, sample, fits[part.name]) for part in parts}
+        estimates = {
+            part.name: told[part.name][1] if part.name in told else self._cross_fitted(part, sample, fits[part.name])
+            for part in parts
+        }
         errors = [
             np.stack([_error(trial, estimates[part.name][i]) for part in parts])
             for i, trial in enumerate(sample.trials)
@@ -282,7 +299,7 @@ def priors_around(network: Filler) -> tuple[Filler, ...]:
     """The parts of the default stack, from cheap to dear; temporal ones join where there are other dates."""
     from geodiff.fillers.temporal import LinearTime, Regression, SpaceTime
 
-    spatial = Laplace(), Kriging(), network, InverseDistance(), Nearest(), Biharmonic(), Matern()
+    spatial = Laplace(), Kriging(), network, Biharmonic()
     return *spatial, LinearTime(), SpaceTime(), Regression()
 
 
