@@ -40,6 +40,8 @@ TURNS = 4
 """Candidates of each axis of a grid."""
 SHIFTS = 6
 """The grid is moved by every sixth of its axes."""
+ALIKE = 0.2
+"""A pixel belongs to marks when so many of them have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class _Grid:
     shows: Plane
     """(node,): whether one would be seen there: the surroundings are brighter than marks are."""
     place: Frame
-    """(node, 2): where the spot is; the darkest place within reach where none is seen."""
+    """(node, 2): where the spot is; else the darkest place within reach, the node itself where that is no darker."""
     chance: float = 1.0
     """Share of nodes that would be seen where there is no grid."""
 
@@ -231,7 +233,7 @@ def _fit(index: NDArray[np.intp], place: Frame) -> _Bend:
     order = 1 if len(index) < 40 else 2 if len(index) < 120 else 3
     keep = np.ones(len(index), bool)
     for _ in range(3):
-        factors = np.linalg.lstsq(_terms(index[keep], order), place[keep], rcond=None)[0]
+        factors = np.asarray(np.linalg.lstsq(_terms(index[keep], order), place[keep], rcond=None)[0], np.float64)
         away = np.linalg.norm(_terms(index, order) @ factors - place, axis=1)
         keep = away <= max(REACH / 2, 2.5 * float(np.median(away[keep])))
     return _Bend(order, factors)
@@ -251,20 +253,22 @@ def _looked_up(spots: _Spots, number: NDArray[np.intp], node: Frame) -> _Grid:
     """What the frame shows at the nodes of a grid."""
     most, where = _best(spots.clear, node)
     seen = np.asarray(most > CLEAR)
-    darkest, dark = _best(-spots.level, node)
-    place = np.where(seen[:, None], where, np.where((darkest > -np.inf)[:, None], dark, node))
     cell = np.rint(where).astype(int)
     level, ring = spots.level[*cell.T], spots.ring[*cell.T]
     usual = float(np.median((ring - level)[seen])) if seen.any() else 0.0
     shows = ring > (np.median(level[seen]) if seen.any() else -np.inf) + 0.25 * usual
+    depth, dark = _best(-spots.level, node)
+    darker = spots.level[*np.rint(node).astype(int).T] + depth > 0.05 * usual
+    place = np.where(seen[:, None], where, np.where(darker[:, None], dark, node))
     return _Grid(node, number, seen, shows, place)
 
 
 def _best(plane: Frame, node: Frame) -> tuple[Frame, Frame]:
     """The highest value within reach of each node, and where; the nearest of equals."""
     reach = int(REACH)
-    steps = np.array([(r, c) for r in range(-reach, reach + 1) for c in range(-reach, reach + 1) if r * r + c * c <= 10])
-    steps = steps[np.argsort((steps**2).sum(axis=1), kind="stable")]
+    square = np.argwhere(np.ones((2 * reach + 1, 2 * reach + 1), bool)) - reach
+    away = (square**2).sum(axis=1)
+    steps = square[np.argsort(away, kind="stable")][: int((away <= 10).sum())]
     padded = np.pad(plane, reach + 1, constant_values=-np.inf)
     cell = np.rint(node).astype(int)
     around = padded[cell[:, 0, None] + steps[:, 0] + reach + 1, cell[:, 1, None] + steps[:, 1] + reach + 1]
@@ -295,7 +299,7 @@ def _believable(grid: _Grid) -> Plane:
         before = np.maximum.accumulate(plane, axis=axis)
         after = np.flip(np.maximum.accumulate(np.flip(plane, axis), axis=axis), axis)
         between |= before & after
-    return np.where(grid.seen, beside, between[row, column])
+    return np.asarray(np.where(grid.seen, beside, between[row, column]))
 
 
 def _painted(frame: Frame, grid: _Grid, known: Plane) -> Plane:
@@ -304,17 +308,18 @@ def _painted(frame: Frame, grid: _Grid, known: Plane) -> Plane:
 
     half, chosen = MARK // 2 + 1, _believable(grid)
     shown = np.pad(np.where(known, frame, np.nan), half, constant_values=np.nan)
+    cells = np.rint(grid.place[grid.seen & chosen]).astype(int)
+    places = [np.s_[row : row + 2 * half + 1, column : column + 2 * half + 1] for row, column in cells]
+    parts = np.array([_mark(shown[here]) for here in places])
+    parts &= parts.mean(axis=0) >= ALIKE  # marks are alike: what hangs on one of them is the scene's
     marks = np.zeros(shown.shape, bool)
-    areas = []
-    for row, column in np.rint(grid.place[grid.seen & chosen]).astype(int):
-        here = np.s_[row : row + 2 * half + 1, column : column + 2 * half + 1]
-        part = _mark(shown[here])
+    for here, part in zip(places, parts, strict=True):
         marks[here] |= part
-        areas.append(int(part.sum()))
     marks = np.asarray(ndimage.binary_dilation(marks, np.ones((3, 3), bool)))
-    side = round(float(np.sqrt(np.median(areas)))) if areas else 0
+    side = round(float(np.sqrt(np.median(parts.sum(axis=(1, 2))))))
+    aside = np.array(ndimage.center_of_mass(parts.mean(axis=0))) - half  # an even width has no middle pixel
     for place in grid.place[~grid.seen & chosen]:
-        row, column = np.rint(place - (side - 1) / 2).astype(int) + half
+        row, column = np.rint(place + aside - (side - 1) / 2).astype(int) + half
         marks[max(row, 0) : row + side, max(column, 0) : column + side] = True
     return np.asarray(marks[half:-half, half:-half] & known)
 
