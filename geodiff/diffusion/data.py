@@ -15,9 +15,9 @@ import numpy as np
 
 from geodiff.diffusion.degraded import degraded_examples
 from geodiff.diffusion.fields import CHANNELS, DATES, Layer, Scene, context, filled, whitening_error
-from geodiff.diffusion.network import SCALARS
 from geodiff.diffusion.shapes import draw_gap, own_masks, real_masks
 from geodiff.diffusion.sources import KINDS, Source, Stack, catalogue, load, training_folder
+from geodiff.diffusion.unet import SCALARS
 from geodiff.errors import InputError
 from geodiff.lattice import reflected_indices
 

@@ -15,7 +15,15 @@ from torch import Tensor
 
 from geodiff.diffusion import edm
 from geodiff.diffusion.device import dtype_of, pick_device
-from geodiff.diffusion.folder import Calibration, check_folder, find_folder, model_hash, read_calibration, weights_path
+from geodiff.diffusion.folder import (
+    Calibration,
+    check_folder,
+    find_folder,
+    model_hash,
+    read_calibration,
+    read_layout,
+    weights_path,
+)
 from geodiff.diffusion.sampling import sample
 from geodiff.errors import ModelError
 
@@ -141,21 +149,21 @@ def _is_memory(reason: BaseException) -> bool:
 def _opened(folder: Path, device: str, dtype: str, stamp: tuple[int, int]) -> Denoiser:  # noqa: ARG001 (a changed file is opened anew)
     from safetensors.torch import load_file
 
-    from geodiff.diffusion.network import GapFillUNet
+    from geodiff.diffusion.unet import UNet
 
     torch.set_num_threads(1)  # with two threads convolutions are not bit-equal across batch sizes
     check_folder(folder)
     where = pick_device(device)
     precision = dtype_of(dtype, where)
-    network = GapFillUNet.from_config(GapFillUNet.load_config(folder / "unet"))
     weights = {k: v.float() for k, v in load_file(weights_path(folder)).items()}
     try:
+        network = UNet(**read_layout(folder))
         network.load_state_dict(weights)
-    except RuntimeError as reason:
+    except (RuntimeError, TypeError) as reason:
         raise ModelError(f"the weights in {folder} do not fit its unet/config.json; fetch the model again") from reason
-    torch.nn.Module.to(network, where, precision)  # ModelMixin's warns without need
-    network.to(memory_format=torch.channels_last)
-    network = network.eval().requires_grad_(False)
+    network.to(where, precision)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch declares it for tensors alone
+    network.eval().requires_grad_(False)
     return Denoiser(network, read_calibration(folder), where, precision, model_hash(folder))
 
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from geodiff.diffusion.folder import check_folder, find_folder, model_hash, read_calibration, weights_path
+from geodiff.diffusion.folder import check_folder, find_folder, model_hash, read_calibration, read_layout, weights_path
 from geodiff.errors import TargetError
 
 __all__ = ["describe", "prune_folder"]
@@ -18,13 +18,13 @@ def describe(model: str) -> dict[str, Any]:
 
     folder = find_folder(model)
     check_folder(folder)
-    network = open_denoiser(model, device="cpu", dtype="float32").network
+    network, layout = open_denoiser(model, device="cpu", dtype="float32").network, read_layout(folder)
     stored, card = read_calibration(folder), folder / "README.md"
     return {
         "folder": str(folder),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "channels": list(network.config.channels),
-        "inner": list(network.config.inner or network.config.channels),
+        "channels": layout["channels"],
+        "inner": layout["inner"] or layout["channels"],
         "bytes": weights_path(folder).stat().st_size,
         "sha256": model_hash(folder),
         "sampler": stored.sampler,

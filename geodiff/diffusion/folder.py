@@ -146,6 +146,11 @@ def _check_hash(folder: Path) -> None:
         )
 
 
+def read_layout(folder: Path) -> dict[str, Any]:
+    """What the network is built from, as keywords of `unet.UNet`: its configuration without diffusers' own entries."""
+    return {name: value for name, value in _json(folder / "unet" / "config.json").items() if not name.startswith("_")}
+
+
 @lru_cache(maxsize=8)
 def read_calibration(folder: Path) -> Calibration:
     """The calibration in model_index.json; neutral where there is none."""

@@ -25,7 +25,7 @@ from geodiff.diffusion.fields import (
     standard,
     whitening_error,
 )
-from geodiff.diffusion.network import SCALARS
+from geodiff.diffusion.unet import SCALARS
 from geodiff.fillers.whitening import distance_to_known
 
 if TYPE_CHECKING:

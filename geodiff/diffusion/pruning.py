@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from geodiff.diffusion.network import Block, GapFillUNet
+from geodiff.diffusion.network import GapFillUNet
+from geodiff.diffusion.unet import Block
 from geodiff.errors import InputError, JobError
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ __all__ = ["REACH", "Kriging", "covariance", "predicted", "variogram"]
 
 REACH = 48
 """Pixels over which the variogram is measured, and to which the covariance is tapered."""
-TILE = 16
-"""Missing pixels of a tile of this side share one system."""
+TILE, OVERLAP = 16, 8
+"""Missing pixels of a tile share one system; neighbouring tiles overlap and are blended, or their edges would show."""
 RING = 3
 """Known pixels this near to a tile's missing ones take part: the others are screened by them."""
 RIM, THINNED = 20, 6
@@ -37,8 +37,9 @@ MOST = 500
 """Known pixels of one system, the nearest: a Cholesky factorisation of 3 ms."""
 _FEWEST = 300
 """Known pixels below which no variogram is measured."""
-_PAIRS = 200.0
-"""Pairs that the mean over directions is worth at a lag."""
+_PAIRS, _FARTHER = 200.0, 0.1
+"""Pairs that the mean over directions is worth at a lag, and what the cube of the lag adds: far pairs go together, and
+what they seem to say of a direction draws streaks."""
 _FLOOR = 1e-4
 """Least power of the covariance, in shares of the variance: without it smooth fields make singular systems."""
 _LEVEL = 10.0
@@ -120,7 +121,7 @@ def variogram(
 def covariance(values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reach: int = REACH) -> NDArray[np.float64]:
     """Covariance by lag, (2 reach, 2 reach) in the order of `variogram`; not negative definite, 0 at the far end.
 
-    Rare lags are drawn to the mean over directions. 0 everywhere for a constant field.
+    Rare and long lags are drawn to the mean over directions. 0 everywhere for a constant field.
     """
     measured, pairs = variogram(values, known, reach)
     lag = np.minimum(np.arange(2 * reach), 2 * reach - np.arange(2 * reach))
@@ -128,7 +129,8 @@ def covariance(values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reac
     ring = np.rint(radius).astype(np.intp)
     total = np.bincount(ring.ravel(), (pairs * measured).ravel())
     mean = total / np.maximum(np.bincount(ring.ravel(), pairs.ravel()), 1.0)
-    shrunk = (pairs * measured + _PAIRS * mean[ring]) / (pairs + _PAIRS)
+    worth = _PAIRS + _FARTHER * radius**3
+    shrunk = (pairs * measured + worth * mean[ring]) / (pairs + worth)
     shrunk[0, 0] = 0.0
     sill = np.quantile(shrunk[radius < reach], 0.95)
     taper = np.where(radius < reach, 0.5 + 0.5 * np.cos(np.pi * radius / reach), 0.0)
@@ -151,13 +153,14 @@ def predicted(
     -------
     float64 (row, column); `values` where not wanted, or where nothing known is in reach.
     """
-    found = values.astype(np.float64)
+    total, weight = np.zeros(values.shape), np.zeros(values.shape)
     lookup = _Lookup(table)
-    for targets in _tiles(wanted):
+    for targets, share in _tiles(wanted):
         sources = _sources(known, targets)
         if len(sources[0]):
-            found[targets] = _solved(values[sources].astype(np.float64), sources, targets, lookup)
-    return found
+            total[targets] += share * _solved(values[sources].astype(np.float64), sources, targets, lookup)
+            weight[targets] += share
+    return np.where(weight > 0, total / np.maximum(weight, 1e-9), values)
 
 
 class _Lookup:
@@ -179,13 +182,17 @@ class _Lookup:
         return self._flat[centre + one[:, None] - other]
 
 
-def _tiles(wanted: NDArray[np.bool_]) -> Iterator[Places]:
-    """Wanted pixels of each tile that has some."""
+def _tiles(wanted: NDArray[np.bool_]) -> Iterator[tuple[Places, NDArray[np.float64]]]:
+    """Wanted pixels of each tile that has some, and its share in them: shares of the tiles over a pixel sum to 1."""
+    half, side = OVERLAP // 2, TILE + OVERLAP
+    ramp = (np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5) / OVERLAP
+    ramp = np.minimum(ramp, 1.0)
+    padded = np.pad(wanted, half)
     for row in range(0, wanted.shape[0], TILE):
         for column in range(0, wanted.shape[1], TILE):
-            rows, columns = np.nonzero(wanted[row : row + TILE, column : column + TILE])
-            if len(rows):
-                yield rows + row, columns + column
+            if wanted[row : row + TILE, column : column + TILE].any():
+                rows, columns = np.nonzero(padded[row : row + side, column : column + side])
+                yield (rows + row - half, columns + column - half), ramp[rows] * ramp[columns]
 
 
 def _sources(known: NDArray[np.bool_], targets: Places) -> Places:

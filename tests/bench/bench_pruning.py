@@ -20,6 +20,7 @@ import torch
 from geodiff.diffusion.denoiser import open_denoiser
 from geodiff.diffusion.evaluation import evaluate, summarise
 from geodiff.diffusion.exporting import prune_folder
+from geodiff.diffusion.fields import CHANNELS
 from geodiff.diffusion.shipping import ship
 from geodiff.diffusion.trainconfig import read_config
 from geodiff.diffusion.training import train
@@ -67,7 +68,7 @@ def further(model: Path, minutes: float) -> Path:
 
 def milliseconds(network) -> float:
     """Median time of one 128 x 128 window."""
-    context = torch.zeros(1, len(network.config.context), 128, 128).contiguous(memory_format=torch.channels_last)
+    context = torch.zeros(1, len(CHANNELS), 128, 128).contiguous(memory_format=torch.channels_last)
     times = []
     with torch.inference_mode():
         for _ in range(12):

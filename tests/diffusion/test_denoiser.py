@@ -1,5 +1,7 @@
 """The network in use: one window, one answer; and memory that runs out halves the batch."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -68,3 +70,16 @@ def test_other_failures_are_not_swallowed(denoiser) -> None:
 
     with pytest.raises(RuntimeError, match="shapes"):
         replace(denoiser, network=broken).value(*inputs(1, 16))
+
+
+def test_a_value_needs_no_diffusers() -> None:
+    """Its import takes seconds; each process of a job without members would pay them."""
+    program = """
+import sys, numpy as np, geodiff
+known = np.ones((96, 96), bool)
+known[30:50, 30:50] = False
+geodiff.fill_array(np.add.outer(np.arange(96.0), np.sin(np.arange(96.0))), known, filler="diffusion")
+print("torch" in sys.modules, "diffusers" in sys.modules)
+"""
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert said.stdout.split() == ["True", "False"]

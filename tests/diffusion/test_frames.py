@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter
 
 from geodiff.diffusion.fields import CHANNELS, channel
 from geodiff.diffusion.frames import Frame, coarsened, enlarged, prepared, shrunk
-from geodiff.diffusion.network import SCALARS
+from geodiff.diffusion.unet import SCALARS
 
 RNG = np.random.default_rng(0)
 SMOOTH = (gaussian_filter(RNG.normal(size=(96, 96)), 4) * 12).astype(np.float32)

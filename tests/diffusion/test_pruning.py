@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from geodiff.diffusion.exporting import describe, prune_folder
-from geodiff.diffusion.network import Block, GapFillUNet
+from geodiff.diffusion.network import GapFillUNet
 from geodiff.diffusion.pruning import kept_channels, pruned
+from geodiff.diffusion.unet import Block
 from geodiff.errors import JobError, TargetError
 
 
