@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _run() -> int:
-    """Run the verb that was asked for; typer would draw a box around a wrong option, here it is one line as all else."""
+    """Run the verb that was asked for; typer would draw a box around a wrong option, here it is one line as ever."""
     try:
         code: int | None = app(standalone_mode=False, prog_name="geodiff")
     except typer.Abort:
