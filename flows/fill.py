@@ -23,7 +23,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 from pydantic import Field
 
-from flows.local import local_prefect, quiet
+from flows.local import complain, local_prefect, run_here
 from flows.options import add_fill_options, job_of
 from flows.scenes import DELIVERED, SceneRecord, fill_new, list_products, on_gpu, picture, refusal, scene_jobs, twins
 from geodiff.errors import GeodiffError, InputError, WriteError
@@ -250,8 +250,11 @@ _OPTIONS = ("kind", "at_once", "retries", "timeout_minutes", "pages", "dask")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the flow here and now; returns the exit code."""
     chosen = _parser().parse_args(arguments)
-    if not chosen.verbose:
-        quiet()
+    return run_here(lambda: _here(chosen), verbose=chosen.verbose)
+
+
+def _here(chosen: argparse.Namespace) -> int:
+    """Run the flow and print what came of it; returns the exit code."""
     options = {name: getattr(chosen, name) for name in _OPTIONS}
     try:
         job = job_of(chosen)
@@ -259,18 +262,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             records = fill_scenes(job, **options)
     except ScenesFailedError as error:
         _print(error.records)
-        return _complain(str(error).splitlines()[0], 1)
-    except GeodiffError as error:
-        return _complain(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _complain("interrupted; the same command goes on where this one stopped", 130)
+        return complain(str(error).splitlines()[0], 1)
     _print(records)
     return 0
-
-
-def _complain(message: str, code: int) -> int:
-    sys.stderr.write(f"error: {message}\n")
-    return code
 
 
 def _print(records: Sequence[SceneRecord]) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,9 +23,9 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from geodiff.errors import InputError
+from geodiff.errors import GeodiffError, InputError
 
-__all__ = ["PORT", "answers", "local_prefect", "local_server", "quiet"]
+__all__ = ["PORT", "answers", "complain", "local_prefect", "local_server", "quiet", "run_here"]
 
 PORT = 4200
 """Where `prefect server start` listens."""
@@ -125,3 +125,21 @@ def quiet() -> None:
     """Keep Prefect's log off the terminal; the server has it all the same."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: not record.name.startswith("prefect"))
+
+
+def run_here(do: Callable[[], int], *, verbose: bool) -> int:
+    """The ending that every flow's command line has: what `do` returns, or one line on stderr and its exit code."""
+    if not verbose:
+        quiet()
+    try:
+        return do()
+    except GeodiffError as error:
+        return complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return complain("interrupted; the same command goes on where this one stopped", 130)
+
+
+def complain(message: str, code: int) -> int:
+    """One line on stderr; returns the code."""
+    sys.stderr.write(f"error: {message}\n")
+    return code

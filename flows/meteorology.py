@@ -22,7 +22,7 @@ from pydantic import Field
 
 from flows.cubes import CubeRecord, append_new, growing
 from flows.fill import passing
-from flows.local import local_prefect, quiet
+from flows.local import complain, local_prefect, run_here
 from flows.options import add_fill_options, job_of
 from geodiff.errors import GeodiffError
 from geodiff.job import FillJob
@@ -144,26 +144,20 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the flow here and now; returns the exit code."""
     chosen = _parser().parse_args(arguments)
-    if not chosen.verbose:
-        quiet()
+    return run_here(lambda: _here(chosen), verbose=chosen.verbose)
+
+
+def _here(chosen: argparse.Namespace) -> int:
+    """Run the flow and print what came of it; returns the exit code."""
     try:
         job = growing(job_of(chosen))
         with local_prefect():
             record = fill_meteorology(job, retries=chosen.retries, timeout_minutes=chosen.timeout_minutes)
     except BlocksFailedError as error:
         sys.stdout.write(f"{_line(error.record)}\n")
-        return _complain("some blocks failed and the rest is delivered; the same command tries them again", 3)
-    except GeodiffError as error:
-        return _complain(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _complain("interrupted; the same command goes on where this one stopped", 130)
+        return complain("some blocks failed and the rest is delivered; the same command tries them again", 3)
     sys.stdout.write(f"{_line(record)}\n")
     return 0
-
-
-def _complain(message: str, code: int) -> int:
-    sys.stderr.write(f"error: {message}\n")
-    return code
 
 
 if __name__ == "__main__":

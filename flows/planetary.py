@@ -23,7 +23,7 @@ from pydantic import Field
 
 from flows.fill import GPU, passing
 from flows.frames import FrameRecord, clashes, frame_jobs, merge_new, reconstruct, refused
-from flows.local import local_prefect, quiet
+from flows.local import complain, local_prefect, run_here
 from flows.scenes import on_gpu
 from geodiff.errors import GeodiffError
 from geodiff.restoring import RestoreJob
@@ -194,8 +194,11 @@ def _job(chosen: argparse.Namespace) -> RestoreJob:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the flow here and now; returns the exit code."""
     chosen = _parser().parse_args(arguments)
-    if not chosen.verbose:
-        quiet()
+    return run_here(lambda: _here(chosen), verbose=chosen.verbose)
+
+
+def _here(chosen: argparse.Namespace) -> int:
+    """Run the flow and print what came of it; returns the exit code."""
     options = {name: getattr(chosen, name) for name in ("kind", "every", "at_once", "retries", "timeout_minutes")}
     try:
         job = _job(chosen)
@@ -203,18 +206,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             records = reconstruct_planetary(job, mosaic=not chosen.no_mosaic, **options)
     except FramesFailedError as error:
         _print(error.records)
-        return _complain(str(error).splitlines()[0], 1)
-    except GeodiffError as error:
-        return _complain(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _complain("interrupted; the same command goes on where this one stopped", 130)
+        return complain(str(error).splitlines()[0], 1)
     _print(records)
     return 0
-
-
-def _complain(message: str, code: int) -> int:
-    sys.stderr.write(f"error: {message}\n")
-    return code
 
 
 def _print(records: Sequence[FrameRecord]) -> None:

@@ -19,8 +19,8 @@ from prefect.logging import get_run_logger
 from pydantic import Field
 
 from flows.fill import GPU, passing
-from flows.local import local_prefect, quiet
-from geodiff.errors import GateError, GeodiffError
+from flows.local import local_prefect, run_here
+from geodiff.errors import GateError
 from geodiff.learning import Learnt, next_model
 
 __all__ = ["main", "train_model", "train_once"]
@@ -89,14 +89,13 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the flow here and now; returns the exit code."""
     chosen = _parser().parse_args(arguments)
-    if not chosen.verbose:
-        quiet()
-    try:
-        with local_prefect():
-            learnt = train_model(chosen.sources, chosen.out, chosen.begin_from, chosen.minutes)
-    except GeodiffError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command line
-        return error.exit_code
+    return run_here(lambda: _here(chosen), verbose=chosen.verbose)
+
+
+def _here(chosen: argparse.Namespace) -> int:
+    """Run the flow and print what came of it; returns the exit code."""
+    with local_prefect():
+        learnt = train_model(chosen.sources, chosen.out, chosen.begin_from, chosen.minutes)
     print(f"wrote {learnt.model}: {learnt.after:.3f} on the part set aside, {learnt.before:.3f} before")  # noqa: T201
     return 0
 

@@ -132,7 +132,10 @@ def _crs_name(geobox: GeoBox) -> str | None:
         return None
     crs = geobox.crs.proj
     code = crs.to_authority(min_confidence=70)
-    return f"{':'.join(code)} ({crs.name})" if code else str(crs.name)
+    if code:
+        return f"{':'.join(code)} ({crs.name})"
+    operation = crs.coordinate_operation  # MODIS grids, among others, are written without a name
+    return f"unnamed, {operation.method_name}" if crs.name == "unknown" and operation is not None else str(crs.name)
 
 
 def _axis_units(geobox: GeoBox) -> str:

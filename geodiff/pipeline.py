@@ -43,7 +43,7 @@ from geodiff.io import check_target, read_fingerprint
 from geodiff.io.places import exists, remove_tree
 from geodiff.io.store import VariableSpec, create_work, lock, open_work, remove_work
 from geodiff.plan import FillPlan, Means
-from geodiff.progress import Progress
+from geodiff.progress import Progress, waiting
 from geodiff.running import assert_scheduler, run_blocks
 from geodiff.scan import GapReader, Scan, scan_cube, tile_count
 from geodiff.scanned import load_scans, save_scans
@@ -99,11 +99,13 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
             planned = FillPlan.of(scene, scans, job, filler_of(job), fingerprint, means)
             planned = replace(planned, done=frozenset(work.done()))
             _stop_if_empty(job, planned)
-            now, earlier = _fit(planned, scene, scans, gaps, work, kept), None
+            if kept is None:
+                logger.info("%s", planned)
+            now, earlier = _fit(planned, scene, scans, gaps, work, kept, quiet=quiet), None
             if kept is not None:
                 planned, now, earlier = extended(planned, scene, scans, filler_of(job), kept, now)
                 save_kept(fit_path(work.path), now)
-            logger.info("%s", planned)
+                logger.info("%s", planned)
         fitted = time.time()
         results = _run_blocks(planned, work.path, quiet)
         _assert_unchanged(scene.raster, stamp)
@@ -306,6 +308,8 @@ def _fit(
     gaps: dict[str, GapReader],
     work: WorkStore,
     kept: Kept | None,
+    *,
+    quiet: bool,
 ) -> Kept:
     """Fit every cube once and keep it in the working store; a resumed run finds it there."""
     path = fit_path(work.path)
@@ -316,7 +320,8 @@ def _fit(
     for cube in scene.cubes:
         if planned.blocks and scans[cube.name].wanted and cube.name not in known:
             began = time.time()
-            parts[cube.name] = fit_cube(cube, scans[cube.name], gaps[cube.name], filler).stored()
+            with waiting(f"trying {filler.name} on known pixels of {cube.name}", quiet=quiet):
+                parts[cube.name] = fit_cube(cube, scans[cube.name], gaps[cube.name], filler).stored()
             logger.info("fitted %s in %.1f s", cube.name, time.time() - began)
     now = _now(planned, scene, scans, gaps, kept, parts)
     save_kept(path, now)

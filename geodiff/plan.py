@@ -13,7 +13,7 @@ import numpy as np
 
 from geodiff.credentials import redacted
 from geodiff.errors import MemoryPlanError
-from geodiff.gaps import shares
+from geodiff.gaps import Reason, shares
 from geodiff.lattice import STRIDE, WINDOW, Window, blocks
 from geodiff.patches import patch_bytes
 from geodiff.scan import CHUNK, chunk_span
@@ -217,6 +217,11 @@ class FillPlan:
         lines = [redacted(f"fill {job.source} -> {job.target} with {job.filler}")]
         for cube in self.cubes:
             lines += cube.lines()
+        if job.mask and not any(Reason.USER_MASK.meaning in shares(c.scan.reasons, 1) for c in self.cubes):
+            lines.append(
+                f"warning: no pixel lies in --mask {', '.join(map(redacted, job.mask))}, so it adds no gap; is it of "
+                "another place, or another CRS than it says, or zero where pixels are missing? (nonzero means missing)"
+            )
         lines.append(
             f"blocks of {self.block_size} pixels, {len(self.to_do)} to do"
             + (f" ({len(self.blocks) - len(self.to_do)} done by an earlier run)" if self.done else "")

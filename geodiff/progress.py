@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "waiting"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,22 @@ class Progress:
         rate = (self._done - self._first) / max(self._spoke - self._began, 1e-9)
         left = (self._total - self._done) / rate / 60 if rate > 0 else float("inf")
         return f"{self._what}: {self._done:,} of {self._total:,} {self._unit}, about {left:.0f} min left"
+
+
+@contextmanager
+def waiting(what: str, *, quiet: bool = False) -> Iterator[None]:
+    """Work whose pieces are not counted: a turning mark and the time so far on a terminal, a log line elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        logger.info("%s ...", what)
+        yield
+        return
+    from rich import progress
+    from rich.console import Console
+
+    columns = progress.SpinnerColumn(), progress.TextColumn("{task.description}"), progress.TimeElapsedColumn()
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        shown.add_task(what, total=None)
+        yield
 
 
 def _bar() -> Any:

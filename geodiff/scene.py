@@ -223,7 +223,11 @@ def _targets(variable: Variable, dates: str | None) -> tuple[int, ...]:
     else:
         chosen = [i for text in dates.split(",") for i, day in enumerate(days) if day.startswith(text.strip())]
     if not chosen:
-        raise JobError(f"--dates {dates} selects none of the {len(days)} dates from {days[0]} to {days[-1]}")
+        ends = " to ".join(day.removesuffix("T00:00:00") for day in (days[0], days[-1]))
+        raise JobError(
+            f"--dates {dates} selects none of the {len(days)} dates from {ends}; give dates as YYYY-MM-DD[,..], a "
+            "beginning such as 2024-06, or A:B (geodiff info lists first and last)"
+        )
     return tuple(dict.fromkeys(chosen))
 
 

@@ -176,12 +176,58 @@ def test_bad_usage_and_bad_input_are_2_in_one_line(
     assert not Path("out.tif").exists()
 
 
-@pytest.mark.parametrize("words", [("--bogus",), ("frobnicate",), ("fill", "--members", "some"), ("info",), ()])
-def test_usage_that_typer_refuses_is_2_without_traceback(geodiff_cli: Run, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--bogus",), "--bogus"),
+        (("frobnicate",), "'frobnicate'"),
+        (("fil",), "'fill'"),
+        (("fill", "--fillr", "laplace"), "--filler"),
+        (("fill", "--members", "some"), "--members"),
+        (("info",), "source"),
+        (("model", "shw"), "geodiff model --help"),
+    ],
+)
+def test_usage_that_typer_refuses_is_2_in_one_line_that_names_the_cure(
+    geodiff_cli: Run, words: tuple[str, ...], said: str
+) -> None:
     refused = geodiff_cli(*words)
     assert refused.code == 2
-    assert "Traceback" not in refused.err + refused.out
-    assert "Usage: geodiff" in refused.err + refused.out
+    assert refused.out == ""
+    assert refused.err.startswith("error: ")
+    assert len(refused.err.strip().splitlines()) == 1
+    assert said in refused.err
+    assert "--help" in refused.err
+
+
+def test_no_words_at_all_show_the_help(geodiff_cli: Run) -> None:
+    shown = geodiff_cli()
+    assert shown.code == 2
+    assert "Usage: geodiff" in shown.err + shown.out
+
+
+def test_a_mask_that_misses_the_scene_is_said(geodiff_cli: Run, scene: Path) -> None:
+    elsewhere = scene.with_name("elsewhere.tif")
+    with rasterio.open(scene) as read:
+        profile = dict(read.profile, count=1, dtype="uint8", nodata=None)
+        profile["transform"] = read.transform @ Affine.translation(10 * read.width, 0)
+    with rasterio.open(elsewhere, "w", **profile) as write:
+        write.write(np.ones((1, profile["height"], profile["width"]), np.uint8))
+    here = scene.with_name("here.tif")
+    with rasterio.open(scene) as read, rasterio.open(here, "w", **{**profile, "transform": read.transform}) as write:
+        write.write(np.ones((1, profile["height"], profile["width"]), np.uint8))
+    target = scene.with_name("filled.tif")
+    assert "so it adds no gap" in geodiff_cli("fill", scene, target, "--mask", elsewhere, "--dry-run").out
+    assert "so it adds no gap" not in geodiff_cli("fill", scene, target, "--mask", here, "--dry-run").out
+
+
+def test_the_plan_is_said_before_the_fit(geodiff_cli: Run, scene: Path) -> None:
+    said = geodiff_cli("fill", scene, scene.with_name("filled.tif"), "--filler", "laplace").err
+    assert said.index("blocks hold gaps") < said.index("trying laplace") < said.index("fitted ")
+
+
+def test_an_absent_file_is_named_once(geodiff_cli: Run, tmp_path: Path) -> None:
+    assert geodiff_cli("info", tmp_path / "absent.tif").err.count("absent.tif") == 1
 
 
 def test_some_failed_blocks_are_3_and_listed(geodiff_cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,3 +209,9 @@ def test_real_cubes_tell_dates_and_land(data_dir: Path) -> None:
     assert facts["gaps"]["to_fill"] == 0
     assert facts["gaps"]["left_out"] == {"never_seen": facts["gaps"]["missing"]}
     assert 28 < facts["dates"]["median_step_days"] < 32
+
+
+def test_a_crs_without_a_name_is_told_by_its_projection(tmp_path: Path) -> None:
+    crs = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m +no_defs"
+    path = write(tmp_path / "tile.tif", np.ones((1, 8, 8), np.float32), crs=crs)
+    assert only(describe(path))["grid"]["crs"] == "unnamed, Sinusoidal"

@@ -6,13 +6,16 @@ import errno
 import logging
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from geodiff.cli import fill, looking, model, report, restore, score, train
 from geodiff.cli.app import app
 from geodiff.errors import GeodiffError
+
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""What typer raises for any misuse; it has no public name there."""
 
 __all__ = ["app", "fill", "looking", "main", "model", "report", "restore", "score", "train"]
 
@@ -21,7 +24,7 @@ def main() -> None:
     """The entry point: runs a verb and turns what went wrong into one line and an exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is an interruption like Ctrl-C
     try:
-        app(standalone_mode=True, prog_name="geodiff")
+        sys.exit(_run())
     except GeodiffError as error:
         _complain(error, error.exit_code)
     except SystemExit as end:  # typer has turned Ctrl-C into its exit code already, without a word
@@ -30,6 +33,27 @@ def main() -> None:
         raise
     except Exception as error:  # noqa: BLE001 - the last door: one line for the user, the traceback with -vv
         _complain(error, 1)
+
+
+def _run() -> int:
+    """Run the verb that was asked for; typer would draw a box around a wrong option, here it is one line as ever."""
+    try:
+        code: int | None = app(standalone_mode=False, prog_name="geodiff")
+    except typer.Abort:
+        typer.echo("stopped: the input ended", err=True)
+        return 1
+    except _UsageError as error:
+        if type(error).__name__ != "NoArgsIsHelpError":  # that one has printed the help by itself
+            typer.echo(f"error: {_usage(error)}", err=True)
+        return 2
+    return code or 0
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the words of a command, and where to read the right ones."""
+    said = " ".join(str(error.format_message()).split()).rstrip(".")
+    command = error.ctx.command_path if error.ctx is not None else "geodiff"
+    return f"{said}; {command} --help lists what there is"
 
 
 def _complain(error: BaseException, code: int) -> None:

@@ -77,7 +77,15 @@ def _told(name: str, facts: dict[str, Any]) -> list[str]:
     text = f"{name}: {rows} x {columns} pixels"
     if facts["missing"]:
         text += f", {100 * facts['missing'] / facts['values']:.2g} % missing, {facts['filled']:,} values filled"
-    return [text, *(f"  noise of {band}: {_level(level)}" for band, level in facts["noise"].items())]
+    return [text, *(f"  noise of {', '.join(bands)}: {level}" for level, bands in _alike(facts["noise"]).items())]
+
+
+def _alike(noise: dict[str, float | list[float]]) -> dict[str, list[str]]:
+    """Bands by their level of noise as it is printed: one line for all that share one."""
+    bands: dict[str, list[str]] = {}
+    for band, level in noise.items():
+        bands.setdefault(f"standard deviation {_level(level)}", []).append(band)
+    return bands
 
 
 def _level(level: float | list[float]) -> str:

@@ -224,6 +224,7 @@ def _said(path: str, error: BaseException) -> str:
         return f"{shown} cannot be read: {line}; {cure}"
     absent = "No such file" in line or "does not exist" in line
     cure = "check the path" if absent else "the file looks damaged or incomplete; a fresh copy may help"
+    line = line.removeprefix(f"{path}: ").removeprefix(f"{path}, ")  # rasterio begins with it too
     return f"{path} cannot be read: {line}; {cure}"
 
 

@@ -134,13 +134,14 @@ def _trust(product: FilledProduct) -> str:
         )
     ]
     for name, facts in _variables(product).items():
-        parts += _checked(name, facts.get("self_check", {}), product)
-        parts += _weights(name, facts.get("fit", {}))
+        check = facts.get("self_check", {})
+        tables = [*_league(name, check, product), *_weights(name, facts.get("fit", {}))]
+        parts += [*_checked(name, check), f'<div class="side-by-side">{"".join(tables)}</div>' if tables else ""]
     parts += _judged(product.record.get("gates", {}))
     return section("trust", "How far to trust it", *parts)
 
 
-def _checked(name: str, check: Mapping[str, Any], product: FilledProduct) -> Iterator[str]:
+def _checked(name: str, check: Mapping[str, Any]) -> Iterator[str]:
     if not check.get("pixels"):
         yield paragraph(f"{name}: too few known pixels could be spared to check anything; stored tables were used.")
         return
@@ -150,6 +151,9 @@ def _checked(name: str, check: Mapping[str, Any], product: FilledProduct) -> Ite
     plots = list(_plots(name, check))
     if plots:
         yield f'<div class="plots">{"".join(plots)}</div>'
+
+
+def _league(name: str, check: Mapping[str, Any], product: FilledProduct) -> Iterator[str]:
     league = check.get("league") or ()
     if league:
         own = product.attributes.get("geodiff_filler") or league[0][0]

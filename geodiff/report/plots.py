@@ -8,8 +8,8 @@ from geodiff.report.markup import text
 
 __all__ = ["coverage_plot", "pit_plot"]
 
-_LEFT, _TOP, _SIDE = 44, 12, 240
-_HIGH = 180
+_LEFT, _TOP, _SIDE = 50, 26, 240
+"""Margins that hold the words beside and above the axes, and the side of a plot; both stand level side by side."""
 
 
 def coverage_plot(pairs: Sequence[Sequence[float]], label: str) -> str:
@@ -47,23 +47,23 @@ def pit_plot(counts: Sequence[int], label: str) -> str:
     label : what a screen reader says.
     """
     even = sum(counts) / len(counts)
-    most = max(*counts, even * 1.5, 1.0)
+    most = max(*counts, even * 1.5, 1.0) * 1.04
     width = _SIDE / len(counts)
     bars = []
     for i, count in enumerate(counts):
-        tall = _HIGH * count / most
-        x, y = _LEFT + i * width + 0.75, _TOP + _HIGH - tall
+        tall = _SIDE * count / most
+        x, y = _LEFT + i * width + 0.75, _TOP + _SIDE - tall
         bars.append(f'<rect class="bar" x="{x:.1f}" y="{y:.1f}" width="{width - 1.5:.1f}" height="{tall:.1f}"/>')
-    level = _TOP + _HIGH * (1 - even / most)
+    level = _TOP + _SIDE * (1 - even / most)
     parts = [
         *bars,
         f'<line class="ideal" x1="{_LEFT}" y1="{level:.1f}" x2="{_LEFT + _SIDE}" y2="{level:.1f}"/>',
-        _frame(_HIGH),
-        *(_tick_below(_LEFT + _SIDE * s, _HIGH, f"{s:g}") for s in (0, 0.5, 1)),
+        _frame(_SIDE),
+        *(_tick_below(_LEFT + _SIDE * s, _SIDE, f"{s:g}") for s in (0, 0.5, 1)),
         _tick_left(level, "even"),
-        _tick_left(_TOP + _HIGH, "0"),
+        _tick_left(_TOP + _SIDE, "0"),
     ]
-    return _svg(_HIGH, label, parts, "place in the stated distribution", "values")
+    return _svg(_SIDE, label, parts, "place in the stated distribution", "values")
 
 
 def _frame(height: int) -> str:
@@ -82,6 +82,6 @@ def _svg(height: int, label: str, parts: Sequence[str], below: str, beside: str)
     wide, tall = _LEFT + _SIDE + 24, _TOP + height + 38
     titles = (
         f'<text x="{_LEFT + _SIDE / 2}" y="{tall - 4}" text-anchor="middle">{text(below)}</text>'
-        f'<text x="{_LEFT + 6}" y="{_TOP + 6}">{text(beside)}</text>'
+        f'<text x="{_LEFT}" y="{_TOP - 12}" text-anchor="middle">{text(beside)}</text>'
     )
     return f'<svg viewBox="0 0 {wide} {tall}" role="img" aria-label="{text(label)}">{"".join(parts)}{titles}</svg>'
