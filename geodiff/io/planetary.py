@@ -69,13 +69,38 @@ def missing_values(header: Header, band: int) -> Missing:
 
 def _refuse_mosaic(header: Header) -> None:
     """Raise SourceError for a colour mosaic: neighbours show different colours, so estimating across them is wrong."""
-    text = header.tags.get("xml:PDS4", {}).get("xml:PDS4", "")
-    if _MOSAIC.search(text):
+    said = _says_mosaic(header)
+    if said:
         raise SourceError(
-            f"{header.path} is a colour mosaic (its label says color_filter_array_state Encoded), whose neighbouring "
+            f"{header.path} is a colour mosaic (its label says {said}), whose neighbouring "
             "pixels show different colours; write each of its four colour planes (every second row and column) to a "
             "file of its own and fill those, or take the product after demosaicking"
         )
+
+
+def _says_mosaic(header: Header) -> str:
+    """What of a label says that the colours were not yet made of the mosaic; empty where nothing does.
+
+    PDS4: color_filter_array_state of the imaging dictionary. PDS3 and VICAR: BAYER_METHOD of the camera groups, which
+    names how colours were made, or RAW_BAYER; only frames of one band are meant.
+    """
+    if _MOSAIC.search(header.tags.get("xml:PDS4", {}).get("xml:PDS4", "")):
+        return "color_filter_array_state Encoded"
+    if len(header.dtypes) != 1:
+        return ""
+    for name in ("json:PDS", "json:VICAR"):
+        for value in _values_of(_label(header, name), "BAYER_METHOD"):
+            if value.strip().strip('"').upper() == "RAW_BAYER":
+                return "BAYER_METHOD RAW_BAYER"
+    return ""
+
+
+def _values_of(label: Any, keyword: str) -> list[str]:
+    """What a label says under a keyword, wherever it stands and whatever namespace is before it."""
+    if not isinstance(label, dict):
+        return []
+    own = [str(value) for key, value in label.items() if key.upper().rpartition(":")[2] == keyword]
+    return own + [value for part in label.values() for value in _values_of(part, keyword)]
 
 
 def _isis(header: Header, band: int) -> Missing:

@@ -159,6 +159,19 @@ def test_a_colour_mosaic_is_refused_with_the_cure() -> None:
         missing_values(header_of(label.format("Encoded")), 0)
 
 
+@pytest.mark.parametrize("keyword", ["BAYER_METHOD", "MSL:BAYER_METHOD"])
+def test_a_pds3_label_that_says_raw_bayer_is_refused_and_one_that_says_how_colours_were_made_is_not(
+    tmp_path: Path, keyword: str
+) -> None:
+    values = np.arange(24, dtype="u1").reshape(4, 6)
+    group = f" GROUP = INSTRUMENT_STATE_PARMS\r\n  {keyword} = {{}}\r\n END_GROUP = INSTRUMENT_STATE_PARMS\r\n"
+    made = open_raster(pds3(tmp_path / "made.img", values, group.format("MALVAR")))
+    np.testing.assert_array_equal(made.variables[0].reader.read(0, FIRST)[0], values)
+    for said in ('"RAW_BAYER"', "RAW_BAYER"):
+        with pytest.raises(SourceError, match=r"BAYER_METHOD RAW_BAYER.*colour planes"):
+            open_raster(pds3(tmp_path / "raw.img", values, group.format(said)))
+
+
 def header_of(label: str) -> Any:
     tags = {"xml:PDS4": {"xml:PDS4": label}}
     return SimpleNamespace(path="m.xml", driver="PDS4", nodata=(None,), dtypes=("uint8",), tags=tags, crs=None)
