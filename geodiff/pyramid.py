@@ -134,11 +134,11 @@ def _bilinear(
     row, row_share = _split(rows, cells.shape[-2])
     column, column_share = _split(columns, cells.shape[-1])
     row_next, column_next = np.minimum(row + 1, cells.shape[-2] - 1), np.minimum(column + 1, cells.shape[-1] - 1)
-    upper = cells[..., row[:, None], column] * (1 - column_share) + cells[..., row[:, None], column_next] * column_share
-    lower = (
-        cells[..., row_next[:, None], column] * (1 - column_share)
-        + cells[..., row_next[:, None], column_next] * column_share
-    )
+    # Along the columns once a row of cells, not once a row of pixels.
+    first, last = int(row.min()), int(row_next.max()) + 1
+    lines = cells[..., first:last, :]
+    lines = lines[..., column] * (1 - column_share) + lines[..., column_next] * column_share
+    upper, lower = lines[..., row - first, :], lines[..., row_next - first, :]
     share = row_share[:, None]
     return upper * (1 - share) + lower * share
 
