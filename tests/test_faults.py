@@ -194,6 +194,18 @@ def test_edges_and_half_stripes_are_no_stripes():
 # Hot pixels
 
 
+@pytest.mark.parametrize("length", [1, 3, 7, 12])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_track_is_found_whatever_its_length_and_a_line_of_the_scene_is_not(length, sign):
+    frame = scene().astype(np.int16)
+    along = np.rint(np.arange(length) * 0.5).astype(int)
+    lost = np.zeros(frame.shape, bool)
+    lost[60 + along, 80 + np.arange(length)] = True
+    frame[lost] += sign * 400
+    frame[100, 40:80] += 400
+    assert np.array_equal(found(frame, "hotpixels"), lost)
+
+
 def test_hot_and_cold_pixels_are_found_and_stars_are_not():
     frame = scene().astype(np.int16)
     frame[50, 60], frame[120, 200] = 2000, -500
@@ -216,8 +228,36 @@ def test_a_grid_of_marks_is_found(spacing):
             marks[top : top + 4, left : left + 4] = True
     frame[marks] = 4
     flagged = found(frame, "reseau")
-    assert recall(marks, flagged) > 0.8
-    assert precision(dilate(marks, 2), flagged) == 1
+    assert recall(marks, flagged) > 0.98
+    assert precision(dilate(marks, 2), flagged) > 0.998
+
+
+def test_a_bent_staggered_grid_is_found_where_marks_are_weak_too():
+    """Rows that are shifted by half a spacing, bent by optics, on a frame that fades into shadow."""
+    frame, marks = scene((400, 400)).astype(np.float64), np.zeros((400, 400), bool)
+    frame *= np.linspace(1, 0.15, 400)
+    for number, row in enumerate(range(20, 390, 36)):
+        for column in range(16 + 18 * (number % 2), 385, 36):
+            bend = 4e-5 * ((row - 200) ** 2 + (column - 200) ** 2)
+            top, left = (round(x + bend * (x - 200) / 200) for x in (row, column))
+            marks[top : top + 4, left : left + 4] = True
+    frame = np.where(marks, 0.45 * frame, frame).astype(np.uint8)
+    flagged = found(frame, "reseau")
+    assert recall(marks, flagged) > 0.95
+    assert precision(dilate(marks, 2), flagged) > 0.98
+
+
+def test_what_a_mark_hides_in_shadow_is_flagged_where_the_grid_says():
+    frame, marks = scene((320, 320)).copy(), np.zeros((320, 320), bool)
+    frame[120:200, 110:210] = 4
+    for row in range(15, 310, 37):
+        for column in range(12, 310, 37):
+            marks[row : row + 4, column : column + 4] = True
+    frame[marks] = 4
+    hidden = marks.copy()
+    hidden[:120], hidden[200:], hidden[:, :110], hidden[:, 210:] = False, False, False, False
+    assert hidden.sum() >= 4 * 16
+    assert recall(hidden, found(frame, "reseau")) > 0.8
 
 
 def test_spots_without_a_grid_are_the_scenes_own():

@@ -79,6 +79,10 @@ class Diffusion:
 
     def fit(self, sample: SceneSample) -> Fitted:
         """Fit the prior, then learn from the trials: factors on the standard error, and the bands' correlation."""
+        return self.fitted_answers(sample)[0]
+
+    def fitted_answers(self, sample: SceneSample) -> tuple[Fitted, list[Filled]]:
+        """The fit, and what `fill` would then answer for its trials: the network has seen them by then."""
         prior = self.prior.fit(sample)
         stored = self.denoiser.calibration
         facts = {
@@ -107,7 +111,7 @@ class Diffusion:
         correlation = band_correlation(sample.trials, filled)
         if correlation is not None:
             arrays["band_correlation"] = correlation
-        return Fitted(self.name, facts, arrays, {"prior": prior})
+        return Fitted(self.name, facts, arrays, {"prior": prior}), _calibrated(sample.trials, filled, arrays["factors"])
 
     def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
         """Estimate each patch; the answer for one does not depend on the others."""
@@ -247,6 +251,16 @@ class Diffusion:
                 counts += np.bincount(classes[item.place][seen], minlength=5)[:5]
         weight = counts / _THINNING
         return np.sqrt((squares / _THINNING + _PRIOR) / (weight + _PRIOR)).clip(0.1, 3).astype(np.float32)
+
+
+def _calibrated(trials: Sequence[Trial], filled: Sequence[Filled], factors: NDArray[np.float32]) -> list[Filled]:
+    """Answers for trials with factors on their standard errors, which had none."""
+    answers = []
+    for trial, one in zip(trials, filled, strict=True):
+        distance = target_distance(trial.patch)
+        factor = factor_field(factors, strata(trial.patch, distance), distance[..., *trial.patch.core])
+        answers.append(replace(one, standard_error=one.standard_error * factor))
+    return answers
 
 
 def ground_starts(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from geodiff.fillers.calibration import (
 )
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.members import stretched
-from geodiff.fillers.spatial import Biharmonic, InverseDistance, Laplace, Matern, Nearest, SpatialFiller, window_error
+from geodiff.fillers.spatial import Biharmonic, Laplace, SpatialFiller, window_error
 from geodiff.fillers.weights import DEFAULT_WEIGHTS, Moments, convex_weights, default_weights, weight_fields
 from geodiff.metrics import crps_gaussian
 
@@ -41,7 +41,19 @@ _DEFAULT_FACTORS = (0.62, 0.85, 1.08, 1.45, 1.7)
 _SCALE_GAIN = 0.99
 """A part's own standard error is the scale where it takes one hundredth off the CRPS."""
 _WIDEST = 3.0
-"""Bound on how far members are stretched, or shrunk, to the calibrated spread."""
+"""Bound on how far members are stretched, or shrunk, to the stack's errors."""
+_NETWORK = "diffusion"
+_NARROWED, _WORTH = 0.9, 250.0
+"""Errors of a stack over the network's where a scene has no trials, and the hidden pixels that this is worth."""
+
+
+@runtime_checkable
+class AnswersItsFit(Protocol):
+    """A filler that has answered its trials by the time it is fitted: a stack need not ask it again."""
+
+    def fitted_answers(self, sample: SceneSample) -> tuple[Fitted, list[Filled]]:
+        """`fit(sample)`, and what `fill` then says of the sample's patches."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +79,18 @@ class Stacked:
     def fit(self, sample: SceneSample) -> Fitted:
         """Fit every part, weigh them on cross-fitted estimates of the trials' hidden pixels, calibrate the whole."""
         parts = self._suited(sample)
-        fits = {part.name: _tuned(part, sample) for part in parts}
+        told = {
+            part.name: part.fitted_answers(sample)
+            for part in parts
+            if part.name in self.fixed and isinstance(part, AnswersItsFit)
+        }
+        fits = {part.name: told[part.name][0] if part.name in told else _tuned(part, sample) for part in parts}
         if not sum(int(t.hidden.sum()) for t in sample.trials):
             return self._default_fit(parts, fits)
-        estimates = {part.name: self._cross_fitted(part, sample, fits[part.name]) for part in parts}
+        estimates = {
+            part.name: told[part.name][1] if part.name in told else self._cross_fitted(part, sample, fits[part.name])
+            for part in parts
+        }
         errors = [
             np.stack([_error(trial, estimates[part.name][i]) for part in parts])
             for i, trial in enumerate(sample.trials)
@@ -146,38 +166,74 @@ class Stacked:
     ) -> Fitted:
         """Choose the scale of the standard error and learn its factors from the stack's own errors."""
         names = [part.name for part in parts]
+        errors = _stacked_errors(sample.trials, table, names, estimates)
         origin = f"cross-validation on {sum(int(t.hidden.sum()) for t in sample.trials)} hidden pixels"
         none = np.ones(STRATA, np.float32)
         draft = _as_fitted(self.name, names, fits, table, none, WHITENING, origin)
+        if _NETWORK in names:
+            widths = _widths(sample.trials, errors, estimates[_NETWORK])
+            draft = replace(draft, arrays={**draft.arrays, "widths": widths})
         best, least = draft, np.inf
         for scale in (WHITENING, *(part.name for part in parts if not isinstance(part, SpatialFiller))):
             trial = replace(draft, facts={**draft.facts, "scale": scale})
-            factors, score = _calibration(sample.trials, table, names, estimates, trial)
+            factors, score = _calibration(sample.trials, errors, estimates, trial)
             if score < least * _SCALE_GAIN:
                 best, least = replace(trial, arrays={**trial.arrays, "factors": factors}), score
         return best
 
 
-def _calibration(
+def _stacked_errors(
     trials: Sequence[Trial],
     table: NDArray[np.float64],
     names: Sequence[str],
     estimates: Mapping[str, Sequence[Filled]],
+) -> list[NDArray[np.float32]]:
+    """Value of the stack less the truth, over each trial's window."""
+    errors = []
+    for i, trial in enumerate(trials):
+        distance = target_distance(trial.patch)
+        weights = weight_fields(table, strata(trial.patch, distance), distance[..., *trial.patch.core])
+        value = sum(w * estimates[n][i].value for w, n in zip(weights, names, strict=True))
+        errors.append(np.asarray(value - trial.truth, np.float32))
+    return errors
+
+
+def _widths(
+    trials: Sequence[Trial], errors: Sequence[NDArray[np.float32]], network: Sequence[Filled]
+) -> NDArray[np.float32]:
+    """(20,) mean absolute error of the stack over the network's by stratum: how much less is left to members."""
+    own = np.abs(hidden_pixels(trials, errors)).astype(np.float64)
+    others = [filled.value - trial.truth for trial, filled in zip(trials, network, strict=True)]
+    theirs = np.abs(hidden_pixels(trials, others)).astype(np.float64)
+    stratum = hidden_pixels(trials, [strata(t.patch) for t in trials]).astype(np.intp)
+
+    def shrunk(where: NDArray[np.bool_], towards: float) -> float:
+        count = float(where.sum())
+        if not count:
+            return towards
+        ratio = np.log(max(float(own[where].mean()), 1e-9) / max(float(theirs[where].mean()), 1e-9))
+        return float((count * ratio + _WORTH * towards) / (count + _WORTH))
+
+    common = shrunk(np.ones(len(own), bool), float(np.log(_NARROWED)))
+    ratios = np.exp([shrunk(stratum == s, common) for s in range(STRATA)])
+    return np.clip(ratios, 1.0 / _WIDEST, _WIDEST).astype(np.float32)
+
+
+def _calibration(
+    trials: Sequence[Trial],
+    errors: Sequence[NDArray[np.float32]],
+    estimates: Mapping[str, Sequence[Filled]],
     fitted: Fitted,
 ) -> tuple[NDArray[np.float32], float]:
     """Conformal factors for one choice of scale, and the mean Gaussian CRPS of the calibrated stack."""
-    residuals, scales, classes = [], [], []
+    scales, classes = [], []
     for i, trial in enumerate(trials):
         distance = target_distance(trial.patch)
-        stratum = strata(trial.patch, distance)
-        weights = weight_fields(table, stratum, distance[..., *trial.patch.core])
-        value = sum(w * estimates[n][i].value for w, n in zip(weights, names, strict=True))
         scale = fitted.facts["scale"]
         error = window_error(trial.patch, distance) if scale == WHITENING else estimates[scale][i].standard_error
-        residuals.append(value - trial.truth)
         scales.append(np.maximum(error, np.float32(1e-6)))
-        classes.append(stratum)
-    residual, width = hidden_pixels(trials, residuals), hidden_pixels(trials, scales)
+        classes.append(strata(trial.patch, distance))
+    residual, width = hidden_pixels(trials, errors), hidden_pixels(trials, scales)
     stratum = hidden_pixels(trials, classes).astype(np.int8)
     factors = conformal_factors(np.abs(residual) / width, stratum, _DEFAULT_FACTORS)
     return factors, crps_gaussian(np.zeros_like(residual), width * factors[stratum], residual)
@@ -243,7 +299,7 @@ def priors_around(network: Filler) -> tuple[Filler, ...]:
     """The parts of the default stack, from cheap to dear; temporal ones join where there are other dates."""
     from geodiff.fillers.temporal import LinearTime, Regression, SpaceTime
 
-    spatial = Laplace(), Kriging(), network, InverseDistance(), Nearest(), Biharmonic(), Matern()
+    spatial = Laplace(), Kriging(), network, Biharmonic()
     return *spatial, LinearTime(), SpaceTime(), Regression()
 
 
@@ -291,17 +347,22 @@ class Auto:
         answers = []
         for i, (patch, own) in enumerate(zip(patches, drawn, strict=True)):
             filled = self.stack.combined(patch, {n: run[i] for n, run in runs.items()}, fitted)
-            answers.append(replace(filled, members=_moved(own, filled)))
+            answers.append(replace(filled, members=_moved(own, filled, _narrowed(patch, fitted))))
         return answers
 
 
-def _moved(drawn: Filled, filled: Filled) -> NDArray[np.float32] | None:
-    """Members re-centred on the stack's value, their departures as wide as its standard errors ask."""
+def _narrowed(patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
+    """(target, band, row, column) factor on the network's departures."""
+    distance = target_distance(patch)
+    widths = fitted.arrays.get("widths", np.full(STRATA, _NARROWED, np.float32))
+    return factor_field(widths, strata(patch, distance), distance[..., *patch.core])
+
+
+def _moved(drawn: Filled, filled: Filled, factor: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Members around the stack's value instead of the network's, as much narrower as the stack knows better."""
     if drawn.members is None:
         return None
-    own = np.maximum(drawn.standard_error, np.float32(1e-6))
-    stretch = np.clip(filled.standard_error / own, 1.0 / _WIDEST, _WIDEST).astype(np.float32)
     departures = drawn.members - drawn.value
-    for plane in np.ndindex(*stretch.shape[:2]):
-        departures[(slice(None), *plane)] = stretched(departures[(slice(None), *plane)], stretch[plane])
+    for plane in np.ndindex(*factor.shape[:2]):
+        departures[(slice(None), *plane)] = stretched(departures[(slice(None), *plane)], factor[plane])
     return np.asarray(filled.value + departures, np.float32)

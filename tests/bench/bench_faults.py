@@ -153,16 +153,21 @@ def _dead(frame: Frame, rng: np.random.Generator) -> tuple[Frame, list[Frame]]:
     return broken, lost
 
 
-def _marks(frame: Frame, rng: np.random.Generator) -> tuple[Frame, list[Frame]]:
-    """Dark marks of 3 to 5 pixels on a grid that is off by a pixel here and there."""
+def _marks(frame: Frame, rng: np.random.Generator, adrift: bool = False) -> tuple[Frame, list[Frame]]:
+    """Dark marks of 3 to 5 pixels on a grid that is off by a pixel here and there.
+
+    With `adrift`, each row begins 6 or 12 pixels from the left by chance, which no etched plate does: harder.
+    """
     broken, lost = frame.astype(np.int64), []
     spacing, side = int(rng.integers(24, 48)), int(rng.integers(3, 6))
-    for row in range(int(rng.integers(6, 18)), frame.shape[0] - 12, spacing):
-        for column in range(int(rng.integers(6, 18)) // 6 * 6, frame.shape[1] - 12, spacing):
-            top, left = row + int(rng.integers(-1, 2)), column + int(rng.integers(-1, 2))
+    first, left = (int(n) for n in rng.integers(6, 18, 2))
+    for row in range(first, frame.shape[0] - 12, spacing):
+        left = int(rng.integers(1, 3)) * 6 if adrift else left
+        for column in range(left, frame.shape[1] - 12, spacing):
+            top, side_from = row + int(rng.integers(-1, 2)), column + int(rng.integers(-1, 2))
             lost.append(np.zeros(frame.shape, bool))
-            lost[-1][top : top + side, left : left + side] = True
-            broken[top : top + side, left : left + side] = 2
+            lost[-1][top : top + side, side_from : side_from + side] = True
+            broken[top : top + side, side_from : side_from + side] = 2
     return broken, lost
 
 
@@ -183,6 +188,7 @@ KINDS: dict[str, Callable[[Frame, np.random.Generator], tuple[Frame, list[Frame]
     "tracks": lambda frame, rng: _hits(frame, rng, 7),
     "dead pixels": _dead,
     "reseau marks": _marks,
+    "reseau marks, rows adrift": lambda frame, rng: _marks(frame, rng, adrift=True),
 }  # fmt: skip
 
 
@@ -280,7 +286,7 @@ def main() -> None:
         if given.only and given.only not in kind:
             continue
         for name, frames in take(root, given.frames).items():
-            rim = 1 if kind in ("reseau marks", "hot pixels", "tracks", "dead pixels") else 0
+            rim = 1 if kind.startswith(("reseau marks", "hot pixels", "tracks", "dead pixels")) else 0
             counts = []
             for number, frame in enumerate(frames):
                 broken, lost = inject(frame, np.random.default_rng(number))

@@ -176,3 +176,18 @@ def test_the_product_can_say_what_filled_it() -> None:
     assert facts["dtype"] == "float32"
     assert facts["device"] == "cpu"
     assert len(facts["model_hash"]) == 64
+
+
+def test_a_fit_has_the_answers_that_a_fill_would_give(filler, rng) -> None:
+    full = patch(rng, bands=2)
+    hidden = np.zeros(full.missing.shape, bool)
+    hidden[..., 20:60, 20:90] = full.known[[0]][..., *full.core][..., 20:60, 20:90]
+    known = full.known.copy()
+    known[0][:, *full.core] &= ~hidden[0]
+    trial = Trial(replace(full, known=known, values=full.values * known), full.values[[0]][..., *full.core], hidden)
+    fitted, (told,) = filler.fitted_answers(SceneSample((trial,), 2))
+    assert fitted.arrays["factors"].std() > 0
+    (again,) = replace(filler, settings=replace(filler.settings, members=0)).fill([trial.patch], fitted, seed=0)
+    missing = trial.patch.missing
+    np.testing.assert_array_equal(told.value[missing], again.value[missing])
+    np.testing.assert_allclose(told.standard_error[missing], again.standard_error[missing], rtol=1e-6)
