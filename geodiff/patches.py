@@ -106,11 +106,13 @@ def cut_patch(
     outer = window.expand(halo)
     rows = reflected_indices(outer.row, outer.height, lattice.shape[0])
     columns = reflected_indices(outer.column, outer.width, lattice.shape[1])
-    place = (..., (rows - ground.covers.row)[:, None], (columns - ground.covers.column)[None, :])
+    place: tuple[Any, ...] = (..., (rows - ground.covers.row)[:, None], (columns - ground.covers.column)[None, :])
+    if outer.intersect(ground.covers) == outer:  # nothing to mirror: slices cost a fraction of indices
+        place = (..., *outer.within(ground.covers))
     return Patch(
-        values=ground.values[place],
-        known=ground.known[place],
-        fillable=ground.fillable[place],
+        values=np.ascontiguousarray(ground.values[place]),
+        known=np.ascontiguousarray(ground.known[place]),
+        fillable=np.ascontiguousarray(ground.fillable[place]),
         coarse=sample_cells(cells.values[list(ground.indices)], cells.cell, rows, columns),
         window=window,
         halo=halo,

@@ -52,7 +52,7 @@ class CellSums:
         """Add (or, with sign -1, take out) the known pixels of a window, arrays (band, row, column)."""
         row, column = window.row // self.cell, window.column // self.cell
         sums = _by_cell(np.where(known, values, 0.0), window, self.cell)
-        counts = _by_cell(known.astype(np.int64), window, self.cell)
+        counts = _by_cell(known, window, self.cell, np.int64)
         area = (date, slice(None), slice(row, row + sums.shape[1]), slice(column, column + sums.shape[2]))
         self.total[area] += sign * sums
         self.count[area] += sign * counts
@@ -61,11 +61,12 @@ class CellSums:
         return CellSums(self.total.copy(), self.count.copy(), self.cell)
 
 
-def _by_cell(values: NDArray[Any], window: Window, cell: int) -> NDArray[Any]:
+def _by_cell(values: NDArray[Any], window: Window, cell: int, dtype: Any = None) -> NDArray[Any]:
     """Sums of (band, row, column) over the cells a window touches; cells are anchored at the raster's first pixel."""
     rows = _cell_starts(window.row, window.height, cell)
     columns = _cell_starts(window.column, window.width, cell)
-    return np.asarray(np.add.reduceat(np.add.reduceat(values, rows, axis=1), columns, axis=2))
+    by_row = np.add.reduceat(values, rows, axis=1, dtype=dtype)
+    return np.asarray(np.add.reduceat(by_row, columns, axis=2, dtype=dtype))
 
 
 def _cell_starts(first: int, count: int, cell: int) -> NDArray[np.intp]:
@@ -134,11 +135,11 @@ def _bilinear(
     row, row_share = _split(rows, cells.shape[-2])
     column, column_share = _split(columns, cells.shape[-1])
     row_next, column_next = np.minimum(row + 1, cells.shape[-2] - 1), np.minimum(column + 1, cells.shape[-1] - 1)
-    upper = cells[..., row[:, None], column] * (1 - column_share) + cells[..., row[:, None], column_next] * column_share
-    lower = (
-        cells[..., row_next[:, None], column] * (1 - column_share)
-        + cells[..., row_next[:, None], column_next] * column_share
-    )
+    # Along the columns once a row of cells, not once a row of pixels.
+    first, last = int(row.min()), int(row_next.max()) + 1
+    lines = cells[..., first:last, :]
+    lines = lines[..., column] * (1 - column_share) + lines[..., column_next] * column_share
+    upper, lower = lines[..., row - first, :], lines[..., row_next - first, :]
     share = row_share[:, None]
     return upper * (1 - share) + lower * share
 

@@ -106,10 +106,10 @@ class Cube:
         reason = np.zeros(stored.shape, np.uint16)
         for place, (band, numbers) in enumerate(zip(self.bands, stored, strict=True)):
             encoding = self.variable.bands[band].encoding
-            _, valid = unpack(numbers, encoding)
             absent = is_nodata(numbers, encoding)
             reason[place][absent] = Reason.NODATA
-            reason[place][~valid & ~absent] = Reason.INVALID
+            if encoding.valid_range is not None:
+                reason[place][~unpack(numbers, encoding)[1] & ~absent] = Reason.INVALID
         valid_plane = self.variable.reader.valid(date, window)
         if valid_plane is not None:
             reason[:, ~valid_plane] |= np.uint16(Reason.NODATA)

@@ -47,11 +47,16 @@ class MaternField:
         return math.log(1.0 + 32.0 / self.kappa2) / (4.0 * math.pi)
 
 
-def domain(missing: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The pixels of a plane that take part: gaps with their ring, where connected to a wanted pixel."""
+def domain(missing: NDArray[np.bool_], wanted: NDArray[np.bool_], reach: int | None = None) -> NDArray[np.bool_]:
+    """The pixels of a plane that take part: gaps with their ring, where connected to a wanted pixel.
+
+    With a `reach`, none that is farther than that from a wanted pixel, along rows or columns: a large gap is cut off.
+    """
     from scipy.ndimage import label, maximum_filter
 
     near: NDArray[np.bool_] = maximum_filter(missing, size=2 * RING + 1, mode="constant", cval=False)
+    if reach is not None:
+        near &= maximum_filter(wanted, size=2 * reach + 1, mode="constant", cval=False)
     labels, _ = label(near)
     return np.isin(labels, np.unique(labels[wanted])) & near
 

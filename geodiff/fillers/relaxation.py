@@ -265,8 +265,12 @@ def _defect(level: _Level, aim: Planes, error: Planes) -> Planes:
 
 def _even(planes: Planes) -> Planes:
     """Padded with zeros to even sides."""
-    rows, columns = planes.shape[1:]
-    return np.pad(planes, ((0, 0), (0, rows % 2), (0, columns % 2))) if rows % 2 or columns % 2 else planes
+    n, rows, columns = planes.shape
+    if not (rows % 2 or columns % 2):
+        return planes
+    even = np.zeros((n, rows + rows % 2, columns + columns % 2), planes.dtype)  # np.pad costs more than a sweep
+    even[:, :rows, :columns] = planes
+    return even
 
 
 def _restrict(planes: Planes) -> Planes:
@@ -341,5 +345,9 @@ def _top(values: Planes, weight: Planes, coarse: Planes | None) -> Planes:
 def _block_mean(planes: Planes) -> Planes:
     """Means over blocks of 2 x 2; odd sides are repeated at the end."""
     rows, columns = planes.shape[1:]
-    padded = np.pad(planes, ((0, 0), (0, rows % 2), (0, columns % 2)), mode="edge")
-    return _restrict(padded) * np.float32(0.25)
+    even = _even(planes)
+    if columns % 2:
+        even[:, :rows, columns] = planes[:, :, -1]
+    if rows % 2:
+        even[:, rows] = even[:, rows - 1]
+    return _restrict(even) * np.float32(0.25)

@@ -282,10 +282,10 @@ def _tuned(part: Filler, sample: SceneSample) -> Fitted:
 
 
 def _filled(part: Filler, trials: Sequence[Trial], fitted: Fitted) -> list[Filled]:
-    """A part's answers for trials; only the value of spatial ones."""
+    """A part's answers for trials; only the value of spatial ones, and of that what is right at the hidden pixels."""
     if not isinstance(part, SpatialFiller):
         return part.fill([t.patch for t in trials], fitted, seed=0)
-    values = [part.estimate(t.patch, fitted) for t in trials]
+    values = [part.estimate_hidden(t, fitted) for t in trials]
     return [Filled(v, np.ones_like(v), None, np.zeros(v.shape, np.uint8)) for v in values]
 
 

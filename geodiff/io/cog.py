@@ -141,7 +141,8 @@ def _creation(content: Content) -> dict[str, Any]:
         "driver": "GTiff", "count": bands, "height": rows, "width": columns, "dtype": content.dtype,
         "nodata": None if content.wide_nodata else content.nodata,
         "tiled": True, "blockxsize": content.tile, "blockysize": content.tile, "interleave": "pixel",
-        "bigtiff": "IF_SAFER", **_staging_codec(),
+        "bigtiff": "IF_SAFER", "sparse_ok": content.nodata is None,  # blank tiles cost nothing then
+        **_staging_codec(),
     }  # fmt: skip
     if content.bits is not None:
         options["nbits"] = content.bits

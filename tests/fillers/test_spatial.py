@@ -188,3 +188,18 @@ def test_a_plane_too_large_for_biharmonic_is_harmonic_and_says_so(rng, monkeypat
     assert (filled.source[:, 0] == CODES["biharmonic"]).all()
     assert (filled.source[:, 1] == CODES["laplace"]).all()
     np.testing.assert_array_equal(filled.value[:, 1], Laplace().estimate(patch, Fitted("laplace"))[:, 1])
+
+
+@pytest.mark.parametrize("filler", [Biharmonic(), Matern(), Laplace()], ids=lambda f: f.name)
+def test_what_is_near_hidden_pixels_is_enough_for_their_estimate(filler, rng):
+    shape = (1, 1, 120 + 2 * HALO, 120 + 2 * HALO)
+    truth, known = rough(rng, shape), ~blobs(rng, shape, 0.4)
+    patch = patch_of(truth, known)
+    hidden = np.zeros((1, 1, 120, 120), bool)
+    hidden[..., 40:60, 50:70] = True
+    hidden &= ~known[..., *patch.core]
+    trial = Trial(patch, truth[..., *patch.core], hidden)
+    fitted = filler.tuned(SceneSample())
+    whole, near = filler.estimate(patch, fitted)[hidden], filler.estimate_hidden(trial, fitted)[hidden]
+    assert hidden.sum() > 50
+    assert rmse(near, whole) < 0.02 * rmse(whole, trial.truth[hidden])
