@@ -46,6 +46,8 @@ _THINNING = 25.0
 """Hidden pixels that count as one independent one."""
 _PRIOR = 10.0
 """Independent pixels that the defaults are worth."""
+_PER_DATE = 3.0
+"""Independent pixels that one date is worth at most: errors of one date go together."""
 
 
 def target_distance(patch: Patch) -> NDArray[np.float32]:
@@ -80,15 +82,22 @@ def _day_class(patch: Patch) -> NDArray[np.intp]:
 
 
 def conformal_factors(
-    ratio: NDArray[np.floating[Any]], stratum: NDArray[np.integer[Any]], defaults: Sequence[float]
+    ratio: NDArray[np.floating[Any]],
+    stratum: NDArray[np.integer[Any]],
+    defaults: Sequence[float],
+    date: NDArray[np.integer[Any]] | None = None,
 ) -> NDArray[np.float32]:
     """Factors on the expected error by stratum.
+
+    With dates the factors are to hold on a date not yet seen: errors of one date go together, so every date counts the
+    same however many of its pixels are hidden, and is worth a few independent pixels at most.
 
     Parameters
     ----------
     ratio : (pixel,) |value - truth| / expected error at hidden pixels.
     stratum : (pixel,) as `strata` counts them.
     defaults : 5 factors by distance class, for strata without pixels.
+    date : (pixel,) which date each pixel is of; None, and dates that are all one, take pixels for what is drawn.
 
     Returns
     -------
@@ -98,9 +107,26 @@ def conformal_factors(
     if not ratio.size:
         return _exponential(prior)
     excess = np.log(np.maximum(ratio, 1e-6)) - prior[stratum]
-    common = _shrunk(excess, 0.0)
-    own = [_shrunk(excess[stratum == s], common) for s in range(STRATA)]
+    dates = 1 if date is None else len(np.unique(date))
+    if date is None or dates < 2:
+        common = _shrunk(excess, 0.0)
+        own = [_shrunk(excess[stratum == s], common) for s in range(STRATA)]
+    else:
+        common = _shrunk_by_date(excess, date, 0.0)
+        own = [_shrunk_by_date(excess[stratum == s], date[stratum == s], common) for s in range(STRATA)]
     return _exponential(prior + np.array(own))
+
+
+def _shrunk_by_date(excess: NDArray[np.floating[Any]], date: NDArray[np.integer[Any]], towards: float) -> float:
+    """As `_shrunk`, each date of the same weight and worth `_PER_DATE` independent pixels at most."""
+    if not excess.size:
+        return towards
+    _, which, pixels = np.unique(date, return_inverse=True, return_counts=True)
+    order = np.argsort(excess, kind="stable")
+    reached = np.cumsum(1.0 / pixels[which][order]) / len(pixels)
+    place = min(int(np.searchsorted(reached, 0.9)), excess.size - 1)
+    count = float(np.minimum(pixels / _THINNING, _PER_DATE).sum())
+    return (count * (float(excess[order[place]]) - math.log(Z90)) + _PRIOR * towards) / (count + _PRIOR)
 
 
 def _exponential(logarithm: NDArray[np.float64]) -> NDArray[np.float32]:

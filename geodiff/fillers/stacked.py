@@ -226,16 +226,20 @@ def _calibration(
     fitted: Fitted,
 ) -> tuple[NDArray[np.float32], float]:
     """Conformal factors for one choice of scale, and the mean Gaussian CRPS of the calibrated stack."""
-    scales, classes = [], []
+    scales, classes, dates = [], [], []
     for i, trial in enumerate(trials):
         distance = target_distance(trial.patch)
+        stratum = strata(trial.patch, distance)
         scale = fitted.facts["scale"]
         error = window_error(trial.patch, distance) if scale == WHITENING else estimates[scale][i].standard_error
         scales.append(np.maximum(error, np.float32(1e-6)))
-        classes.append(strata(trial.patch, distance))
+        classes.append(stratum)
+        dates.append(np.full(stratum.shape, trial.patch.dates[trial.patch.targets[0]]))
     residual, width = hidden_pixels(trials, errors), hidden_pixels(trials, scales)
     stratum = hidden_pixels(trials, classes).astype(np.int8)
-    factors = conformal_factors(np.abs(residual) / width, stratum, _DEFAULT_FACTORS)
+    # a part's own standard error is calibrated already
+    defaults = _DEFAULT_FACTORS if fitted.facts["scale"] == WHITENING else (1.0,) * DISTANCES
+    factors = conformal_factors(np.abs(residual) / width, stratum, defaults, hidden_pixels(trials, dates))
     return factors, crps_gaussian(np.zeros_like(residual), width * factors[stratum], residual)
 
 

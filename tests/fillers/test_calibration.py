@@ -125,3 +125,37 @@ def test_calibrated_wraps_any_filler_and_makes_its_errors_honest(rng):
     np.testing.assert_allclose(filled.standard_error[hidden], 2.0, rtol=0.1)
     (again,) = filler.fill([replace(patch)], filler.fit(SceneSample()), seed=0)
     np.testing.assert_allclose(again.standard_error, 0.1)
+
+
+def test_factors_by_date_hold_on_dates_not_seen_where_easy_dates_show_most():
+    rng = np.random.default_rng(3)
+    by_date, by_pixel = [], []
+    for _ in range(60):
+        hardness = np.exp(0.6 * rng.normal(size=25 + 40))
+        pixels = np.where(hardness[:25] < 1, 4000, 200)  # clear dates have more to hide than cloudy ones
+        date = np.repeat(np.arange(25), pixels)
+        ratio = np.abs(hardness[date] * rng.normal(size=date.size))
+        new = np.abs(hardness[25:, None] * rng.normal(size=(40, 200)))
+        none = np.zeros(date.size, np.int8)
+        by_date.append(np.mean(new <= Z90 * conformal_factors(ratio, none, (1.0,) * 5, date)[0]))
+        by_pixel.append(np.mean(new <= Z90 * conformal_factors(ratio, none, (1.0,) * 5)[0]))
+    assert 0.87 < np.mean(by_date) < 0.93
+    assert np.mean(by_pixel) < 0.8
+
+
+def test_a_date_counts_the_same_however_many_of_its_pixels_are_hidden(rng):
+    date = np.repeat(np.arange(12), 500)
+    ratio, none = np.abs(rng.normal(size=date.size)) * (1 + (date == 3)), np.zeros(date.size, np.int8)
+    more = np.concatenate([np.arange(date.size), np.tile(np.flatnonzero(date == 3), 9)])
+    np.testing.assert_allclose(
+        conformal_factors(ratio, none, DEFAULTS, date),
+        conformal_factors(ratio[more], none[more], DEFAULTS, date[more]),
+        rtol=0.005,
+    )
+
+
+def test_one_date_is_as_none(rng):
+    ratio, stratum = rng.exponential(size=3000), rng.integers(0, STRATA, 3000)
+    np.testing.assert_array_equal(
+        conformal_factors(ratio, stratum, DEFAULTS, np.full(3000, 7)), conformal_factors(ratio, stratum, DEFAULTS)
+    )
