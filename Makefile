@@ -16,6 +16,8 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constrain
 # pytest's marker expression, and whatever else is to reach it: make test ARGS='-k gaps'
 SELECT ?= not slow
 ARGS ?=
+# Test files at a time; 0 runs them one after the other in one process, as a debugger wants it.
+WORKERS ?= 2
 
 ##@ Set-up
 .PHONY: venv
@@ -54,8 +56,8 @@ train: $(VENV)/.run ## rebuild the shipped model: train, score, calibrate, write
 
 ##@ Check
 .PHONY: test
-test: $(VENV)/.test ## run the tests (SELECT='not slow', ARGS='-k gaps'); real data if GEODIFF_DATA is set
-	@$(BIN)/python -m pytest -m "$(SELECT)" $(ARGS)
+test: $(VENV)/.test ## run the tests (SELECT='not slow', ARGS='-k gaps', WORKERS=2); real data if GEODIFF_DATA is set
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "$(SELECT)" $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.dev ## ruff and mypy --strict
