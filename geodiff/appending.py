@@ -285,7 +285,9 @@ def affected(
     for date, place in enumerate(places):
         if place >= 0:
             seconds[place] = cube.seconds[date]
-    changes = _Changes(now.digests, before.digests, fit.cells.values, old.cells.values, fit.cells.cell, filler, buffer)
+    turn = cube.shape[1] if cube.lattice.periodic else 0
+    cells = fit.cells.values, old.cells.values, fit.cells.cell
+    changes = _Changes(now.digests, before.digests, *cells, filler, buffer, turn)
     for date, place in enumerate(places):
         around = context(cube, filler, date, fit.seen)
         if place >= 0 and [places[d] for d in around] == nearest_dates(seconds, filler, place, old.seen):
@@ -304,6 +306,8 @@ class _Changes:
     cell: int
     filler: Filler
     buffer: int
+    turn: int
+    """Columns once around the globe; 0 where the raster has a left and a right edge."""
     seen: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
 
     def near(self, date: int, place: int) -> NDArray[np.bool_]:
@@ -312,20 +316,26 @@ class _Changes:
             reach, form = WINDOW + self.filler.halo + self.buffer, self.digests.shape[1:]
             stored = self.digests[date] != self.old_digests[place]
             coarse = (self.cells[date] != self.old_cells[place]).any(axis=0)
-            near = _touched(stored, CHUNK, reach, form) | _touched(coarse, self.cell, reach + self.cell, form)
+            near = _touched(stored, CHUNK, reach, form, self.turn)
+            near |= _touched(coarse, self.cell, reach + self.cell, form, self.turn)
             self.seen[date] = near
         return self.seen[date]
 
 
-def _touched(changed: NDArray[np.bool_], size: int, reach: int, form: tuple[int, ...]) -> NDArray[np.bool_]:
+def _touched(
+    changed: NDArray[np.bool_], size: int, reach: int, form: tuple[int, ...], turn: int
+) -> NDArray[np.bool_]:
     """Chunks (row, column) from which a changed element is at most `reach` pixels away; elements are `size` pixels."""
+
+    def near(chunk: int, shift: int) -> slice:
+        first, stop = chunk * CHUNK - reach + shift, (chunk + 1) * CHUNK + reach + shift
+        return slice(max(0, first) // size, max(0, -(-stop // size)))
+
     found = np.zeros(form, bool)
     if changed.any():
         for row, column in np.ndindex(*form):
-            rows, columns = (
-                slice(max(0, n * CHUNK - reach) // size, -(-((n + 1) * CHUNK + reach) // size)) for n in (row, column)
-            )
-            found[row, column] = changed[rows, columns].any()
+            spans = [near(column, shift) for shift in ((0, -turn, turn) if turn else (0,))]
+            found[row, column] = any(changed[near(row, 0), span].any() for span in spans)
     return found
 
 

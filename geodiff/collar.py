@@ -65,7 +65,7 @@ class Collar:
         return index * self.strip, min((index + 1) * self.strip, self.shape[0])
 
 
-def find_collar(read: Read, shape: tuple[int, int], strip: int = STRIP) -> Collar:
+def find_collar(read: Read, shape: tuple[int, int], strip: int = STRIP, *, around: bool = False) -> Collar:
     """Find the collar in one pass over the raster; the answer does not depend on the strips' height.
 
     Parameters
@@ -73,6 +73,7 @@ def find_collar(read: Read, shape: tuple[int, int], strip: int = STRIP) -> Colla
     read : gives the candidates (rows, columns) bool for a slice of rows; called with up to `strip + 64` rows.
     shape : rows and columns of the raster.
     strip : rows to label at a time.
+    around : whether the raster goes once around the globe, so that left and right are no edges of it.
 
     Returns
     -------
@@ -88,7 +89,7 @@ def find_collar(read: Read, shape: tuple[int, int], strip: int = STRIP) -> Colla
         labels, count = _labels(read, first, last, shape)
         base = regions.add(count)
         sizes.append(np.bincount(labels.ravel(), minlength=count + 1).astype(np.int64))
-        for edge in _edges(labels, first == 0, last == shape[0]):
+        for edge in _edges(labels, first == 0, last == shape[0], sides=not around):
             regions.join_edge(base + _present(edge))
         top = np.where(labels[0] > 0, labels[0].astype(np.int64) + base, 0)
         if above is not None:
@@ -162,10 +163,11 @@ def _runs(line: NDArray[np.bool_]) -> Iterator[slice]:
             yield slice(start, stop)
 
 
-def _edges(labels: NDArray[np.int32], top: bool, bottom: bool) -> Iterator[NDArray[np.int32]]:
+def _edges(labels: NDArray[np.int32], top: bool, bottom: bool, *, sides: bool) -> Iterator[NDArray[np.int32]]:
     """The pixels of a strip that lie on the raster's border."""
-    yield labels[:, 0]
-    yield labels[:, -1]
+    if sides:
+        yield labels[:, 0]
+        yield labels[:, -1]
     if top:
         yield labels[0]
     if bottom:

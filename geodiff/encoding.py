@@ -17,7 +17,7 @@ __all__ = ["Encoding", "Normalisation", "pack", "unpack"]
 
 
 _LEAST = 1e-4
-"""Where log10 begins: below what any sensor can tell from zero, in the units of chlorophyll (mg m-3) and rain (mm)."""
+"""Where log10 begins: below what any sensor can tell from zero, in the units of chlorophyll (mg m-3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,8 @@ class Normalisation:
     centre: float
     scale: float
     transform: str = "linear"
-    """`linear`, or `log10` for quantities that span decades (chlorophyll, rain); log10 needs x > 0."""
+    """`linear`; `log10` for quantities that span decades (chlorophyll), which needs x > 0; `cbrt`, the cube root, for
+    rain, whose zeros are values (Stidd 1953)."""
 
     def forward(self, physical: NDArray[np.float64]) -> NDArray[np.float32]:
         """Physical values, any shape, to normalised float32; the subtraction is in float64."""
@@ -78,16 +79,26 @@ class Normalisation:
             return physical
         if self.transform == "log10":
             return np.log10(np.maximum(physical, _LEAST))
-        raise EncodingError(f"no transform is called {self.transform!r}; choose linear or log10")
+        if self.transform == "cbrt":
+            return np.cbrt(physical)
+        raise EncodingError(f"no transform is called {self.transform!r}; choose linear, log10 or cbrt")
 
     def inverse(self, normalised: NDArray[np.float32]) -> NDArray[np.float64]:
         """Normalised values back to physical float64."""
         value = normalised.astype(np.float64) * self.scale + self.centre
+        if self.transform == "cbrt":
+            return np.maximum(value, 0.0) ** 3  # less than no rain is none
         return 10.0**value if self.transform == "log10" else value
 
     def error(self, physical: NDArray[np.float64], standard_error: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A normalised standard error in physical units, by the delta method at `physical`."""
+        """A normalised standard error in physical units, by the delta method at `physical`.
+
+        Of a cube root, whose derivative is 0 where there is no rain: half the way from one error below to one above.
+        """
         spread = standard_error.astype(np.float64) * self.scale
+        if self.transform == "cbrt":
+            root = np.cbrt(np.maximum(physical, 0.0))
+            spread = ((root + spread) ** 3 - np.maximum(root - spread, 0.0) ** 3) / 2
         if self.transform == "log10":
             spread = spread * np.abs(physical) * np.log(10.0)
         return spread.astype(np.float32)

@@ -54,7 +54,7 @@ def _answers(
     ground = read_ground(
         windows,
         filler.halo,
-        cube.shape,
+        cube.lattice,
         [(d, int(cube.seconds[d])) for d in dates],
         [cube.variable.bands[band] for band in cube.bands],
         fit.normalisations,

@@ -74,16 +74,46 @@ class Lattice:
     """Rows and columns of the raster."""
     origin: tuple[int, int] = (0, 0)
     """Absolute row and column of the raster's first pixel on the ground's own pixel lattice."""
+    periodic: bool = False
+    """Whether the raster goes once around the globe: its last column is then next to its first one."""
 
     @classmethod
-    def of(cls, shape: tuple[int, int], affine: Affine | None) -> Lattice:
+    def of(cls, shape: tuple[int, int], affine: Affine | None, turn: float | None = None) -> Lattice:
         """The lattice of a grid; two crops of one scene share it, so they draw the same noise.
 
-        A grid that is rotated or has no georeferencing starts at its own first pixel.
+        A grid that is rotated or has no georeferencing starts at its own first pixel. `turn` is how far once around is
+        in the units of the grid, 360 for degrees of longitude; None where nothing goes around.
         """
         if affine is None or affine.b or affine.d or affine.is_identity or not affine.a or not affine.e:
             return cls(shape)
-        return cls(shape, (round(affine.f / affine.e), round(affine.c / affine.a)))
+        around = turn is not None and abs(shape[1] * abs(affine.a) - turn) < 0.01 * abs(affine.a)
+        return cls(shape, (round(affine.f / affine.e), round(affine.c / affine.a)), around)
+
+    def folded(self, window: Window) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Rows and columns of the raster that stand for a window's: mirrored at its edges, or around the globe."""
+        rows = reflected_indices(window.row, window.height, self.shape[0])
+        if not self.periodic:
+            return rows, reflected_indices(window.column, window.width, self.shape[1])
+        return rows, np.arange(window.column, window.column + window.width) % self.shape[1]
+
+    def cover(self, windows: Sequence[Window]) -> Window:
+        """The smallest part from which all `windows` can be cut; around the globe it may reach beyond the raster."""
+        part = cover(windows, self.shape)
+        if not self.periodic:
+            return part
+        column = min(w.column for w in windows)
+        return Window(part.row, column, part.height, max(w.stop[1] for w in windows) - column)
+
+    def pieces(self, window: Window) -> Iterator[Window]:
+        """A window that reaches around the globe in parts that lie in the raster, from left to right."""
+        if not self.periodic:
+            yield window
+            return
+        column, width = window.column, self.shape[1]
+        while column < window.stop[1]:
+            stop = min(window.stop[1], (column // width + 1) * width)
+            yield Window(window.row, column % width, window.height, stop - column)
+            column = stop
 
     @property
     def extent(self) -> Window:

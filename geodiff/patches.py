@@ -10,7 +10,7 @@ import numpy as np
 
 from geodiff.encoding import Normalisation, unpack
 from geodiff.fillers import Filled, Patch
-from geodiff.lattice import WINDOW, Lattice, Window, cover, overlap_shrinkage, reflected_indices, weights
+from geodiff.lattice import WINDOW, Lattice, Window, overlap_shrinkage, weights
 from geodiff.pyramid import sample_cells
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def gap_windows(lattice: Lattice, core: Window, gaps: NDArray[np.bool_]) -> list
 def read_ground(
     windows: Sequence[Window],
     halo: int,
-    shape: tuple[int, int],
+    lattice: Lattice,
     dates: Sequence[tuple[int, int]],
     bands: Sequence[Band],
     normalisations: Sequence[Normalisation],
@@ -84,13 +84,15 @@ def read_ground(
     read_stored : (date, window) to stored numbers (band, row, column) of the bands to fill.
     read_gaps : (date, window) to `missing` and `fillable`, both (band, row, column).
     """
-    covers = cover([window.expand(halo) for window in windows], shape)
+    covers = lattice.cover([window.expand(halo) for window in windows])
+    pieces = list(lattice.pieces(covers))
     size = (len(dates), len(bands), *covers.shape)
     values, known, fillable = np.zeros(size, np.float32), np.zeros(size, bool), np.zeros(size, bool)
     for place, (date, _) in enumerate(dates):
-        missing, fillable[place] = read_gaps(date, covers)
-        known[place] = ~missing
-        stored = read_stored(date, covers)
+        gaps = [read_gaps(date, piece) for piece in pieces]
+        known[place] = ~_beside([missing for missing, _ in gaps])
+        fillable[place] = _beside([allowed for _, allowed in gaps])
+        stored = _beside([read_stored(date, piece) for piece in pieces])
         for band, (numbers, recipe) in enumerate(zip(stored, normalisations, strict=True)):
             physical, valid = unpack(numbers, bands[band].encoding)
             known[place, band] &= valid
@@ -99,14 +101,22 @@ def read_ground(
     return Ground(covers, values, known, fillable, seconds, tuple(index for index, _ in dates))
 
 
+def _beside(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Parts (.., row, column) side by side."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+
 def cut_patch(
     ground: Ground, window: Window, halo: int, lattice: Lattice, cells: Cells, targets: tuple[int, ...]
 ) -> Patch:
-    """One patch out of the ground read, mirrored beyond the raster, with the low-resolution fill sampled on it."""
+    """One patch out of the ground read, with the low-resolution fill sampled on it.
+
+    Beyond the raster it is mirrored, or goes on around the globe.
+    """
     outer = window.expand(halo)
-    rows = reflected_indices(outer.row, outer.height, lattice.shape[0])
-    columns = reflected_indices(outer.column, outer.width, lattice.shape[1])
-    place: tuple[Any, ...] = (..., (rows - ground.covers.row)[:, None], (columns - ground.covers.column)[None, :])
+    rows, columns = lattice.folded(outer)
+    across = np.arange(outer.column, outer.stop[1]) if lattice.periodic else columns
+    place: tuple[Any, ...] = (..., (rows - ground.covers.row)[:, None], (across - ground.covers.column)[None, :])
     if outer.intersect(ground.covers) == outer:  # nothing to mirror: slices cost a fraction of indices
         place = (..., *outer.within(ground.covers))
     return Patch(

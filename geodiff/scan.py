@@ -232,7 +232,7 @@ def _find_outside(cube: Cube, outside: Any, index: Occupied) -> None:
         first, last, _ = rows.indices(cube.shape[0])
         return read_occupied(outside, (), Window(first, 0, last - first, cube.shape[1]), candidates, ())
 
-    collar = find_collar(read, cube.shape, CHUNK)
+    collar = find_collar(read, cube.shape, CHUNK, around=cube.lattice.periodic)
     held: list[tuple[slice, NDArray[np.bool_]]] = []
     for first in range(0, cube.shape[0], CHUNK):
         part = slice(first, min(first + CHUNK, cube.shape[0]))

@@ -74,7 +74,9 @@ class Cube:
 
     @property
     def lattice(self) -> Lattice:
-        return Lattice.of(self.shape, self.variable.geobox.affine)
+        box = self.variable.geobox
+        degrees = box.crs is not None and box.crs.geographic
+        return Lattice.of(self.shape, box.affine, 360.0 if degrees else None)
 
     @property
     def seconds(self) -> NDArray[np.int64]:
@@ -232,9 +234,11 @@ def _targets(variable: Variable, dates: str | None) -> tuple[int, ...]:
 
 
 def _transform(variable: Variable) -> str:
-    """log10 for chlorophyll, which spans decades; linear otherwise."""
+    """log10 for chlorophyll, which spans decades; the cube root for rain, which is mostly none; linear otherwise."""
     text = f"{variable.name} {variable.attributes.get('standard_name', '')}".lower()
-    return "log10" if "chlorophyll" in text or "conc_chl" in text or text.startswith("chl") else "linear"
+    if "chlorophyll" in text or "conc_chl" in text or text.startswith("chl"):
+        return "log10"
+    return "cbrt" if any(word in text for word in ("rain", "precip", "snowfall")) else "linear"
 
 
 def _rules(raster: Raster, variable: Variable, job: FillJob) -> Rules:

@@ -87,6 +87,18 @@ def test_normalisation_goes_both_ways(centre: float, scale: float) -> None:
     assert np.allclose(recipe.inverse(recipe.forward(values)), values, atol=1e-5 * scale + 1e-6 * abs(centre))
 
 
+def test_the_cube_root_keeps_dry_places_dry_and_its_error_is_never_none() -> None:
+    recipe = Normalisation(0.8, 0.5, "cbrt")
+    rain = np.array([0.0, 0.2, 5.0, 90.0])
+    assert np.allclose(recipe.inverse(recipe.forward(rain)), rain, atol=1e-4)
+    assert (recipe.inverse(np.float32([-9.0, -3.0])) == 0).all()
+    error = recipe.error(rain, np.full(4, 0.3, np.float32))
+    assert error[0] == pytest.approx(0.15**3 / 2, rel=1e-5)
+    assert (np.diff(error) > 0).all()
+    z, step = recipe.forward(rain[2:]), np.float32(0.3)
+    assert np.allclose(error[2:], (recipe.inverse(z + step) - recipe.inverse(z - step)) / 2, rtol=1e-3)
+
+
 def test_the_error_of_a_logarithm_is_that_of_the_delta_method() -> None:
     recipe = Normalisation(-0.5, 0.4, "log10")
     physical = np.array([0.02, 1.0, 30.0])

@@ -185,6 +185,13 @@ def test_the_opening_is_scipys(field):
     assert np.array_equal(opened(field), ndimage.binary_opening(field, np.ones((33, 33), bool)))
 
 
+def test_left_and_right_are_no_edges_of_what_goes_around_the_globe():
+    field = np.zeros((400, 200), bool)
+    field[60:110, :50] = True
+    assert find_collar(lambda rows: field[rows], field.shape, 64).pixels == 2500
+    assert find_collar(lambda rows: field[rows], field.shape, 64, around=True).pixels == 0, "no edge of the globe"
+
+
 def test_a_snake_joins_the_edge_through_many_strips():
     field = np.zeros((400, 200), bool)
     field[:, 40:80] = True

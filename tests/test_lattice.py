@@ -52,6 +52,26 @@ def test_reading_beyond_the_edge_mirrors(shape: tuple[int, int], row: int, colum
     assert np.array_equal(got, padded[200 + row : 220 + row, 200 + column : 230 + column])
 
 
+def test_a_grid_in_degrees_that_goes_once_around_knows_it() -> None:
+    whole, part = Affine(0.25, 0, 0, 0, -0.25, 90), Affine(0.25, 0, -180, 0, -0.25, 90)
+    assert Lattice.of((720, 1440), whole, 360.0).periodic
+    assert Lattice.of((720, 1440), part, 360.0).periodic
+    assert not Lattice.of((720, 1441), whole, 360.0).periodic, "both ends are the same meridian: mirrored, as before"
+    assert not Lattice.of((720, 1200), whole, 360.0).periodic
+    assert not Lattice.of((720, 1440), whole).periodic, "metres do not go around"
+
+
+@given(st.integers(1, 60), st.integers(-150, 150), st.integers(1, 200))
+def test_around_the_globe_pieces_are_the_columns_in_order(width: int, column: int, count: int) -> None:
+    lattice = Lattice((9, width), periodic=True)
+    window = Window(2, column, 3, count)
+    pieces = list(lattice.pieces(window))
+    assert all(p.column >= 0 and p.stop[1] <= width and (p.row, p.height) == (2, 3) for p in pieces)
+    columns = np.concatenate([np.arange(p.column, p.stop[1]) for p in pieces])
+    np.testing.assert_array_equal(columns, lattice.folded(window)[1])
+    np.testing.assert_array_equal(columns, np.arange(column, column + count) % width)
+
+
 def test_crops_share_their_scenes_lattice_and_rotated_grids_have_their_own() -> None:
     north_up = Affine(10, 0, 399_960, 0, -10, 5_000_040)
     crop = north_up @ Affine.translation(7, 13)

@@ -12,20 +12,21 @@ from geodiff.noise import ground_noise
 from geodiff.patches import OVERLAP_CORRELATION, Cells, blend, cut_patch, gap_windows, read_ground
 
 SHAPE = (300, 260)
+PLAIN = Lattice(SHAPE)
 
 
-def _ground_patch(window: Window, halo: int) -> tuple[np.ndarray, np.ndarray]:
+def _ground_patch(window: Window, halo: int, lattice: Lattice = PLAIN) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     values = rng.normal(50, 10, (2, *SHAPE))
     missing = rng.random((2, *SHAPE)) < 0.2
     bands = [Band(str(b), Encoding(np.dtype("float64"))) for b in range(2)]
     recipes = [Normalisation(50.0, 10.0), Normalisation(0.0, 1.0)]
     ground = read_ground(
-        [window], halo, SHAPE, [(0, 0)], bands, recipes,
+        [window], halo, lattice, [(0, 0)], bands, recipes,
         lambda _, w: values[(slice(None), *w.slices)],
         lambda _, w: (missing[(slice(None), *w.slices)], np.ones((2, *w.shape), bool)),
     )  # fmt: skip
-    patch = cut_patch(ground, window, halo, Lattice(SHAPE), Cells(np.zeros((1, 2, 38, 33)), 8), (0,))
+    patch = cut_patch(ground, window, halo, lattice, Cells(np.zeros((1, 2, 38, 33)), 8), (0,))
     assert np.isfinite(patch.values).all()
     return patch, np.where(missing, 0.0, (values - [[[50]], [[0]]]) / [[[10]], [[1]]])
 
@@ -37,6 +38,14 @@ def test_a_patch_is_normalised_finite_and_mirrored() -> None:
     assert patch.values.shape == (1, 2, 192, 192)
     assert np.allclose(patch.values[0], expected, atol=1e-5)
     assert patch.missing.shape == (1, 2, 128, 128)
+
+
+def test_around_the_globe_a_patch_goes_on_at_the_other_side() -> None:
+    around = Lattice(SHAPE, periodic=True)
+    for column in (-60, 200):
+        patch, truth = _ground_patch(Window(96, column, 128, 128), 32, around)
+        wrapped = np.pad(truth, [(0, 0), (0, 0), (200, 200)], mode="wrap")
+        assert np.allclose(patch.values[0], wrapped[:, 64:256, 200 + column - 32 : 200 + column + 160], atol=1e-5)
 
 
 def test_only_windows_that_hold_gaps_run() -> None:

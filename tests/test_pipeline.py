@@ -120,6 +120,22 @@ def test_the_tiling_does_not_show_in_what_the_network_drew(tmp_path: Path) -> No
     assert (members[0] != members[1])[missing].mean() > 0.9
 
 
+def test_a_gap_at_the_edge_of_a_globe_is_filled_from_both_sides(tmp_path: Path) -> None:
+    """The same field cut at another meridian has nearly the same fill; a mere square has not."""
+    longitude = np.radians(np.arange(400) * 0.9)
+    field = np.rint(2000 + 500 * np.sin(longitude)[None] * np.cos(np.arange(200) / 40)[:, None]).astype("uint16")
+    holed = field.copy()
+    holed[80:110, :20] = holed[80:110, -20:] = 0
+    errors = {}
+    for name, crs in (("globe", "EPSG:4326"), ("square", "EPSG:32618")):
+        scene = _write(tmp_path / f"{name}.tif", holed, crs=crs, transform=Affine(0.9, 0, 0, 0, -0.9, 90))
+        geodiff.fill(scene, tmp_path / f"{name}-filled.tif", filler="laplace", fillable="all", block_size=128)
+        filled = _read(tmp_path / f"{name}-filled.tif")[0].astype(float)
+        assert (filled[holed == 0] != 0).all()
+        errors[name] = np.sqrt(np.mean((filled - field)[holed == 0] ** 2))
+    assert errors["globe"] < 0.5 * errors["square"]
+
+
 def test_dask_workers_give_the_same_bytes(scene: Path, tmp_path: Path) -> None:
     for folder, workers in (("one", None), ("two", 2)):
         (tmp_path / folder).mkdir()

@@ -1,0 +1,38 @@
+"""Precipitation is filled as cube roots: zeros are values, nothing is negative, and the error says so."""
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from scipy.ndimage import gaussian_filter
+
+import geodiff
+
+
+def _rain(rng: np.random.Generator) -> np.ndarray:
+    """(date, row, column) in mm: half of it dry, the rest in showers."""
+    field = gaussian_filter(rng.normal(size=(3, 160, 160)), (0.5, 8, 8))
+    return (10 * np.maximum(field / field.std(), 0) ** 3).astype(np.float32)
+
+
+def _filled(rain: np.ndarray, missing: np.ndarray, folder: Path, name: str) -> xr.Dataset:
+    days = np.arange("2020-01-01", "2020-01-04", dtype="datetime64[D]").astype("datetime64[ns]")
+    grid = {"time": days, "y": 1000.0 * np.arange(160)[::-1], "x": 1000.0 * np.arange(160)}
+    cube = xr.DataArray(np.where(missing, np.nan, rain), grid, ("time", "y", "x"), name, attrs={"units": "mm"})
+    cube.to_netcdf(folder / f"{name}.nc")
+    geodiff.fill(str(folder / f"{name}.nc"), str(folder / f"{name}-filled.nc"), filler="laplace")
+    return xr.load_dataset(folder / f"{name}-filled.nc")
+
+
+def test_rain_is_never_negative_and_closer_than_without_the_root(rng: np.random.Generator, tmp_path: Path) -> None:
+    rain = _rain(rng)
+    missing = np.zeros(rain.shape, bool)
+    missing[1, 30:60, 20:110] = missing[2, 90:130, 60:100] = True
+    errors = {}
+    for name in ("precipitation", "quantity"):
+        value = _filled(rain, missing, tmp_path, name)[name].to_numpy()
+        assert np.array_equal(value[~missing], rain[~missing])
+        errors[name] = np.abs(value - rain)[missing].mean()
+        if name == "precipitation":
+            assert value.min() >= 0
+    assert errors["precipitation"] < errors["quantity"]
