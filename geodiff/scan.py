@@ -40,8 +40,8 @@ CHUNK = 256
 _TILE = (2 * CHUNK, 8 * CHUNK)
 _SAMPLE = 400_000
 """Known pixels a band from which the normalisation is taken."""
-_SMALL = 1 << 20
-"""Pixels of a window that is worth keeping."""
+_KEPT = 1 << 20
+"""Pixels of the windows that a reader keeps."""
 
 Tick = Callable[[], None]
 
@@ -106,15 +106,17 @@ class GapReader:
     occupied: Occupied | None = None
     """What need not be read; None reads everything."""
     _latest: dict[tuple[int, Window], Gaps] = field(default_factory=dict, repr=False, compare=False)
-    """The last small window: a block asks for its own more than once."""
+    """The last small windows: a block asks for its own more than once, the fit of a small raster a hundred times."""
 
     def read(self, date: int, window: Window) -> Gaps:
         """Gaps (band, row, column) of a window inside the raster."""
         found = self._latest.get((date, window))
         if found is None:
             found = self._read(date, window)
-            if window.height * window.width <= _SMALL:
+            pixels = window.height * window.width
+            if pixels + sum(kept.height * kept.width for _, kept in self._latest) > _KEPT:
                 self._latest.clear()
+            if pixels <= _KEPT:
                 self._latest[date, window] = found
         return found
 
