@@ -17,6 +17,7 @@ from geodiff.encoding import Normalisation, unpack
 from geodiff.gaps import Gaps, auto_fillable, collar_candidates, never_seen, outside_counts, tally
 from geodiff.lattice import Window
 from geodiff.pyramid import CellSums
+from geodiff.suspects import Suspect, suspects_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -156,6 +157,8 @@ class Scan:
     normalisations: tuple[Normalisation, ...]
     """One a band, fixed for the whole scene."""
     occupied: Occupied
+    suspects: tuple[Suspect, ...] = ()
+    """Numbers that count as known and may stand for missing."""
 
     @property
     def wanted(self) -> int:
@@ -175,7 +178,9 @@ def scan_cube(
     _find_outside(cube, outside, index)
     found = Occupied(index.reason, index.outside, np.ones_like(index.wanted))
     gaps = GapReader(reason, outside, cube.shape, buffer, cube.rules.fill_everything, found)
-    scan = _count(cube, gaps, cells, _normalise(cube, sample))
+    known = [np.concatenate(parts) if parts else np.zeros(0) for parts in sample]
+    suspects = suspects_of([cube.variable.bands[b] for b in cube.bands], known) if cube.transform == "linear" else ()
+    scan = replace(_count(cube, gaps, cells, _normalise(cube, known)), suspects=suspects)
     return scan, replace(gaps, occupied=scan.occupied, _latest={})
 
 
@@ -276,11 +281,10 @@ def _gather(
         sample[band].append(plane[good])
 
 
-def _normalise(cube: Cube, sample: list[list[NDArray[np.float64]]]) -> tuple[Normalisation, ...]:
+def _normalise(cube: Cube, sample: list[NDArray[np.float64]]) -> tuple[Normalisation, ...]:
     """Median and robust scale of each band's sampled values."""
     recipes = []
-    for parts in sample:
-        values = np.concatenate(parts) if parts else np.zeros(0)
+    for values in sample:
         if not values.size:
             recipes.append(Normalisation(0.0, 1.0, cube.transform))
             continue

@@ -406,7 +406,7 @@ def _save_array(home: zarr.Group, name: str, array: NDArray[Any]) -> None:
     stored = array if plain else np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
     stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     chunks = tuple(max(1, min(n, 4096)) for n in stored.shape)
-    attributes = {} if plain else {"dtype": array.dtype.str, "shape": list(array.shape)}
+    attributes: dict[str, Any] = {} if plain else {"dtype": array.dtype.str, "shape": list(array.shape)}
     kept = home.create_array(name, shape=stored.shape, chunks=chunks, dtype=stored.dtype, attributes=attributes)
     if stored.size:
         kept[...] = stored
