@@ -137,8 +137,6 @@ def _cut(array: NDArray[np.bool_], axis: int, start: int, stop: int | None) -> N
 
 def _labels(read: Read, first: int, last: int, shape: tuple[int, int]) -> tuple[NDArray[np.int32], int]:
     """Labels (rows, columns) of the opened regions within rows first..last-1, and how many there are."""
-    from scipy import ndimage
-
     low, high = max(first - HALO, 0), min(last + HALO, shape[0])
     candidates = np.asarray(read(slice(low, high)), bool)
     if candidates.shape != (high - low, shape[1]):
@@ -151,6 +149,8 @@ def _labels(read: Read, first: int, last: int, shape: tuple[int, int]) -> tuple[
         left[:, columns] = opened(candidates[:, columns])[first - low : last - low]
     if not left.any():
         return np.zeros(left.shape, np.int32), 0
+    from scipy import ndimage  # not worth half a second where no collar is in question
+
     labels, count = ndimage.label(left, np.ones((3, 3), bool))
     return labels.astype(np.int32, copy=False), int(count)
 

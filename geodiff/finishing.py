@@ -107,7 +107,7 @@ def _product(planned: FillPlan, scene: Scene, work: WorkStore, gaps: Mapping[str
     return Product(
         scene.raster,
         tuple(product_variable(cube, gaps[cube.name], work) for cube in told or scene.cubes),
-        _attributes(job, planned.fingerprint),
+        _attributes(job, planned.fingerprint, ran=planned.wanted > 0),
         source_codes(),
         {reason.meaning: int(reason) for reason in Reason},
         job.quantiles,
@@ -175,7 +175,7 @@ def _figures(variables: dict[str, Any], markers: dict[str, dict[str, Any]]) -> d
     return {"coverage90": coverage, "unfilled": 1 - filled / wanted if wanted else 0.0, "seam": seam}
 
 
-def _attributes(job: FillJob, fingerprint: str) -> dict[str, str]:
+def _attributes(job: FillJob, fingerprint: str, *, ran: bool = True) -> dict[str, str]:
     """What the product says about itself.
 
     No clock time and nothing that cannot change a pixel stands in it, so that equal jobs give equal bytes.
@@ -189,8 +189,11 @@ def _attributes(job: FillJob, fingerprint: str) -> dict[str, str]:
         "geodiff_filler": job.filler,
         "geodiff_seed": str(job.seed),
         "geodiff_versions": " ".join(f"{name}={number}" for name, number in versions().items()),
-        **{f"geodiff_{name}": value for name, value in describe_model(job).items()},
+        **{f"geodiff_{name}": value for name, value in describe_model(job, ran=ran).items()},
     }
+
+
+_RAN = ("done", "some blocks failed")
 
 
 def begin_record(job: FillJob, fingerprint: str, status: str, started: float) -> RunRecord:
@@ -202,7 +205,7 @@ def begin_record(job: FillJob, fingerprint: str, status: str, started: float) ->
         status=status,
         fingerprint=fingerprint,
         seed=job.seed,
-        model=describe_model(job),
+        model=describe_model(job, ran=status in _RAN),
         started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         versions=versions(),
     )

@@ -121,13 +121,19 @@ def model_identity(job: FillJob) -> str:
     """Hash of the model's weights where the filler uses one, and geodiff's own version in any case."""
     from geodiff import __version__
 
-    return __version__ + (describe_model(job)["model_hash"] if job.filler in ("auto", "diffusion") else "")
+    # A device that is not there is refused before any work; the choice that cannot fail need not wait for torch.
+    chosen = (job.device, job.dtype) != ("auto", "auto")
+    return __version__ + describe_model(job, ran=chosen).get("model_hash", "")
 
 
-def describe_model(job: FillJob) -> dict[str, str]:
-    """Name, weight hash, device and dtype of the network a job runs."""
+def describe_model(job: FillJob, *, ran: bool = True) -> dict[str, str]:
+    """Name and weight hash of a job's network, and where it `ran` its device and dtype, which only torch knows."""
     if job.filler not in ("auto", "diffusion"):
         return {}
+    if not ran:
+        from geodiff.diffusion.folder import find_folder, model_hash
+
+        return {"model": job.model, "model_hash": model_hash(find_folder(job.model))}
     from geodiff.fillers.diffusion import describe
 
     return describe(job.model, job.device, job.dtype)

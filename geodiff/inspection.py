@@ -7,7 +7,7 @@ for that in some seconds is looked at through evenly spread small windows, and t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.scan import CHUNK, scan_cube
 from geodiff.scene import open_scene
+from geodiff.suspects import Suspect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -214,6 +215,7 @@ def _scan_facts(scan: Scan) -> dict[str, Any]:
         "reasons": shares(scan.reasons, scan.total),
         "left_out": {cause: n for cause, n in scan.left_out.items() if n},
         "dates_with_gaps": int((by_date > 0).sum()),
+        "suspects": [asdict(suspect) for suspect in scan.suspects],
     }
 
 
@@ -387,6 +389,7 @@ def _variable_lines(facts: Mapping[str, Any]) -> list[str]:
     rows += _band_rows(bands)
     if "gaps" in facts:
         rows += _gap_rows(facts["gaps"])
+        rows += [("warning", str(Suspect(**suspect))) for suspect in facts["gaps"].get("suspects", ())]
     else:
         rows.append(("gaps", "not looked for: no continuous band; `fill` copies it as it is"))
     shown = facts.get("thumbnail")

@@ -58,7 +58,7 @@ def parse_gates(text: str | None) -> tuple[Gate, ...]:
     for part in filter(None, (text or "").split(",")):
         match = _GATE.match(part)
         if not match or match[1] not in GATES:
-            raise JobError(f"gate {part.strip()!r} is not FIGURE>=BOUND or FIGURE<=BOUND; figures: {', '.join(GATES)}")
+            raise JobError(f"{part.strip()!r} is not FIGURE>=BOUND or FIGURE<=BOUND; figures: {', '.join(GATES)}")
         gates.append(Gate(figure=match[1], relation=match[2], bound=float(match[3])))
     return tuple(gates)
 
@@ -203,7 +203,7 @@ class FillJob(BaseModel):
         try:
             return cls(**fields)
         except ValidationError as error:
-            raise JobError("; ".join(_one_line(e) for e in error.errors())) from None
+            raise JobError("; ".join(_lines(error.errors()))) from None
 
     @classmethod
     def from_toml(cls, path: str | Path, **overrides: Any) -> FillJob:
@@ -219,14 +219,20 @@ def _as_word(value: Any) -> str:
     return ",".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
 
 
+def _lines(errors: list[Any]) -> list[str]:
+    """Pydantic's errors, one line each; what is not given at all in one line together."""
+    absent = [str(e["loc"][0]).upper() for e in errors if e["type"] == "missing" and len(e["loc"]) == 1]
+    be, them = ("are", "them") if len(absent) > 1 else ("is", "it")
+    first = [f"{' and '.join(absent)} {be} missing; give {them}, or a job file with --job"] if absent else []
+    return first + [_one_line(e) for e in errors if e["type"] != "missing" or len(e["loc"]) > 1]
+
+
 def _one_line(error: Any) -> str:
     """One pydantic error as `--field value: reason`."""
     where = str(error["loc"][0]) if error["loc"] else ""
     option = f"--{where.replace('_', '-')}"
     if error["type"] == "missing" and len(error["loc"]) > 1:
-        return f"{option} expects two numbers, A,B"
-    if error["type"] == "missing":
-        return f"{where.upper()} is missing; give it, or a job file with --job"
+        return f"{option} {_as_word(error['input'])} is not two numbers; give A,B, such as 0,10000"
     if error["type"] == "extra_forbidden":
         return f"{option} {error['input']!r}: there is no such option; `geodiff fill --help` lists them"
     reason = error["msg"].removeprefix("Value error, ")

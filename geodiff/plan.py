@@ -6,7 +6,7 @@ A plan prints itself. It fails before anything runs when the memory would not su
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,6 +103,7 @@ class CubePlan:
                 text.append(f"  left as it is: {_share(count, scan.total)} ({_CAUSES.get(cause, cause)})")
         with_gaps = len(self.blocks) + len(self.kept)
         text.append(f"  {with_gaps} of {self.all_blocks} blocks hold gaps; the others are copied")
+        text += [f"  warning: {suspect}" for suspect in scan.suspects]
         if self.new_dates is not None:
             text.append(
                 f"  {self.new_dates} dates are new; {len(self.kept)} blocks stay as they are, {len(self.blocks)} are "
@@ -257,6 +258,7 @@ def scan_facts(cube: CubePlan) -> dict[str, Any]:
         "to_fill": cube.asked,
         "reasons": shares(scan.reasons, scan.total),
         "left_out": scan.left_out,
+        "suspects": [asdict(suspect) for suspect in scan.suspects],
         "blocks_with_gaps": len(cube.blocks) + len(cube.kept),
         "blocks": cube.all_blocks,
         "appended": _appended_facts(cube),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -52,6 +53,11 @@ class RunRecord:
 
 def versions() -> dict[str, str]:
     """Versions of geodiff, Python and the packages a product depends on."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     found = {"geodiff": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -17,6 +17,7 @@ from geodiff.encoding import Normalisation, unpack
 from geodiff.gaps import Gaps, auto_fillable, collar_candidates, never_seen, outside_counts, tally
 from geodiff.lattice import Window
 from geodiff.pyramid import CellSums
+from geodiff.suspects import Suspect, suspects_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,8 +41,8 @@ CHUNK = 256
 _TILE = (2 * CHUNK, 8 * CHUNK)
 _SAMPLE = 400_000
 """Known pixels a band from which the normalisation is taken."""
-_SMALL = 1 << 20
-"""Pixels of a window that is worth keeping."""
+_KEPT = 1 << 20
+"""Pixels of the windows that a reader keeps."""
 
 Tick = Callable[[], None]
 
@@ -106,15 +107,17 @@ class GapReader:
     occupied: Occupied | None = None
     """What need not be read; None reads everything."""
     _latest: dict[tuple[int, Window], Gaps] = field(default_factory=dict, repr=False, compare=False)
-    """The last small window: a block asks for its own more than once."""
+    """The last small windows: a block asks for its own more than once, the fit of a small raster a hundred times."""
 
     def read(self, date: int, window: Window) -> Gaps:
         """Gaps (band, row, column) of a window inside the raster."""
         found = self._latest.get((date, window))
         if found is None:
             found = self._read(date, window)
-            if window.height * window.width <= _SMALL:
+            pixels = window.height * window.width
+            if pixels + sum(kept.height * kept.width for _, kept in self._latest) > _KEPT:
                 self._latest.clear()
+            if pixels <= _KEPT:
                 self._latest[date, window] = found
         return found
 
@@ -154,6 +157,8 @@ class Scan:
     normalisations: tuple[Normalisation, ...]
     """One a band, fixed for the whole scene."""
     occupied: Occupied
+    suspects: tuple[Suspect, ...] = ()
+    """Numbers that count as known and may stand for missing."""
 
     @property
     def wanted(self) -> int:
@@ -173,7 +178,9 @@ def scan_cube(
     _find_outside(cube, outside, index)
     found = Occupied(index.reason, index.outside, np.ones_like(index.wanted))
     gaps = GapReader(reason, outside, cube.shape, buffer, cube.rules.fill_everything, found)
-    scan = _count(cube, gaps, cells, _normalise(cube, sample))
+    known = [np.concatenate(parts) if parts else np.zeros(0) for parts in sample]
+    suspects = suspects_of([cube.variable.bands[b] for b in cube.bands], known) if cube.transform == "linear" else ()
+    scan = replace(_count(cube, gaps, cells, _normalise(cube, known)), suspects=suspects)
     return scan, replace(gaps, occupied=scan.occupied, _latest={})
 
 
@@ -274,11 +281,10 @@ def _gather(
         sample[band].append(plane[good])
 
 
-def _normalise(cube: Cube, sample: list[list[NDArray[np.float64]]]) -> tuple[Normalisation, ...]:
+def _normalise(cube: Cube, sample: list[NDArray[np.float64]]) -> tuple[Normalisation, ...]:
     """Median and robust scale of each band's sampled values."""
     recipes = []
-    for parts in sample:
-        values = np.concatenate(parts) if parts else np.zeros(0)
+    for values in sample:
         if not values.size:
             recipes.append(Normalisation(0.0, 1.0, cube.transform))
             continue

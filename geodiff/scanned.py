@@ -15,6 +15,7 @@ from geodiff.fillers import Fitted
 from geodiff.io.store import load_fit, save_fit
 from geodiff.pyramid import CellSums
 from geodiff.scan import Occupied, Scan
+from geodiff.suspects import Suspect
 
 if TYPE_CHECKING:
     from geodiff.io.store import WorkStore
@@ -57,6 +58,7 @@ def _index(occupied: Occupied) -> dict[str, Any]:
 def _stored(scan: Scan) -> Fitted:
     facts = {name: getattr(scan, name) for name in _PLAIN}
     facts |= {"normalisations": [list(astuple(recipe)) for recipe in scan.normalisations], "cell": scan.cells.cell}
+    facts["suspects"] = [list(astuple(suspect)) for suspect in scan.suspects]
     arrays = {name: getattr(scan, name) for name in _ARRAYS}
     return Fitted("scan", facts, {**arrays, "cell_total": scan.cells.total, "cell_count": scan.cells.count})
 
@@ -70,4 +72,5 @@ def _scan(part: Fitted, occupied: Occupied) -> Scan:
         cells=CellSums(arrays["cell_total"], arrays["cell_count"], facts["cell"]),
         normalisations=tuple(Normalisation(*recipe) for recipe in facts["normalisations"]),
         occupied=occupied,
+        suspects=tuple(Suspect(*suspect) for suspect in facts["suspects"]),
     )

@@ -209,7 +209,8 @@ def _band_index(text: str, names: list[str], variable: str) -> int:
         return names.index(text)
     if text.isdigit() and 1 <= int(text) <= len(names):
         return int(text) - 1
-    raise JobError(f"--bands {text}: {variable} has bands 1 to {len(names)}, called {', '.join(names)}")
+    there = f"bands 1 to {len(names)}, called {', '.join(names)}" if len(names) > 1 else f"one band, {names[0]}"
+    raise JobError(f"--bands {text}: {variable} has {there}")
 
 
 def _targets(variable: Variable, dates: str | None) -> tuple[int, ...]:

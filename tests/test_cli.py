@@ -421,3 +421,31 @@ def test_the_command_line_starts_without_the_heavy_packages() -> None:
     script = "import sys, geodiff.cli; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert {"torch", "rasterio", "dask", "xarray", "pandas", "matplotlib", "pydantic"}.isdisjoint(loaded)
+
+
+_WITHOUT_TORCH = (
+    ("planned", ["scene.tif", "new.tif", "--dry-run"]),
+    ("up to date", ["scene.tif", "made.tif"]),
+    ("nothing to fill", ["whole.tif", "new.tif"]),
+    ("classical", ["scene.tif", "new.tif", "--filler", "laplace"]),
+)
+
+
+@pytest.mark.parametrize(("status", "words"), _WITHOUT_TORCH, ids=[case[0] for case in _WITHOUT_TORCH])
+def test_torch_is_not_waited_for_where_no_network_runs(
+    status: str, words: list[str], tmp_path: Path, geodiff_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    raster(tmp_path / "scene.tif", slice(20, 30), slice(24, 34))
+    raster(tmp_path / "whole.tif", slice(0, 0), slice(0, 0))
+    if status == "up to date":
+        assert geodiff_cli("fill", *words, "--members", 0, "-q").code == 0
+        words = [*words, "--members", "0"]
+    script = (
+        "import sys\nfrom geodiff import cli\ntry:\n    cli.main()\nfinally:\n"
+        "    print('torch' in sys.modules, file=sys.stderr)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script, "fill", *words, "-q"], capture_output=True, text=True, check=True
+    )
+    assert said.stderr.split() == ["False"]

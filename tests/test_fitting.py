@@ -12,7 +12,8 @@ from geodiff.fillers import Filled, Fitted, Patch, SceneSample, Trial
 from geodiff.fitting import fit_cube
 from geodiff.io.cf import open_dataset_as_raster
 from geodiff.job import FillJob
-from geodiff.scan import scan_cube
+from geodiff.lattice import Window
+from geodiff.scan import GapReader, scan_cube
 from geodiff.scene import scene_of
 
 
@@ -78,3 +79,29 @@ def test_hidden_pixels_are_nowhere_in_what_a_filler_sees() -> None:
         seen = trial.patch.known[trial.patch.targets[0]][(slice(None), *trial.patch.core)]
         assert not (seen & trial.hidden[0]).any()
         assert trial.hidden.any()
+
+
+class _Counted:
+    """An array that notes which parts were asked for."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.asked = array, []
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+        self.asked.append(str(key))
+        return self.array[key]
+
+
+def test_gaps_of_a_small_raster_are_read_once_and_of_a_large_one_not_kept() -> None:
+    small, large = Window(0, 0, 20, 20), Window(0, 0, 1100, 1000)
+    reason = _Counted(np.zeros((3, 1, 1100, 1000), np.uint16))
+    reason.array[1, 0, 5:9, 5:9] = 1
+    gaps = GapReader(reason, np.zeros((1100, 1000), bool), (1100, 1000), buffer=0, everything=False)
+    for _ in range(5):
+        found = [int(gaps.read(date, small).missing.sum()) for date in range(3)]
+        assert found == [0, 16, 0]
+    assert len(reason.asked) == 3
+    for _ in range(2):
+        gaps.read(0, large)
+    assert len(reason.asked) == 5, "a window of more than a million pixels would fill the memory"

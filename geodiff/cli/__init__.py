@@ -52,8 +52,20 @@ def _run() -> int:
 def _usage(error: Any) -> str:
     """What is wrong with the words of a command, and where to read the right ones."""
     said = " ".join(str(error.format_message()).split()).rstrip(".")
+    if "unable to parse string as" in said:  # of a number; which string it was is not said
+        said = f"{said.partition(':')[0]}: {_given(sys.argv, getattr(error, 'param', None))!r} is no number"
     command = error.ctx.command_path if error.ctx is not None else "geodiff"
     return f"{said}; {command} --help lists what there is"
+
+
+def _given(words: list[str], parameter: Any) -> str:
+    """What the command line gives an option, as it was typed."""
+    names = getattr(parameter, "opts", ())
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name in names:
+            return value if equals else following
+    return ""
 
 
 def _complain(error: BaseException, code: int) -> None:

@@ -365,7 +365,8 @@ def save_fit(path: str, fitted: Fitted, extra: Mapping[str, Any] | None = None) 
 def _write_fit(place: str, fitted: Fitted, extra: Mapping[str, Any] | None) -> None:
     group = _new_group(place)
     _save_part(group, fitted)
-    group.attrs.update({_KIND: "fit", "complete": True, "extra": json.dumps(extra or {}, default=_plain)})
+    told = {_KIND: "fit", "complete": True, "extra": json.dumps(extra or {}, default=_plain)}
+    group.attrs.update(_part_attributes(fitted) | told)
 
 
 def load_fit(path: str) -> tuple[Fitted, dict[str, Any]]:
@@ -377,14 +378,24 @@ def load_fit(path: str) -> tuple[Fitted, dict[str, Any]]:
 
 
 def _save_part(group: zarr.Group, fitted: Fitted) -> None:
-    """Facts are kept as one JSON text, which holds NaN and long integers as Python has them."""
-    group.attrs.update({"filler": fitted.filler, "facts": json.dumps(dict(fitted.facts), default=_plain)})
-    arrays, parts = group.create_group("arrays"), group.create_group("parts")
+    """Facts are kept as one JSON text, which holds NaN and long integers as Python has them.
+
+    A node is written once, attributes and all: each write costs some milliseconds, and a small job has many.
+    """
     for name, array in fitted.arrays.items():
-        _save_array(arrays, quote(name, safe=""), np.asarray(array))
+        _save_array(group, f"arrays/{quote(name, safe='')}", np.asarray(array))
     for name, part in fitted.parts.items():
-        _save_part(parts.create_group(quote(name, safe="")), part)
-    group.attrs.update({"arrays": list(fitted.arrays), "parts": list(fitted.parts)})
+        place = f"parts/{quote(name, safe='')}"
+        _save_part(group.create_group(place, attributes=_part_attributes(part)), part)
+
+
+def _part_attributes(fitted: Fitted) -> dict[str, Any]:
+    return {
+        "filler": fitted.filler,
+        "facts": json.dumps(dict(fitted.facts), default=_plain),
+        "arrays": list(fitted.arrays),
+        "parts": list(fitted.parts),
+    }
 
 
 def _save_array(home: zarr.Group, name: str, array: NDArray[Any]) -> None:
@@ -395,8 +406,8 @@ def _save_array(home: zarr.Group, name: str, array: NDArray[Any]) -> None:
     stored = array if plain else np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
     stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     chunks = tuple(max(1, min(n, 4096)) for n in stored.shape)
-    kept = home.create_array(name, shape=stored.shape, chunks=chunks, dtype=stored.dtype)
-    kept.attrs.update({} if plain else {"dtype": array.dtype.str, "shape": list(array.shape)})
+    attributes: dict[str, Any] = {} if plain else {"dtype": array.dtype.str, "shape": list(array.shape)}
+    kept = home.create_array(name, shape=stored.shape, chunks=chunks, dtype=stored.dtype, attributes=attributes)
     if stored.size:
         kept[...] = stored
 

@@ -1,0 +1,63 @@
+"""Numbers that may stand for missing although nothing says so: a nodata tag that was lost on the way, or is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geodiff.io import Band
+
+__all__ = ["Suspect", "suspect_value", "suspects_of"]
+
+_LEAST = 20
+"""Values that must be the same number, and as many that are not."""
+_LEAST_SHARE = 0.0005
+_FAR = 0.5
+"""Distance to the nearest other value, as a share of what 98 % of the others span."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A stored number of one band that is probably not an observation."""
+
+    band: str
+    value: float
+    share: float
+    """Of the band's values that count as known."""
+
+    def __str__(self) -> str:
+        return (
+            f"about {100 * self.share:.2g} % of the known values of {self.band} are exactly {self.value:.10g}, far "
+            f"from all others; if that stands for missing, add --nodata {self.value:.10g}"
+        )
+
+
+def suspect_value(values: NDArray[np.float64]) -> tuple[float, float] | None:
+    """The smallest or largest number and its share, where it occurs often and lies far from every other; else None."""
+    for end in (values.min(), values.max()) if values.size else ():
+        others = values[values != end]
+        alike = values.size - others.size
+        if min(alike, others.size) < _LEAST or alike < _LEAST_SHARE * values.size:
+            continue
+        low, high = np.percentile(others, (1, 99))
+        if high > low and np.abs(others - end).min() > _FAR * (high - low):
+            return float(end), alike / values.size
+    return None
+
+
+def suspects_of(bands: Sequence[Band], known: Sequence[NDArray[np.float64]]) -> tuple[Suspect, ...]:
+    """Suspects among known physical values, one array a band, as the numbers that are stored."""
+    found = []
+    for band, values in zip(bands, known, strict=True):
+        suspect = suspect_value(values)
+        if suspect is not None:
+            stored = (suspect[0] - band.encoding.offset) / band.encoding.scale
+            exact = round(stored) if band.encoding.dtype.kind in "iu" else float(f"{stored:.10g}")
+            found.append(Suspect(band.name, exact, suspect[1]))
+    return tuple(found)

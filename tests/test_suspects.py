@@ -1,0 +1,58 @@
+"""Nodata that no tag names: said where it is plain, and not where numbers may well be observations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+import geodiff
+from geodiff.inspection import describe, render
+from geodiff.suspects import suspect_value
+
+
+def _ground(rng: np.random.Generator, *, alike: float, count: int) -> np.ndarray:
+    return np.concatenate([rng.normal(3000, 300, 10_000), np.full(count, alike)])
+
+
+@pytest.mark.parametrize("alike", [-9999, 0, 65535, -3.4e38])
+def test_a_number_far_from_all_others_is_a_suspect(rng: np.random.Generator, alike: float) -> None:
+    found = suspect_value(_ground(rng, alike=alike, count=500))
+    assert found is not None
+    assert found[0] == alike
+    assert found[1] == pytest.approx(500 / 10_500)
+
+
+_NO_SUSPECTS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+    "plain ground": lambda rng: rng.normal(0, 1, 5000),
+    "a few outliers": lambda rng: _ground(rng, alike=-9999, count=5),
+    "dry days beside rain": lambda rng: np.maximum(rng.normal(0, 4, 5000), 0),
+    "saturated": lambda rng: np.minimum(rng.normal(200, 60, 5000), 255),
+    "two classes": lambda rng: rng.integers(0, 2, 5000).astype(float),
+    "one value": lambda rng: np.full(5000, 7.0),
+    "nothing known": lambda rng: np.zeros(0),
+}
+
+
+@pytest.mark.parametrize("name", _NO_SUSPECTS)
+def test_what_may_be_an_observation_is_none(rng: np.random.Generator, name: str) -> None:
+    assert suspect_value(_NO_SUSPECTS[name](rng)) is None
+
+
+def test_info_and_plan_name_the_lost_nodata_and_the_cure_cures(tmp_path: Path, rng: np.random.Generator) -> None:
+    values = rng.normal(2000, 100, (64, 64)).astype(np.int16)
+    values[20:30, 20:30] = -9999
+    profile = {"driver": "GTiff", "width": 64, "height": 64, "count": 1, "dtype": "int16", "nodata": -32768}
+    with rasterio.open(tmp_path / "scene.tif", "w", **profile, transform=Affine(30, 0, 3e5, 0, -30, 4e6)) as out:
+        out.write(values, 1)
+    warned = "are exactly -9999, far from all others; if that stands for missing, add --nodata -9999"
+    source = str(tmp_path / "scene.tif")
+    assert warned in render(describe(source))
+    assert warned in str(geodiff.plan_fill(source, filler="laplace"))
+    told = geodiff.plan_fill(source, filler="laplace", nodata=-9999)
+    assert "warning" not in str(told)
+    assert told.wanted == 100
