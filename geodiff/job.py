@@ -69,7 +69,7 @@ class FillJob(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     source: str = Field(description="raster, Zarr store, scene folder, directory or glob, STAC item, or URL to fill")
-    target: str = Field(description="product to write: .tif, .zarr, .nc, .png or a folder ending in /")
+    target: str = Field(description="product to write: .tif, .zarr, .nc, .png, .xml (PDS4) or a folder ending in /")
     variable: tuple[str, ...] = Field((), description="variables to fill; default every continuous one with gaps")
     bands: tuple[str, ...] = Field((), description="band numbers (from 1) or names to fill; default all continuous")
     dates: str | None = Field(None, description="fill only these dates, D[,D..] or A:B; the others stay context")

@@ -91,7 +91,10 @@ class Cube:
         """Why each pixel is missing, before any buffer: (band, row, column) of the bands to fill, 0 where known."""
         reason = self._named_reason(date, window)
         if self.rules.detect:
-            reason |= detect_window(lambda outer: self._judged(date, outer), self.shape, window, self.rules.detect)
+            reason |= detect_window(
+                lambda outer: self._judged(date, outer), self.shape, window, self.rules.detect,
+                ends=not self.variable.georeferenced,
+            )  # fmt: skip
         return reason
 
     def _named_reason(self, date: int, window: Window) -> NDArray[np.uint16]:

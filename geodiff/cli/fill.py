@@ -24,7 +24,7 @@ __all__ = ["fill"]
 )
 def fill(
     source: Annotated[str | None, typer.Argument(help="Raster, Zarr, scene folder, glob, STAC, URL.")] = None,
-    target: Annotated[str | None, typer.Argument(help=".tif, .zarr, .nc, .png, or folder/.")] = None,
+    target: Annotated[str | None, typer.Argument(help=".tif, .zarr, .nc, .png, .xml (PDS4), or folder/.")] = None,
     job: Annotated[Path | None, typer.Option(help="A job file; options here override it.")] = None,
     variable: Annotated[str | None, typer.Option(help="Variables to fill, V[,V..]; default all.")] = None,
     bands: Annotated[str | None, typer.Option(help="Bands to fill by number or name, 1,4.")] = None,

@@ -21,7 +21,7 @@ __all__ = ["restore"]
 )
 def restore(
     source: Annotated[str, typer.Argument(help="Anything `fill` takes.")],
-    target: Annotated[str, typer.Argument(help=".tif, .zarr, .nc, .png, or folder/.")],
+    target: Annotated[str, typer.Argument(help=".tif, .zarr, .nc, .png, .xml (PDS4), or folder/.")],
     task: Annotated[str, typer.Option(help="denoise, superres, inpaint, or several: denoise,inpaint.")],
     noise: Annotated[float | None, typer.Option(help="Its standard deviation (default: estimated by band).")] = None,
     poisson: Annotated[float | None, typer.Option(help="Photon noise: units for one photon; --noise is read.")] = None,

@@ -14,6 +14,7 @@ import numpy as np
 
 from geodiff.errors import GridError, JobError
 from geodiff.faults.dropouts import find_dropouts
+from geodiff.faults.flat import cut_short
 from geodiff.faults.hits import find_hits
 from geodiff.faults.reseau import find_marks
 from geodiff.faults.stripes import find_stripes
@@ -51,7 +52,11 @@ def check_names(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def detect(
-    values: NDArray[Any], names: Iterable[str] = ("dropouts",), known: NDArray[np.bool_] | None = None
+    values: NDArray[Any],
+    names: Iterable[str] = ("dropouts",),
+    known: NDArray[np.bool_] | None = None,
+    *,
+    ends: bool = True,
 ) -> NDArray[np.uint16]:
     """Reason bits of the faults in whole frames.
 
@@ -60,6 +65,8 @@ def detect(
     values : (band, row, column), whole frames, stored or physical; stored integers show lost lines best.
     names : detectors of `DETECTORS`.
     known : same shape; pixels that are already missing are neither judged nor compared with. None: all known.
+    ends : whether first and last lines are a camera's, so that empty ones there never came (`dropouts`). A map has a
+        collar there, and a tile its neighbours.
 
     Returns
     -------
@@ -79,6 +86,8 @@ def detect(
     reason = np.zeros(values.shape, np.uint16)
     for band in range(values.shape[0]):
         frame = np.where(known[band], values[band], 0).astype(np.float64)
+        if ends and "dropouts" in chosen:
+            reason[band] |= because(cut_short(frame, known[band]), Reason.DROPOUT)
         for name in chosen:
             find, bit = DETECTORS[name]
             reason[band] |= because(find(frame, known[band] & (reason[band] == 0)), bit)
@@ -86,7 +95,12 @@ def detect(
 
 
 def detect_window(
-    read: ReadKnown, shape: tuple[int, int], window: Window, names: Iterable[str] = ("dropouts",)
+    read: ReadKnown,
+    shape: tuple[int, int],
+    window: Window,
+    names: Iterable[str] = ("dropouts",),
+    *,
+    ends: bool = True,
 ) -> NDArray[np.uint16]:
     """Reason bits of the faults in one window of a frame of any size; the same whatever the window.
 
@@ -99,6 +113,7 @@ def detect_window(
     shape : rows and columns of the frame.
     window : the part that is asked for, inside the frame.
     names : detectors of `DETECTORS`.
+    ends : as for `detect`; frames of more than one tile are not judged so.
 
     Returns
     -------
@@ -111,7 +126,8 @@ def detect_window(
         outer = tile.expand(MARGIN).intersect(extent)
         if common is not None and outer is not None:
             values, known = read(outer)
-            parts.append((common, detect(values, names, known)[(slice(None), *common.within(outer))]))
+            found = detect(values, names, known, ends=ends and outer == extent)
+            parts.append((common, found[(slice(None), *common.within(outer))]))
     reason = np.zeros((parts[0][1].shape[0], *window.shape), np.uint16)
     for common, found in parts:
         reason[(slice(None), *common.within(window))] = found

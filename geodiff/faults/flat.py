@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from geodiff.faults.measures import Frame, Plane
 
-__all__ = ["BLOCK", "SHARP", "flat_blocks", "flat_lines"]
+__all__ = ["BLOCK", "SHARP", "cut_short", "flat_blocks", "flat_lines"]
 
 BLOCK = 8
 """Smallest side of a lost block, in pixels."""
@@ -101,6 +101,39 @@ def _changes(side: Frame) -> Plane:
     changed = np.zeros(side.shape, bool)
     changed[:, 1:] = np.abs(np.diff(side, axis=1)) > 0
     return changed
+
+
+def cut_short(frame: Frame, known: Plane) -> Plane:
+    """Lines at one end of a frame that never came: all of one exact value, right after a whole line of the scene.
+
+    A receiver that gets a part of a frame fills up the rest. A saturated sky, a shadow or space has a rim as ragged as
+    the scene, so lines beside it hold some of its value; a border is thin, or lies at the other end too.
+    """
+    lost = np.zeros(frame.shape, bool)
+    bottom, top = _missing_end(frame, known), _missing_end(frame[::-1], known[::-1])
+    if bottom and not top:
+        lost[-bottom:] = True
+    elif top and not bottom:
+        lost[:top] = True
+    return lost & known
+
+
+def _missing_end(frame: Frame, known: Plane) -> int:
+    """How many last lines never came; 0 where they are the scene's."""
+    height = len(frame)
+    value = frame[-1, 0]
+    empty = (frame == value).all(axis=1) & known.all(axis=1)
+    count = int(np.argmin(empty[::-1])) if not empty.all() else 0
+    if not height // 32 + BLOCK <= count <= 3 * height // 4 or (frame[0] == value).mean() > 0.5:
+        return 0
+    rest, seen = frame[: height - count], known[: height - count]
+    line, shown = rest[-1], seen[-1]
+    threshold = max(UNITS * grain(rest, seen), SHARP * roughness(rest, seen))
+    step, changes = np.abs(line - value)[shown], np.diff(line)[shown[1:] & shown[:-1]] != 0
+    if 2 * step.size < line.size or (step > 0).mean() < 0.95 or not changes.size:
+        return 0
+    sharp, lively = float((step >= threshold).mean()), float(changes.mean())
+    return count if (sharp >= 0.9 and lively >= 0.05) or (sharp >= 0.6 and lively >= 0.3) else 0
 
 
 def flat_blocks(frame: Frame, known: Plane) -> Plane:

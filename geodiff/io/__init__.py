@@ -200,7 +200,7 @@ def open_raster(source: str, options: OpenOptions | None = None) -> Raster:
 
 
 def write_product(product: Product, target: str) -> Sequence[str]:
-    """Write the product at `target` (.tif, .zarr, .nc, .png or a folder ending in /): sidecars first, target last.
+    """Write the product at `target` (.tif, .zarr, .nc, .png, .xml, a folder ending in /): target last.
 
     Returns the paths written. Every file appears by rename, complete or not at all.
     """

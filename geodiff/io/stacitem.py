@@ -43,10 +43,10 @@ _EXTENSIONS = {
         "projection": "2.0.0", "raster": "2.0.0", "processing": "1.2.0", "file": "2.1.0", "ssys": "1.1.0",
     }.items()
 }  # fmt: skip
-_LAYER = re.compile(r"(?P<stem>.+)_(?P<layer>source|reason|standard_error|members|quantiles)")
+_LAYER = re.compile(r"(?P<stem>.+)_(?P<layer>source|reason|standard_error|members|quantiles|image)")
 _ROLES = {
     "value": ["data"], "source": ["data-mask"], "reason": ["data-mask", "cloud"], "standard_error": ["uncertainty"],
-    "members": ["ensemble"], "quantiles": ["uncertainty"],
+    "members": ["ensemble"], "quantiles": ["uncertainty"], "image": ["data"],
 }  # fmt: skip
 _TITLES = {
     "value": "value: the source with estimates where it was missing",
@@ -55,10 +55,11 @@ _TITLES = {
     "standard_error": "standard error, in the units of the value; 0 where observed",
     "members": "members: equally likely realisations, member by member",
     "quantiles": "quantiles of the estimate",
+    "image": "image: the numbers that the PDS4 label describes",
 }
 _MEDIA = {
     ".tif": "image/tiff; application=geotiff", ".png": "image/png", ".jp2": "image/jp2", ".json": "application/json",
-    ".nc": "application/x-netcdf", ".zarr": "application/vnd.zarr", ".html": "text/html",
+    ".nc": "application/x-netcdf", ".xml": "application/xml", ".zarr": "application/vnd.zarr", ".html": "text/html",
 }  # fmt: skip
 _NUMBERS = {"complex_int16": "cint16", "complex_int32": "cint32", "complex64": "cfloat32", "complex128": "cfloat64"}
 
@@ -226,7 +227,7 @@ def _assets(
 
 def _asset(product: str, path: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     media = _media(product)
-    if product.endswith(".tif"):
+    if product.endswith(".tif") and facts["title"] != _TITLES["image"]:
         media = f"{media}; profile=cloud-optimized"
     return {"href": _beside(product, path), **({"type": media} if media else {}), **facts, **_file(product)}
 

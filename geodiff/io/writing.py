@@ -23,6 +23,7 @@ RECORD = "geodiff-product.json"
 
 _TIFF = (".tif", ".tiff")
 _NETCDF = (".nc", ".nc4")
+_PDS4 = ".xml"
 
 
 def write(product: Product, target: str) -> list[str]:
@@ -41,6 +42,11 @@ def write(product: Product, target: str) -> list[str]:
     if target.endswith("/") or local.is_dir():
         return _write_folder(product, local)
     local.parent.mkdir(parents=True, exist_ok=True)
+    return _write_file(product, local, target)
+
+
+def _write_file(product: Product, local: Path, target: str) -> list[str]:
+    suffix = local.suffix.lower()
     if suffix in _TIFF:
         from geodiff.io.tiffs import write_geotiff
 
@@ -53,7 +59,11 @@ def write(product: Product, target: str) -> list[str]:
         from geodiff.io.camera import write_png
 
         return write_png(product, local)
-    raise TargetError(f"{target} is no kind of product: use .tif, .zarr, .nc, .png, or a folder ending in /")
+    if suffix == _PDS4:
+        from geodiff.io.pds4 import write_pds4
+
+        return write_pds4(product, local)
+    raise TargetError(_no_kind(target))
 
 
 def check_target(raster: Raster, target: str) -> None:
@@ -72,8 +82,16 @@ def check_target(raster: Raster, target: str) -> None:
         from geodiff.io.camera import refuse_unfit
 
         refuse_unfit(raster, local)
+    elif suffix == _PDS4:
+        from geodiff.io import pds4
+
+        pds4.refuse_unfit(raster, local)
     else:
-        raise TargetError(f"{target} is no kind of product: use .tif, .zarr, .nc, .png, or a folder ending in /")
+        raise TargetError(_no_kind(target))
+
+
+def _no_kind(target: str) -> str:
+    return f"{target} is no kind of product: use .tif, .zarr, .nc, .png, .xml (PDS4), or a folder ending in /"
 
 
 def _local(target: str) -> Path:
@@ -180,12 +198,18 @@ def fingerprint(target: str) -> str | None:
     if _is_remote_tiff(target):
         return _tag_fingerprint(gdal_path(target))
     local = _local(target)
-    if local.is_dir():
-        return _folder_fingerprint(local)
-    if suffix in _NETCDF:
+    return _folder_fingerprint(local) if local.is_dir() else _file_fingerprint(local)
+
+
+def _file_fingerprint(local: Path) -> str:
+    if local.suffix.lower() in _NETCDF:
         from geodiff.io.netcdf import netcdf_fingerprint
 
-        return netcdf_fingerprint(str(local))
+        return netcdf_fingerprint(str(local)) or ""
+    if local.suffix.lower() == _PDS4:
+        from geodiff.io.pds4 import label_fingerprint
+
+        return label_fingerprint(local)
     return _tag_fingerprint(str(local))
 
 

@@ -29,7 +29,7 @@ class RestoreJob(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     source: str = Field(description="anything `fill` takes")
-    target: str = Field(description="product to write: .tif, .zarr, .nc, .png or a folder ending in /")
+    target: str = Field(description="product to write: .tif, .zarr, .nc, .png, .xml (PDS4) or a folder ending in /")
     task: tuple[Literal["denoise", "superres", "inpaint"], ...] = Field(
         description="what to do: denoise, superres, inpaint, or several of them"
     )
