@@ -223,13 +223,16 @@ def _some(trials: Sequence[Trial], most: int = _MOST_TRIALS) -> Iterator[tuple[T
 
 
 def _one_a_date(trials: Sequence[Trial]) -> list[Trial]:
-    """Of each date the trial that judges most pixels: a date that was left out tells the same of itself twice."""
+    """Of each date the trial that judges most pixels: a date that was left out tells the same of itself twice.
+
+    All of them where the source has no dates to tell them apart by.
+    """
     largest: dict[int, Trial] = {}
     for trial in trials:
         date = int(trial.patch.dates[trial.patch.targets[0]])
         if date not in largest or trial.hidden.sum() > largest[date].hidden.sum():
             largest[date] = trial
-    return list(largest.values())
+    return list(largest.values()) if len(largest) > 1 else list(trials)
 
 
 def _squared_error(trial: Trial, band: int, plane: Plane) -> float:
