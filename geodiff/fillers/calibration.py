@@ -69,8 +69,7 @@ def target_distance(patch: Patch) -> NDArray[np.float32]:
 
 def lost_planes(patch: Patch) -> NDArray[np.bool_]:
     """(target, band): nothing is known of that band on that date, in the window or its margin."""
-    lost: NDArray[np.bool_] = ~patch.known[list(patch.targets)].any(axis=(2, 3))
-    return lost
+    return np.asarray(~patch.known[list(patch.targets)].any(axis=(2, 3)), np.bool_)
 
 
 def strata(patch: Patch, distance: NDArray[np.float32] | None = None) -> NDArray[np.int8]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -301,7 +301,7 @@ def _as_fitted(
     """What a stack stores; the weights in the facts are those where no other date is known."""
     shown = {n: [round(float(w), 4) for w in weights.table[-DISTANCES:, i]] for i, n in enumerate(names)}
     facts = {"parts": list(names), "weights": shown, "weights_from": origin, "scale": scale}
-    arrays = {"weights": weights.table, "factors": factors}
+    arrays: dict[str, NDArray[Any]] = {"weights": weights.table, "factors": factors}
     if weights.lost is not None:
         arrays["lost_weights"] = weights.lost
     return Fitted(name, facts, arrays, dict(fits))
