@@ -50,9 +50,16 @@ LEAST_SHAPE = 9
 """Pixels of the smallest gap shape worth hiding."""
 _LOST_EVERY = 5
 """Of a stack every fifth trial hides a whole date."""
+_LEAST_LOST = 5
+"""Such trials at least, each of another date: two dates tell little of how dates differ."""
+_DEEP_EVERY = 5
+"""Of a stack every fifth trial hides all that one of its gaps would, however much that is."""
+_LEAST_LEFT = 50
+"""Known pixels that such a trial leaves: from so many on a date tells the scale of its errors."""
 _LEAST_DATES = 3
-_LEAST_SHOWN = 0.5
-"""Share of a window that must be known for a trial that hides all of it."""
+_LEAST_SHOWN = (0.5, 0.1)
+"""Share of a window that must be known for a trial that hides all of it; the second where too few dates show the first.
+"""
 _CHECK_EVERY = 5
 """Every fifth trial is kept out of the fit, and the finished filler is scored on it."""
 _LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -177,6 +184,20 @@ class _Hidden:
     """(band, row, column) of the window."""
     whole: bool = False
     """Nothing of the date is shown, in the window or around it, and `where` is what is judged."""
+    deep: bool = False
+    """So much is hidden that only one pixel in 3 x 3 is judged."""
+
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        """(band, row, column) of the window."""
+        return _thinned(self.where) if self.deep else self.where
+
+
+def _thinned(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """One pixel in 3 x 3: neighbours tell the same."""
+    thinned = np.zeros_like(where)
+    thinned[:, 1::3, 1::3] = where[:, 1::3, 1::3]
+    return thinned
 
 
 def _cells(sums: CellSums, normalisations: tuple[Normalisation, ...]) -> Cells:
@@ -209,7 +230,8 @@ def _hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[_Hidd
     shapes, places = _shapes(cube, scan, gaps), list(islice(_order(cube), 20 * most))
     found: list[_Hidden] = []
     lost = _lost(cube, scan, gaps, most)
-    most -= len(lost)
+    deep = _deep(cube, scan, gaps, shapes, most) if lost else []
+    most -= len(lost) + len(deep)
     spent = 0
     for tried in range(20 * most if shapes else 0):
         if len(found) >= most or spent >= budget:
@@ -217,36 +239,67 @@ def _hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[_Hidd
         date, window = places[tried % len(places)]
         shape = _cropped(shapes[tried % len(shapes)], budget // (8 * len(cube.bands)), tried)
         hidden = _transplanted(cube, gaps, date, window, shape, turn=tried // len(shapes) + tried // len(places))
-        hidden &= ~_hidden_already(found, date, window)
+        hidden &= ~_hidden_already(found + deep, date, window)
         count = int(hidden.sum())
         if count >= LEAST_SHAPE:
             found.append(_Hidden(date, window, hidden))
             spent += count
-    found += lost
-    return found if spent + sum(int(spot.where.sum()) for spot in lost) >= LEAST_HIDDEN else []
+    large = deep + lost
+    return found + large if spent + sum(int(spot.judged.sum()) for spot in large) >= LEAST_HIDDEN else []
 
 
 def _lost(cube: Cube, scan: Scan, gaps: GapReader, most: int) -> list[_Hidden]:
     """Windows of a stack in which a date shows nothing at all: what other dates say of it is another question.
 
-    Of the dates that show most, one window each; one pixel in 3 x 3 is judged.
+    One window of a date; one pixel in 3 x 3 is judged.
     """
     dates = int(sum(_seen(scan)))
     if dates < _LEAST_DATES:
         return []
-    wanted = min(max(2, most // _LOST_EVERY), dates // 2, most // 3)
+    wanted = min(max(_LEAST_LOST, most // _LOST_EVERY), dates, most // 3)
     found: list[_Hidden] = []
-    for date, window in islice(_order(cube), 20 * most):
-        common = window.intersect(cube.lattice.extent)
-        if len(found) >= wanted or common is None or any(spot.date == date for spot in found):
-            continue
-        known = np.zeros((len(cube.bands), *window.shape), bool)
-        known[(slice(None), *common.within(window))] = ~gaps.read(date, common).missing
-        if known.mean() >= _LEAST_SHOWN * common.height * common.width / (window.height * window.width):
-            judged = np.zeros_like(known)
-            judged[:, 1::3, 1::3] = known[:, 1::3, 1::3]
-            found.append(_Hidden(date, window, judged, whole=True))
+    for least in _LEAST_SHOWN:
+        for date, window in islice(_order(cube), 20 * most):
+            common = window.intersect(cube.lattice.extent)
+            if len(found) >= wanted or common is None or any(spot.date == date for spot in found):
+                continue
+            known = _known(cube, gaps, date, window)
+            if known.mean() >= least * common.height * common.width / (window.height * window.width):
+                found.append(_Hidden(date, window, _thinned(known), whole=True))
     return found
+
+
+def _deep(cube: Cube, scan: Scan, gaps: GapReader, shapes: Sequence[NDArray[np.bool_]], most: int) -> list[_Hidden]:
+    """Gaps of a stack as large as they come, which the budget would crop: what is far inside them is seen in no other.
+
+    One window of a date.
+    """
+    found: list[_Hidden] = []
+    wanted = min(most // _DEEP_EVERY, int(sum(_seen(scan))))
+    for tried, (date, window) in enumerate(islice(_order(cube), 20 * most) if shapes else ()):
+        if len(found) >= wanted:
+            break
+        if any(spot.date == date for spot in found):
+            continue
+        known, shape = _known(cube, gaps, date, window), shapes[tried % len(shapes)]
+        hidden = known & _turned(shape, tried)
+        if _thinned(hidden).sum() >= _LEAST_LEFT and (known & ~hidden).sum() >= _LEAST_LEFT * len(cube.bands):
+            found.append(_Hidden(date, window, hidden, deep=True))
+    return found
+
+
+def _known(cube: Cube, gaps: GapReader, date: int, window: Window) -> NDArray[np.bool_]:
+    """(band, row, column) of the window, False beyond the raster."""
+    known = np.zeros((len(cube.bands), *window.shape), bool)
+    common = window.intersect(cube.lattice.extent)
+    if common is not None:
+        known[(slice(None), *common.within(window))] = ~gaps.read(date, common).missing
+    return known
+
+
+def _turned(shape: NDArray[np.bool_], turn: int) -> NDArray[np.bool_]:
+    """A gap shape in one of its eight positions."""
+    return np.rot90(shape if turn % 8 < 4 else shape[:, ::-1], turn % 4)
 
 
 def _hidden_already(found: list[_Hidden], date: int, window: Window) -> NDArray[np.bool_]:
@@ -319,11 +372,9 @@ def _transplanted(
     """(band, row, column) of the window: known pixels under a turned or mirrored gap shape."""
     common = window.intersect(cube.lattice.extent)
     assert common is not None
-    missing = np.ones((len(cube.bands), *window.shape), bool)
-    missing[(slice(None), *common.within(window))] = gaps.read(date, common).missing
-    turned = np.rot90(shape if turn % 8 < 4 else shape[:, ::-1], turn % 4)
-    hidden = turned & ~missing
-    enough_left = (~missing & ~hidden).sum() >= 0.25 * common.height * common.width * len(cube.bands)
+    known = _known(cube, gaps, date, window)
+    hidden = known & _turned(shape, turn)
+    enough_left = (known & ~hidden).sum() >= 0.25 * common.height * common.width * len(cube.bands)
     return hidden if enough_left else np.zeros_like(hidden)
 
 
@@ -383,7 +434,7 @@ def _trial(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, cells: Cells
         return Trial(patch, truth[None], hidden[None])
     known = _without(whole.known, place, hidden, spot.window, filler.halo, cube.lattice)
     patch = replace(whole, known=known, values=np.where(known, whole.values, np.float32(0)))
-    return Trial(patch, truth[None], hidden[None])
+    return Trial(patch, truth[None], (hidden & spot.judged)[None])
 
 
 def _without(

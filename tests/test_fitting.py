@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from geodiff.fillers import Filled, Fitted, Patch, SceneSample, Trial
+from geodiff.fillers.calibration import target_distance
 from geodiff.fitting import fit_cube
 from geodiff.io.cf import open_dataset_as_raster
 from geodiff.job import FillJob
@@ -65,6 +66,31 @@ def test_of_a_stack_some_trials_hide_a_whole_date() -> None:
         others = [d for d in range(len(trial.patch.dates)) if d != target]
         assert trial.patch.known[others].any(), "other dates are as they were"
         assert 0 < trial.hidden.sum() < trial.hidden.size / 8, "a sample of its pixels is judged"
+
+
+def test_each_lost_date_is_another_one() -> None:
+    lost = [int(t.patch.dates[t.patch.targets[0]]) for t in _heard(8) if _lost(t)]
+    assert len(lost) >= 3
+    assert len(set(lost)) == len(lost)
+
+
+def test_a_stack_that_shows_little_loses_dates_too() -> None:
+    trials = _heard(6, holes=130)
+    assert any(map(_lost, trials)), "a quarter of each date is known"
+
+
+def test_of_a_stack_some_trials_hide_gaps_as_large_as_they_come() -> None:
+    trials = [t for t in _heard(8, holes=60) if not _lost(t)]
+    depth = [float(target_distance(t.patch)[..., *t.patch.core][t.hidden].max()) for t in trials]
+    deep = [t for t, pixels in zip(trials, depth, strict=True) if pixels > 20]
+    assert 1 <= len(deep) <= len(trials) / 2, "the holes are 60 wide, and the budget would crop them to 25"
+    for trial in deep:
+        assert trial.hidden.sum() < trial.patch.missing.sum() / 4, "a sample of its pixels is judged"
+
+
+def test_single_dates_keep_to_the_budget() -> None:
+    trials = _heard(1, holes=60)
+    assert max(int((t.patch.missing & t.hidden).sum()) for t in trials) < 60 * 60 / 8
 
 
 def test_a_single_date_is_never_hidden_whole() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,13 +20,22 @@ from geodiff.fillers.calibration import (
     conformal_factors,
     factor_field,
     hidden_pixels,
+    lost_factor,
+    lost_planes,
     strata,
     target_distance,
 )
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.members import stretched
 from geodiff.fillers.spatial import Biharmonic, Laplace, SpatialFiller, window_error
-from geodiff.fillers.weights import DEFAULT_WEIGHTS, Moments, convex_weights, default_weights, weight_fields
+from geodiff.fillers.weights import (
+    DEFAULT_WEIGHTS,
+    Moments,
+    convex_weights,
+    default_weights,
+    lost_weights,
+    weight_fields,
+)
 from geodiff.metrics import crps_gaussian
 
 if TYPE_CHECKING:
@@ -54,6 +63,23 @@ class AnswersItsFit(Protocol):
     def fitted_answers(self, sample: SceneSample) -> tuple[Fitted, list[Filled]]:
         """`fit(sample)`, and what `fill` then says of the sample's patches."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """What share each part has."""
+
+    table: NDArray[np.float64]
+    """(20, part) by stratum."""
+    lost: NDArray[np.float64] | None = None
+    """(part,) where a date shows nothing, in the window or around it; None: as far from data."""
+
+    def fields(self, patch: Patch, distance: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(part, target, band, row, column) of the window."""
+        fields = weight_fields(self.table, strata(patch, distance), distance[..., *patch.core])
+        if self.lost is not None:
+            fields[:, lost_planes(patch)] = self.lost[:, None, None, None]
+        return fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +117,7 @@ class Stacked:
             part.name: told[part.name][1] if part.name in told else self._cross_fitted(part, sample, fits[part.name])
             for part in parts
         }
-        errors = [
-            np.stack([_error(trial, estimates[part.name][i]) for part in parts])
-            for i, trial in enumerate(sample.trials)
-        ]
-        classes = [strata(trial.patch)[trial.hidden] for trial in sample.trials]
-        table = convex_weights(Moments.of_trials(errors, classes), default_weights([p.name for p in parts]))
-        return self._calibrated(sample, parts, fits, estimates, table)
+        return self._calibrated(sample, parts, fits, estimates, _learnt(parts, sample.trials, estimates))
 
     def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
         """Estimate each patch; parts without weight are not run."""
@@ -113,7 +133,7 @@ class Stacked:
         """The stack's answer for one patch, given those of its parts that are filled as a whole."""
         distance = target_distance(patch)
         names = _active(fitted)
-        weights = weight_fields(_columns(fitted, names), strata(patch, distance), distance[..., *patch.core])
+        weights = _columns(fitted, names).fields(patch, distance)
         by_name = {part.name: part for part in self.fillers}
         answers = [_answer(by_name[n], patch, runs.get(n), fitted.parts[n]) for n in names]
         value = weights[0] * answers[0][0]
@@ -121,7 +141,7 @@ class Stacked:
             value = value + weight * estimate
         source = np.choose(np.argmax(weights, axis=0), [code for _, code in answers])
         error = self._scale(patch, distance, runs, fitted)
-        factor = factor_field(fitted.arrays["factors"], strata(patch, distance), distance[..., *patch.core])
+        factor = _factors(fitted, patch, distance)
         return Filled(value, (error * factor).astype(np.float32), None, source.astype(np.uint8))
 
     def _scale(
@@ -152,9 +172,9 @@ class Stacked:
     def _default_fit(self, parts: Sequence[Filler], fits: Mapping[str, Fitted]) -> Fitted:
         """For scenes too small to spare pixels."""
         names = [part.name for part in parts]
-        table = np.tile(default_weights(names), (STRATA, 1))
+        weights = _Weights(np.tile(default_weights(names), (STRATA, 1)))
         factors = conformal_factors(np.empty(0), np.empty(0, np.int8), _DEFAULT_FACTORS)
-        return _as_fitted(self.name, names, fits, table, factors, WHITENING, "stored defaults: no pixel to hide")
+        return _as_fitted(self.name, names, fits, weights, factors, WHITENING, "stored defaults: no pixel to hide")
 
     def _calibrated(
         self,
@@ -162,14 +182,14 @@ class Stacked:
         parts: Sequence[Filler],
         fits: Mapping[str, Fitted],
         estimates: Mapping[str, Sequence[Filled]],
-        table: NDArray[np.float64],
+        weights: _Weights,
     ) -> Fitted:
         """Choose the scale of the standard error and learn its factors from the stack's own errors."""
         names = [part.name for part in parts]
-        errors = _stacked_errors(sample.trials, table, names, estimates)
+        errors = _stacked_errors(sample.trials, weights, names, estimates)
         origin = f"cross-validation on {sum(int(t.hidden.sum()) for t in sample.trials)} hidden pixels"
         none = np.ones(STRATA, np.float32)
-        draft = _as_fitted(self.name, names, fits, table, none, WHITENING, origin)
+        draft = _as_fitted(self.name, names, fits, weights, none, WHITENING, origin)
         if _NETWORK in names:
             widths = _widths(sample.trials, errors, estimates[_NETWORK])
             draft = replace(draft, arrays={**draft.arrays, "widths": widths})
@@ -178,22 +198,39 @@ class Stacked:
             trial = replace(draft, facts={**draft.facts, "scale": scale})
             factors, score = _calibration(sample.trials, errors, estimates, trial)
             if score < least * _SCALE_GAIN:
-                best, least = replace(trial, arrays={**trial.arrays, "factors": factors}), score
+                best, least = replace(trial, arrays={**trial.arrays, **factors}), score
         return best
+
+
+def _learnt(parts: Sequence[Filler], trials: Sequence[Trial], estimates: Mapping[str, Sequence[Filled]]) -> _Weights:
+    """Weights by stratum from trials that show something of their date, those of lost dates from the others."""
+    names = [part.name for part in parts]
+    errors = [np.stack([_error(trial, estimates[n][i]) for n in names]) for i, trial in enumerate(trials)]
+    classes = [strata(trial.patch)[trial.hidden] for trial in trials]
+    whole = [bool(lost_planes(trial.patch).all()) for trial in trials]
+    shown = [i for i, lost in enumerate(whole) if not lost] or range(len(trials))
+    moments = Moments.of_trials([errors[i] for i in shown], [classes[i] for i in shown])
+    table = convex_weights(moments, default_weights(names))
+    temporal = [place for place, part in enumerate(parts) if getattr(part, "needs_dates", False)]
+    blind = [errors[i][temporal] for i, lost in enumerate(whole) if lost]
+    if not blind or not temporal:
+        return _Weights(table)
+    weights = np.zeros(len(parts))
+    weights[temporal] = lost_weights([names[place] for place in temporal], blind)
+    return _Weights(table, weights)
 
 
 def _stacked_errors(
     trials: Sequence[Trial],
-    table: NDArray[np.float64],
+    weights: _Weights,
     names: Sequence[str],
     estimates: Mapping[str, Sequence[Filled]],
 ) -> list[NDArray[np.float32]]:
     """Value of the stack less the truth, over each trial's window."""
     errors = []
     for i, trial in enumerate(trials):
-        distance = target_distance(trial.patch)
-        weights = weight_fields(table, strata(trial.patch, distance), distance[..., *trial.patch.core])
-        value = sum(w * estimates[n][i].value for w, n in zip(weights, names, strict=True))
+        fields = weights.fields(trial.patch, target_distance(trial.patch))
+        value = sum(w * estimates[n][i].value for w, n in zip(fields, names, strict=True))
         errors.append(np.asarray(value - trial.truth, np.float32))
     return errors
 
@@ -224,9 +261,9 @@ def _calibration(
     errors: Sequence[NDArray[np.float32]],
     estimates: Mapping[str, Sequence[Filled]],
     fitted: Fitted,
-) -> tuple[NDArray[np.float32], float]:
+) -> tuple[dict[str, NDArray[np.float32]], float]:
     """Conformal factors for one choice of scale, and the mean Gaussian CRPS of the calibrated stack."""
-    scales, classes, dates = [], [], []
+    scales, classes, dates, whole = [], [], [], []
     for i, trial in enumerate(trials):
         distance = target_distance(trial.patch)
         stratum = strata(trial.patch, distance)
@@ -235,38 +272,63 @@ def _calibration(
         scales.append(np.maximum(error, np.float32(1e-6)))
         classes.append(stratum)
         dates.append(np.full(stratum.shape, trial.patch.dates[trial.patch.targets[0]]))
+        whole.append(np.broadcast_to(lost_planes(trial.patch)[..., None, None], stratum.shape))
     residual, width = hidden_pixels(trials, errors), hidden_pixels(trials, scales)
-    stratum = hidden_pixels(trials, classes).astype(np.int8)
+    stratum, date = hidden_pixels(trials, classes).astype(np.int8), hidden_pixels(trials, dates)
+    lost = hidden_pixels(trials, whole)
+    seen = ~lost | lost.all()
     # a part's own standard error is calibrated already
     defaults = _DEFAULT_FACTORS if fitted.facts["scale"] == WHITENING else (1.0,) * DISTANCES
-    factors = conformal_factors(np.abs(residual) / width, stratum, defaults, hidden_pixels(trials, dates))
-    return factors, crps_gaussian(np.zeros_like(residual), width * factors[stratum], residual)
+    ratio = np.abs(residual) / width
+    factors = conformal_factors(ratio[seen], stratum[seen], defaults, date[seen])
+    factor, alone = factors[stratum], lost_factor(ratio, stratum, defaults, date, lost)
+    found = {"factors": factors}
+    if alone is not None:
+        factor = np.where(lost, np.float32(alone), factor)
+        found["lost_factor"] = np.array(alone, np.float32)
+    return found, crps_gaussian(np.zeros_like(residual), width * factor, residual)
 
 
 def _as_fitted(
     name: str,
     names: Sequence[str],
     fits: Mapping[str, Fitted],
-    table: NDArray[np.float64],
+    weights: _Weights,
     factors: NDArray[np.float32],
     scale: str,
     origin: str,
 ) -> Fitted:
     """What a stack stores; the weights in the facts are those where no other date is known."""
-    shown = {n: [round(float(w), 4) for w in table[-DISTANCES:, i]] for i, n in enumerate(names)}
+    shown = {n: [round(float(w), 4) for w in weights.table[-DISTANCES:, i]] for i, n in enumerate(names)}
     facts = {"parts": list(names), "weights": shown, "weights_from": origin, "scale": scale}
-    return Fitted(name, facts, {"weights": table, "factors": factors}, dict(fits))
+    arrays: dict[str, NDArray[Any]] = {"weights": weights.table, "factors": factors}
+    if weights.lost is not None:
+        arrays["lost_weights"] = weights.lost
+    return Fitted(name, facts, arrays, dict(fits))
 
 
 def _active(fitted: Fitted) -> list[str]:
     """Parts that have weight somewhere."""
     anywhere = np.asarray(fitted.arrays["weights"]).max(axis=0) > 0
+    if "lost_weights" in fitted.arrays:
+        anywhere |= np.asarray(fitted.arrays["lost_weights"]) > 0
     return [name for name, some in zip(fitted.facts["parts"], anywhere, strict=True) if some]
 
 
-def _columns(fitted: Fitted, names: Sequence[str]) -> NDArray[np.float64]:
+def _columns(fitted: Fitted, names: Sequence[str]) -> _Weights:
+    """The weights of some parts."""
     places = [list(fitted.facts["parts"]).index(name) for name in names]
-    return np.asarray(fitted.arrays["weights"], np.float64)[:, places]
+    lost = fitted.arrays.get("lost_weights")
+    table = np.asarray(fitted.arrays["weights"], np.float64)[:, places]
+    return _Weights(table, None if lost is None else np.asarray(lost, np.float64)[places])
+
+
+def _factors(fitted: Fitted, patch: Patch, distance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(target, band, row, column) of the window: factor on the standard error."""
+    factor = factor_field(fitted.arrays["factors"], strata(patch, distance), distance[..., *patch.core])
+    if "lost_factor" in fitted.arrays:
+        factor[lost_planes(patch)] = fitted.arrays["lost_factor"]
+    return factor
 
 
 def _answer(

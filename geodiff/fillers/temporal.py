@@ -45,11 +45,11 @@ _BLIND = 0.5
 """Error, in normalised units, where the target date is unknown and no trial told better."""
 _LEAST_WEIGHT = 0.05
 _CAUTION = 3.0
-"""Trials that linear interpolation is worth where a date shows nothing: a lost date is not like the trials' dates."""
+"""Dates that linear interpolation is worth where a date shows nothing: a lost date is not like the trials' dates."""
 _MOST_TRIALS = 12
 """Trials, of one band each, that choose among settings."""
 _MOST_BLIND = 6
-"""Trials, of one band each, that tell how well a date is predicted of which nothing is known."""
+"""Trials, of one band and another date each, that tell how well a date is predicted of which nothing is known."""
 _MOST_CALIBRATED = 30
 """Trials, of one band each, that scale the standard error."""
 
@@ -127,7 +127,7 @@ class TemporalFiller(ABC):
     def _blind(self, trials: Sequence[Trial], fitted: Fitted) -> float:
         """Root mean square error of the prediction when the whole target date is hidden."""
         squares, count = 0.0, 0
-        for trial, band in _some(trials, _MOST_BLIND):
+        for trial, band in _some(_one_a_date(trials), _MOST_BLIND):
             patch, target = trial.patch, trial.patch.targets[0]
             known = patch.known.copy()
             known[target] = False
@@ -220,6 +220,19 @@ def _some(trials: Sequence[Trial], most: int = _MOST_TRIALS) -> Iterator[tuple[T
         bands = np.flatnonzero(trial.hidden.any(axis=(0, 2, 3)))
         if bands.size:
             yield trial, int(bands[place % bands.size])
+
+
+def _one_a_date(trials: Sequence[Trial]) -> list[Trial]:
+    """Of each date the trial that judges most pixels: a date that was left out tells the same of itself twice.
+
+    All of them where the source has no dates to tell them apart by.
+    """
+    largest: dict[int, Trial] = {}
+    for trial in trials:
+        date = int(trial.patch.dates[trial.patch.targets[0]])
+        if date not in largest or trial.hidden.sum() > largest[date].hidden.sum():
+            largest[date] = trial
+    return list(largest.values()) if len(largest) > 1 else list(trials)
 
 
 def _squared_error(trial: Trial, band: int, plane: Plane) -> float:
@@ -345,7 +358,7 @@ class Regression(TemporalFiller):
             series = Series.of(trial.patch, trial.patch.targets[0], band, self.context_dates)
             if series.seen.any():
                 losses += [_squared_error(trial, band, plane) for plane in self._candidates(series)]
-        for trial, band in _some(sample.trials, _MOST_BLIND):
+        for trial, band in _some(_one_a_date(sample.trials), _MOST_BLIND):
             series = Series.of(trial.patch, trial.patch.targets[0], band, self.context_dates)
             if series.seen.any():
                 alone += _alone_products(series, trial, band)

@@ -13,7 +13,15 @@ from geodiff.fillers.calibration import STRATA, between_classes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DEFAULT_WEIGHTS", "Moments", "convex_weights", "default_weights", "simplex_minimum", "weight_fields"]
+__all__ = [
+    "DEFAULT_WEIGHTS",
+    "Moments",
+    "convex_weights",
+    "default_weights",
+    "lost_weights",
+    "simplex_minimum",
+    "weight_fields",
+]
 
 DEFAULT_WEIGHTS: Mapping[str, float] = {
     "laplace": 0.05,
@@ -37,6 +45,10 @@ _TOLERATED = 1.01**2
 _ENOUGH = 0.6
 _THINNING = 100.0
 _PER_TRIAL = 10.0
+_CAUTIOUS = "linear-time"
+_CAUTION = 1.0
+"""Lost dates that linear interpolation in time is worth where a date shows nothing: RMSE over its own is 0.90, 0.92 and
+0.94 with 0, 1 and 3 on ten training and validation stacks, and 1.06, 1.05 and 1.03 on the worst of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +110,24 @@ def convex_weights(moments: Moments, defaults: NDArray[np.float64]) -> NDArray[n
     single = np.tile(np.eye(len(defaults))[_best(moments)], (STRATA, 1))
     worse = moments.squared_error(table) > _TOLERATED * moments.squared_error(single)
     return single if worse and moments.trust > _ENOUGH else table
+
+
+def lost_weights(names: Sequence[str], errors: Sequence[NDArray[np.floating[Any]]]) -> NDArray[np.float64]:
+    """Weights (part,) where a date shows nothing: least squared error on lost dates, drawn to linear interpolation.
+
+    Parameters
+    ----------
+    names : the parts; those that look at no other date have nothing to say and are not among them.
+    errors : of each lost date (part, pixel); in units of the date's own error, so that each counts the same.
+    """
+    products = np.stack([e.astype(np.float64) @ e.T.astype(np.float64) for e in errors])
+    level = np.maximum(np.median(np.diagonal(products, axis1=1, axis2=2), axis=1), _LEAST_ERROR)
+    best = simplex_minimum((products / level[:, None, None]).sum(axis=0))
+    cautious = np.array([float(name == _CAUTIOUS) for name in names])
+    caution = _CAUTION if cautious.any() else 0.0
+    weights = (len(errors) * best + caution * cautious) / (len(errors) + caution)
+    weights[weights < LEAST] = 0.0
+    return _normalised(weights)
 
 
 def _best(moments: Moments) -> int:

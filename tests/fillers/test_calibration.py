@@ -15,6 +15,8 @@ from geodiff.fillers.calibration import (
     Calibrated,
     conformal_factors,
     factor_field,
+    lost_factor,
+    lost_planes,
     strata,
 )
 from geodiff.lattice import Window
@@ -159,3 +161,36 @@ def test_one_date_is_as_none(rng):
     np.testing.assert_array_equal(
         conformal_factors(ratio, stratum, DEFAULTS, np.full(3000, 7)), conformal_factors(ratio, stratum, DEFAULTS)
     )
+
+
+@pytest.mark.parametrize("dates", [2, 3, 6])
+def test_the_factor_of_lost_dates_holds_on_a_new_date_however_few_were_tried(dates, monkeypatch):
+    def coverage(seed: int) -> float:
+        rng = np.random.default_rng(seed)
+        level = np.exp(0.35 * rng.normal(size=dates + 20))
+        date = np.repeat(np.arange(dates), 400)
+        ratio = np.abs(level[date] * rng.normal(size=date.size))
+        new = np.abs(level[dates:, None] * rng.normal(size=(20, 200)))
+        factor = lost_factor(ratio, np.full(date.size, 9), (1.0,) * 5, date, np.ones(date.size, bool))
+        return float(np.mean(new <= Z90 * factor))
+
+    assert np.mean([coverage(seed) for seed in range(80)]) == pytest.approx(0.9, abs=0.015)
+    monkeypatch.setattr("geodiff.fillers.calibration._FEW_DATES", 0.0)
+    assert np.mean([coverage(seed) for seed in range(80)]) < (0.89 if dates < 6 else 0.9)
+
+
+def test_lost_dates_have_a_factor_of_their_own(rng):
+    date = np.repeat(np.arange(8), 300)
+    lost = date >= 4
+    ratio, deep = np.abs(rng.normal(size=date.size)) * np.where(lost, 3.0, 0.5), np.full(date.size, 9)
+    alone = lost_factor(ratio, deep, DEFAULTS, date, lost)
+    assert alone == pytest.approx(3.0, rel=0.25)
+    assert conformal_factors(ratio[~lost], deep[~lost], DEFAULTS, date[~lost])[9] < 1.4
+    assert lost_factor(ratio, deep, DEFAULTS, date, np.zeros(date.size, bool)) is None
+
+
+def test_a_plane_is_lost_where_nothing_is_known_of_it_margin_included():
+    known = np.zeros((2, 2, 24, 24), bool)
+    known[1] = True
+    known[0, 1, 0, 0] = True
+    np.testing.assert_array_equal(lost_planes(patch_of(known)), [[True, False]])

@@ -225,6 +225,41 @@ def _with_steady_dates(trial: Trial) -> Trial:
     return replace(trial, patch=replace(patch, values=values), truth=full[:1][..., *patch.core])
 
 
+def _with_its_date_lost(trial: Trial, day: int) -> Trial:
+    """The trial with nothing of its date shown, and the date another one."""
+    known = trial.patch.known.copy()
+    known[0] = False
+    dates = trial.patch.dates + 100 * day * 86_400
+    patch = replace(trial.patch, known=known, values=np.where(known, trial.patch.values, 0), dates=dates)
+    judged = np.zeros_like(trial.hidden)
+    judged[..., 1::3, 1::3] = True
+    return replace(trial, patch=patch, hidden=judged)
+
+
+def test_lost_dates_have_weights_and_a_factor_of_their_own(rng):
+    steady = [_with_steady_dates(t) for t in trials_of(rng, 9, dates=4)]
+    lost = [_with_its_date_lost(t, day) for day, t in enumerate(steady[:4])]
+    stack = Stacked(priors_around(Constant(0.0, name="diffusion")))
+    fitted = stack.fit(SceneSample((*steady[4:8], *lost)))
+    weights = dict(zip(fitted.facts["parts"], fitted.arrays["lost_weights"], strict=True))
+    assert sum(weights.values()) == pytest.approx(1.0)
+    assert not weights["laplace"]
+    assert not weights["diffusion"], "what looks at no other date knows nothing of a lost one"
+    new = _with_its_date_lost(steady[8], 9)
+    value, error, truth = scored(stack.fill([new.patch], fitted, seed=0), (new,))
+    assert np.mean(np.abs(value - truth) <= 1.645 * error) > 0.85, "the other dates are off by one a day"
+    shown = replace(fitted, arrays={**fitted.arrays, "lost_factor": 100.0, "lost_weights": np.eye(len(weights))[0]})
+    before, after = (stack.fill([steady[8].patch], fit, seed=0)[0] for fit in (fitted, shown))
+    np.testing.assert_array_equal(before.value, after.value, "a date that shows something does not ask them")
+    np.testing.assert_array_equal(before.standard_error, after.standard_error)
+
+
+def test_a_fit_without_lost_dates_has_nothing_to_say_of_them(rng):
+    trials = trials_of(rng, 4)
+    fitted = Stacked((Laplace(), Constant(0.0))).fit(SceneSample(trials))
+    assert not {"lost_weights", "lost_factor"} & set(fitted.arrays)
+
+
 @pytest.fixture
 def auto() -> Auto:
     network = Constant(0.0, name="diffusion", width=0.5)

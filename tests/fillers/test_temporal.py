@@ -14,6 +14,7 @@ from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial, lo
 from geodiff.fillers.regression import one_date_regressions, regressors
 from geodiff.fillers.series import Series, _pentadiagonal, _second_differences, interpolated, linear, spread, whittaker
 from geodiff.fillers.spacetime import relaxed_in_time
+from geodiff.fillers.temporal import _one_a_date
 from geodiff.lattice import Window
 
 DAY = 86_400
@@ -230,6 +231,23 @@ def test_standard_errors_hold_what_they_promise(name: str) -> None:
 
 
 # what each is exact for
+
+
+def test_a_lost_date_is_judged_by_one_trial_of_each_date() -> None:
+    trials = [a_trial(seed, target) for seed, target in ((0, 2), (0, 2), (0, 5), (0, 5), (0, 5))]
+    small = replace(trials[0], hidden=trials[0].hidden & (np.arange(SIDE) < 20))
+    apart = _one_a_date([small, *trials[1:]])
+    assert [t.patch.targets[0] for t in apart] == [2, 5]
+    assert apart[0] is trials[1], "the one that judges more"
+    undated = [replace(t, patch=replace(t.patch, dates=np.zeros_like(t.patch.dates))) for t in trials]
+    assert _one_a_date(undated) == undated
+
+
+def test_trials_of_one_date_do_not_outweigh_another() -> None:
+    regression, first, other = load_filler("regression"), a_trial(0, 2), a_trial(0, 5)
+    once = regression.fit(SceneSample((first, other), 1)).facts["alone"]
+    many = regression.fit(SceneSample((*(first,) * 5, other), 1)).facts["alone"]
+    assert once == pytest.approx(many)
 
 
 def as_series(values: np.ndarray, known: np.ndarray, days: np.ndarray, target: int) -> Series:

@@ -11,6 +11,7 @@ from geodiff.fillers.weights import (
     Moments,
     convex_weights,
     default_weights,
+    lost_weights,
     simplex_minimum,
     weight_fields,
 )
@@ -86,3 +87,23 @@ def test_fields_of_weights_are_convex_and_have_no_steps(seed):
     assert np.abs(np.diff(fields, axis=1)).max() < 0.02
     np.testing.assert_allclose(fields[:, -1], table[15 + DISTANCES - 1], atol=1e-6)
     np.testing.assert_allclose(fields[:, 0], table[15], atol=1e-6)
+
+
+def test_lost_dates_choose_the_better_part_the_more_of_them_there_are(rng):
+    names = ["linear-time", "regression"]
+    one = [np.stack([2.0 * e, e]) for e in rng.normal(size=(1, 400))]
+    many = [np.stack([2.0 * e, e]) for e in rng.normal(size=(12, 400))]
+    few, enough = lost_weights(names, one), lost_weights(names, many)
+    assert few.sum() == pytest.approx(1.0)
+    assert few[0] > 0.4, "one date is no evidence against linear interpolation"
+    assert enough[0] < 0.1
+
+
+def test_a_hard_lost_date_does_not_choose_for_all(rng):
+    easy = [np.stack([e, 2.0 * e]) for e in rng.normal(size=(8, 400))]
+    hard = [100.0 * np.stack([2.0 * e, e]) for e in rng.normal(size=(1, 400))]
+    assert lost_weights(["linear-time", "regression"], easy + hard)[0] > 0.8
+
+
+def test_without_linear_interpolation_nothing_is_drawn_to_it(rng):
+    assert lost_weights(["regression"], [rng.normal(size=(1, 50))]) == pytest.approx([1.0])
