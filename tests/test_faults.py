@@ -11,6 +11,7 @@ from scipy import ndimage
 from geodiff import gapshapes
 from geodiff.errors import GridError, JobError
 from geodiff.faults import DETECTORS, TILE, check_names, detect, detect_window
+from geodiff.faults.flat import cut_short
 from geodiff.gaps import Reason, dilate
 from geodiff.lattice import Window
 
@@ -323,3 +324,74 @@ def test_faults_put_into_frames_of_the_rover(sound_frames, name, least):
         hits, truths, flags = hits + (truth & flagged).sum(), truths + truth.sum(), flags + flagged.sum()
     assert hits / truths > least
     assert hits / flags > 0.98
+
+
+# What the frame's ends, flat surroundings and weak contrast ask for
+
+
+@pytest.mark.parametrize("end", ["bottom", "top"])
+@pytest.mark.parametrize("value", [0, 255, 90])
+def test_a_frame_that_was_cut_short_is_lost_from_there_on(end, value):
+    frame = scene()
+    lost = np.zeros(frame.shape, bool)
+    lost[-60:] = True
+    lost = lost if end == "bottom" else lost[::-1]
+    frame[lost] = value
+    assert np.array_equal(found(frame, "dropouts"), lost)
+    assert not detect(frame[None], ["dropouts"], ends=False).any()  # a map's collar
+
+
+def test_borders_skies_and_space_are_not_cut_short():
+    border = scene()
+    border[-8:] = border[:8] = 0
+    sky = scene()
+    rim = (60 + 8 * np.sin(np.arange(256) / 9)).astype(int)
+    sky[np.arange(192)[:, None] < rim] = 255
+    space = np.where(np.hypot(*np.mgrid[-150:42, -128:128]) < 120, scene(), 0)
+    for frame in (border, sky, space):
+        assert not cut_short(frame.astype(float), np.ones(frame.shape, bool)).any()
+
+
+def test_the_end_of_a_tile_is_not_the_end_of_a_frame():
+    frame = np.zeros((1, TILE + 200, 300), np.uint8)
+    frame[0, : TILE - 300] = scene((TILE - 300, 300))
+    read = lambda w: (frame[(slice(None), *w.slices)], np.ones((1, *w.shape), bool))  # noqa: E731
+    assert not detect_window(read, frame.shape[1:], Window(0, 0, *frame.shape[1:])).any()
+    shown = frame[:, :TILE]
+    read_whole = lambda w: (shown[(slice(None), *w.slices)], np.ones((1, *w.shape), bool))  # noqa: E731
+    whole = Window(0, 0, *shown.shape[1:])
+    assert detect_window(read_whole, shown.shape[1:], whole)[0, TILE - 300 :].all()
+    assert not detect_window(read_whole, shown.shape[1:], whole, ends=False).any()
+
+
+def test_a_lost_block_in_a_saturated_sky_and_one_of_a_middling_value_are_found():
+    frame = scene()
+    sky = np.arange(192)[:, None] < (90 + 8 * np.sin(np.arange(256) / 9)).astype(int)
+    frame[sky] = 255
+    frame[40:56, 64:112] = 0
+    frame[144:160, 64:112] = int(np.median(frame[144:160, 64:112]))
+    flagged = found(frame, "dropouts")
+    assert flagged[40:56, 64:112].all()
+    assert flagged[144:160, 64:112].all()
+    assert flagged.sum() == 2 * 16 * 48, np.argwhere(flagged & ~(frame == 0))[:5]
+
+
+def test_a_lost_packet_at_the_first_line_is_found_and_a_border_there_is_not():
+    packet, border = scene(), scene()
+    packet[:16, 96:] = 0
+    border[:7, :] = 0
+    assert np.array_equal(found(packet, "dropouts"), packet == 0)
+    assert not found(border, "dropouts").any()
+
+
+def test_a_stretch_of_the_value_of_the_scene_is_lost_between_lively_rows():
+    frame = scene()
+    frame[80, :100] = int(np.median(frame[80, :100]))
+    assert found(frame, "dropouts")[80, :100].mean() > 0.95
+
+
+def test_a_stripe_that_runs_into_a_black_collar_is_found():
+    frame = scene()
+    frame[:, 150:] = 0
+    frame[70, :150] += 24
+    assert found(frame, "stripes")[70, :150].all()

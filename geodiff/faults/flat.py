@@ -25,6 +25,8 @@ UNITS = 5.0
 """And by more than this many of the steps that the numbers take: compressed skies are flat in blocks too."""
 CLEAR = 3.0
 """A step of this many typical differences is rare in the scene."""
+LIVELY = 0.75
+"""Rows that change at this share of their pixels have no neighbour that holds one value for a line's length."""
 RIM = 8
 """Outermost lines, where parts of lines that pass from what is above to what is below are not judged: frames fade."""
 
@@ -60,6 +62,7 @@ def _lines_up_to(thickest: int, frame: Frame, known: Plane) -> Plane:
     inner = (runs.row >= RIM) & (runs.row < height - RIM)
     placed &= inner | (share((above - frame) * (below - frame) > 0, runs) >= 0.7)
     part = (clear >= 0.9) | ((np.maximum(cut - 0.1, clear) >= 0.5) & (lively >= 0.5))
+    part |= (lively >= LIVELY) & (cut >= 0.2)
     return runs.where((whole & ((clear >= 0.25) | (lively >= 0.3))) | (placed & part)).painted(frame.shape)
 
 
@@ -150,17 +153,22 @@ def flat_blocks(frame: Frame, known: Plane) -> Plane:
     threshold = max(UNITS * grain(frame, known), SHARP * roughness(frame, known))
     for number, around in enumerate(steps, start=1):
         part = labels == number
-        if around.size and _clean(around, threshold) and _straight(part) and not _frames(part):
+        if around.size and _clean(around, threshold, part) and _straight(part) and not _frames(part):
             lost |= part
     return lost
 
 
-def _clean(around: Frame, threshold: float) -> bool:
-    """Whether most of a border is known and steps sharply; NaN stands for what is not known."""
+def _clean(around: Frame, threshold: float, part: Plane) -> bool:
+    """Whether most of a border is known and steps sharply; NaN stands for what is not known.
+
+    Of more than one block of compression less is asked: a third, and a typical step that is sharp.
+    """
     seen = around[np.isfinite(around)]
     told = seen[seen > 0]
-    clean = 2 * seen.size >= around.size and told.size >= 0.9 * seen.size
-    return clean and bool((told >= threshold).mean() >= 0.6)
+    if 2 * seen.size < around.size or told.size < 0.88 * seen.size:
+        return False
+    sharp = float((told >= threshold).mean())
+    return sharp >= 0.6 or (sharp >= 0.35 and float(told.mean()) >= threshold and part.sum() > 2 * BLOCK**2)
 
 
 def _squares(frame: Frame, known: Plane) -> tuple[NDArray[np.int32], int]:
@@ -192,15 +200,20 @@ def _squares(frame: Frame, known: Plane) -> tuple[NDArray[np.int32], int]:
 def _border_steps(frame: Frame, known: Plane, labels: NDArray[np.int32]) -> list[Frame]:
     """For each area, the steps from its value to the pixels around it; NaN to what is missing."""
     owners, steps = [], []
+    outer = np.zeros(int(labels.max()) + 1, bool)
+    outer[np.concatenate([labels[0], labels[-1]])] = True
+    for number in np.unique(np.concatenate([labels[:, 0], labels[:, -1]])):  # packets reach the end of a row
+        outer[number] |= not _of_rows_of_blocks(labels == number)
     for axis in (0, 1):
         one, other = (np.moveaxis(labels, axis, 0)[part] for part in (np.s_[:-1], np.s_[1:]))
         both = np.moveaxis(known, axis, 0)
         step = np.where(both[:-1] & both[1:], np.abs(np.diff(np.moveaxis(frame, axis, 0), axis=0)), np.nan)
-        step[(one > 0) & (other > 0)] = np.nan  # flat beside flat, such as a border beside a saturated sky
+        flat = (one > 0) & (other > 0)
         for owner in (one, other):
             border = (one != other) & (owner > 0)
+            told = np.where(flat & outer[owner], np.nan, step)  # such as a border beside a saturated sky
             owners.append(owner[border])
-            steps.append(step[border])
+            steps.append(told[border])
     owner, step = np.concatenate(owners), np.concatenate(steps)
     order = np.argsort(owner, kind="stable")
     counts = np.bincount(owner, minlength=int(labels.max()) + 1)[1:]
@@ -217,5 +230,17 @@ def _straight(part: Plane) -> bool:
 
 
 def _frames(part: Plane) -> bool:
-    """Whether an area lies along much of one side of the frame."""
-    return max(float(edge.mean()) for edge in (part[0], part[-1], part[:, 0], part[:, -1])) > 0.3
+    """Whether an area lies along much of one side of the frame, and is not made of whole rows of blocks there."""
+    if max(float(edge.mean()) for edge in (part[:, 0], part[:, -1])) > 0.3:
+        return True
+    along = max(float(part[0].mean()), float(part[-1].mean()))
+    return along > 0.3 and not (along < 1 and _of_rows_of_blocks(part))
+
+
+def _of_rows_of_blocks(part: Plane) -> bool:
+    """Whether an area begins and ends on the grid of blocks, as packets do: at most 4 rows of 16 pixels."""
+    rows, columns = (np.flatnonzero(part.any(axis=1 - axis)) for axis in (0, 1))
+    ends = [rows[0], rows[-1] + 1, columns[0], columns[-1] + 1]
+    shape = [0, len(part), 0, part.shape[1]]
+    fits = all(int(end) % BLOCK == 0 or int(end) in shape for end in ends)
+    return fits and rows.size <= 8 * BLOCK

@@ -26,6 +26,8 @@ WIDE = 0.22
 """Noise of the whole range has a standard deviation of 0.29 of it."""
 UNLIKE = 0.2
 """Were a repeated stretch as those around, this share of the width of the frame would differ from the line above."""
+APART = 0.35
+"""With this share less is asked of how half a line and more changes on its way; smooth skies repeat flat lines."""
 
 
 def noisy_lines(frame: Frame, known: Plane) -> Plane:
@@ -128,7 +130,10 @@ def repeated_lines(frame: Frame, known: Plane) -> Plane:
     changed[:, 1:] = np.abs(np.diff(frame, axis=1)) > max(0.7 * roughness(frame, known), 1.5 * grain(frame, known))
     placed = (runs.start == 0) | (runs.stop == width) | (3 * runs.length >= width)
     unlike = runs.length * (1 - share(_around(same), runs))
-    found = runs.where(placed & (share(changed, runs) >= 0.25) & (unlike >= max(UNLIKE * width, LINE)))
+    changes = share(changed, runs)
+    lively = (changes >= 0.25) & (unlike >= max(UNLIKE * width, LINE))
+    apart = (changes >= 0.1) & (unlike >= APART * width) & (2 * runs.length >= width)
+    found = runs.where(placed & (lively | apart))
     if 8 * np.unique(found.row).size > len(frame):
         return np.zeros(frame.shape, bool)
     return found.painted(frame.shape)

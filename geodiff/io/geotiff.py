@@ -18,6 +18,7 @@ from geodiff.errors import EncodingError, SourceError
 from geodiff.flags import ProductFacts, matches
 from geodiff.io import KIND, Band, Kind, OpenOptions, QualityBand, Raster, Variable
 from geodiff.io.gdal import GdalReader, Header, gdal_path, read_header
+from geodiff.io.mosaic import refuse_mosaic
 from geodiff.io.planetary import DRIVERS as PLANETARY
 from geodiff.io.planetary import Missing, missing_values
 
@@ -43,6 +44,7 @@ def open_geotiff(path: str, options: OpenOptions) -> Raster:
         For what cannot be opened, or whose tags contradict its dtype.
     """
     header = read_header(gdal_path(path))
+    refuse_mosaic(header)
     names = band_names(header)
     quality = _quality(header, names)
     if header.driver == "GRIB":
