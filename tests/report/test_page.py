@@ -136,9 +136,10 @@ def test_a_restored_frame_is_not_called_measured(
     facts["peak_memory_bytes"] = 0
     record.write_text(json.dumps(facts))
     with rasterio.open(tmp_path / "filled_source.tif") as layer:
-        profile, source = layer.profile, layer.read()
+        profile, source, names = layer.profile, layer.read(), layer.descriptions
     with rasterio.open(tmp_path / "filled_source.tif", "w", **{**profile, "driver": "GTiff"}) as layer:
         layer.write(np.where(source == 0, 20, source))
+        layer.descriptions = names
     html = Path(write_report(str(tmp_path / "filled.tif"))).read_text(encoding="utf-8")
     assert "values were restored" in html
     assert "20.25" in html
