@@ -51,6 +51,15 @@ def own_log_level() -> Iterator[None]:
     said.setLevel(was)
 
 
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """Put back what the command line sets up for a process of its own."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = before
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if any(map(shutil.which, CHROMIUMS)):
         return

@@ -1,12 +1,11 @@
 """What the command line promises: exit codes, help, JSON, job files, and one line for what went wrong."""
 
 import json
-import logging
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,12 +34,7 @@ class Outcome:
     err: str
 
 
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    root, own = logging.getLogger(), logging.getLogger("geodiff")
-    before = root.handlers[:], root.level, own.level
-    yield
-    root.handlers[:], root.level, own.level = before
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 @pytest.fixture
@@ -148,7 +142,7 @@ def test_nothing_known_is_2(geodiff_cli: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "SOURCE is missing"),
+        ((), "SOURCE and TARGET are missing"),
         (("missing.tif", "out.tif"), "missing.tif"),
         (("SCENE", "out.tif", "--filler", "nonsense"), "choose one of"),
         (("SCENE", "out.tif", "--steps", "2"), "--steps 2"),
@@ -267,7 +261,19 @@ def test_interrupted_is_130_and_says_how_to_go_on(
     monkeypatch.setattr("geodiff.report.run", interrupted)
     stopped = geodiff_cli("fill", scene, scene.with_name("filled.tif"))
     assert stopped.code == 130
-    assert "same command" in stopped.err
+    assert stopped.err.splitlines()[-1] == "interrupted; the same command goes on where this one stopped"
+
+
+def test_an_interrupted_restoration_does_not_promise_to_go_on(
+    geodiff_cli: Run, scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(job: Any, *, quiet: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("geodiff.restoring.run", interrupted)
+    stopped = geodiff_cli("restore", scene, scene.with_name("restored.tif"), "--task", "denoise")
+    assert stopped.code == 130
+    assert stopped.err.splitlines()[-1] == "interrupted; nothing was written, and the same command begins anew"
 
 
 def test_a_full_disk_is_1_in_one_line(geodiff_cli: Run, scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,6 +435,24 @@ _WITHOUT_TORCH = (
     ("nothing to fill", ["whole.tif", "new.tif"]),
     ("classical", ["scene.tif", "new.tif", "--filler", "laplace"]),
 )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fill"], "SOURCE and TARGET are missing; give them, or a job file with --job"),
+        (["fill", "a.tif"], "TARGET is missing; give it, or a job file with --job"),
+        (["fill", "a.tif", "b.tif", "--members", "four"], "'--members': 'four' is no number"),
+        (["fill", "a.tif", "b.tif", "--nodata=x"], "'--nodata': 'x' is no number"),
+        (["fill", "a.tif", "b.tif", "--gate", "good"], "--gate 'good': 'good' is not FIGURE>=BOUND"),
+        (["fill", "a.tif", "b.tif", "--valid-range", "0"], "--valid-range 0.0 is not two numbers; give A,B"),
+    ],
+)
+def test_a_wrong_word_is_named_with_the_cure(words: list[str], said: str, geodiff_cli: Run) -> None:
+    refused = geodiff_cli(*words)
+    assert refused.code == 2
+    assert said in refused.err
+    assert refused.err.strip().count("\n") == 0
 
 
 @pytest.mark.parametrize(("status", "words"), _WITHOUT_TORCH, ids=[case[0] for case in _WITHOUT_TORCH])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,12 +28,7 @@ RUNNING = [path for path in (ROOT / "README.md", *sorted(PAGES.rglob("*.md"))) i
 Cli = Callable[..., str]
 
 
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    root, own = logging.getLogger(), logging.getLogger("geodiff")
-    before = root.handlers[:], root.level, own.level
-    yield
-    root.handlers[:], root.level, own.level = before
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     },
     {"fillers": ("geodiff.fillers", "geodiff.diffusion")},
     {"io": ("geodiff.io",)},  # keeps what fillers have learnt; a filler knows nothing of files
-    {"scene": ("geodiff.scene", "geodiff.patches", "geodiff.scan", "geodiff.scanned")},
+    {"scene": ("geodiff.scene", "geodiff.patches", "geodiff.scan", "geodiff.scanned", "geodiff.suspects")},
     {"plan": ("geodiff.plan", "geodiff.fitting", "geodiff.identity", "geodiff.layers", "geodiff.appending")},
     {
         "pipeline": (

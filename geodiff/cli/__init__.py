@@ -29,10 +29,21 @@ def main() -> None:
         _complain(error, error.exit_code)
     except SystemExit as end:  # typer has turned Ctrl-C into its exit code already, without a word
         if end.code == 130:
-            typer.echo("interrupted; the same command goes on where this one stopped", err=True)
+            typer.echo(f"interrupted{_GOES_ON.get(_verb(), '')}", err=True)
         raise
     except Exception as error:  # noqa: BLE001 - the last door: one line for the user, the traceback with -vv
         _complain(error, 1)
+
+
+_GOES_ON = {
+    "fill": "; the same command goes on where this one stopped",
+    "train": "; the same command with --resume goes on from its last checkpoint",
+    "restore": "; nothing was written, and the same command begins anew",
+}
+
+
+def _verb() -> str:
+    return next((word for word in sys.argv[1:] if not word.startswith("-")), "")
 
 
 def _run() -> int:

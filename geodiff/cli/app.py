@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Json", "Quiet", "Verbose", "app", "examples", "numbers", "talk", "words"]
+__all__ = ["Json", "Quiet", "Verbose", "app", "chosen", "examples", "numbers", "talk", "what_is_missing", "words"]
 
 app = typer.Typer(
     name="geodiff",
@@ -53,3 +54,24 @@ def numbers(text: str | None, what: str) -> tuple[float, ...] | None:
         return None if text is None else tuple(float(part) for part in text.split(","))
     except ValueError:
         raise JobError(f"{what} {text!r}: expected numbers separated by commas, such as 0.05,0.95") from None
+
+
+def what_is_missing(
+    variable: str | None,
+    bands: str | None,
+    qa: Sequence[str] | None,
+    mask: Sequence[str] | None,
+    nodata: float | None,
+    valid_range: str | None,
+) -> dict[str, Any]:
+    """The options that every verb with a source has, as fields of a job."""
+    return {
+        "variable": words(variable), "bands": words(bands), "qa": tuple(qa) if qa else None,
+        "mask": tuple(mask) if mask else None, "nodata": nodata,
+        "valid_range": numbers(valid_range, "--valid-range"),
+    }  # fmt: skip
+
+
+def chosen(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}

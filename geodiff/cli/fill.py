@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from geodiff.cli.app import Json, Quiet, Verbose, app, examples, numbers, talk, words
+from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, numbers, talk, what_is_missing, words
 
 __all__ = ["fill"]
 
@@ -68,9 +68,9 @@ def fill(
 ) -> None:
     """Fill the gaps of SOURCE and write TARGET with its error, source and reason layers."""
     given: dict[str, Any] = {
-        "source": source, "target": target, "variable": words(variable), "bands": words(bands), "dates": dates,
-        "qa": tuple(qa) if qa else None, "mask": tuple(mask) if mask else None, "fillable": fillable, "nodata": nodata,
-        "valid_range": numbers(valid_range, "--valid-range"), "buffer": buffer, "detect": words(detect),
+        **what_is_missing(variable, bands, qa, mask, nodata, valid_range),
+        "source": source, "target": target, "dates": dates, "fillable": fillable, "buffer": buffer,
+        "detect": words(detect),
         "resolution": resolution, "filler": filler, "model": model, "members": members, "product": product,
         "seed": seed, "steps": steps, "sampler": sampler, "max_error": max_error, "gate": gate,
         "quantiles": numbers(quantiles, "--quantiles"), "device": device, "dtype": dtype, "block_size": block_size,
@@ -82,8 +82,8 @@ def fill(
     from geodiff.job import FillJob
     from geodiff.report import run_and_report
 
-    chosen = {name: value for name, value in given.items() if value is not None}
-    record = run_and_report(FillJob.from_toml(job, **chosen) if job else FillJob.build(**chosen), quiet=quiet)
+    fields = chosen(given)
+    record = run_and_report(FillJob.from_toml(job, **fields) if job else FillJob.build(**fields), quiet=quiet)
     typer.echo(record.to_json() if as_json else _summary(record))
     raise typer.Exit(record.exit_code)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from geodiff.cli.app import Json, Quiet, Verbose, app, examples, numbers, talk, words
+from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, talk, what_is_missing, words
 
 __all__ = ["restore"]
 
@@ -50,16 +50,15 @@ def restore(
     """Denoise, enlarge or repair the frames of SOURCE; write TARGET with its error, source and reason layers."""
     given: dict[str, Any] = {
         "source": source, "target": target, "task": task, "noise": noise, "poisson": poisson, "factor": factor,
-        "variable": words(variable), "bands": words(bands), "qa": tuple(qa) if qa else None,
-        "mask": tuple(mask) if mask else None, "fillable": fillable, "nodata": nodata,
-        "valid_range": numbers(valid_range, "--valid-range"), "buffer": buffer, "detect": words(detect),
+        **what_is_missing(variable, bands, qa, mask, nodata, valid_range),
+        "fillable": fillable, "buffer": buffer, "detect": words(detect),
         "model": model, "members": members, "seed": seed, "steps": steps, "device": device, "dtype": dtype,
         "zarr_format": zarr_format, "overwrite": overwrite or None,
     }  # fmt: skip
     talk(verbose, quiet=quiet)
     from geodiff.restoring import RestoreJob, run
 
-    record = run(RestoreJob.build(**{k: v for k, v in given.items() if v is not None}), quiet=quiet)
+    record = run(RestoreJob.build(**chosen(given)), quiet=quiet)
     typer.echo(record.to_json() if as_json else _summary(record))
     raise typer.Exit(record.exit_code)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from geodiff.cli.app import Json, Quiet, Verbose, app, examples, numbers, talk, words
+from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, talk, what_is_missing, words
 
 __all__ = ["score"]
 
@@ -52,15 +52,10 @@ def score(
     from geodiff.score import Budget
     from geodiff.score import score as run_score
 
-    given: dict[str, Any] = {
-        "variable": words(variable), "bands": words(bands), "dates": dates, "qa": tuple(qa) if qa else None,
-        "mask": tuple(mask) if mask else None, "nodata": nodata, "valid_range": numbers(valid_range, "--valid-range"),
-        "model": model,
-    }  # fmt: skip
-    chosen = {name: value for name, value in given.items() if value is not None}
-    job = FillJob.build(source=source, target="score.tif", seed=seed, **chosen)
+    given = {**what_is_missing(variable, bands, qa, mask, nodata, valid_range), "dates": dates, "model": model}
+    job = FillJob.build(source=source, target="score.tif", seed=seed, **chosen(given))
     budget = Budget.quick() if quick else Budget()
-    changed: dict[str, Any] = {k: v for k, v in {"trials": trials, "draws": members}.items() if v is not None}
+    changed = chosen({"trials": trials, "draws": members})
     changed |= {"encoder": encoder} if realism else {}
     wanted = None if peers is None else tuple(p for p in words(peers) or () if p != "none")
     league = run_score(job, budget=replace(budget, **changed), fillers=words(fillers), peers=wanted, quiet=quiet)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from geodiff.cli.app import Json, Quiet, Verbose, app, examples, numbers, talk, words
+from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, talk, what_is_missing
 
 __all__ = ["train"]
 
@@ -61,16 +61,11 @@ def train(
         "patience": patience, "loss": loss, "dropout": dropout, "seed": seed, "device": device,
         "work": work or out.with_name(f"{out.name}.training"),
     }  # fmt: skip
-    chosen = {name: value for name, value in given.items() if value is not None}
     defaults = dict(FINE_TUNING) if begin_from else _ANEW
     if steps is not None:
         defaults = {name: value for name, value in defaults.items() if name != "minutes"}
-    made = read_config(config, **({} if config else defaults) | chosen)
-    options = {
-        "variable": words(variable), "bands": words(bands), "qa": tuple(qa) if qa else None, "nodata": nodata,
-        "mask": tuple(mask) if mask else None, "valid_range": numbers(valid_range, "--valid-range"),
-    }  # fmt: skip
-    named = {name: value for name, value in options.items() if value is not None}
+    made = read_config(config, **({} if config else defaults) | chosen(given))
+    named = chosen(what_is_missing(variable, bands, qa, mask, nodata, valid_range))
     learnt = learn(sources, out, made, resume=resume, overwrite=overwrite, quiet=quiet, **named)
     if not learnt.held_out:
         return  # one of several processes; the first one speaks

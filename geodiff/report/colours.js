@@ -15,8 +15,9 @@ const KINDS = [
 
 const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
 
+// Begins above black, which would read as a dark observation.
 function inferno(share) {
-  const place = Math.min(Math.max(share, 0), 1) * (INFERNO.length - 1);
+  const place = (0.15 + 0.85 * Math.min(Math.max(share, 0), 1)) * (INFERNO.length - 1);
   const low = Math.min(Math.floor(place), INFERNO.length - 2);
   return INFERNO[low].map((c, i) => Math.round(c + (place - low) * (INFERNO[low + 1][i] - c)));
 }

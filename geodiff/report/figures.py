@@ -12,7 +12,7 @@ from geodiff.report.product import FilledProduct
 __all__ = ["lead", "sections"]
 
 _FEW_TRIALS = 5
-_STAGES = {"scan_and_fit": "finding gaps and fitting", "fill": "filling", "write": "writing"}
+_STAGES = {"scan_and_fit": "finding gaps and fitting", "fill": "filling", "restore": "restoring", "write": "writing"}
 _GATES = {
     "coverage90": "share of hidden known values inside value ± 1.645 standard errors (0.90 is right)",
     "unfilled": "share of the gap values that stayed empty",
@@ -29,6 +29,8 @@ def lead(product: FilledProduct) -> str:
     filled = sum(facts.get("filled", 0) for facts in told.values())
     values = sum(facts.get("values", 0) for facts in told.values())
     coverage = product.record.get("gates", {}).get("coverage90")
+    if product.restored:
+        return f"{values:,} values were restored; {filled:,} of them ({_percent(filled, values)}) had been missing."
     words = f"{filled:,} of {values:,} values ({_percent(filled, values)}) were missing and are now estimated"
     if coverage is not None:
         words += f"; on hidden known values the 90\u00a0% intervals held {100 * coverage:.0f}\u00a0%"
@@ -45,6 +47,11 @@ def _percent(part: float, whole: float) -> str:
     return f"{share:.2g}\u00a0%" if 0 < share < 1 else f"{share:.1f}\u00a0%"
 
 
+def _counted(part: int, whole: int) -> str:
+    """A count and its share, which a narrow screen may break in two lines."""
+    return f"{part:,} ({_percent(part, whole)})"
+
+
 def _variables(product: FilledProduct) -> Mapping[str, Any]:
     found = product.record.get("variables", {})
     return found if isinstance(found, dict) else {}
@@ -54,6 +61,8 @@ def _variables(product: FilledProduct) -> Mapping[str, Any]:
 
 
 def _measured(product: FilledProduct) -> str:
+    if product.restored:
+        return _restored(product)
     parts = [
         paragraph(
             "Measured values are in the product bit for bit as they came; none was smoothed or corrected. "
@@ -72,20 +81,41 @@ def _measured(product: FilledProduct) -> str:
     rows = [
         (
             name,
-            f"{facts['known']:,}",
-            _percent(facts["known"], facts["values"]),
-            f"{facts['filled']:,}",
-            _percent(facts["filled"], facts["values"]),
-            f"{facts['missing'] - facts['filled']:,}",
+            _counted(facts["known"], facts["values"]),
+            _counted(facts["filled"], facts["values"]),
+            _counted(facts["missing"] - facts["filled"], facts["values"]),
         )
         for name, facts in told.items()
     ]
-    head = ("Variable", "Measured", "of all", "Invented", "of all", "Left as it was")
+    head = ("Variable", "Measured", "Invented", "Left as it was")
     if rows:
         parts.append(table("Values of the bands that could be filled", head, rows))
     else:
         parts.append(_no_record(product))
     return section("measured", "What is measured and what is invented", *parts)
+
+
+def _restored(product: FilledProduct) -> str:
+    parts = [
+        paragraph(
+            "Every value of a restored frame is an estimate, also where the sensor saw something: noise was taken "
+            "away, or resolution added. The measurements are in the source alone. The picture shows the restored frame "
+            "on both sides of the line, and left of it marks what had been missing."
+        ),
+        paragraph(
+            "Each value has a standard error: value ± 1.645 standard errors is meant to hold 90\u00a0% of the truth. "
+            "Detail finer than that is plausible, not proof that something was there."
+        ),
+    ]
+    for name, facts in _variables(product).items():
+        noise = [(band, _noise(level)) for band, level in facts.get("noise", {}).items()]
+        if noise:
+            parts.append(table(f"Noise of {name}, in its own units", ("Band", "Standard deviation"), noise))
+    return section("measured", "What was restored", *parts)
+
+
+def _noise(level: float | Sequence[float]) -> str:
+    return ", ".join(f"{n:.4g}" for n in (level if isinstance(level, (list, tuple)) else [level]))
 
 
 def _no_record(product: FilledProduct) -> str:
@@ -126,6 +156,12 @@ def _spoken(word: str) -> str:
 
 
 def _trust(product: FilledProduct) -> str:
+    if product.restored:
+        words = (
+            "A restoration hides no pixels of the frame to check itself. How near it comes on frames whose truth is "
+            "known, and how often its intervals hold it, stands in the model's card: geodiff model show."
+        )
+        return section("trust", "How far to trust it", paragraph(words))
     parts = [
         paragraph(
             "Before filling, known pixels were hidden under the scene's own gap shapes. The figures here are from "
@@ -135,6 +171,8 @@ def _trust(product: FilledProduct) -> str:
     ]
     for name, facts in _variables(product).items():
         check = facts.get("self_check", {})
+        if not check and not facts.get("filled"):
+            continue  # nothing was estimated
         tables = [*_league(name, check, product), *_weights(name, facts.get("fit", {}))]
         parts += [*_checked(name, check), f'<div class="side-by-side">{"".join(tables)}</div>' if tables else ""]
     parts += _judged(product.record.get("gates", {}))
@@ -207,14 +245,14 @@ def _run(product: FilledProduct) -> str:
     command = record.get("command") or attributes.get("geodiff_command") or ""
     parts = [preformatted(command, "The exact command") if command else "", *_failures(record)]
     facts = [(_spoken(k).removeprefix("model ") or k, v) for k, v in record.get("model", {}).items()]
-    seconds = record.get("seconds", {})
+    seconds, peak = record.get("seconds", {}), record.get("peak_memory_bytes", 0)
     rows = [
         ("status", record.get("status", "not recorded")),
         ("source", record.get("source", "not recorded")),
         ("started", record.get("started", "not recorded")),
         *((_STAGES.get(stage, stage), f"{time:.1f} s") for stage, time in seconds.items()),
-        ("peak memory", f"{record.get('peak_memory_bytes', 0) / 2**20:,.0f} MiB"),
-        ("blocks", f"{record.get('blocks', 0)}, of which an earlier run had done {record.get('blocks_resumed', 0)}"),
+        *([("peak memory", f"{peak / 2**20:,.0f} MiB")] if peak else []),
+        ("blocks", _blocks(record.get("blocks", 0), record.get("blocks_resumed", 0))),
         ("seed", record.get("seed", attributes.get("geodiff_seed", ""))),
         *facts,
         ("machine", record.get("machine", "not recorded")),
@@ -229,6 +267,10 @@ def _run(product: FilledProduct) -> str:
     if written:
         parts += ["<h3>Files</h3>", items(written)]
     return section("run", "The run", *parts)
+
+
+def _blocks(count: int, resumed: int) -> str:
+    return f"{count}, of which an earlier run had done {resumed}" if resumed else str(count)
 
 
 def _failures(record: Mapping[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -60,8 +61,11 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], o
     )
 
 
+_NUMBER = re.compile(r"-?[\d,.]+(e-?\d+)?(\u00a0%)?( \(-?[\d.]+\u00a0%\))?|–")
+
+
 def _is_number(cell: object) -> bool:
-    return str(cell).removesuffix("\u00a0%").replace(",", "").replace(".", "").replace("-", "").isdigit() or cell == "–"
+    return _NUMBER.fullmatch(str(cell)) is not None
 
 
 def figure(drawing: str, caption: str) -> str:

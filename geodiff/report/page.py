@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["file_page", "gap_places", "served_page"]
 
 _SCRIPTS = ("tiles.js", "colours.js", "picture.js", "controls.js")
-_COLOURS = (("red", "green", "blue"), ("sr_b4", "sr_b3", "sr_b2"), ("b04", "b03", "b02"), ("b4", "b3", "b2"))
+_COLOURS = (
+    *(("red", "green", "blue"), ("sr_b4", "sr_b3", "sr_b2"), ("b04", "b03", "b02"), ("b4", "b3", "b2")),
+    *(("nir", "red", "green"), ("sr_b5", "sr_b4", "sr_b3"), ("b08", "b04", "b03"), ("b8", "b4", "b3")),
+)
+"""Bands of a colour picture, true colours first; else near infrared as red, in which vegetation is red."""
+_KINDS = {
+    False: "Known pixels are untouched; filled ones are estimates.",
+    True: "All pixels are estimates; the measurements are in the source.",
+}
 _MOST_PLACES = 40
 _PLACES_WITHIN = 512
 
@@ -67,7 +75,7 @@ def _page(product: FilledProduct, pictures: Sequence[Mapping[str, Any]], tiles: 
         coarse_note="Finer pixels of this place are not in this file; geodiff view shows them.",
         coarse_words=text(words),
         sections=sections(product),
-        footer=text(f"Made by geodiff {__version__}. Known pixels are untouched; filled ones are estimates."),
+        footer=text(f"Made by geodiff {__version__}. {_KINDS[product.restored]}"),
         facts=as_script_json(facts),
         tiles=tiles,
         script=script,

@@ -75,11 +75,12 @@ class Picture:
         """All layers of a window; (band, row, column)."""
         stored = self.value.reader.read(date, window)
         source = self._layer("source", date, window).astype(np.uint8)
+        reason = self._layer("reason", date, window).astype(np.uint16)
+        source[(reason == 0) & (source < OUTSIDE)] = OBSERVED  # what a restoration changed was no gap
         value = np.empty((len(self.bands), *window.shape), np.float32)
         for place, band in enumerate(self.bands):
             physical, valid = unpack(stored[band], self.value.bands[band].encoding)
             value[place] = np.where(valid & (source[place] < OUTSIDE), physical, np.nan)
-        reason = self._layer("reason", date, window).astype(np.uint16)
         return Layers(value, source, reason, self._layer("standard_error", date, window).astype(np.float32))
 
     def _layer(self, name: str, date: int, window: Window) -> NDArray[Any]:
@@ -101,6 +102,12 @@ class FilledProduct:
     """Codes of the source layer and what they stand for."""
     reasons: Mapping[int, str]
     """Bits of the reason layer and what they stand for."""
+
+    @property
+    def restored(self) -> bool:
+        """Whether `geodiff restore` made it, which changes known pixels too."""
+        told = self.record.get("command") or self.attributes.get("geodiff_command") or ""
+        return str(told).split()[:2] == ["geodiff", "restore"]
 
 
 def open_product(target: str) -> FilledProduct:

@@ -7,7 +7,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -121,6 +123,34 @@ def test_without_a_record_the_page_says_so(tmp_path: Path, made: Callable[..., P
     html = Path(write_report(str(tmp_path / "filled.tif"))).read_text(encoding="utf-8")
     assert "is not beside" in html
     assert "geodiff fill" in html
+
+
+def test_a_restored_frame_is_not_called_measured(
+    tmp_path: Path, made: Callable[..., Path], facts_of: Callable[..., Any]
+) -> None:
+    geodiff.fill(made(tmp_path / "scene.tif", bands=1), tmp_path / "filled.tif", filler="nearest")
+    record = tmp_path / "filled.geodiff.json"
+    facts = json.loads(record.read_text())
+    facts["command"] = "geodiff restore scene.tif filled.tif --task denoise"
+    next(iter(facts["variables"].values()))["noise"] = {"band_1": 20.25}
+    facts["peak_memory_bytes"] = 0
+    record.write_text(json.dumps(facts))
+    with rasterio.open(tmp_path / "filled_source.tif") as layer:
+        profile, source, names = layer.profile, layer.read(), layer.descriptions
+    with rasterio.open(tmp_path / "filled_source.tif", "w", **{**profile, "driver": "GTiff"}) as layer:
+        layer.write(np.where(source == 0, 20, source))
+        layer.descriptions = names
+    html = Path(write_report(str(tmp_path / "filled.tif"))).read_text(encoding="utf-8")
+    assert "values were restored" in html
+    assert "20.25" in html
+    for words in ("bit for bit", "Known pixels are untouched", "pixels were hidden", "peak memory"):
+        assert words not in html
+    assert len(facts_of(html)["pictures"][0]["gaps"]["0"]) == 5, "what was denoised was no gap"
+
+
+def test_counts_and_shares_stand_right_and_words_left() -> None:
+    html = table("t", ("what", "n", "words"), [("a", "1,204 (3.1\u00a0%)", "3.11.7+cpu"), ("b", "–", "none")])
+    assert '<td class="number">1,204 (3.1\u00a0%)</td><td class="words">3.11.7+cpu</td>' in html
 
 
 def test_plots_are_labelled_and_stay_in_their_frame() -> None:
