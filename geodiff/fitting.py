@@ -56,6 +56,9 @@ _DEEP_EVERY = 5
 """Of a stack every fifth trial hides all that one of its gaps would, however much that is."""
 _LEAST_LEFT = 50
 """Known pixels that such a trial leaves: from so many on a date tells the scale of its errors."""
+_LEFT = (0.25, 0.003)
+"""Share of a window that a trial leaves known; the second, some 50 pixels, in stacks where no window can spare so much.
+"""
 _LEAST_DATES = 3
 _LEAST_SHOWN = (0.5, 0.1)
 """Share of a window that must be known for a trial that hides all of it; the second where too few dates show the first.
@@ -233,17 +236,19 @@ def _hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[_Hidd
     deep = _deep(cube, scan, gaps, shapes, most) if lost else []
     most -= len(lost) + len(deep)
     spent = 0
-    for tried in range(20 * most if shapes else 0):
-        if len(found) >= most or spent >= budget:
-            break
-        date, window = places[tried % len(places)]
-        shape = _cropped(shapes[tried % len(shapes)], budget // (8 * len(cube.bands)), tried)
-        hidden = _transplanted(cube, gaps, date, window, shape, turn=tried // len(shapes) + tried // len(places))
-        hidden &= ~_hidden_already(found + deep, date, window)
-        count = int(hidden.sum())
-        if count >= LEAST_SHAPE:
-            found.append(_Hidden(date, window, hidden))
-            spent += count
+    for left in _LEFT[: 2 if lost else 1]:
+        for tried in range(20 * most if shapes and not found else 0):
+            if len(found) >= most or spent >= budget:
+                break
+            date, window = places[tried % len(places)]
+            shape = _cropped(shapes[tried % len(shapes)], budget // (8 * len(cube.bands)), tried)
+            turn = tried // len(shapes) + tried // len(places)
+            hidden = _transplanted(cube, gaps, date, window, shape, turn, left)
+            hidden &= ~_hidden_already(found + deep, date, window)
+            count = int(hidden.sum())
+            if count >= LEAST_SHAPE:
+                found.append(_Hidden(date, window, hidden))
+                spent += count
     large = deep + lost
     return found + large if spent + sum(int(spot.judged.sum()) for spot in large) >= LEAST_HIDDEN else []
 
@@ -367,14 +372,14 @@ def _chunks_with_gaps(counts: NDArray[np.int64], window: Window) -> bool:
 
 
 def _transplanted(
-    cube: Cube, gaps: GapReader, date: int, window: Window, shape: NDArray[np.bool_], turn: int
+    cube: Cube, gaps: GapReader, date: int, window: Window, shape: NDArray[np.bool_], turn: int, left: float
 ) -> NDArray[np.bool_]:
-    """(band, row, column) of the window: known pixels under a turned or mirrored gap shape."""
+    """(band, row, column) of the window: known pixels under a turned or mirrored gap shape; none without `left`."""
     common = window.intersect(cube.lattice.extent)
     assert common is not None
     known = _known(cube, gaps, date, window)
     hidden = known & _turned(shape, turn)
-    enough_left = (known & ~hidden).sum() >= 0.25 * common.height * common.width * len(cube.bands)
+    enough_left = (known & ~hidden).sum() >= left * common.height * common.width * len(cube.bands)
     return hidden if enough_left else np.zeros_like(hidden)
 
 

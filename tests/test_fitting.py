@@ -88,6 +88,13 @@ def test_of_a_stack_some_trials_hide_gaps_as_large_as_they_come() -> None:
         assert trial.hidden.sum() < trial.patch.missing.sum() / 4, "a sample of its pixels is judged"
 
 
+def test_a_stack_of_which_little_is_known_hides_some_of_it() -> None:
+    trials = _heard(6, holes=135)
+    assert any(not _lost(t) for t in trials), "no window could spare a quarter"
+    for trial in trials:
+        assert trial.patch.known[..., *trial.patch.core].any()
+
+
 def test_single_dates_keep_to_the_budget() -> None:
     trials = _heard(1, holes=60)
     assert max(int((t.patch.missing & t.hidden).sum()) for t in trials) < 60 * 60 / 8
