@@ -126,7 +126,7 @@ def builds(command: Any, chosen: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     """Let the verb make its job, and stop it where it would begin to run."""
 
     def stop(job: FillJob | RestoreJob, **_: Any) -> None:
-        assert job.target.endswith((".tif", ".zarr", ".nc", ".png", "/")), job.target
+        assert job.target.endswith((".tif", ".zarr", ".nc", ".png", ".xml", "/")), job.target
         raise _BuiltError
 
     if chosen.get("job") is not None:

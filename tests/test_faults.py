@@ -373,7 +373,7 @@ def test_a_lost_block_in_a_saturated_sky_and_one_of_a_middling_value_are_found()
     flagged = found(frame, "dropouts")
     assert flagged[40:56, 64:112].all()
     assert flagged[144:160, 64:112].all()
-    assert flagged.sum() == 2 * 16 * 48, np.argwhere(flagged & ~(frame == 0))[:5]
+    assert flagged.sum() == 2 * 16 * 48
 
 
 def test_a_lost_packet_at_the_first_line_is_found_and_a_border_there_is_not():

@@ -59,6 +59,7 @@ def _lines_up_to(thickest: int, frame: Frame, known: Plane) -> Plane:
     seen = known.sum(axis=1)[runs.row]
     whole = (stop - start >= seen) & (2 * runs.length >= seen)
     placed = (start == 0) | (stop == width) | (3 * runs.length >= width)
+    placed &= 2 * runs.length >= stop - start  # a sky below a lost block is the sky's
     inner = (runs.row >= RIM) & (runs.row < height - RIM)
     placed &= inner | (share((above - frame) * (below - frame) > 0, runs) >= 0.7)
     part = (clear >= 0.9) | ((np.maximum(cut - 0.1, clear) >= 0.5) & (lively >= 0.5))

@@ -48,12 +48,11 @@ def refuse_mosaic(header: Header) -> None:
     if header.crs is not None or header.gcps or not header.affine.is_identity:
         return
     sides = [min(n, SAMPLE) for n in header.shape]
+    if header.driver == "VRT" or (sides[0] // TILE) * (sides[1] // TILE) < FEWEST:
+        return
     row, column = ((n - side) // 2 for n, side in zip(header.shape, sides, strict=True))
-    try:
-        frame = GdalReader(header.path, (1,), "", None).read(0, Window(row, column, *sides))[0]
-    except SourceError:
-        return  # a damaged block is told where it is needed
-    swing = mosaic_swing(frame)
+    # A damaged block is told here and now: a read that failed once may come out of GDAL's cache as zeros.
+    swing = mosaic_swing(GdalReader(header.path, (1,), "", None).read(0, Window(row, column, *sides))[0])
     if swing:
         raise SourceError(
             f"{header.path} looks like a colour mosaic: in its middle, levels swing by {100 * swing:.0f} % from pixel "
