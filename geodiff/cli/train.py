@@ -75,5 +75,5 @@ def train(
     gained = f", {learnt.before:.3f} before" if learnt.before is not None else ""
     typer.echo(
         f"wrote {learnt.model}: {learnt.steps:,} steps, {learnt.minutes:.0f} min ({learnt.stopped}); on "
-        f"{learnt.held_out} patches set aside the value's RMSE is {learnt.after:.3f} of the harmonic fill's{gained}"
+        f"{learnt.held_out} patches set aside the value's RMSE is {learnt.after:.3f} of kriging's{gained}"
     )

@@ -19,6 +19,8 @@ from geodiff.diffusion.shapes import draw_gap, own_masks, real_masks
 from geodiff.diffusion.sources import KINDS, Source, Stack, catalogue, load, training_folder
 from geodiff.diffusion.unet import SCALARS
 from geodiff.errors import InputError
+from geodiff.fillers import Fitted
+from geodiff.fillers.kriging import Kriging
 from geodiff.lattice import reflected_indices
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ PLAIN = np.array([float(name == "inpaint") for name in SCALARS], np.float32)
 """Scalars of a gap in exact data."""
 
 SIZE = 128
+_RELAXED = 0.15
+"""Share of training patches with the harmonic fill as prior, which kriging gives way to where little is known."""
 _HOPELESS = 2000
 """Patches without anything to learn from before that is said."""
 MARGIN = 16
@@ -103,6 +107,7 @@ def cut(source: Source, stack: Stack, rng: np.random.Generator, masks: Sequence[
         gap & observed,
         [Layer(o.values * amplitude, o.known) for o in others],
         rng,
+        relaxed=_RELAXED if source.part == "train" else 0.0,
     )
     scene = _with_sides(scene, stack, date, band, look, amplitude, rng)
     return _example(source, shape, name, scene, values * amplitude, (date, band, start[0], start[1]))
@@ -147,16 +152,30 @@ def _others(
 
 
 def _scene(
-    target: Layer, wanted: NDArray[np.bool_], others: list[Layer], rng: np.random.Generator
+    target: Layer, wanted: NDArray[np.bool_], others: list[Layer], rng: np.random.Generator, *, relaxed: float
 ) -> tuple[Scene, str]:
-    """Prior and expected error: the relaxed fill; with other dates, sometimes their regression and a relaxed rest."""
-    basis = _predicted(target, others) if others and rng.random() < 0.4 else None
+    """Prior and expected error: kriging, a share relaxed fills; with other dates also their regression."""
+    basis = _predicted(target, others) if others and rng.random() < 0.25 else None
     base = np.zeros_like(target.values) if basis is None else basis
-    departure = Layer(np.where(target.known, target.values - base, 0), target.known)
-    prior = np.where(target.known, target.values, base + filled(departure, target.known, cycles=3))
+    departure = Layer(np.where(target.known, target.values - base, 0).astype(np.float32), target.known)
+    name = "relaxed" if basis is None else "regression"
+    if basis is None and rng.random() >= relaxed:
+        name, rest = "kriging", _kriged(departure, wanted)
+    else:
+        rest = filled(departure, target.known, cycles=3)
+    prior = np.where(target.known, target.values, base + rest)
     error = whitening_error(departure.values, target.known)
     keep = others if rng.random() > 0.4 else []
-    return Scene(target, wanted, prior.astype(np.float32), error, keep), "relaxed" if basis is None else "regression"
+    return Scene(target, wanted, prior.astype(np.float32), error, keep), name
+
+
+def _kriged(layer: Layer, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The layer's prediction by kriging, (row, column), as the filler makes it: harmonic in the margin."""
+    mean = np.full_like(layer.values, layer.values[layer.known].mean() if layer.known.any() else 0)
+    inside = np.zeros_like(wanted)
+    core = np.s_[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    inside[core] = wanted[core]
+    return Kriging().within(layer.values, layer.known, inside, mean, Fitted("kriging"))
 
 
 def _predicted(target: Layer, others: list[Layer]) -> NDArray[np.float32] | None:

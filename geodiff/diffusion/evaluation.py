@@ -24,7 +24,7 @@ from geodiff.diffusion.fields import channel
 from geodiff.diffusion.folder import Calibration, find_folder
 from geodiff.diffusion.sources import KINDS, Source
 from geodiff.fillers.calibration import DISTANCE_EDGES, DISTANCES, Z90
-from geodiff.fillers.members import matched
+from geodiff.fillers.members import BROAD_MARGIN, Broad, matched
 from geodiff.noise import ground_noise
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class Drawn:
     sigma: NDArray[np.float32]
     draws: NDArray[np.float32]
     """(draw, row, column), independent."""
+    broad: Broad
 
     @property
     def fold(self) -> int:
@@ -116,16 +117,19 @@ class Drawn:
     def departures(self) -> NDArray[np.float32]:
         """(draw, row, column), as wide as the value's own standard deviation; 0 outside the gap."""
         hidden = self.example.hidden
-        return matched(np.where(hidden, self.draws - self.mean, np.float32(0)), self.sigma, hidden)
+        return matched(np.where(hidden, self.draws - self.mean, np.float32(0)), self.sigma, hidden, self.broad)
 
 
 def draw(example: Example, denoiser: Denoiser, index: int, steps: int, sampler: str) -> Drawn:
     """Run the network on an example: one call for the value, `DRAWS` independent draws."""
-    shape = example.hidden.shape
     date, band, row, column = example.key
-    noise = np.stack(
-        [ground_noise(shape, row=row, column=column, seed=index, date=date, band=band, member=m) for m in range(DRAWS)]
-    )
+
+    def noise_of(margin: int, member: Callable[[int], int]) -> NDArray[np.float32]:
+        wide = tuple(n + 2 * margin for n in example.hidden.shape)
+        place = {"row": row - margin, "column": column - margin, "date": date, "band": band, "seed": index}
+        return np.stack([ground_noise((wide[0], wide[1]), **place, member=member(m)) for m in range(DRAWS)])
+
+    noise = noise_of(0, lambda m: m)
     planes, wanted = example.context[None], example.hidden[None]
     mean, sigma = (a[0] for a in denoiser.value(planes, wanted))
     draws = denoiser.residuals(
@@ -135,7 +139,8 @@ def draw(example: Example, denoiser: Denoiser, index: int, steps: int, sampler: 
         sampler=sampler,
         steps=steps,
     )
-    return Drawn(example, index, mean, sigma, draws)
+    away = np.expm1(example.context[channel("log_distance")])
+    return Drawn(example, index, mean, sigma, draws, Broad.of(noise_of(BROAD_MARGIN, lambda m: -1 - m), away))
 
 
 def outcome_of(drawn: Drawn) -> Outcome:
@@ -260,7 +265,7 @@ def summarise(outcomes: Sequence[Outcome], *, repeats: int = 500) -> dict[str, d
     table: dict[str, dict[str, list[float]]] = {}
     groups: dict[str, list[Numbers]] = {}
     for outcome in outcomes:
-        name = outcome.kind if outcome.prior_kind == "relaxed" else f"{outcome.kind}, {outcome.prior_kind}"
+        name = outcome.kind if outcome.prior_kind != "regression" else f"{outcome.kind}, {outcome.prior_kind}"
         groups.setdefault(name, []).append(_facts(outcome, halves[outcome.fold]))
     groups["all"] = [f for own in list(groups.values()) for f in own]
     rng = np.random.default_rng(0)

@@ -22,7 +22,9 @@ from geodiff.diffusion.folder import Calibration, check_folder, find_folder, fro
 from geodiff.diffusion.network import GapFillUNet
 from geodiff.diffusion.sampling import sampler_of
 from geodiff.errors import InputError, NothingKnownError
-from geodiff.fillers.relaxation import relaxed_fill
+from geodiff.fillers import Fitted
+from geodiff.fillers.kriging import Kriging
+from geodiff.fillers.whitening import distance_to_known
 from geodiff.noise import ground_noise
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class GapFillOutput(BaseOutput):
 
 
 class GapFillPipeline(DiffusionPipeline):
-    """Fill one image with the trained network over a harmonic prior.
+    """Fill one image with the trained network over a kriged prior.
 
     For rasters larger than a few thousand pixels a side, or with nodata and georeference, use `geodiff.fill`.
     """
@@ -144,7 +146,7 @@ class GapFillPipeline(DiffusionPipeline):
         seed: int,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Value, standard error and members of one band."""
-        from geodiff.fillers.members import matched, recentred
+        from geodiff.fillers.members import BROAD_MARGIN, Broad, matched, recentred
 
         if not known.any():
             raise NothingKnownError(f"no pixel of band {band + 1} is known, so nothing can be estimated; check `known`")
@@ -153,7 +155,7 @@ class GapFillPipeline(DiffusionPipeline):
         pad = tuple((0, -n % multiple) for n in plane.shape)
         flat = np.pad(np.where(known, (plane - centre) / scale, 0).astype(np.float32), pad, mode="symmetric")
         mask = np.pad(known, pad, mode="symmetric")
-        prior = relaxed_fill(flat[None], mask[None], np.zeros_like(flat)[None])[0]
+        prior = Kriging().plane(flat, mask, np.zeros_like(flat), Fitted("kriging"))
         error = whitening_error(flat, mask)
         planes, wanted = context(Scene(Layer(flat, mask), ~mask, prior, error))[None], ~mask[None]
         denoiser = self.denoiser
@@ -161,9 +163,13 @@ class GapFillPipeline(DiffusionPipeline):
         value = prior + error * mean
         drawn = np.empty((0, *flat.shape), np.float32)
         if members:
-            noise = np.stack(
-                [ground_noise(flat.shape, row=0, column=0, seed=seed, band=band, member=m) for m in range(members)]
-            )
+
+            def noise_of(margin: int, numbers: range) -> NDArray[np.float32]:
+                shape = (flat.shape[0] + 2 * margin, flat.shape[1] + 2 * margin)
+                place = {"row": -margin, "column": -margin, "seed": seed, "band": band}
+                return np.stack([ground_noise(shape, **place, member=number) for number in numbers])
+
+            noise = noise_of(0, range(members))
             tall = (members, *planes.shape[1:])
             r = denoiser.residuals(
                 np.broadcast_to(planes[0], tall),
@@ -172,7 +178,8 @@ class GapFillPipeline(DiffusionPipeline):
                 sampler=sampler,
                 steps=steps,
             )
-            departures = matched(np.where(wanted[0], r - mean, np.float32(0)), spread, wanted[0])
+            broad = Broad.of(noise_of(BROAD_MARGIN, range(-1, -1 - members, -1)), distance_to_known(mask))
+            departures = matched(np.where(wanted[0], r - mean, np.float32(0)), spread, wanted[0], broad)
             drawn = recentred(value + error * departures, value)
         cut = np.s_[..., : plane.shape[0], : plane.shape[1]]
         factor = denoiser.calibration.factors[1]

@@ -108,7 +108,7 @@ def user_card(
         f"`GapFillUNet` with {parameters:,} parameters, trained for {facts['step']:,} "
         f"steps ({facts['seconds'] / 60:.0f} minutes){f', from {start}' if start else ''}.\n\n"
         f"Learnt from: {', '.join(Path(p).name for p in paths)}. Their east quarter was set aside.\n\n"
-        f"On {examples} patches of that quarter the RMSE of the value is {after:.3f} of the harmonic fill's.{was}\n\n"
+        f"On {examples} patches of that quarter the RMSE of the value is {after:.3f} of kriging's.{was}\n\n"
         f"Standard errors are multiplied by {_listed(calibration.factors)} by distance to data, departures of "
         f"realisations by {_listed(calibration.spread)}; for {calibration.sampler}, {calibration.steps} steps.\n"
     )

@@ -7,12 +7,12 @@ but its patches, what `fit` returned and the seed; that is what makes a product 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -39,6 +39,8 @@ __all__ = [
     "load_filler",
     "source_codes",
 ]
+
+_T = TypeVar("_T")
 
 _BUILT_IN: Mapping[str, str] = {
     "nearest": "geodiff.fillers.spatial:Nearest",
@@ -81,6 +83,14 @@ class Patch:
     """(date,) seconds since 1970; 0 where the source has no dates."""
     targets: tuple[int, ...] = (0,)
     """Indices into `dates` of those to estimate; the others are context."""
+    _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """What `make` returns, worked out once for this patch: fillers of a stack share what is dear."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        kept: _T = self._kept[key]
+        return kept
 
     @property
     def core(self) -> tuple[slice, slice]:

@@ -17,8 +17,9 @@ import numpy as np
 from geodiff.diffusion.fields import DATES, Layer, Scene, context, whitening_error
 from geodiff.fillers import CODES, Filled, Filler, FillerSettings, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import conformal_factors, factor_field, hidden_pixels, strata, target_distance
-from geodiff.fillers.members import matched, recentred
-from geodiff.fillers.spatial import Laplace
+from geodiff.fillers.kriging import Kriging
+from geodiff.fillers.members import BROAD_MARGIN, Broad, matched, recentred
+from geodiff.fillers.spatial import Laplace, SpatialFiller
 from geodiff.noise import noise_in_time
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Diffusion:
     context_dates: ClassVar[int] = DATES
 
     settings: FillerSettings = field(default_factory=FillerSettings)
-    prior: Filler = field(default_factory=Laplace)
+    prior: Filler = field(default_factory=Kriging)
 
     @classmethod
     def configured(cls, settings: FillerSettings) -> Diffusion:
@@ -77,13 +78,20 @@ class Diffusion:
         opened = open_denoiser(self.settings.model, device=self.settings.device, dtype=self.settings.dtype)
         return opened if opened.device.type == "cpu" else replace(opened, batch=max(1, self.settings.batch))
 
+    @property
+    def quiet(self) -> Diffusion:
+        """The same value and standard error without members."""
+        silent = replace(self, settings=replace(self.settings, members=0))
+        silent.__dict__.update({k: v for k, v in self.__dict__.items() if k == "denoiser"})
+        return silent
+
     def fit(self, sample: SceneSample) -> Fitted:
         """Fit the prior, then learn from the trials: factors on the standard error, and the bands' correlation."""
         return self.fitted_answers(sample)[0]
 
     def fitted_answers(self, sample: SceneSample) -> tuple[Fitted, list[Filled]]:
         """The fit, and what `fill` would then answer for its trials: the network has seen them by then."""
-        prior = self.prior.fit(sample)
+        prior = self.prior.tuned(sample) if isinstance(self.prior, SpatialFiller) else self.prior.fit(sample)
         stored = self.denoiser.calibration
         facts = {
             "trials": len(sample.trials),
@@ -158,7 +166,7 @@ class Diffusion:
         drawn = None
         if members:
             wide, widths = self._spread(fitted, stratum, near), [spread for _, spread in pairs]
-            drawn = self._members(patch, items, value, widths, wide, fitted, seed=seed, members=members)
+            drawn = self._members(patch, items, value, widths, (near, wide), fitted, seed=seed, members=members)
         return Filled(value, error, drawn, np.full(value.shape, CODES[self.name], np.uint8))
 
     def _members(
@@ -167,17 +175,19 @@ class Diffusion:
         items: Sequence[_Item],
         value: Planes,
         widths: Sequence[Planes],
-        wide: Planes,
+        fields: tuple[Planes, Planes],
         fitted: Fitted,
         *,
         seed: int,
         members: int,
     ) -> Planes:
-        """(member, target, band, row, column)."""
+        """(member, target, band, row, column); `fields` are the distance to data and the factor on departures."""
+        near, wide = fields
         drawn = np.repeat(value[None], members, axis=0)
         for item, width in zip(items, widths, strict=True):
             memory = float(fitted.facts.get("memory", 0.0))
-            noise = ground_starts(patch, item.place, seed=seed, members=members, mix=_mix(fitted), memory=memory)
+            ways: dict[str, Any] = {"seed": seed, "members": members, "mix": _mix(fitted), "memory": memory}
+            noise = ground_starts(patch, item.place, **ways)
             shape = (members, *item.context.shape)
             r = self.denoiser.residuals(
                 np.broadcast_to(item.context, shape),
@@ -187,7 +197,8 @@ class Diffusion:
                 steps=self.settings.steps,
             )
             mean = (value[item.place] - item.prior) / item.error
-            departures = matched(np.where(item.wanted, r - mean, np.float32(0)), width, item.wanted)
+            broad = Broad.of(ground_starts(patch, item.place, **ways, broad=True), near[item.place])
+            departures = matched(np.where(item.wanted, r - mean, np.float32(0)), width, item.wanted, broad)
             place = (slice(None), *item.place)
             drawn[place] = recentred(item.prior + item.error * (mean + departures), value[item.place], wide[item.place])
         return drawn
@@ -200,31 +211,35 @@ class Diffusion:
 
     def _items(self, patch: Patch, fitted: Fitted) -> list[_Item]:
         """What the network needs for each band of each date that has missing pixels."""
-        wanted = patch.missing.any(axis=(2, 3))
-        if not wanted.any():
+        if not patch.missing.any():
             return []
-        priors = None if isinstance(self.prior, Laplace) else self._prior(patch, fitted)
         distance = target_distance(patch)
         near = distance[..., *patch.core]
         scale = factor_field(np.tile(fitted.arrays["scale"], 4), strata(patch, distance), near)
         return [
-            self._item(patch, (t, b), priors, scale)
-            for t, b in zip(*(i.tolist() for i in np.nonzero(wanted)), strict=True)
+            self._item(patch, (t, b), prior, scale)
+            for (t, b), prior in self._priors(patch, fitted)
         ]
 
-    def _prior(self, patch: Patch, fitted: Fitted) -> Planes:
-        return self.prior.fill([patch], fitted.parts["prior"], seed=0)[0].value
+    def _priors(self, patch: Patch, fitted: Fitted) -> Iterator[tuple[tuple[int, int], Planes]]:
+        """Target and band of each plane that is asked for, and its prior with the whole margin."""
+        spatial = self.prior if isinstance(self.prior, SpatialFiller) else Laplace()
+        own = fitted.parts["prior"]
+        values = None if spatial is self.prior else self.prior.fill([patch], own, seed=0)[0].value
+        wanted = np.nonzero(patch.missing.any(axis=(2, 3)))
+        for target, band in zip(*(i.tolist() for i in wanted), strict=True):
+            plane = (patch.targets[target], band)
+            full = np.array(spatial.whole(patch, plane, own), np.float32)
+            if values is not None:
+                full[patch.core] = np.where(patch.known[plane][patch.core], full[patch.core], values[target, band])
+            yield (target, band), full
 
-    def _item(self, patch: Patch, place: tuple[int, int], priors: Planes | None, scale: Planes | None) -> _Item:
+    def _item(self, patch: Patch, place: tuple[int, int], full: Planes, scale: Planes) -> _Item:
         plane = (patch.targets[place[0]], place[1])
-        full = _relaxed(patch, plane)
-        if priors is not None:
-            full[patch.core] = np.where(patch.known[plane][patch.core], full[patch.core], priors[place])
         near, inner = _around(patch), np.s_[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
         values, known = patch.values[plane][near], patch.known[plane][near]
         error = whitening_error(values, known)
-        if scale is not None:
-            error[inner] = error[inner] * scale[place]
+        error[inner] = error[inner] * scale[place]
         asked = ~known & patch.fillable[plane][near]
         scene = Scene(
             Layer(values, known),
@@ -238,15 +253,15 @@ class Diffusion:
         return _Item(place, context(scene)[inner], asked[inner], full[patch.core], error[inner])
 
     def _scale(self, trials: Sequence[Trial], fitted: Fitted) -> NDArray[np.float32]:
-        """(5,) by distance: the prior's error over s0; 1 for the prior that the network was trained on."""
-        if isinstance(self.prior, Laplace) or not trials:
+        """(5,) by distance: the prior's error over s0; 1 for spatial ones, as the network was trained."""
+        if isinstance(self.prior, SpatialFiller) or not trials:
             return np.ones(5, np.float32)
         squares, counts = np.zeros(5), np.zeros(5)
         for trial in trials:
-            value, classes = self._prior(trial.patch, fitted), strata(trial.patch) % 5
+            classes = strata(trial.patch) % 5
             for item in self._items(trial.patch, fitted):
                 seen = trial.hidden[item.place]
-                r = ((trial.truth[item.place] - value[item.place]) / item.error)[seen]
+                r = ((trial.truth[item.place] - item.prior) / item.error)[seen]
                 squares += np.bincount(classes[item.place][seen], r.astype(np.float64) ** 2, 5)[:5]
                 counts += np.bincount(classes[item.place][seen], minlength=5)[:5]
         weight = counts / _THINNING
@@ -271,18 +286,23 @@ def ground_starts(
     members: int,
     mix: NDArray[np.float64] | None = None,
     memory: float = 0.0,
+    broad: bool = False,
 ) -> Planes:
     """Start noise (member, row, column) of a patch's band: standard normal, the same wherever windows overlap.
 
     `mix` is the Cholesky factor of the bands' correlation; without it bands are independent. `memory` is how many
-    seconds dates that go together may be apart; 0 makes them independent.
+    seconds dates that go together may be apart; 0 makes them independent. `broad` asks for other noise, with a margin:
+    what `Broad` is made from.
     """
-    row, column = patch.absolute
+    margin = BROAD_MARGIN if broad else 0
+    row, column = (place - margin for place in patch.absolute)
+    shape = (patch.window.height + 2 * margin, patch.window.width + 2 * margin)
     when = int(patch.dates[patch.targets[place[0]]])
 
     def draw(band: int, member: int) -> Planes:
+        number = -1 - member if broad else member
         return noise_in_time(
-            patch.window.shape, row=row, column=column, seed=seed, seconds=when, memory=memory, band=band, member=member
+            shape, row=row, column=column, seed=seed, seconds=when, memory=memory, band=band, member=number
         )
 
     weights = {place[1]: 1.0} if mix is None else {b: float(w) for b, w in enumerate(mix[place[1]]) if w}
@@ -368,15 +388,6 @@ def _around(patch: Patch) -> tuple[slice, slice]:
     return slice(start, patch.halo + patch.window.height + MARGIN), slice(
         start, patch.halo + patch.window.width + MARGIN
     )
-
-
-def _relaxed(patch: Patch, plane: tuple[int, int]) -> Planes:
-    """The harmonic fill of a plane with its whole margin; a new array."""
-    known = patch.known[plane]
-    if not known.any():
-        return np.array(patch.coarse[plane], np.float32)
-    filled = Laplace().plane(patch.values[plane], known, patch.coarse[plane], Fitted("laplace"))
-    return np.array(filled, np.float32)
 
 
 def _dates(patch: Patch, plane: tuple[int, int], near: tuple[slice, slice]) -> list[Layer]:

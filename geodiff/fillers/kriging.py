@@ -56,24 +56,25 @@ class Kriging(SpatialFiller):
 
     def plane(self, values: Plane, known: NDArray[np.bool_], coarse: Plane, fitted: Fitted) -> Plane:
         """Fill every missing pixel of the plane."""
-        return self._within(values, known, ~known, coarse, fitted)
+        return self.within(values, known, ~known, coarse, fitted)
 
-    def estimate(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
-        """Values of the window; what is missing in the margin is not asked for."""
-        value, targets = np.empty(patch.missing.shape, np.float32), list(patch.targets)
-        for place, wanted in np.ndenumerate(patch.missing.any(axis=(2, 3))):
-            plane = (targets[place[0]], place[1])
-            inside = np.zeros(patch.known.shape[2:], bool)
-            inside[patch.core] = patch.missing[place]
-            filled = patch.coarse[plane]
-            if wanted and patch.known[plane].any():
-                filled = self._within(patch.values[plane], patch.known[plane], inside, filled, fitted)
-            value[place] = filled[patch.core]
-        return value
+    def whole(self, patch: Patch, plane: tuple[int, int], fitted: Fitted) -> Plane:
+        """As the base says; what is missing in the margin, which nobody asks for, is filled harmonically."""
+        made: Plane = patch.once((self.name, *plane), lambda: self._whole(patch, plane, fitted))
+        return made
 
-    def _within(
+    def _whole(self, patch: Patch, plane: tuple[int, int], fitted: Fitted) -> Plane:
+        known = patch.known[plane]
+        if not known.any():
+            return np.asarray(patch.coarse[plane], np.float32)
+        inside = np.zeros(known.shape, bool)
+        inside[patch.core] = (~known & patch.fillable[plane])[patch.core]
+        return self.within(patch.values[plane], known, inside, patch.coarse[plane], fitted)
+
+    def within(
         self, values: Plane, known: NDArray[np.bool_], wanted: NDArray[np.bool_], coarse: Plane, fitted: Fitted
     ) -> Plane:
+        """Kriging where wanted, the harmonic fill of whatever else is missing; (row, column) each."""
         harmonic = Laplace().plane(values, known, coarse, fitted)
         if np.count_nonzero(known) < _FEWEST:
             return harmonic

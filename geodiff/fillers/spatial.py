@@ -73,9 +73,14 @@ class SpatialFiller(ABC):
         value = np.empty(patch.missing.shape, np.float32)
         for place, wanted in np.ndenumerate(patch.missing.any(axis=(2, 3))):
             plane = (targets[place[0]], place[1])
-            filled = self._plane(patch, plane, fitted) if wanted else patch.coarse[plane]
+            filled = self.whole(patch, plane, fitted) if wanted else patch.coarse[plane]
             value[place] = filled[patch.core]
         return value
+
+    def whole(self, patch: Patch, plane: tuple[int, int], fitted: Fitted) -> Plane:
+        """A date's band with its margin, (row, column), nothing missing; the coarse fill where nothing is known."""
+        known, coarse = patch.known[plane], patch.coarse[plane]
+        return self.plane(patch.values[plane], known, coarse, fitted) if known.any() else coarse
 
     def estimate_hidden(self, trial: Trial, fitted: Fitted) -> NDArray[np.float32]:
         """As `estimate`, for the hidden pixels of a trial; what stands elsewhere is not to be used."""
@@ -97,10 +102,6 @@ class SpatialFiller(ABC):
     def source(self, patch: Patch) -> NDArray[np.uint8]:
         """(target, band, row, column) of the window: whose values they are."""
         return np.full(patch.missing.shape, CODES[self.name], np.uint8)
-
-    def _plane(self, patch: Patch, plane: tuple[int, int], fitted: Fitted) -> Plane:
-        known, coarse = patch.known[plane], patch.coarse[plane]
-        return self.plane(patch.values[plane], known, coarse, fitted) if known.any() else coarse
 
     def _both(
         self, patch: Patch, distance: NDArray[np.float32], fitted: Fitted

@@ -52,7 +52,7 @@ _SCALE_GAIN = 0.99
 _WIDEST = 3.0
 """Bound on how far members are stretched, or shrunk, to the stack's errors."""
 _NETWORK = "diffusion"
-_NARROWED, _WORTH = 0.9, 250.0
+_NARROWED, _WORTH = 1.0, 250.0
 """Errors of a stack over the network's where a scene has no trials, and the hidden pixels that this is worth."""
 
 
@@ -397,6 +397,11 @@ class Auto:
     @property
     def context_dates(self) -> int:
         return self.stack.context_dates
+
+    @property
+    def quiet(self) -> Auto:
+        """The same value and standard error without members."""
+        return replace(self, diffusion=None)
 
     def fit(self, sample: SceneSample) -> Fitted:
         """Fit the stack."""

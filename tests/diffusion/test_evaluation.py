@@ -15,6 +15,7 @@ from geodiff.diffusion.evaluation import (
     summarise,
 )
 from geodiff.diffusion.fields import CHANNELS, channel
+from geodiff.fillers.members import Broad
 
 
 def test_crps_of_many_draws_tends_to_the_closed_form(rng) -> None:
@@ -62,7 +63,7 @@ def drawn(rng, index: int, width: float) -> Drawn:
     fields = (width * rng.normal(size=(8, *shape))).astype(np.float32)
     zero, one = np.zeros(shape, np.float32), np.ones(shape, np.float32)
     example = Example("optical", "made", "blobs", "relaxed", context, error, one > 0, error, zero, one, (0, 0, 0, 0))
-    return Drawn(example, index, zero, one, fields)
+    return Drawn(example, index, zero, one, fields, Broad(0 * fields, zero))
 
 
 @pytest.mark.parametrize("width", [0.3, 4.0])

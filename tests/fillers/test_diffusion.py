@@ -9,6 +9,7 @@ from scipy import ndimage
 from geodiff.errors import JobError
 from geodiff.fillers import CODES, Filled, FillerSettings, Fitted, Patch, SceneSample, Trial, load_filler
 from geodiff.fillers.diffusion import Diffusion, band_correlation, describe, ground_starts
+from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.spatial import Laplace
 from geodiff.lattice import STRIDE, Window
 
@@ -117,7 +118,7 @@ def test_the_fit_makes_intervals_hold_what_was_hidden(filler, rng) -> None:
         for t, f in zip(hidden, quiet.fill([t.patch for t in hidden], fitted, seed=0), strict=True)
     ]
     assert np.mean(inside) == pytest.approx(0.9, abs=0.06)
-    assert fitted.parts["prior"].filler == "laplace"
+    assert fitted.parts["prior"].filler == "kriging"
     assert fitted.facts["model"] == filler.denoiser.sha256
 
 
@@ -137,6 +138,36 @@ def test_errors_that_go_together_are_found(rng) -> None:
         np.testing.assert_allclose(np.diag(correlation), 1, rtol=1e-6)
         np.linalg.cholesky(correlation)
     assert band_correlation([], []) is None
+
+
+def test_a_network_that_says_nothing_leaves_the_kriging_it_starts_from(filler, empty, rng) -> None:
+    class Silent:
+        def value(self, context, wanted, scalars=None):
+            return np.zeros(wanted.shape, np.float32), np.ones(wanted.shape, np.float32)
+
+    quiet = Diffusion(replace(filler.settings, members=0))
+    quiet.__dict__["denoiser"] = Silent()
+    own = patch(rng, bands=2)
+    (filled,) = quiet.fill([own], empty, seed=0)
+    kriged = Kriging().estimate(own, Fitted("kriging"))
+    np.testing.assert_array_equal(filled.value[own.missing], kriged[own.missing])
+
+
+def test_quiet_is_the_same_answer_without_members(filler, empty, rng) -> None:
+    own = [patch(rng)]
+    (loud,), (quiet,) = filler.fill(own, empty, seed=0), filler.quiet.fill(own, empty, seed=0)
+    assert quiet.members is None
+    np.testing.assert_array_equal(loud.value, quiet.value)
+    np.testing.assert_array_equal(loud.standard_error, quiet.standard_error)
+    assert filler.quiet.denoiser is filler.denoiser, "the network is loaded once"
+
+
+def test_what_a_stack_needs_twice_is_made_once_a_patch(rng) -> None:
+    own, made = patch(rng), []
+    for _ in range(2):
+        assert own.once("dear", lambda: made.append(1) or len(made)) == 1
+    changed = replace(own, known=own.known & False)
+    assert changed.once("dear", lambda: made.append(1) or len(made)) == 2, "another patch knows nothing of it"
 
 
 def test_a_better_prior_is_kept_where_it_is_given(filler, rng) -> None:

@@ -86,3 +86,16 @@ def test_the_fill_stays_within_what_is_known(rng):
     found = predicted(values, known, ~known, table)
     assert found.min() >= values[known].min()
     assert found.max() <= values[known].max()
+
+
+def test_the_whole_plane_is_the_window_with_a_harmonic_margin(rng):
+    values, known = streaked(rng), np.ones((SIDE, SIDE), bool)
+    known[20:40, 2:60] = False
+    mean = np.zeros_like(values)
+    inside = ~known
+    inside[:, :16] = False
+    found = Kriging().within(values, known, inside, mean, Fitted("kriging"))
+    harmonic = Laplace().plane(values, known, mean, Fitted("laplace"))
+    np.testing.assert_array_equal(found[known], values[known])
+    np.testing.assert_array_equal(found[:, :16], harmonic[:, :16])
+    assert np.abs(found - harmonic)[inside].mean() > 0.05
