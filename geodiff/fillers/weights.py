@@ -25,8 +25,8 @@ __all__ = [
 
 DEFAULT_WEIGHTS: Mapping[str, float] = {
     "laplace": 0.05,
-    "kriging": 0.25,
-    "diffusion": 0.7,
+    "kriging": 0.1,
+    "diffusion": 0.85,
     "linear-time": 1.0,
     "spacetime": 1.0,
     "regression": 4.0,
