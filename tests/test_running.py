@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import geodiff
 from geodiff import running
 from geodiff.blocks import BlockResult
 from geodiff.errors import InputError
+from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.plan import Block
 
@@ -148,3 +150,12 @@ def test_blocks_ask_for_a_gpu_where_workers_offer_one(cluster: LocalCluster) -> 
         assert running._resources(client) == {"GPU": 1}
         done: list[Any] = list(running._on_dask(client, _named, "work", [_block(0), _block(1)], _Ticks()))  # type: ignore[arg-type]
         assert not any(result.error for result in done)
+
+
+def test_our_own_workers_keep_the_memory_of_their_arrays() -> None:
+    """Dask's threshold of 64 KiB would map and unmap every temporary array: blocks took 3.5 times as long."""
+    with ExitStack() as held:
+        client = running._local_client(FillJob.build(source="a.tif", target="b.tif", workers=1), held)
+        (found,) = client.run(lambda: dict(os.environ)).values()
+    assert int(found["MALLOC_TRIM_THRESHOLD_"]) > int(found["MALLOC_MMAP_THRESHOLD_"]) >= 2**24
+    assert found["OMP_NUM_THREADS"] == "1"
