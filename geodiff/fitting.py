@@ -57,9 +57,8 @@ _DEEP_EVERY = 5
 _LEAST_LEFT = 50
 """Known pixels that such a trial leaves: from so many on a date tells the scale of its errors."""
 _LEFT = (0.25, 0.003)
-"""Share of a window that a trial leaves known; the second, some 50 pixels, in stacks where few can spare so much."""
-_FEW_TRIALS = 4
-"""Trials under gaps below which a stack is searched again with the second."""
+"""Share of a window that a trial leaves known; the second, some 50 pixels, in stacks where no window can spare so much.
+"""
 _LEAST_DATES = 3
 _LEAST_SHOWN = (0.5, 0.1)
 """Share of a window that must be known for a trial that hides all of it; the second where too few dates show the first.
@@ -238,7 +237,7 @@ def _hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[_Hidd
     most -= len(lost) + len(deep)
     spent = 0
     for left in _LEFT[: 2 if lost else 1]:
-        for tried in range(20 * most if shapes and len(found) < _FEW_TRIALS else 0):
+        for tried in range(20 * most if shapes and not found else 0):
             if len(found) >= most or spent >= budget:
                 break
             date, window = places[tried % len(places)]
