@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from affine import Affine
     from numpy.typing import NDArray
 
-__all__ = ["STRIDE", "WINDOW", "Lattice", "Window", "blocks", "overlap_shrinkage", "read_reflected", "weights"]
+__all__ = ["STRIDE", "WINDOW", "Lattice", "Window", "blocks", "overlap_shrinkage", "reflected_indices", "weights"]
 
 WINDOW = 128
 STRIDE = 96
@@ -91,18 +91,29 @@ class Lattice:
 
     def folded(self, window: Window) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Rows and columns of the raster that stand for a window's: mirrored at its edges, or around the globe."""
-        rows = reflected_indices(window.row, window.height, self.shape[0])
-        if not self.periodic:
-            return rows, reflected_indices(window.column, window.width, self.shape[1])
-        return rows, np.arange(window.column, window.column + window.width) % self.shape[1]
+        rows, columns = self._lines(window)
+        return rows, columns % self.shape[1]
 
     def cover(self, windows: Sequence[Window]) -> Window:
         """The smallest part from which all `windows` can be cut; around the globe it may reach beyond the raster."""
-        part = cover(windows, self.shape)
-        if not self.periodic:
-            return part
-        column = min(w.column for w in windows)
-        return Window(part.row, column, part.height, max(w.stop[1] for w in windows) - column)
+        lines = [self._lines(window) for window in windows]
+        (top, bottom), (left, right) = (
+            (min(int(line[axis].min()) for line in lines), max(int(line[axis].max()) for line in lines))
+            for axis in (0, 1)
+        )
+        return Window(top, left, bottom - top + 1, right - left + 1)
+
+    def places(self, window: Window, covers: Window) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Rows and columns of a window in an array of what `cover` gave."""
+        rows, columns = self._lines(window)
+        return rows - covers.row, columns - covers.column
+
+    def _lines(self, window: Window) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Rows and columns, mirrored at the raster's edges; columns around the globe go on beyond it."""
+        rows = reflected_indices(window.row, window.height, self.shape[0])
+        if self.periodic:
+            return rows, np.arange(window.column, window.column + window.width)
+        return rows, reflected_indices(window.column, window.width, self.shape[1])
 
     def pieces(self, window: Window) -> Iterator[Window]:
         """A window that reaches around the globe in parts that lie in the raster, from left to right."""
@@ -190,21 +201,3 @@ def reflected_indices(start: int, count: int, length: int) -> NDArray[np.intp]:
     """Indices start..start+count-1 folded into 0..length-1 by reflection about the raster's edges."""
     index = np.arange(start, start + count) % (2 * length)
     return np.where(index < length, index, 2 * length - 1 - index)
-
-
-def read_reflected(
-    array: NDArray[np.generic], window: Window, covers: Window, shape: tuple[int, int]
-) -> NDArray[np.generic]:
-    """Cut `window` out of `array` (..., row, column), which covers `covers`; beyond the raster it is mirrored."""
-    rows = reflected_indices(window.row, window.height, shape[0]) - covers.row
-    columns = reflected_indices(window.column, window.width, shape[1]) - covers.column
-    return array[..., rows[:, None], columns[None, :]]
-
-
-def cover(windows: Sequence[Window], shape: tuple[int, int]) -> Window:
-    """The smallest part of the raster from which all `windows`, mirrored at the edges, can be cut."""
-    rows = [reflected_indices(w.row, w.height, shape[0]) for w in windows]
-    columns = [reflected_indices(w.column, w.width, shape[1]) for w in windows]
-    row, column = min(int(r.min()) for r in rows), min(int(c.min()) for c in columns)
-    bottom, right = max(int(r.max()) for r in rows), max(int(c.max()) for c in columns)
-    return Window(row, column, bottom - row + 1, right - column + 1)

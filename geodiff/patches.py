@@ -114,16 +114,15 @@ def cut_patch(
     Beyond the raster it is mirrored, or goes on around the globe.
     """
     outer = window.expand(halo)
-    rows, columns = lattice.folded(outer)
-    across = np.arange(outer.column, outer.stop[1]) if lattice.periodic else columns
-    place: tuple[Any, ...] = (..., (rows - ground.covers.row)[:, None], (across - ground.covers.column)[None, :])
+    rows, columns = lattice.places(outer, ground.covers)
+    place: tuple[Any, ...] = (..., rows[:, None], columns[None, :])
     if outer.intersect(ground.covers) == outer:  # nothing to mirror: slices cost a fraction of indices
         place = (..., *outer.within(ground.covers))
     return Patch(
         values=np.ascontiguousarray(ground.values[place]),
         known=np.ascontiguousarray(ground.known[place]),
         fillable=np.ascontiguousarray(ground.fillable[place]),
-        coarse=sample_cells(cells.values[list(ground.indices)], cells.cell, rows, columns),
+        coarse=sample_cells(cells.values[list(ground.indices)], cells.cell, *lattice.folded(outer)),
         window=window,
         halo=halo,
         absolute=lattice.absolute(window),

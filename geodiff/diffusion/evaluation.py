@@ -24,7 +24,7 @@ from geodiff.diffusion.fields import channel
 from geodiff.diffusion.folder import Calibration, find_folder
 from geodiff.diffusion.sources import KINDS, Source
 from geodiff.fillers.calibration import DISTANCE_EDGES, DISTANCES, Z90
-from geodiff.fillers.members import BROAD_MARGIN, Broad, matched
+from geodiff.fillers.members import Broad, matched, starts
 from geodiff.noise import ground_noise
 
 if TYPE_CHECKING:
@@ -124,12 +124,12 @@ def draw(example: Example, denoiser: Denoiser, index: int, steps: int, sampler: 
     """Run the network on an example: one call for the value, `DRAWS` independent draws."""
     date, band, row, column = example.key
 
-    def noise_of(margin: int, member: Callable[[int], int]) -> NDArray[np.float32]:
-        wide = tuple(n + 2 * margin for n in example.hidden.shape)
-        place = {"row": row - margin, "column": column - margin, "date": date, "band": band, "seed": index}
-        return np.stack([ground_noise((wide[0], wide[1]), **place, member=member(m)) for m in range(DRAWS)])
+    def white(margin: int, number: int) -> NDArray[np.float32]:
+        shape = example.hidden.shape[0] + 2 * margin, example.hidden.shape[1] + 2 * margin
+        place = {"row": row - margin, "column": column - margin, "date": date, "band": band}
+        return ground_noise(shape, **place, seed=index, member=number)
 
-    noise = noise_of(0, lambda m: m)
+    noise = starts(white, DRAWS)
     planes, wanted = example.context[None], example.hidden[None]
     mean, sigma = (a[0] for a in denoiser.value(planes, wanted))
     draws = denoiser.residuals(
@@ -140,7 +140,7 @@ def draw(example: Example, denoiser: Denoiser, index: int, steps: int, sampler: 
         steps=steps,
     )
     away = np.expm1(example.context[channel("log_distance")])
-    return Drawn(example, index, mean, sigma, draws, Broad.of(noise_of(BROAD_MARGIN, lambda m: -1 - m), away))
+    return Drawn(example, index, mean, sigma, draws, Broad.of(white, DRAWS, away))
 
 
 def outcome_of(drawn: Drawn) -> Outcome:

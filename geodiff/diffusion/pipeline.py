@@ -146,7 +146,7 @@ class GapFillPipeline(DiffusionPipeline):
         seed: int,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Value, standard error and members of one band."""
-        from geodiff.fillers.members import BROAD_MARGIN, Broad, matched, recentred
+        from geodiff.fillers.members import Broad, matched, recentred, starts
 
         if not known.any():
             raise NothingKnownError(f"no pixel of band {band + 1} is known, so nothing can be estimated; check `known`")
@@ -164,12 +164,11 @@ class GapFillPipeline(DiffusionPipeline):
         drawn = np.empty((0, *flat.shape), np.float32)
         if members:
 
-            def noise_of(margin: int, numbers: range) -> NDArray[np.float32]:
+            def white(margin: int, number: int) -> NDArray[np.float32]:
                 shape = (flat.shape[0] + 2 * margin, flat.shape[1] + 2 * margin)
-                place = {"row": -margin, "column": -margin, "seed": seed, "band": band}
-                return np.stack([ground_noise(shape, **place, member=number) for number in numbers])
+                return ground_noise(shape, row=-margin, column=-margin, seed=seed, band=band, member=number)
 
-            noise = noise_of(0, range(members))
+            noise = starts(white, members)
             tall = (members, *planes.shape[1:])
             r = denoiser.residuals(
                 np.broadcast_to(planes[0], tall),
@@ -178,7 +177,7 @@ class GapFillPipeline(DiffusionPipeline):
                 sampler=sampler,
                 steps=steps,
             )
-            broad = Broad.of(noise_of(BROAD_MARGIN, range(-1, -1 - members, -1)), distance_to_known(mask))
+            broad = Broad.of(white, members, distance_to_known(mask))
             departures = matched(np.where(wanted[0], r - mean, np.float32(0)), spread, wanted[0], broad)
             drawn = recentred(value + error * departures, value)
         cut = np.s_[..., : plane.shape[0], : plane.shape[1]]

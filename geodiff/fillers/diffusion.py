@@ -18,7 +18,7 @@ from geodiff.diffusion.fields import DATES, Layer, Scene, context, whitening_err
 from geodiff.fillers import CODES, Filled, Filler, FillerSettings, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import conformal_factors, factor_field, hidden_pixels, strata, target_distance
 from geodiff.fillers.kriging import Kriging
-from geodiff.fillers.members import BROAD_MARGIN, Broad, matched, recentred
+from geodiff.fillers.members import Broad, White, matched, recentred, starts
 from geodiff.fillers.spatial import Laplace, SpatialFiller
 from geodiff.noise import noise_in_time
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Planes = NDArray[np.float32]
 
-__all__ = ["Diffusion", "band_correlation", "describe", "ground_starts"]
+__all__ = ["Diffusion", "band_correlation", "describe", "ground_white"]
 
 MARGIN = 16
 """Pixels around the window that the context is computed from; as in training."""
@@ -81,9 +81,7 @@ class Diffusion:
     @property
     def quiet(self) -> Diffusion:
         """The same value and standard error without members."""
-        silent = replace(self, settings=replace(self.settings, members=0))
-        silent.__dict__.update({k: v for k, v in self.__dict__.items() if k == "denoiser"})
-        return silent
+        return replace(self, settings=replace(self.settings, members=0))
 
     def fit(self, sample: SceneSample) -> Fitted:
         """Fit the prior, then learn from the trials: factors on the standard error, and the bands' correlation."""
@@ -186,8 +184,8 @@ class Diffusion:
         drawn = np.repeat(value[None], members, axis=0)
         for item, width in zip(items, widths, strict=True):
             memory = float(fitted.facts.get("memory", 0.0))
-            ways: dict[str, Any] = {"seed": seed, "members": members, "mix": _mix(fitted), "memory": memory}
-            noise = ground_starts(patch, item.place, **ways)
+            white = ground_white(patch, item.place, seed=seed, mix=_mix(fitted), memory=memory)
+            noise = starts(white, members)
             shape = (members, *item.context.shape)
             r = self.denoiser.residuals(
                 np.broadcast_to(item.context, shape),
@@ -197,7 +195,7 @@ class Diffusion:
                 steps=self.settings.steps,
             )
             mean = (value[item.place] - item.prior) / item.error
-            broad = Broad.of(ground_starts(patch, item.place, **ways, broad=True), near[item.place])
+            broad = Broad.of(white, members, near[item.place])
             departures = matched(np.where(item.wanted, r - mean, np.float32(0)), width, item.wanted, broad)
             place = (slice(None), *item.place)
             drawn[place] = recentred(item.prior + item.error * (mean + departures), value[item.place], wide[item.place])
@@ -278,36 +276,33 @@ def _calibrated(trials: Sequence[Trial], filled: Sequence[Filled], factors: NDAr
     return answers
 
 
-def ground_starts(
+def ground_white(
     patch: Patch,
     place: tuple[int, int],
     *,
     seed: int,
-    members: int,
     mix: NDArray[np.float64] | None = None,
     memory: float = 0.0,
-    broad: bool = False,
-) -> Planes:
-    """Start noise (member, row, column) of a patch's band: standard normal, the same wherever windows overlap.
+) -> White:
+    """Noise of a patch's band: standard normal, the same wherever windows overlap.
 
     `mix` is the Cholesky factor of the bands' correlation; without it bands are independent. `memory` is how many
-    seconds dates that go together may be apart; 0 makes them independent. `broad` asks for other noise, with a margin:
-    what `Broad` is made from.
+    seconds dates that go together may be apart; 0 makes them independent.
     """
-    margin = BROAD_MARGIN if broad else 0
-    row, column = (place - margin for place in patch.absolute)
-    shape = (patch.window.height + 2 * margin, patch.window.width + 2 * margin)
     when = int(patch.dates[patch.targets[place[0]]])
-
-    def draw(band: int, member: int) -> Planes:
-        number = -1 - member if broad else member
-        return noise_in_time(
-            shape, row=row, column=column, seed=seed, seconds=when, memory=memory, band=band, member=number
-        )
-
     weights = {place[1]: 1.0} if mix is None else {b: float(w) for b, w in enumerate(mix[place[1]]) if w}
-    starts = [sum(np.float32(w) * draw(b, m) for b, w in weights.items()) for m in range(members)]
-    return np.stack(starts).astype(np.float32)
+
+    def white(margin: int, number: int) -> Planes:
+        row, column = (start - margin for start in patch.absolute)
+        shape = patch.window.expand(margin).shape
+        total = np.zeros(shape, np.float32)
+        for band, weight in weights.items():
+            total += np.float32(weight) * noise_in_time(
+                shape, row=row, column=column, seed=seed, seconds=when, memory=memory, band=band, member=number
+            )
+        return total
+
+    return white
 
 
 def _memory(trials: Sequence[Trial]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,10 @@ if TYPE_CHECKING:
 
     Planes = NDArray[np.float32]
 
-__all__ = ["BROAD_MARGIN", "Broad", "matched", "recentred", "stretched"]
+__all__ = ["Broad", "White", "matched", "recentred", "starts", "stretched"]
+
+White = Callable[[int, int], "Planes"]
+"""(margin, number) to standard normal noise of a window with that margin; members start from the numbers 0, 1, ..."""
 
 _SMOOTH = 4.0
 """Pixels; what a Gaussian of this width leaves of a departure is more than texture."""
@@ -25,7 +29,7 @@ _UNLIKE = 8.0
 _BROAD, _DEEP = 12.0, 10.0
 """Pixels; the Gaussian that makes broad noise, and the distance from data over which it takes its part. Measured on 36
 large gaps of validation patches: octaves of one draw within 1 dB of the truth's, pooled; 2.2 dB without it."""
-BROAD_MARGIN = 36
+_MARGIN = 36
 """Pixels of white noise beyond a window that its broad noise is made from: the Gaussian is cut there."""
 
 
@@ -64,6 +68,11 @@ def stretched(departures: Planes, spread: Planes | float) -> Planes:
     return np.asarray(np.minimum(wide, 1) * rest * (departures + grow * low), np.float32)
 
 
+def starts(white: White, members: int) -> Planes:
+    """The noise (member, row, column) that members start from."""
+    return np.stack([white(0, member) for member in range(members)])
+
+
 @dataclass(frozen=True, slots=True)
 class Broad:
     """What a window is too small to draw: how far a draw as a whole may lie from the value, deep in a gap."""
@@ -74,12 +83,13 @@ class Broad:
     """(row, column), 0 beside data to 1 deep in a gap: its part of what draws lack."""
 
     @classmethod
-    def of(cls, white: Planes, distance: Planes) -> Broad:
-        """From white noise (member, row, column) with `BROAD_MARGIN` on each side, and the distance to data."""
+    def of(cls, white: White, members: int, distance: Planes) -> Broad:
+        """From white noise that no member starts from, and the distance to data (row, column) in pixels."""
         from scipy import ndimage
 
-        inner = np.s_[:, BROAD_MARGIN:-BROAD_MARGIN, BROAD_MARGIN:-BROAD_MARGIN]
-        smooth = ndimage.gaussian_filter(white, (0, _BROAD, _BROAD), mode="constant", truncate=BROAD_MARGIN / _BROAD)
+        drawn = np.stack([white(_MARGIN, -1 - member) for member in range(members)])
+        inner = np.s_[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+        smooth = ndimage.gaussian_filter(drawn, (0, _BROAD, _BROAD), mode="constant", truncate=_MARGIN / _BROAD)
         unit = np.float32(2 * _BROAD * np.sqrt(np.pi))
         return cls(unit * smooth[inner], np.asarray(1 - np.exp(-((distance / _DEEP) ** 2)), np.float32))
 

@@ -8,8 +8,9 @@ from scipy import ndimage
 
 from geodiff.errors import JobError
 from geodiff.fillers import CODES, Filled, FillerSettings, Fitted, Patch, SceneSample, Trial, load_filler
-from geodiff.fillers.diffusion import Diffusion, band_correlation, describe, ground_starts
+from geodiff.fillers.diffusion import Diffusion, band_correlation, describe, ground_white
 from geodiff.fillers.kriging import Kriging
+from geodiff.fillers.members import starts
 from geodiff.fillers.spatial import Laplace
 from geodiff.lattice import STRIDE, Window
 
@@ -79,13 +80,17 @@ def test_members_differ_from_each_other_and_repeat_with_the_seed(filler, empty, 
 
 def test_overlapping_windows_draw_the_same_noise(rng) -> None:
     left, right = patch(rng), patch(rng, column=STRIDE)
-    starts = [ground_starts(p, (0, 0), seed=1, members=3) for p in (left, right)]
-    np.testing.assert_array_equal(starts[0][:, :, STRIDE:], starts[1][:, :, : 128 - STRIDE])
+    whites = [ground_white(p, (0, 0), seed=1) for p in (left, right)]
+    one, other = (starts(white, 3) for white in whites)
+    np.testing.assert_array_equal(one[:, :, STRIDE:], other[:, :, : 128 - STRIDE])
+    wide, again = (white(36, -1) for white in whites)
+    np.testing.assert_array_equal(wide[:, STRIDE:], again[:, :-STRIDE])
+    np.testing.assert_array_equal(whites[0](36, 1)[36:-36, 36:-36], one[1])
 
 
 def test_dates_share_noise_as_their_errors_do(rng) -> None:
     days = [replace(patch(rng), dates=np.array([86400 * day])) for day in (17_000, 17_005, 17_040)]
-    one, near, far = (ground_starts(p, (0, 0), seed=1, members=2, memory=10 * 86400.0).ravel() for p in days)
+    one, near, far = (starts(ground_white(p, (0, 0), seed=1, memory=10 * 86400.0), 2).ravel() for p in days)
     assert np.corrcoef(one, near)[0, 1] == pytest.approx(0.5, abs=0.02)
     assert np.corrcoef(one, far)[0, 1] == pytest.approx(0.0, abs=0.02)
 
@@ -93,7 +98,8 @@ def test_dates_share_noise_as_their_errors_do(rng) -> None:
 def test_bands_share_noise_as_their_errors_do(rng) -> None:
     correlation = np.array([[1.0, 0.8], [0.8, 1.0]])
     given_patch = patch(rng, bands=2)
-    bands = [ground_starts(given_patch, (0, b), seed=1, members=4, mix=np.linalg.cholesky(correlation)) for b in (0, 1)]
+    mix = np.linalg.cholesky(correlation)
+    bands = [starts(ground_white(given_patch, (0, band), seed=1, mix=mix), 4) for band in (0, 1)]
     assert np.corrcoef(bands[0].ravel(), bands[1].ravel())[0, 1] == pytest.approx(0.8, abs=0.02)
     assert bands[1].std() == pytest.approx(1, abs=0.02)
 

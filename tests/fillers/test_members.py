@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from geodiff.fillers.members import BROAD_MARGIN, Broad, matched, recentred, stretched
+from geodiff.fillers.members import Broad, White, matched, recentred, stretched
 
 
 @given(st.integers(4, 12), st.floats(0.5, 2))
@@ -49,22 +49,26 @@ def test_departures_become_as_wide_as_the_values_own_error_and_keep_their_grain(
     assert not made[:, ~inside].any()
 
 
+def white(shape: tuple[int, int]) -> White:
+    return lambda margin, number: np.random.default_rng([margin, 99 + number]).normal(
+        size=(shape[0] + 2 * margin, shape[1] + 2 * margin)
+    ).astype(np.float32)  # fmt: skip
+
+
 def test_what_draws_lack_deep_in_a_gap_is_broad_and_beside_data_is_not() -> None:
     rng, inside = np.random.default_rng(3), np.ones((160, 160), bool)
-    white = rng.normal(size=(6, 160 + 2 * BROAD_MARGIN, 160 + 2 * BROAD_MARGIN)).astype(np.float32)
     drawn, width = rng.normal(size=(6, 160, 160)).astype(np.float32), np.full((160, 160), 2, np.float32)
     grain = float(np.diff(drawn, axis=2).std())
     for away, grown in ((0, 2.0), (100, 1.0)):
-        made = matched(drawn, width, inside, Broad.of(white, np.full((160, 160), away, np.float32)))
+        made = matched(drawn, width, inside, Broad.of(white((160, 160)), 6, np.full((160, 160), away, np.float32)))
         assert made.std() == pytest.approx(2, rel=0.15)
         assert float(np.diff(made, axis=2).std()) == pytest.approx(grown * grain, rel=0.05)
-    narrow = matched(drawn, width / 4, inside, Broad.of(white, np.full((160, 160), 100, np.float32)))
+    narrow = matched(drawn, width / 4, inside, Broad.of(white((160, 160)), 6, np.full((160, 160), 100, np.float32)))
     np.testing.assert_allclose(narrow, matched(drawn, width / 4, inside), rtol=1e-5)
 
 
 def test_broad_noise_is_standard_normal_and_alike_over_twelve_pixels() -> None:
-    white = np.random.default_rng(4).normal(size=(40, 200 + 2 * BROAD_MARGIN, 72 + 2 * BROAD_MARGIN))
-    noise = Broad.of(white.astype(np.float32), np.zeros((200, 72), np.float32)).noise
+    noise = Broad.of(white((200, 72)), 40, np.zeros((200, 72), np.float32)).noise
     assert noise.shape == (40, 200, 72)
     assert noise.std() == pytest.approx(1, rel=0.05)
     assert (noise[:, 12:] * noise[:, :-12]).mean() == pytest.approx(np.exp(-(12**2) / (4 * 12**2)), abs=0.08)
