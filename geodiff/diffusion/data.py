@@ -21,6 +21,7 @@ from geodiff.diffusion.unet import SCALARS
 from geodiff.errors import InputError
 from geodiff.fillers import Fitted
 from geodiff.fillers.kriging import Kriging
+from geodiff.fillers.spatial import Laplace
 from geodiff.lattice import reflected_indices
 
 if TYPE_CHECKING:
@@ -175,7 +176,8 @@ def _kriged(layer: Layer, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
     inside = np.zeros_like(wanted)
     core = np.s_[MARGIN:-MARGIN, MARGIN:-MARGIN]
     inside[core] = wanted[core]
-    return Kriging().within(layer.values, layer.known, inside, mean, Fitted("kriging"))
+    harmonic = Laplace().plane(layer.values, layer.known, mean, Fitted("laplace"))
+    return Kriging().within(layer.values, layer.known, inside, harmonic)
 
 
 def _predicted(target: Layer, others: list[Layer]) -> NDArray[np.float32] | None:

@@ -88,7 +88,9 @@ class Patch:
     def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
         """What `make` returns, worked out once for this patch: fillers of a stack share what is dear."""
         if key not in self._kept:
-            self._kept[key] = make()
+            made = self._kept[key] = make()
+            if isinstance(made, np.ndarray):
+                made.setflags(write=False)  # it is everybody's
         kept: _T = self._kept[key]
         return kept
 

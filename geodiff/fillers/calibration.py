@@ -64,7 +64,8 @@ _LOST_PRIOR = 1.0
 
 def target_distance(patch: Patch) -> NDArray[np.float32]:
     """(target, band, row, column) of the patch with its margin: pixels to the nearest known one of the same plane."""
-    return distance_to_known(patch.known[list(patch.targets)])
+    away: NDArray[np.float32] = patch.once("distance", lambda: distance_to_known(patch.known[list(patch.targets)]))
+    return away
 
 
 def lost_planes(patch: Patch) -> NDArray[np.bool_]:

@@ -56,7 +56,7 @@ class Kriging(SpatialFiller):
 
     def plane(self, values: Plane, known: NDArray[np.bool_], coarse: Plane, fitted: Fitted) -> Plane:
         """Fill every missing pixel of the plane."""
-        return self.within(values, known, ~known, coarse, fitted)
+        return self.within(values, known, ~known, Laplace().plane(values, known, coarse, fitted))
 
     def whole(self, patch: Patch, plane: tuple[int, int], fitted: Fitted) -> Plane:
         """As the base says; what is missing in the margin, which nobody asks for, is filled harmonically."""
@@ -69,13 +69,10 @@ class Kriging(SpatialFiller):
             return np.asarray(patch.coarse[plane], np.float32)
         inside = np.zeros(known.shape, bool)
         inside[patch.core] = (~known & patch.fillable[plane])[patch.core]
-        return self.within(patch.values[plane], known, inside, patch.coarse[plane], fitted)
+        return self.within(patch.values[plane], known, inside, Laplace().whole(patch, plane, fitted))
 
-    def within(
-        self, values: Plane, known: NDArray[np.bool_], wanted: NDArray[np.bool_], coarse: Plane, fitted: Fitted
-    ) -> Plane:
+    def within(self, values: Plane, known: NDArray[np.bool_], wanted: NDArray[np.bool_], harmonic: Plane) -> Plane:
         """Kriging where wanted, the harmonic fill of whatever else is missing; (row, column) each."""
-        harmonic = Laplace().plane(values, known, coarse, fitted)
         if np.count_nonzero(known) < _FEWEST:
             return harmonic
         distance = distance_to_known(known)

@@ -173,6 +173,11 @@ class Laplace(SpatialFiller):
     name = "laplace"
     defaults = (1.09, 1.25, 1.34, 1.38, 1.35)
 
+    def whole(self, patch: Patch, plane: tuple[int, int], fitted: Fitted) -> Plane:
+        """As the base says; kriging and the network begin with it."""
+        made: Plane = patch.once((self.name, *plane), lambda: super(Laplace, self).whole(patch, plane, fitted))
+        return made
+
     def plane(self, values: Plane, known: NDArray[np.bool_], coarse: Plane, fitted: Fitted) -> Plane:  # noqa: ARG002
         """Relax in the box around the gaps: what lies outside has no influence on a harmonic function."""
         box = around(~known)

@@ -172,6 +172,8 @@ def test_what_a_stack_needs_twice_is_made_once_a_patch(rng) -> None:
     own, made = patch(rng), []
     for _ in range(2):
         assert own.once("dear", lambda: made.append(1) or len(made)) == 1
+    with pytest.raises(ValueError, match="read-only"):
+        own.once("array", lambda: np.zeros(3))[0] = 1
     changed = replace(own, known=own.known & False)
     assert changed.once("dear", lambda: made.append(1) or len(made)) == 2, "another patch knows nothing of it"
 

@@ -94,8 +94,8 @@ def test_the_whole_plane_is_the_window_with_a_harmonic_margin(rng):
     mean = np.zeros_like(values)
     inside = ~known
     inside[:, :16] = False
-    found = Kriging().within(values, known, inside, mean, Fitted("kriging"))
     harmonic = Laplace().plane(values, known, mean, Fitted("laplace"))
+    found = Kriging().within(values, known, inside, harmonic)
     np.testing.assert_array_equal(found[known], values[known])
     np.testing.assert_array_equal(found[:, :16], harmonic[:, :16])
     assert np.abs(found - harmonic)[inside].mean() > 0.05
