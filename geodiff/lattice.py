@@ -115,16 +115,17 @@ class Lattice:
             return rows, np.arange(window.column, window.column + window.width)
         return rows, reflected_indices(window.column, window.width, self.shape[1])
 
-    def pieces(self, window: Window) -> Iterator[Window]:
-        """A window that reaches around the globe in parts that lie in the raster, from left to right."""
+    def pieces(self, window: Window) -> tuple[list[Window], NDArray[np.intp] | slice]:
+        """Windows in the raster for one that may reach around the globe, and its columns once they lie abreast."""
+        width = self.shape[1]
         if not self.periodic:
-            yield window
-            return
-        column, width = window.column, self.shape[1]
-        while column < window.stop[1]:
-            stop = min(window.stop[1], (column // width + 1) * width)
-            yield Window(window.row, column % width, window.height, stop - column)
-            column = stop
+            return [window], slice(None)
+        first = window.column % width
+        if window.width >= width:
+            return [Window(window.row, 0, window.height, width)], (first + np.arange(window.width)) % width
+        left = Window(window.row, first, window.height, min(window.width, width - first))
+        rest = window.width - left.width
+        return [left, Window(window.row, 0, window.height, rest)] if rest else [left], slice(None)
 
     @property
     def extent(self) -> Window:

@@ -85,14 +85,14 @@ def read_ground(
     read_gaps : (date, window) to `missing` and `fillable`, both (band, row, column).
     """
     covers = lattice.cover([window.expand(halo) for window in windows])
-    pieces = list(lattice.pieces(covers))
+    pieces, columns = lattice.pieces(covers)
     size = (len(dates), len(bands), *covers.shape)
     values, known, fillable = np.zeros(size, np.float32), np.zeros(size, bool), np.zeros(size, bool)
     for place, (date, _) in enumerate(dates):
         gaps = [read_gaps(date, piece) for piece in pieces]
-        known[place] = ~_beside([missing for missing, _ in gaps])
-        fillable[place] = _beside([allowed for _, allowed in gaps])
-        stored = _beside([read_stored(date, piece) for piece in pieces])
+        known[place] = ~_abreast([missing for missing, _ in gaps])[..., columns]
+        fillable[place] = _abreast([allowed for _, allowed in gaps])[..., columns]
+        stored = _abreast([read_stored(date, piece) for piece in pieces])[..., columns]
         for band, (numbers, recipe) in enumerate(zip(stored, normalisations, strict=True)):
             physical, valid = unpack(numbers, bands[band].encoding)
             known[place, band] &= valid
@@ -101,7 +101,7 @@ def read_ground(
     return Ground(covers, values, known, fillable, seconds, tuple(index for index, _ in dates))
 
 
-def _beside(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def _abreast(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Parts (.., row, column) side by side."""
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 

@@ -32,6 +32,8 @@ __all__ = [
     "stored_numbers",
 ]
 
+_SMALL = 4 << 20
+"""Bytes of a variable that is kept once it was read."""
 _HANDLES = 16
 _local = threading.local()
 
@@ -164,8 +166,14 @@ class CubeReader:
 
 
 def stored_numbers(variable: xr.Variable, name: str, region: Any) -> NDArray[Any]:
-    """A region of a variable as it is stored; raises SourceError for what its library cannot decode."""
+    """A region of a variable as it is stored; raises SourceError for what its library cannot decode.
+
+    Small variables are read whole the first time and stay with their open file: to find a region costs xarray
+    milliseconds, and a fit asks for hundreds.
+    """
     try:
+        if variable.chunks is None and variable.dtype.kind in "biuf" and variable.nbytes <= _SMALL:
+            variable.load()
         return native(_numbers(variable[region]))
     except (ValueError, TypeError, RuntimeError, KeyError) as error:  # what h5py and zarr raise for odd contents
         raise SourceError(f"variable {name} cannot be read ({error}); remove it from the source first") from error
