@@ -24,13 +24,14 @@ import numpy as np
 
 from geodiff.errors import JobError, TargetError
 from geodiff.fillers import Fitted
-from geodiff.fitting import context, load_cube_fit, nearest_dates
+from geodiff.fitting import load_cube_fit
 from geodiff.identity import model_identity, target_stem
 from geodiff.io.earlier import Earlier, open_earlier
 from geodiff.io.places import local_path
 from geodiff.io.store import load_fit, save_fit
 from geodiff.lattice import WINDOW, Window, blocks
 from geodiff.scan import CHUNK, chunk_span
+from geodiff.trials import context, nearest_dates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geodiff.fitting import CubeFit, context
+from geodiff.fitting import CubeFit
 from geodiff.patches import Blended, blend, cut_patch, gap_windows, patch_bytes, read_ground
+from geodiff.trials import context
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,16 +1,13 @@
-"""The fit: hide known pixels as the scene's own gaps would, let the filler learn from them, and keep what it learnt.
+"""The fit: let the filler learn from trials, score it on those it has not seen, and keep what it learnt.
 
-The sample is bounded and deterministic, and depends on neither blocks nor the dates asked for, so that every run on the
-same scene stores the same fit.
+Trials depend on neither blocks nor the dates asked for, so that every run on the same scene stores the same fit.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,10 +15,8 @@ from geodiff.encoding import Normalisation
 from geodiff.errors import NothingKnownError
 from geodiff.fillers import Filler, Fitted, SceneSample, Trial, load_filler
 from geodiff.fillers.spatial import SpatialFiller
-from geodiff.lattice import Lattice, Window
-from geodiff.patches import Cells, cut_patch, patch_bytes, read_ground
-from geodiff.pyramid import CellSums, fill_cells
-from geodiff.scan import CHUNK
+from geodiff.patches import Cells
+from geodiff.trials import cells_of, draw_trials, seen_dates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,37 +27,12 @@ if TYPE_CHECKING:
 __all__ = [
     "CubeFit",
     "SelfCheck",
-    "context",
     "extended_fit",
     "fit_cube",
     "load_cube_fit",
-    "nearest_dates",
     "normalised_rounding",
 ]
 
-MOST_HIDDEN = 100_000
-LEAST_HIDDEN = 200
-"""Fewer hidden pixels than this teach nothing; the fillers' stored tables are used instead."""
-MOST_TRIALS, LEAST_TRIALS = 40, 15
-TRIAL_MEMORY = 600 << 20
-"""Bytes that all trials together may take."""
-LEAST_SHAPE = 9
-"""Pixels of the smallest gap shape worth hiding."""
-_LOST_EVERY = 5
-"""Of a stack every fifth trial hides a whole date."""
-_LEAST_LOST = 5
-"""Such trials at least, each of another date: two dates tell little of how dates differ."""
-_DEEP_EVERY = 5
-"""Of a stack every fifth trial hides all that one of its gaps would, however much that is."""
-_LEAST_LEFT = 50
-"""Known pixels that such a trial leaves: from so many on a date tells the scale of its errors."""
-_LEFT = (0.25, 0.003)
-"""Share of a window that a trial leaves known; the second, some 50 pixels, in stacks where no window can spare so much.
-"""
-_LEAST_DATES = 3
-_LEAST_SHOWN = (0.5, 0.1)
-"""Share of a window that must be known for a trial that hides all of it; the second where too few dates show the first.
-"""
 _CHECK_EVERY = 5
 """Every fifth trial is kept out of the fit, and the finished filler is scored on it."""
 _LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -135,16 +105,15 @@ def fit_cube(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> CubeFit
             f"{cube.name}: none of its {scan.total:,} values is known, so nothing can be estimated; "
             "check --nodata, --valid-range and --qa, or give dates with data"
         )
-    hidden = _hide(cube, scan, gaps, filler)
-    trials = _trials(cube, scan, gaps, filler, hidden)
+    trials = draw_trials(cube, scan, gaps, filler)
     kept = tuple(t for i, t in enumerate(trials) if len(trials) < 2 * _CHECK_EVERY or i % _CHECK_EVERY)
     fitted = filler.fit(SceneSample(kept, len(cube.bands)))
     spared = [t for i, t in enumerate(trials) if len(trials) >= 2 * _CHECK_EVERY and not i % _CHECK_EVERY]
     estimable = tuple(bool(n) for n in scan.cells.count.sum(axis=(0, 2, 3)))
-    cells = _cells(scan.cells, scan.normalisations)
+    cells = cells_of(scan.cells, scan.normalisations)
     rounding = tuple(cube.variable.bands[band].encoding.rounding for band in cube.bands)
     check = _check(filler, fitted, spared, normalised_rounding(rounding, scan.normalisations))
-    return CubeFit(fitted, cells, scan.normalisations, estimable, rounding, _seen(scan), check)
+    return CubeFit(fitted, cells, scan.normalisations, estimable, rounding, seen_dates(scan), check)
 
 
 def extended_fit(fit: CubeFit, scan: Scan) -> CubeFit:
@@ -153,310 +122,7 @@ def extended_fit(fit: CubeFit, scan: Scan) -> CubeFit:
     The scan's cells are of the fit's size. A band of which the fit had not seen one pixel stays unfilled: its
     normalisation means nothing.
     """
-    return replace(fit, cells=_cells(scan.cells, fit.normalisations), seen=_seen(scan))
-
-
-def _seen(scan: Scan) -> tuple[bool, ...]:
-    return tuple(bool(n) for n in scan.cells.count.sum(axis=(1, 2, 3)))
-
-
-def context(cube: Cube, filler: Filler, target: int, seen: Sequence[bool]) -> list[int]:
-    """Indices of the dates a filler looks at for one target date, ascending: the nearest in time, the target included.
-
-    A filler says with `context_dates` how many neighbours it wants: 0 (the default) none, -1 every date. Dates that
-    show nothing at all are none of them.
-    """
-    return nearest_dates(cube.seconds, filler, target, seen)
-
-
-def nearest_dates(seconds: NDArray[np.int64], filler: Filler, target: int, seen: Sequence[bool]) -> list[int]:
-    """`context` for dates in seconds since 1970."""
-    wanted = int(getattr(filler, "context_dates", 0))
-    apart = np.abs(seconds - seconds[target])
-    others = [int(i) for i in np.argsort(apart, kind="stable") if i != target and seen[i]]
-    return sorted([target, *(others if wanted < 0 else others[:wanted])])
-
-
-@dataclass(frozen=True, slots=True)
-class _Hidden:
-    """Pixels hidden in one window of one date; all bands together, as gaps mostly are."""
-
-    date: int
-    window: Window
-    where: NDArray[np.bool_]
-    """(band, row, column) of the window."""
-    whole: bool = False
-    """Nothing of the date is shown, in the window or around it, and `where` is what is judged."""
-    deep: bool = False
-    """So much is hidden that only one pixel in 3 x 3 is judged."""
-
-    @property
-    def judged(self) -> NDArray[np.bool_]:
-        """(band, row, column) of the window."""
-        return _thinned(self.where) if self.deep else self.where
-
-
-def _thinned(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """One pixel in 3 x 3: neighbours tell the same."""
-    thinned = np.zeros_like(where)
-    thinned[:, 1::3, 1::3] = where[:, 1::3, 1::3]
-    return thinned
-
-
-def _cells(sums: CellSums, normalisations: tuple[Normalisation, ...]) -> Cells:
-    """The low-resolution fill in normalised units; a date without data gets the band's centre."""
-    centre = np.array([n.centre for n in normalisations])
-    scale = np.array([n.scale for n in normalisations])
-    filled = fill_cells(sums, centre)
-    return Cells((filled - centre[:, None, None]) / scale[:, None, None], sums.cell)
-
-
-def _order(cube: Cube) -> Iterator[tuple[int, Window]]:
-    """Every (date, lattice window) in an order that is random but fixed by the place on the ground."""
-    lattice = cube.lattice
-    windows = list(lattice.windows())
-    if len(windows) > 20_000:
-        windows = windows[:: len(windows) // 20_000 + 1]
-    pairs = [(date, window) for date in range(len(cube.variable.dates)) for window in windows]
-    keys = [hashlib.blake2b(f"{d},{lattice.absolute(w)}".encode(), digest_size=8).digest() for d, w in pairs]
-    for index in sorted(range(len(pairs)), key=keys.__getitem__):
-        yield pairs[index]
-
-
-def _hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[_Hidden]:
-    """Transplant the scene's own gap shapes onto known pixels of other windows."""
-    share = max(scan.known // 100, min(scan.known // 20, 20_000 * len(cube.bands)))
-    budget = min(share, scan.wanted // 2, MOST_HIDDEN)
-    if budget < LEAST_HIDDEN:
-        return []
-    most = min(MOST_TRIALS, max(LEAST_TRIALS, _gap_chunks(scan)), _affordable(cube, scan, filler))
-    shapes, places = _shapes(cube, scan, gaps), list(islice(_order(cube), 20 * most))
-    found: list[_Hidden] = []
-    lost = _lost(cube, scan, gaps, most)
-    deep = _deep(cube, scan, gaps, shapes, most) if lost else []
-    most -= len(lost) + len(deep)
-    spent = 0
-    for left in _LEFT[: 2 if lost else 1]:
-        for tried in range(20 * most if shapes and not found else 0):
-            if len(found) >= most or spent >= budget:
-                break
-            date, window = places[tried % len(places)]
-            shape = _cropped(shapes[tried % len(shapes)], budget // (8 * len(cube.bands)), tried)
-            turn = tried // len(shapes) + tried // len(places)
-            hidden = _transplanted(cube, gaps, date, window, shape, turn, left)
-            hidden &= ~_hidden_already(found + deep, date, window)
-            count = int(hidden.sum())
-            if count >= LEAST_SHAPE:
-                found.append(_Hidden(date, window, hidden))
-                spent += count
-    large = deep + lost
-    return found + large if spent + sum(int(spot.judged.sum()) for spot in large) >= LEAST_HIDDEN else []
-
-
-def _lost(cube: Cube, scan: Scan, gaps: GapReader, most: int) -> list[_Hidden]:
-    """Windows of a stack in which a date shows nothing at all: what other dates say of it is another question.
-
-    One window of a date; one pixel in 3 x 3 is judged.
-    """
-    dates = int(sum(_seen(scan)))
-    if dates < _LEAST_DATES:
-        return []
-    wanted = min(max(_LEAST_LOST, most // _LOST_EVERY), dates, most // 3)
-    found: list[_Hidden] = []
-    for least in _LEAST_SHOWN:
-        for date, window in islice(_order(cube), 20 * most):
-            common = window.intersect(cube.lattice.extent)
-            if len(found) >= wanted or common is None or any(spot.date == date for spot in found):
-                continue
-            known = _known(cube, gaps, date, window)
-            if known.mean() >= least * common.height * common.width / (window.height * window.width):
-                found.append(_Hidden(date, window, _thinned(known), whole=True))
-    return found
-
-
-def _deep(cube: Cube, scan: Scan, gaps: GapReader, shapes: Sequence[NDArray[np.bool_]], most: int) -> list[_Hidden]:
-    """Gaps of a stack as large as they come, which the budget would crop: what is far inside them is seen in no other.
-
-    One window of a date.
-    """
-    found: list[_Hidden] = []
-    wanted = min(most // _DEEP_EVERY, int(sum(_seen(scan))))
-    for tried, (date, window) in enumerate(islice(_order(cube), 20 * most) if shapes else ()):
-        if len(found) >= wanted:
-            break
-        if any(spot.date == date for spot in found):
-            continue
-        known, shape = _known(cube, gaps, date, window), shapes[tried % len(shapes)]
-        hidden = known & _turned(shape, tried)
-        if _thinned(hidden).sum() >= _LEAST_LEFT and (known & ~hidden).sum() >= _LEAST_LEFT * len(cube.bands):
-            found.append(_Hidden(date, window, hidden, deep=True))
-    return found
-
-
-def _known(cube: Cube, gaps: GapReader, date: int, window: Window) -> NDArray[np.bool_]:
-    """(band, row, column) of the window, False beyond the raster."""
-    known = np.zeros((len(cube.bands), *window.shape), bool)
-    common = window.intersect(cube.lattice.extent)
-    if common is not None:
-        known[(slice(None), *common.within(window))] = ~gaps.read(date, common).missing
-    return known
-
-
-def _turned(shape: NDArray[np.bool_], turn: int) -> NDArray[np.bool_]:
-    """A gap shape in one of its eight positions."""
-    return np.rot90(shape if turn % 8 < 4 else shape[:, ::-1], turn % 4)
-
-
-def _hidden_already(found: list[_Hidden], date: int, window: Window) -> NDArray[np.bool_]:
-    """(row, column) of the window: hidden by an earlier trial; no pixel may be taken out of the cell sums twice."""
-    taken = np.zeros(window.shape, bool)
-    for spot in found:
-        common = spot.window.intersect(window) if spot.date == date else None
-        if common is not None:
-            where = spot.where[(slice(None), *common.within(spot.window))]
-            taken[common.within(window)] |= where.any(axis=0)
-    return taken
-
-
-def _affordable(cube: Cube, scan: Scan, filler: Filler) -> int:
-    """How many trials fit into the memory set aside for them; a patch of many dates and bands is large."""
-    dates = max(len(context(cube, filler, target, _seen(scan))) for target in range(len(cube.variable.dates)))
-    return max(2, TRIAL_MEMORY // patch_bytes(dates, len(cube.bands), filler.halo))
-
-
-def _gap_chunks(scan: Scan) -> int:
-    """How many chunks hold gaps; about five windows each, of which a fit may cost a fifth."""
-    return int((scan.gap_counts > 0).sum())
-
-
-def _cropped(shape: NDArray[np.bool_], most: int, pick: int) -> NDArray[np.bool_]:
-    """A gap shape, or of one that is too large the part around one of its pixels."""
-    if shape.sum() <= most:
-        return shape
-    rows, columns = np.nonzero(shape)
-    at = (pick * 7919) % len(rows)
-    part = shape
-    for reach in (64, 48, 32, 24, 16, 12, 8, 5):
-        part = np.zeros_like(shape)
-        square = (
-            slice(max(rows[at] - reach, 0), rows[at] + reach + 1),
-            slice(max(columns[at] - reach, 0), columns[at] + reach + 1),
-        )
-        part[square] = shape[square]
-        if part.sum() <= most:
-            break
-    return part
-
-
-def _shapes(cube: Cube, scan: Scan, gaps: GapReader) -> list[NDArray[np.bool_]]:
-    """Gap shapes (128, 128) of the scene; one that covers a window is of no use, it would leave nothing known."""
-    shapes: list[NDArray[np.bool_]] = []
-    for date, window in _order(cube):
-        if len(shapes) >= MOST_TRIALS:
-            break
-        common = window.intersect(cube.lattice.extent)
-        assert common is not None
-        if not _chunks_with_gaps(scan.gap_counts[date], common):
-            continue
-        shape = np.zeros(window.shape, bool)
-        shape[common.within(window)] = gaps.read(date, common).wanted.any(axis=0)
-        if LEAST_SHAPE <= shape.sum() < common.height * common.width:
-            shapes.append(shape)
-    return shapes
-
-
-def _chunks_with_gaps(counts: NDArray[np.int64], window: Window) -> bool:
-    rows = slice(window.row // CHUNK, (window.stop[0] - 1) // CHUNK + 1)
-    columns = slice(window.column // CHUNK, (window.stop[1] - 1) // CHUNK + 1)
-    return bool(counts[rows, columns].any())
-
-
-def _transplanted(
-    cube: Cube, gaps: GapReader, date: int, window: Window, shape: NDArray[np.bool_], turn: int, left: float
-) -> NDArray[np.bool_]:
-    """(band, row, column) of the window: known pixels under a turned or mirrored gap shape; none without `left`."""
-    common = window.intersect(cube.lattice.extent)
-    assert common is not None
-    known = _known(cube, gaps, date, window)
-    hidden = known & _turned(shape, turn)
-    enough_left = (known & ~hidden).sum() >= left * common.height * common.width * len(cube.bands)
-    return hidden if enough_left else np.zeros_like(hidden)
-
-
-def _trials(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, hidden: list[_Hidden]) -> list[Trial]:
-    """Patches as if the hidden pixels had never been seen, the low-resolution fill included."""
-    if not hidden:
-        return []
-    sums, extent = scan.cells.copy(), cube.lattice.extent
-    for spot in hidden:
-        if not spot.whole:
-            _take_out(cube, scan, sums, spot, extent)
-    cells = _cells(sums, scan.normalisations)
-    return [_trial(cube, scan, gaps, filler, cells, spot) for spot in hidden]
-
-
-def _take_out(cube: Cube, scan: Scan, sums: CellSums, spot: _Hidden, extent: Window) -> None:
-    common = spot.window.intersect(extent)
-    assert common is not None
-    ground = _ground(cube, scan, None, [common], 0, [spot.date])
-    values = ground.values[0].astype(np.float64)
-    for band, recipe in enumerate(scan.normalisations):
-        values[band] = values[band] * recipe.scale + recipe.centre
-    sums.add(spot.date, common, values, spot.where[(slice(None), *common.within(spot.window))], sign=-1)
-
-
-def _ground(cube: Cube, scan: Scan, gaps: GapReader | None, windows: list[Window], halo: int, dates: list[int]) -> Any:
-    def read_gaps(date: int, window: Window) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        if gaps is None:
-            shape = (len(cube.bands), *window.shape)
-            return np.zeros(shape, bool), np.ones(shape, bool)
-        found = gaps.read(date, window)
-        return found.missing, found.fillable
-
-    return read_ground(
-        windows,
-        halo,
-        cube.lattice,
-        [(date, int(cube.seconds[date])) for date in dates],
-        [cube.variable.bands[band] for band in cube.bands],
-        scan.normalisations,
-        cube.read,
-        read_gaps,
-    )
-
-
-def _trial(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, cells: Cells, spot: _Hidden) -> Trial:
-    dates = context(cube, filler, spot.date, _seen(scan))
-    place = dates.index(spot.date)
-    ground = _ground(cube, scan, gaps, [spot.window], filler.halo, dates)
-    whole = cut_patch(ground, spot.window, filler.halo, cube.lattice, cells, (place,))
-    truth = whole.values[(place, slice(None), *whole.core)]
-    hidden = spot.where & whole.known[(place, slice(None), *whole.core)]
-    if spot.whole:
-        known, coarse = whole.known.copy(), whole.coarse.copy()
-        known[place], coarse[place] = False, 0  # as the low-resolution fill of a date without data is
-        patch = replace(whole, known=known, coarse=coarse, values=np.where(known, whole.values, np.float32(0)))
-        return Trial(patch, truth[None], hidden[None])
-    known = _without(whole.known, place, hidden, spot.window, filler.halo, cube.lattice)
-    patch = replace(whole, known=known, values=np.where(known, whole.values, np.float32(0)))
-    return Trial(patch, truth[None], (hidden & spot.judged)[None])
-
-
-def _without(
-    known: NDArray[np.bool_], place: int, hidden: NDArray[np.bool_], window: Window, halo: int, lattice: Lattice
-) -> NDArray[np.bool_]:
-    """Known pixels less the hidden ones, also where the margin shows them again beyond the raster's edge."""
-    rows, columns = lattice.folded(window.expand(halo))
-    rows, columns = rows - window.row, columns - window.column
-    if lattice.periodic:
-        columns %= lattice.shape[1]
-    inside = (rows >= 0) & (rows < window.height), (columns >= 0) & (columns < window.width)
-    reach = np.ix_(inside[0], inside[1])
-    left = known.copy()
-    for band in range(known.shape[1]):
-        plane = left[place, band]
-        plane[reach] &= ~hidden[band][np.ix_(rows[inside[0]], columns[inside[1]])]
-    return left
+    return replace(fit, cells=cells_of(scan.cells, fit.normalisations), seen=seen_dates(scan))
 
 
 def normalised_rounding(rounding: Sequence[float], recipes: Sequence[Normalisation]) -> NDArray[np.float32]:

@@ -34,7 +34,12 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"fillers": ("geodiff.fillers", "geodiff.diffusion")},
     {"io": ("geodiff.io",)},  # keeps what fillers have learnt; a filler knows nothing of files
     {"scene": ("geodiff.scene", "geodiff.patches", "geodiff.scan", "geodiff.scanned", "geodiff.suspects")},
-    {"plan": ("geodiff.plan", "geodiff.fitting", "geodiff.identity", "geodiff.layers", "geodiff.appending")},
+    {
+        "plan": (
+            "geodiff.plan", "geodiff.fitting", "geodiff.trials", "geodiff.identity", "geodiff.layers",
+            "geodiff.appending",
+        )
+    },
     {
         "pipeline": (
             "geodiff.pipeline", "geodiff.blocks", "geodiff.estimate", "geodiff.finishing", "geodiff.progress",
