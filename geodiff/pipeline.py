@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geodiff.appending import (
     Kept,
@@ -44,12 +44,14 @@ from geodiff.io.places import exists, remove_tree
 from geodiff.io.store import VariableSpec, create_work, lock, open_work, remove_work
 from geodiff.plan import FillPlan, Means
 from geodiff.progress import Progress, waiting
-from geodiff.running import assert_scheduler, run_blocks
+from geodiff.running import assert_scheduler, local_workers, run_blocks
 from geodiff.scan import GapReader, Scan, scan_cube, tile_count
 from geodiff.scanned import load_scans, save_scans
 from geodiff.scene import Cube, Scene, open_scene
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from geodiff.io import Raster
     from geodiff.io.store import WorkStore
     from geodiff.job import FillJob
@@ -94,20 +96,21 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         held.enter_context(lock(_work_path(job)))
         stamp = source_stamp(scene.raster)
         work, means = _open_or_create(job, scene, fingerprint, kept)
-        with _nothing_left_of_a_refusal(work):
-            scans, gaps = _scan(scene, work, job, kept, quiet)
-            planned = FillPlan.of(scene, scans, job, filler_of(job), fingerprint, means)
-            planned = replace(planned, done=frozenset(work.done()))
-            _stop_if_empty(job, planned)
-            if kept is None:
-                logger.info("%s", planned)
-            now, earlier = _fit(planned, scene, scans, gaps, work, kept, quiet=quiet), None
-            if kept is not None:
-                planned, now, earlier = extended(planned, scene, scans, filler_of(job), kept, now)
-                save_kept(fit_path(work.path), now)
-                logger.info("%s", planned)
-        fitted = time.time()
-        results = _run_blocks(planned, work.path, quiet)
+        with local_workers(means.job(job)) as local:
+            with _nothing_left_of_a_refusal(work):
+                scans, gaps = _scan(scene, work, job, kept, quiet)
+                planned = FillPlan.of(scene, scans, job, filler_of(job), fingerprint, means)
+                planned = replace(planned, done=frozenset(work.done()))
+                _stop_if_empty(job, planned)
+                if kept is None:
+                    logger.info("%s", planned)
+                now, earlier = _fit(planned, scene, scans, gaps, work, kept, quiet=quiet), None
+                if kept is not None:
+                    planned, now, earlier = extended(planned, scene, scans, filler_of(job), kept, now)
+                    save_kept(fit_path(work.path), now)
+                    logger.info("%s", planned)
+            fitted = time.time()
+            results = _run_blocks(planned, work.path, local, quiet)
         _assert_unchanged(scene.raster, stamp)
         record = finish(planned, scene, work, gaps, results, Times(started, fitted, time.time()), earlier)
         if not record.failed_blocks:
@@ -351,8 +354,8 @@ def _now(
     return Kept(fitted, planned.fingerprint, fit, kept_job(planned.job), model, planned.block_size, cubes)
 
 
-def _run_blocks(planned: FillPlan, work_path: str, quiet: bool) -> list[BlockResult]:
+def _run_blocks(planned: FillPlan, work_path: str, local: Future[Any] | None, quiet: bool) -> list[BlockResult]:
     """Every block that is not done yet: in this process, or on Dask workers that receive keys and no data."""
     finished = len(planned.blocks) - len(planned.to_do)
     with Progress("filling", len(planned.blocks), "blocks", done=finished, quiet=quiet) as progress:
-        return run_blocks(fill_block, work_path, planned.to_do, planned.job, progress)
+        return run_blocks(fill_block, work_path, planned.to_do, planned.job, progress, local)

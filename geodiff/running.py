@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from geodiff.plan import Block
     from geodiff.progress import Progress
 
-__all__ = ["assert_scheduler", "run_blocks"]
+__all__ = ["assert_scheduler", "local_workers", "run_blocks"]
 
 FillBlock = Callable[[str, "Block"], "BlockResult"]
 _PATIENCE = "20s"
@@ -30,24 +31,50 @@ _AT_ONCE = 20_000
 """Tasks a scheduler holds at a time: each takes some kilobytes and, before it runs, a millisecond."""
 
 
+@contextmanager
+def local_workers(job: FillJob) -> Iterator[Future[Any] | None]:
+    """A client of local Dask workers, which start in the background; None where a job has none of its own.
+
+    They take three seconds to start and to import, in which the source is scanned and the filler fitted.
+    """
+    if job.scheduler or (job.workers or 1) == 1:
+        yield None
+        return
+    with ExitStack() as held, ThreadPoolExecutor(1) as starting:
+        yield starting.submit(_local_client, job, held)
+
+
 def run_blocks(
-    fill_block: FillBlock, work_path: str, blocks: Sequence[Block], job: FillJob, progress: Progress
+    fill_block: FillBlock,
+    work_path: str,
+    blocks: Sequence[Block],
+    job: FillJob,
+    progress: Progress,
+    local: Future[Any] | None = None,
 ) -> list[BlockResult]:
     """Run every block once; one Dask task a block where Dask is asked for.
 
-    Raises InputError where `--scheduler` names a place that no scheduler answers from.
+    Parameters
+    ----------
+    local : of `local_workers`.
+
+    Raises
+    ------
+    InputError
+        Where `--scheduler` names a place that no scheduler answers from.
     """
     if not blocks:
         return []
-    if not job.scheduler and (job.workers or 1) == 1:
-        results = []
-        for block in blocks:
-            results.append(fill_block(work_path, block))
-            progress.advance()
-        return results
-    with ExitStack() as held:
-        client = held.enter_context(_connected(job.scheduler)) if job.scheduler else _local_client(job, held)
-        return list(_on_dask(client, fill_block, work_path, blocks, progress))
+    if job.scheduler:
+        with _connected(job.scheduler) as client:
+            return list(_on_dask(client, fill_block, work_path, blocks, progress))
+    if local is not None:
+        return list(_on_dask(local.result(), fill_block, work_path, blocks, progress))
+    results = []
+    for block in blocks:
+        results.append(fill_block(work_path, block))
+        progress.advance()
+    return results
 
 
 def assert_scheduler(job: FillJob) -> None:
@@ -126,7 +153,14 @@ def _local_client(job: FillJob, held: ExitStack) -> Any:
             dashboard_address="127.0.0.1:0",  # any free port: two jobs on one machine do not meet
             memory_limit=0,  # the plan bounds memory; a worker killed at a guess would only be restarted
         )
-    return held.enter_context(Client(held.enter_context(cluster)))
+    client = held.enter_context(Client(held.enter_context(cluster), set_as_default=False))
+    client.run(_import_blocks)
+    return client
+
+
+def _import_blocks() -> None:
+    """What every block needs, before there are any."""
+    import geodiff.blocks  # noqa: F401
 
 
 def _quieten() -> None:
