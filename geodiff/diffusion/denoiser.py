@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from geodiff.diffusion import edm
+from geodiff.diffusion.crops import Crop, by_size, crops
 from geodiff.diffusion.device import dtype_of, pick_device
 from geodiff.diffusion.folder import (
     Calibration,
@@ -66,19 +67,20 @@ class Denoiser:
 
         Returns
         -------
-        Two of (sample, row, column), float32.
+        Two of (sample, row, column), float32; 0 and 1 where the network had nothing to look at, see `crops`.
         """
+        answer = np.zeros((len(context), 2, *wanted.shape[1:]), np.float32)
+        answer[:, 1] = 1.0
 
-        def run(part: NDArray[np.intp]) -> Tensor:
-            planes = self._tensor(context[part])
+        def run(some: Sequence[Crop]) -> Tensor:
+            planes = self._planes(context, some)
             zeros = torch.zeros_like(planes[:, :1])
             level = torch.full((1,), edm.SIGMA_MAX, device=self.device)  # one for all: its sums must not see the batch
-            told = None if scalars is None else self._tensor(scalars[part])
-            mean, log_variance = self.network(zeros, planes, *_told(edm.c_noise(level), told))
+            mean, log_variance = self.network(zeros, planes, *self._told(edm.c_noise(level), scalars, some))
             spread = torch.exp(0.5 * log_variance.float().clamp(-_WIDEST, _WIDEST))
             return torch.cat([edm.c_out(edm.SIGMA_MAX) * mean.float(), spread], dim=1)
 
-        answer = self._batched(run, len(context), wanted.shape[1:], 2)
+        self._batched(run, wanted, answer)
         return answer[:, 0], answer[:, 1]
 
     def residuals(
@@ -91,54 +93,67 @@ class Denoiser:
         sampler: str = "edm-dpm2m",
         steps: int = 10,
     ) -> Planes:
-        """Realisations of the whitened residual, (sample, row, column), one for each noise of that shape."""
+        """Realisations of the whitened residual, (sample, row, column), one for each noise of that shape.
 
-        def run(part: NDArray[np.intp]) -> Tensor:
-            planes, shown = self._tensor(context[part]), self._tensor(wanted[part].astype(np.float32))[:, None]
+        They are 0 where the network had nothing to look at.
+        """
+        answer = np.zeros((len(noise), 1, *wanted.shape[1:]), np.float32)
 
-            told = None if scalars is None else self._tensor(scalars[part])
+        def run(some: Sequence[Crop]) -> Tensor:
+            planes, shown = self._planes(context, some), self._planes(wanted[:, None], some)
+            told = self._told
 
             def network(x: Tensor, sigma: float) -> Tensor:
                 level = torch.full((1,), sigma, device=self.device)
                 scaled = (edm.c_in(sigma) * x).to(self.dtype) * shown
-                output: Tensor = self.network(scaled, planes, *_told(edm.c_noise(level), told))[0].float()
+                output: Tensor = self.network(scaled, planes, *told(edm.c_noise(level), scalars, some))[0].float()
                 return output
 
-            start = torch.from_numpy(np.ascontiguousarray(noise[part]))[:, None].to(self.device)
+            start = torch.from_numpy(np.stack([part.of(noise[:, None]) for part in some])).to(self.device)
             return sample(network, start, sampler=sampler, steps=steps)
 
-        return self._batched(run, len(noise), wanted.shape[1:], 1)[:, 0]
+        self._batched(run, wanted, answer)
+        return answer[:, 0]
+
+    def _planes(self, planes: NDArray[Any], some: Sequence[Crop]) -> Tensor:
+        """(crop, channel, row, column) of planes (sample, channel, row, column)."""
+        return self._tensor(np.stack([part.of(planes) for part in some]).astype(np.float32, copy=False))
 
     def _tensor(self, planes: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(planes)).to(self.device, self.dtype)
 
-    def _batched(
-        self, run: Callable[[NDArray[np.intp]], Tensor], count: int, shape: tuple[int, ...], planes: int
-    ) -> Planes:
-        """Run over all samples, `batch` at a time; where memory runs out the batch is halved, and the log says so."""
-        answer = np.empty((count, planes, *shape), np.float32)
-        start, size = 0, self.batch
-        while start < count:
-            part = np.minimum(np.arange(start, start + size), count - 1)
-            stop = min(start + size, count)
-            try:
-                with torch.inference_mode():
-                    answer[start:stop] = run(part)[: stop - start].cpu().numpy()
-            except (MemoryError, RuntimeError) as reason:
-                if size == 1 or not _is_memory(reason):
-                    raise
-                size //= 2
-                _log.warning(
-                    "out of memory with %d windows a call on %s; going on with %d", 2 * size, self.device, size
-                )
-                continue
-            start = stop
-        return answer
+    def _told(self, c_noise: Tensor, scalars: Planes | None, some: Sequence[Crop]) -> tuple[Tensor, ...]:
+        """The noise level, alone or once for each crop that has scalars of its own."""
+        if scalars is None:
+            return (c_noise,)
+        own = self._tensor(scalars[[part.sample for part in some]])
+        return c_noise.expand(len(own)), own
 
+    def _batched(self, run: Callable[[Sequence[Crop]], Tensor], wanted: NDArray[np.bool_], answer: Planes) -> None:
+        """Run over the crops of all samples, `batch` of one size at a time, into (sample, plane, row, column).
 
-def _told(c_noise: Tensor, scalars: Tensor | None) -> tuple[Tensor, ...]:
-    """The noise level, alone or once for each sample that has scalars of its own."""
-    return (c_noise,) if scalars is None else (c_noise.expand(len(scalars)), scalars)
+        Where memory runs out the batch is halved, and the log says so.
+        """
+        size = self.batch
+        for parts in by_size(crops(wanted)).values():
+            start = 0
+            while start < len(parts):
+                some = parts[start : start + size]
+                padded = [*some, *[some[-1]] * (size - len(some))]
+                try:
+                    with torch.inference_mode():
+                        found = run(padded)[: len(some)].cpu().numpy()
+                except (MemoryError, RuntimeError) as reason:
+                    if size == 1 or not _is_memory(reason):
+                        raise
+                    size //= 2
+                    _log.warning(
+                        "out of memory with %d windows a call on %s; going on with %d", 2 * size, self.device, size
+                    )
+                    continue
+                for part, planes in zip(some, found, strict=True):
+                    part.put(answer, planes)
+                start += len(some)
 
 
 def _is_memory(reason: BaseException) -> bool:
