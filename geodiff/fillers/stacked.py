@@ -30,11 +30,10 @@ from geodiff.fillers.members import stretched
 from geodiff.fillers.spatial import Biharmonic, Laplace, SpatialFiller, window_error
 from geodiff.fillers.weights import (
     DEFAULT_WEIGHTS,
-    Moments,
-    convex_weights,
     default_weights,
     lost_weights,
     weight_fields,
+    weights_by_stratum,
 )
 from geodiff.metrics import crps_gaussian
 
@@ -209,9 +208,8 @@ def _learnt(parts: Sequence[Filler], trials: Sequence[Trial], estimates: Mapping
     classes = [strata(trial.patch)[trial.hidden] for trial in trials]
     whole = [bool(lost_planes(trial.patch).all()) for trial in trials]
     shown = [i for i, lost in enumerate(whole) if not lost] or range(len(trials))
-    moments = Moments.of_trials([errors[i] for i in shown], [classes[i] for i in shown])
-    table = convex_weights(moments, default_weights(names))
     temporal = [place for place, part in enumerate(parts) if getattr(part, "needs_dates", False)]
+    table = weights_by_stratum(names, temporal, [errors[i] for i in shown], [classes[i] for i in shown])
     blind = [errors[i][temporal] for i, lost in enumerate(whole) if lost]
     if not blind or not temporal:
         return _Weights(table)

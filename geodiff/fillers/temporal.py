@@ -171,9 +171,13 @@ class TemporalFiller(ABC):
 
     def _completed(self, trend: Plane, values: Plane, known: NDArray[np.bool_], blind: float) -> tuple[Plane, Plane]:
         """Value and standard error of a plane from its prediction."""
+        told = np.isfinite(trend)
         trend = _without_holes(trend)
         departure = np.where(known, values - trend, np.float32(0))[None]
-        value = trend + relaxed_fill(departure, known[None], np.zeros_like(departure))[0] if self.corrected else trend
+        value = trend
+        if self.corrected or not told.all():
+            spread_out = trend + relaxed_fill(departure, known[None], np.zeros_like(departure))[0]
+            value = spread_out if self.corrected else np.where(told, trend, spread_out)
         if np.count_nonzero(known) < _FEWEST:
             return value, np.full(value.shape, blind / self.defaults[-1], np.float32)
         error = expected_error(departure, known[None]) if self.corrected else _typical(departure, known[None])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.fillers.calibration import STRATA, between_classes
+from geodiff.fillers.calibration import DISTANCES, STRATA, between_classes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +21,7 @@ __all__ = [
     "lost_weights",
     "simplex_minimum",
     "weight_fields",
+    "weights_by_stratum",
 ]
 
 DEFAULT_WEIGHTS: Mapping[str, float] = {
@@ -105,11 +106,54 @@ def convex_weights(moments: Moments, defaults: NDArray[np.float64]) -> NDArray[n
     the result is more than 1 % worse, in RMSE, than the best single part, that one gets all the weight; but not on the
     word of so few pixels that the defaults count as much as they.
     """
+    if not moments.counts.any():
+        return np.tile(_normalised(defaults), (STRATA, 1))
     kept = _needed(moments, defaults)
     table = _table(moments, kept, defaults)
     single = np.tile(np.eye(len(defaults))[_best(moments)], (STRATA, 1))
     worse = moments.squared_error(table) > _TOLERATED * moments.squared_error(single)
     return single if worse and moments.trust > _ENOUGH else table
+
+
+def weights_by_stratum(
+    names: Sequence[str],
+    temporal: Sequence[int],
+    errors: Sequence[NDArray[np.floating[Any]]],
+    strata: Sequence[NDArray[np.integer[Any]]],
+) -> NDArray[np.float64]:
+    """Weights (20, part) from each trial's errors (part, pixel) and strata.
+
+    Where no other date knows a pixel, parts that look at other dates have nothing to say, and what others do there
+    tells nothing of pixels that other dates do know: the two are learnt apart.
+
+    Parameters
+    ----------
+    temporal : places of the parts that look at other dates.
+    """
+    defaults = default_weights(names)
+    if not temporal:
+        return convex_weights(Moments.of_trials(errors, strata), defaults)
+    never = [stratum >= STRATA - DISTANCES for stratum in strata]
+    spatial = np.setdiff1d(np.arange(len(names)), temporal)
+    table = convex_weights(_moments_where([~n for n in never], errors, strata), defaults)
+    if spatial.size:
+        alone = _moments_where(never, [e[spatial] for e in errors], strata)
+        own = convex_weights(alone, default_weights([names[i] for i in spatial]))
+        table[-DISTANCES:] = 0.0
+        table[-DISTANCES:, spatial] = own[-DISTANCES:]
+    return table
+
+
+def _moments_where(
+    where: Sequence[NDArray[np.bool_]],
+    errors: Sequence[NDArray[np.floating[Any]]],
+    strata: Sequence[NDArray[np.integer[Any]]],
+) -> Moments:
+    """Of some pixels of each trial."""
+    kept = [i for i, some in enumerate(where) if some.any()]
+    if not kept:
+        return Moments.of(np.empty((len(errors[0]), 0)), np.empty(0, np.int8), 0)
+    return Moments.of_trials([errors[i][:, where[i]] for i in kept], [strata[i][where[i]] for i in kept])
 
 
 def lost_weights(names: Sequence[str], errors: Sequence[NDArray[np.floating[Any]]]) -> NDArray[np.float64]:

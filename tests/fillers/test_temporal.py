@@ -208,6 +208,24 @@ def test_far_dates_beyond_the_context_do_not_count(name: str, fits: dict[str, Fi
     np.testing.assert_array_equal(whole.value, part.value)
 
 
+def test_where_no_other_date_knows_a_pixel_linear_in_time_is_the_harmonic_fill() -> None:
+    """A date that shows one corner only is no reason to fill the opposite one from there."""
+    values, known, dates = a_stack(2)
+    known[0] = False
+    known[0, :20, :20] = True
+    values[0] += 50  # so that what is spread from its corner would be seen
+    filled_in = filled("linear-time", a_patch(values, known, dates, 1))
+    plain = filled("laplace", a_patch(values[1:], known[1:], dates[1:], 0))
+    unseen = ~known[0][HALO:-HALO, HALO:-HALO]
+    missing = ~known[1][HALO:-HALO, HALO:-HALO]
+    assert (unseen & missing).sum() > 100
+    far = unseen & missing
+    assert np.abs(filled_in.value - plain.value)[0, 0][far].max() < 3.0
+    assert (filled_in.source[0, 0][far] == CODES["laplace"]).all()
+    seen = missing & ~unseen
+    assert np.abs(filled_in.value[0, 0] - values[0][HALO:-HALO, HALO:-HALO])[seen].max() == 0
+
+
 def test_regression_beats_linear_in_time_on_trials_it_never_saw(fits: dict[str, Fitted]) -> None:
     errors = {}
     for name in ("linear-time", "regression"):

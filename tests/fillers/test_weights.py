@@ -14,6 +14,7 @@ from geodiff.fillers.weights import (
     lost_weights,
     simplex_minimum,
     weight_fields,
+    weights_by_stratum,
 )
 
 
@@ -107,3 +108,24 @@ def test_a_hard_lost_date_does_not_choose_for_all(rng):
 
 def test_without_linear_interpolation_nothing_is_drawn_to_it(rng):
     assert lost_weights(["regression"], [rng.normal(size=(1, 50))]) == pytest.approx([1.0])
+
+
+SPATIAL_AND_TEMPORAL = ("laplace", "kriging", "linear-time", "regression")
+
+
+def test_what_is_learnt_where_no_other_date_helps_says_nothing_of_where_one_does(rng):
+    """A stack whose trials all lie where no other date sees: temporal parts, which fall back there, were all alike."""
+    base = rng.normal(size=20_000)
+    errors = np.stack([base, 0.5 * base, base, base])
+    table = weights_by_stratum(SPATIAL_AND_TEMPORAL, [2, 3], [errors] * 20, [np.full(20_000, STRATA - 3)] * 20)
+    np.testing.assert_allclose(table[-DISTANCES:, 2:], 0.0)
+    np.testing.assert_array_less(0.9, table[-DISTANCES:, 1])
+    np.testing.assert_allclose(table.sum(axis=1), 1.0)
+    assert (table[:-DISTANCES, 2:].sum(axis=1) > 0.9).all(), "elsewhere the stored shares, which favour other dates"
+
+
+def test_without_trials_where_no_other_date_helps_the_stored_shares_of_spatial_parts_hold(rng):
+    errors = np.stack([rng.normal(size=9000) * level for level in (3.0, 3.0, 1.0, 0.5)])
+    table = weights_by_stratum(SPATIAL_AND_TEMPORAL, [2, 3], [errors] * 20, [np.zeros(9000, int)] * 20)
+    np.testing.assert_allclose(table[-1], [*default_weights(["laplace", "kriging"]), 0.0, 0.0])
+    assert table[0, 3] > 0.7
