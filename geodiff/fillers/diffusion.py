@@ -7,7 +7,7 @@ to the ground. mu0 is the prior's value, s0 the scale of its residual.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -114,6 +114,7 @@ class Diffusion:
             "factors": conformal_factors(hidden_pixels(sample.trials, ratios), where, stored.factors),
         }
         arrays["neutral"] = conformal_factors(np.empty(0, np.float32), np.empty(0, np.int8), stored.factors)
+        arrays["drawn"] = self._departures(arrays) / arrays["factors"]
         correlation = band_correlation(sample.trials, filled)
         if correlation is not None:
             arrays["band_correlation"] = correlation
@@ -202,10 +203,14 @@ class Diffusion:
         return drawn
 
     def _spread(self, fitted: Fitted, stratum: NDArray[np.int8], distance: Planes) -> Planes:
-        """Factor on the members' departures: the model's, times what the scene's trials ask beyond its factors."""
+        """Factor on the members' departures."""
+        return factor_field(self._departures(fitted.arrays), stratum, distance)
+
+    def _departures(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """(20,) that factor by stratum: the model's, times what the scene's trials ask beyond its factors."""
         stored = np.tile(np.asarray(self.denoiser.calibration.spread, np.float32), 4)
-        ratio = fitted.arrays["factors"] / fitted.arrays.get("neutral", fitted.arrays["factors"])
-        return factor_field(stored * np.clip(ratio, 0.7, 1.5), stratum, distance)
+        ratio = arrays["factors"] / arrays.get("neutral", arrays["factors"])
+        return np.asarray(stored * np.clip(ratio, 0.7, 1.5), np.float32)
 
     def _items(self, patch: Patch, fitted: Fitted) -> list[_Item]:
         """What the network needs for each band of each date that has missing pixels."""

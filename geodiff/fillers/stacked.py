@@ -35,6 +35,7 @@ from geodiff.fillers.weights import (
     weight_fields,
     weights_by_stratum,
 )
+from geodiff.fillers.widths import member_widths, width_field
 from geodiff.metrics import crps_gaussian
 
 if TYPE_CHECKING:
@@ -48,11 +49,9 @@ _DEFAULT_FACTORS = (0.62, 0.85, 1.08, 1.45, 1.7)
 """By distance class; between the mean over training scenes and what holds 90 % of all their pixels together."""
 _SCALE_GAIN = 0.99
 """A part's own standard error is the scale where it takes one hundredth off the CRPS."""
-_WIDEST = 3.0
-"""Bound on how far members are stretched, or shrunk, to the stack's errors."""
 _NETWORK = "diffusion"
-_NARROWED, _WORTH = 1.0, 250.0
-"""Errors of a stack over the network's where a scene has no trials, and the hidden pixels that this is worth."""
+_APART = 8.0
+"""Bound on how far the standard errors of stack and network may be apart for members to follow."""
 
 
 @runtime_checkable
@@ -189,16 +188,30 @@ class Stacked:
         origin = f"cross-validation on {sum(int(t.hidden.sum()) for t in sample.trials)} hidden pixels"
         none = np.ones(STRATA, np.float32)
         draft = _as_fitted(self.name, names, fits, weights, none, WHITENING, origin)
-        if _NETWORK in names:
-            widths = _widths(sample.trials, errors, estimates[_NETWORK])
-            draft = replace(draft, arrays={**draft.arrays, "widths": widths})
         best, least = draft, np.inf
         for scale in (WHITENING, *(part.name for part in parts if not isinstance(part, SpatialFiller))):
             trial = replace(draft, facts={**draft.facts, "scale": scale})
             factors, score = _calibration(sample.trials, errors, estimates, trial)
             if score < least * _SCALE_GAIN:
                 best, least = replace(trial, arrays={**trial.arrays, **factors}), score
-        return best
+        if _NETWORK not in names:
+            return best
+        dated = any(getattr(part, "needs_dates", False) for part in parts)
+        spreads = [
+            self._trial_error(trial, i, estimates, best) if dated else estimates[_NETWORK][i].standard_error
+            for i, trial in enumerate(sample.trials)
+        ]
+        drawn = fits[_NETWORK].arrays.get("drawn", np.ones(STRATA, np.float32))
+        widths = member_widths(sample.trials, errors, spreads, drawn)
+        return replace(best, facts={**best.facts, "dated": dated}, arrays={**best.arrays, **widths})
+
+    def _trial_error(
+        self, trial: Trial, place: int, estimates: Mapping[str, Sequence[Filled]], fitted: Fitted
+    ) -> NDArray[np.float32]:
+        """The stack's standard error over the window of a trial."""
+        distance = target_distance(trial.patch)
+        runs = {name: filled[place] for name, filled in estimates.items()}
+        return self._scale(trial.patch, distance, runs, fitted) * _factors(fitted, trial.patch, distance)
 
 
 def _learnt(parts: Sequence[Filler], trials: Sequence[Trial], estimates: Mapping[str, Sequence[Filled]]) -> _Weights:
@@ -231,27 +244,6 @@ def _stacked_errors(
         value = sum(w * estimates[n][i].value for w, n in zip(fields, names, strict=True))
         errors.append(np.asarray(value - trial.truth, np.float32))
     return errors
-
-
-def _widths(
-    trials: Sequence[Trial], errors: Sequence[NDArray[np.float32]], network: Sequence[Filled]
-) -> NDArray[np.float32]:
-    """(20,) mean absolute error of the stack over the network's by stratum: how much less is left to members."""
-    own = np.abs(hidden_pixels(trials, errors)).astype(np.float64)
-    others = [filled.value - trial.truth for trial, filled in zip(trials, network, strict=True)]
-    theirs = np.abs(hidden_pixels(trials, others)).astype(np.float64)
-    stratum = hidden_pixels(trials, [strata(t.patch) for t in trials]).astype(np.intp)
-
-    def shrunk(where: NDArray[np.bool_], towards: float) -> float:
-        count = float(where.sum())
-        if not count:
-            return towards
-        ratio = np.log(max(float(own[where].mean()), 1e-9) / max(float(theirs[where].mean()), 1e-9))
-        return float((count * ratio + _WORTH * towards) / (count + _WORTH))
-
-    common = shrunk(np.ones(len(own), bool), float(np.log(_NARROWED)))
-    ratios = np.exp([shrunk(stratum == s, common) for s in range(STRATA)])
-    return np.clip(ratios, 1.0 / _WIDEST, _WIDEST).astype(np.float32)
 
 
 def _calibration(
@@ -416,19 +408,25 @@ class Auto:
         answers = []
         for i, (patch, own) in enumerate(zip(patches, drawn, strict=True)):
             filled = self.stack.combined(patch, {n: run[i] for n, run in runs.items()}, fitted)
-            answers.append(replace(filled, members=_moved(own, filled, _narrowed(patch, fitted))))
+            answers.append(replace(filled, members=_moved(own, filled, _wider(patch, own, filled, fitted))))
         return answers
 
 
-def _narrowed(patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
-    """(target, band, row, column) factor on the network's departures."""
-    distance = target_distance(patch)
-    widths = fitted.arrays.get("widths", np.full(STRATA, _NARROWED, np.float32))
-    return factor_field(widths, strata(patch, distance), distance[..., *patch.core])
+def _wider(patch: Patch, drawn: Filled, filled: Filled, fitted: Fitted) -> NDArray[np.float32]:
+    """(target, band, row, column) factor on the network's departures.
+
+    In a stack of dates members follow its standard error: the network does not see how hard a date is to tell from the
+    others, by which the stack's errors go.
+    """
+    factor = width_field(patch, fitted)
+    if not fitted.facts.get("dated"):
+        return factor
+    ratio = filled.standard_error / np.maximum(drawn.standard_error, np.float32(1e-6))
+    return factor * np.clip(ratio, 1 / _APART, _APART)
 
 
 def _moved(drawn: Filled, filled: Filled, factor: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """Members around the stack's value instead of the network's, as much narrower as the stack knows better."""
+    """Members around the stack's value instead of the network's, as wide as its errors are."""
     if drawn.members is None:
         return None
     departures = drawn.members - drawn.value

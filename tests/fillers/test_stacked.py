@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 from geodiff.fillers import CODES, Filled, Filler, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.spatial import InverseDistance, Laplace, Matern, Nearest
 from geodiff.fillers.stacked import Auto, Stacked, priors_around
+from geodiff.fillers.temporal import LinearTime, Regression
 from geodiff.lattice import Window
 from geodiff.metrics import coverage, rmse
 
@@ -276,19 +277,33 @@ def test_auto_is_a_filler_that_draws_its_members_around_its_value(rng, auto):
     np.testing.assert_allclose(filled.members.mean(axis=0), filled.value, atol=1e-5)
 
 
-def test_members_are_as_much_narrower_as_the_stack_is_better_than_the_network(rng, auto):
+def departures(auto: Auto, trials: tuple[Trial, ...], fitted: Fitted) -> np.ndarray:
+    """Half of what lies between two members, at the hidden pixels."""
+    made = auto.fill([t.patch for t in trials], fitted, seed=0)
+    return np.concatenate([(f.members[1] - f.members[0])[t.hidden] / 2 for f, t in zip(made, trials, strict=True)])
+
+
+def test_members_are_as_far_from_the_value_as_the_truth_is(rng, auto):
     trials = trials_of(rng, 10)
     fitted = auto.fit(SceneSample(trials))
-    patches = [t.patch for t in trials]
-    value, _, truth = scored(auto.stack.fill(patches, fitted, seed=0), trials)
-    better = np.abs(value - truth).mean() / np.abs(truth).mean()  # the network says 0
-    assert better < 0.8
-    made = auto.fill(patches, fitted, seed=0)
-    half = [(f.members[1] - f.members[0])[t.hidden] / 2 for f, t in zip(made, trials, strict=True)]
-    assert np.abs(np.concatenate(half)).mean() / 0.5 == pytest.approx(better, rel=0.25)
+    value, _, truth = scored(auto.stack.fill([t.patch for t in trials], fitted, seed=0), trials)
+    half = np.abs(departures(auto, trials, fitted)).mean()
+    assert half == pytest.approx(np.abs(value - truth).mean() / 0.78, rel=0.25)
     untold = auto.fit(SceneSample())
-    (plain,) = auto.fill(patches[:1], untold, seed=0)
-    np.testing.assert_allclose((plain.members[1] - plain.members[0]) / 2, 0.5, rtol=0.01)
+    np.testing.assert_allclose(departures(auto, trials[:1], untold), 0.5, rtol=0.01)
+
+
+def test_in_a_stack_of_dates_members_follow_its_standard_error(auto):
+    """Dates differ in how well the others tell them, and the network, which here says 0.5 throughout, does not know."""
+    parts = (*auto.stack.fillers, LinearTime(), Regression())
+    dated = replace(auto, stack=replace(auto.stack, fillers=parts))
+    trials = trials_of(np.random.default_rng(5), 10, dates=3)
+    fitted = dated.fit(SceneSample(trials))
+    value, error, truth = scored(dated.stack.fill([t.patch for t in trials], fitted, seed=0), trials)
+    half = np.abs(departures(dated, trials, fitted))
+    assert error.std() > 0.1 * error.mean()
+    assert np.corrcoef(half, error)[0, 1] > 0.9
+    assert half.mean() == pytest.approx(np.abs(value - truth).mean() / 0.78, rel=0.3)
 
 
 def test_autos_value_does_not_depend_on_whether_members_are_drawn(rng, auto):

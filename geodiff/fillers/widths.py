@@ -1,0 +1,87 @@
+"""How wide members are: as far from the value as the truth is, on trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geodiff.fillers.calibration import STRATA, factor_field, hidden_pixels, lost_planes, strata, target_distance
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geodiff.fillers import Fitted, Patch, Trial
+
+__all__ = ["member_widths", "width_field"]
+
+_MEAN_ERROR = 0.78
+"""Mean absolute error over the standard deviation of the network's departures on 96 validation patches, 0.8 for a
+Gaussian; so members of single images stay as wide as the network makes them."""
+_WORTH = 250.0
+"""Hidden pixels that the network's own width is worth."""
+_LOST_WORTH = 1.0
+"""Dates that the width of all trials is worth where a date shows nothing."""
+_WIDEST = 3.0
+"""Bound on how far members are stretched, or shrunk."""
+
+
+def member_widths(
+    trials: Sequence[Trial],
+    errors: Sequence[NDArray[np.float32]],
+    standard_errors: Sequence[NDArray[np.float32]],
+    drawn: NDArray[np.float32],
+) -> dict[str, NDArray[np.float32]]:
+    """How much wider members have to be for the truth to be as far from the value as they are.
+
+    Mean absolute errors are compared, not 90 % intervals: those are wide where errors have heavy tails.
+
+    Parameters
+    ----------
+    errors, standard_errors : value less truth, and what members follow, over each trial's window.
+    drawn : (20,) standard deviation of the network's departures, in its standard errors.
+
+    Returns
+    -------
+    dict
+        `widths` (20,) by stratum and, where whole dates were tried, `lost_width` for dates that show nothing.
+    """
+    stratum = [strata(trial.patch).astype(np.intp) for trial in trials]
+    claims = [_MEAN_ERROR * error * drawn[s] for error, s in zip(standard_errors, stratum, strict=True)]
+    own = np.abs(hidden_pixels(trials, errors)).astype(np.float64)
+    claimed, classes = hidden_pixels(trials, claims).astype(np.float64), hidden_pixels(trials, stratum)
+    common = _shrunk(own, claimed, 0.0)
+    ratios = [_shrunk(own[classes == s], claimed[classes == s], common) for s in range(STRATA)]
+    found = {"widths": _bounded(ratios)}
+    lost = [i for i, trial in enumerate(trials) if lost_planes(trial.patch).all()]
+    if lost:
+        each = [_ratio(np.abs(errors[i][trials[i].hidden]), claims[i][trials[i].hidden]) for i in lost]
+        found["lost_width"] = _bounded((np.sum(each) + _LOST_WORTH * common) / (len(each) + _LOST_WORTH))
+    return found
+
+
+def width_field(patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
+    """(target, band, row, column) what was learnt by `member_widths`; 1 where a fit learnt nothing."""
+    distance = target_distance(patch)
+    widths = fitted.arrays.get("widths", np.ones(STRATA, np.float32))
+    field = factor_field(widths, strata(patch, distance), distance[..., *patch.core])
+    if "lost_width" in fitted.arrays:
+        field[lost_planes(patch)] = fitted.arrays["lost_width"]
+    return field
+
+
+def _shrunk(own: NDArray[np.float64], claimed: NDArray[np.float64], towards: float) -> float:
+    """Log ratio of the means, drawn to `towards` where pixels are few."""
+    if not own.size:
+        return towards
+    return (own.size * _ratio(own, claimed) + _WORTH * towards) / (own.size + _WORTH)
+
+
+def _ratio(own: NDArray[np.floating], claimed: NDArray[np.floating]) -> float:
+    """Log ratio of the means."""
+    return float(np.log(max(float(own.mean()), 1e-9) / max(float(claimed.mean()), 1e-9)))
+
+
+def _bounded(logarithm: Any) -> NDArray[np.float32]:
+    return np.asarray(np.clip(np.exp(logarithm), 1.0 / _WIDEST, _WIDEST), np.float32)
