@@ -155,7 +155,7 @@ def spread(planes: Planes, known: Known) -> Planes:
     weight = _blocks(np.pad(known.astype(np.float32), even))
     total = _blocks(np.pad(np.where(known, planes, np.float32(0)), even))
     mean = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
-    half = np.concatenate([push_pull(m[None], w[None]) for m, w in zip(mean, weight, strict=True)]) if count else mean
+    half = push_pull(mean, weight) if count else mean
     return _doubled(_doubled(half).swapaxes(1, 2)).swapaxes(1, 2)[:, :rows, :columns]
 
 

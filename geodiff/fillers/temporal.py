@@ -166,7 +166,7 @@ class TemporalFiller(ABC):
         if not seen.any():
             filled = relaxed_fill(values[None], known[None], patch.coarse[target, band][None])[0]
             return _Plane(filled, expected_error(values[None], known[None])[0], seen)
-        trend = self.trend(series, fitted)
+        trend = patch.once((*_setting(fitted), "trend", target, band), lambda: self.trend(series, fitted))
         return _Plane(*self._completed(trend, values, known, float(fitted.facts.get("blind", _BLIND))), seen)
 
     def _completed(self, trend: Plane, values: Plane, known: NDArray[np.bool_], blind: float) -> tuple[Plane, Plane]:
@@ -182,6 +182,12 @@ class TemporalFiller(ABC):
             return value, np.full(value.shape, blind / self.defaults[-1], np.float32)
         error = expected_error(departure, known[None]) if self.corrected else _typical(departure, known[None])
         return value, error[0]
+
+
+def _setting(fitted: Fitted) -> tuple[str, ...]:
+    """What a prediction depends on, of all that a fit learnt: trials ask for it more than once."""
+    facts = {name: fact for name, fact in fitted.facts.items() if name not in ("blind", "trials")}
+    return fitted.filler, repr(sorted(facts.items()))
 
 
 class Prediction(TemporalFiller):
@@ -317,7 +323,9 @@ class SpaceTime(Prediction):
         if not plane.temporal.any():
             return plane
         series = Series.of(patch, target, band, self.context_dates)
-        return replace(plane, value=relaxed_in_time(series, float(fitted.facts["coupling"])))
+        coupling = float(fitted.facts["coupling"])
+        value = patch.once((*_setting(fitted), target, band), lambda: relaxed_in_time(series, coupling))
+        return replace(plane, value=value)
 
 
 def _filled_linear(series: Series) -> Plane:
