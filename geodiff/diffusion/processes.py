@@ -27,7 +27,7 @@ class Processes:
     accelerator: Any = None
 
     @classmethod
-    def here(cls, device: str, dtype: str) -> Processes:
+    def here(cls, device: str, *, half: bool) -> Processes:
         """What the launcher's environment says; raises InputError where Accelerate is asked for and missing."""
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
@@ -37,7 +37,7 @@ class Processes:
             raise InputError(
                 "training in several processes needs accelerate; pip install 'geodiff[train]'"
             ) from None
-        precision = "bf16" if dtype == "bfloat16" and device != "cpu" else "no"  # on CPUs autocast does it
+        precision = "bf16" if half and device != "cpu" else "no"  # on CPUs autocast does it
         accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
         return cls(accelerator.process_index, accelerator.num_processes, accelerator)
 

@@ -81,7 +81,8 @@ class TrainConfig(BaseModel):
     clip: float = Field(1.0, gt=0)
     ema: float = Field(0.999, ge=0, lt=1)
     seed: int = 0
-    dtype: str = Field("bfloat16", pattern="^(bfloat16|float32)$")
+    dtype: str = Field("auto", pattern="^(auto|bfloat16|float32)$")
+    """Of products of matrices; auto is bfloat16 where the hardware has it."""
     device: str = "cpu"
 
     # what is told

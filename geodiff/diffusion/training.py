@@ -23,6 +23,7 @@ from torch import Tensor
 from geodiff.diffusion import edm
 from geodiff.diffusion.batches import Batch, Caches, draw_batch
 from geodiff.diffusion.data import SIZE, Cache, build, build_frames
+from geodiff.diffusion.device import dtype_of
 from geodiff.diffusion.journal import Journal, Verdict
 from geodiff.diffusion.losses import denoise, edm_loss, named_loss
 from geodiff.diffusion.network import GapFillUNet
@@ -82,9 +83,7 @@ class Trainer:
     def advance(self, batch: Batch) -> dict[str, float]:
         """One step of AdamW; returns the parts of the loss."""
         self.model.train()
-        with torch.autocast(
-            torch.device(self.config.device).type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"
-        ):
+        with torch.autocast(torch.device(self.config.device).type, torch.bfloat16, enabled=_half(self.config)):
             loss, facts = edm_loss(self.called, batch, self.config)
         self.synchronised.zero_grad(set_to_none=True)
         self.processes.backward(loss)
@@ -177,6 +176,11 @@ def validation_scores(model: GapFillUNet, caches: Caches, config: TrainConfig) -
 
 
 @torch.inference_mode()
+def _half(config: TrainConfig) -> bool:
+    """Whether products are in bfloat16."""
+    return dtype_of(config.dtype, torch.device(config.device)) is torch.bfloat16
+
+
 def _add_scores(sums: dict[str, list[float]], model: Any, cache: Cache, index: int, config: TrainConfig) -> None:
     """Sums of squared errors of one patch: the value's and the prior's by kind, the denoiser's by level."""
     context, residual, hidden = (torch.from_numpy(a)[None] for a in cache.take(index, 0, 0, SIZE))
@@ -186,7 +190,7 @@ def _add_scores(sums: dict[str, list[float]], model: Any, cache: Cache, index: i
     for level in levels:
         value, sigma = torch.tensor([level == edm.SIGMA_MAX]), torch.tensor(level)[None, None, None, None]
         batch = Batch(context, residual[:, None].float(), shown, sigma, noise, value, scalars)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=_half(config)):
             error = (denoise(model, batch)[0] - batch.residual)[batch.hidden > 0]
         own = sums.setdefault(f"value/{cache.kinds[index]}" if value else f"denoise/{level}", [0.0, 0.0])
         own[0] += float((error**2).sum()) if value else float((error**2).mean()) / level**2
@@ -232,7 +236,7 @@ def train(
     Every few minutes a checkpoint is written, scored, and kept as `best` where it is better than those before.
     """
     torch.set_num_threads(1)
-    processes = Processes.here(config.device, config.dtype)
+    processes = Processes.here(config.device, half=_half(config))
     if processes.first:
         _caches(config, sources)  # the others open what the first one cut
     processes.wait()
