@@ -340,6 +340,14 @@ def flags_of(known: Mapping[str, NDArray[np.bool_]], hidden: NDArray[np.bool_]) 
     return bits
 
 
+def _created(folder: Path, count: int, planes: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+    """New files of a cache: (example, plane, row, column) of numbers, (example, row, column) of flags."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (count, planes, SIZE, SIZE)
+    numbers = np.lib.format.open_memmap(folder / "planes.npy", "w+", np.float16, shape)
+    return numbers, np.lib.format.open_memmap(folder / "flags.npy", "w+", np.uint8, (count, SIZE, SIZE))
+
+
 def build(
     folder: Path,
     count: int,
@@ -349,11 +357,8 @@ def build(
     root: Path | None = None,
     sources: Sequence[Source] | None = None,
 ) -> Cache:
-    """Write `count` examples of a part into a cache folder; takes about 40 ms each. Overwrites."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shape = (count, len(PLANES) + 1, SIZE, SIZE)
-    planes = np.lib.format.open_memmap(folder / "planes.npy", "w+", np.float16, shape)
-    flags = np.lib.format.open_memmap(folder / "flags.npy", "w+", np.uint8, (count, SIZE, SIZE))
+    """Write `count` examples of a part into a cache folder; takes about 0.2 s each. Overwrites."""
+    planes, flags = _created(folder, count, len(PLANES) + 1)
     days, kinds = np.zeros((count, 2), np.float32), []
     source = examples(part, seed, root=root, sources=sources)
     for index in range(count):
@@ -377,10 +382,7 @@ def build_frames(
     sources: Sequence[Source] | None = None,
 ) -> Cache:
     """Write `count` degraded patches of a part into a cache folder. Overwrites."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shape = (count, len(FRAME_PLANES) + 1, SIZE, SIZE)
-    planes = np.lib.format.open_memmap(folder / "planes.npy", "w+", np.float16, shape)
-    flags = np.lib.format.open_memmap(folder / "flags.npy", "w+", np.uint8, (count, SIZE, SIZE))
+    planes, flags = _created(folder, count, len(FRAME_PLANES) + 1)
     scalars, kinds = np.zeros((count, len(SCALARS)), np.float32), []
     source = degraded_examples(part, seed, root=root, sources=sources)
     for index in range(count):
