@@ -35,7 +35,7 @@ _AT_ONCE = 20_000
 def local_workers(job: FillJob) -> Iterator[Future[Any] | None]:
     """A client of local Dask workers, which start in the background; None where a job has none of its own.
 
-    They take three seconds to start and to import, in which the source is scanned and the filler fitted.
+    They take some seconds to start and to load what the filler needs; meanwhile the source is scanned and it is fitted.
     """
     if job.scheduler or (job.workers or 1) == 1:
         yield None
@@ -154,13 +154,17 @@ def _local_client(job: FillJob, held: ExitStack) -> Any:
             memory_limit=0,  # the plan bounds memory; a worker killed at a guess would only be restarted
         )
     client = held.enter_context(Client(held.enter_context(cluster), set_as_default=False))
-    client.run(_import_blocks)
+    client.run(_warm_up, job)
     return client
 
 
-def _import_blocks() -> None:
-    """What every block needs, before there are any."""
-    import geodiff.blocks  # noqa: F401
+def _warm_up(job: FillJob) -> None:
+    """Load what the first block of a worker would wait for: modules and, where there is one, the network."""
+    from geodiff.blocks import filler_of
+
+    warm_up = getattr(filler_of(job), "warm_up", None)
+    if warm_up is not None:
+        warm_up()
 
 
 def _quieten() -> None:

@@ -233,7 +233,8 @@ def train(
     sources : observations to learn from; those of the shipped model where there are none.
     watch : called after each step.
 
-    Every few minutes a checkpoint is written, scored, and kept as `best` where it is better than those before.
+    Every few minutes a checkpoint is written, scored, and kept as `best` where it is better than those before; the
+    model that a training begins from is the first of them.
     """
     torch.set_num_threads(1)
     processes = Processes.here(config.device, half=_half(config))
@@ -245,6 +246,8 @@ def train(
     if resume:
         trainer.restore(config.work)
     journal, verdict = Journal(config.work, tensorboard=config.tensorboard) if processes.first else None, Verdict()
+    if trainer.step == 0 and config.begin_from is not None:  # what fine-tuning has to beat, and gives where it does not
+        watch(trainer, _checkpoint(trainer, caches, journal, verdict))
     saved = time.monotonic()
     for facts in _steps(trainer, caches):
         if trainer.step % config.log_every == 0 and journal is not None:

@@ -78,6 +78,10 @@ class Diffusion:
         opened = open_denoiser(self.settings.model, device=self.settings.device, dtype=self.settings.dtype)
         return opened if opened.device.type == "cpu" else replace(opened, batch=max(1, self.settings.batch))
 
+    def warm_up(self) -> None:
+        """Load the network, which the first patch would wait for."""
+        self.denoiser  # noqa: B018
+
     @property
     def quiet(self) -> Diffusion:
         """The same value and standard error without members."""

@@ -100,6 +100,12 @@ class Stacked:
         wanted = [int(getattr(part, "context_dates", 0)) for part in self.fillers]
         return -1 if min(wanted) < 0 else max(wanted)
 
+    def warm_up(self) -> None:
+        """Load what parts need."""
+        for part in self.fillers:
+            if hasattr(part, "warm_up"):
+                part.warm_up()
+
     def fit(self, sample: SceneSample) -> Fitted:
         """Fit every part, weigh them on cross-fitted estimates of the trials' hidden pixels, calibrate the whole."""
         parts = self._suited(sample)
@@ -387,6 +393,10 @@ class Auto:
     @property
     def context_dates(self) -> int:
         return self.stack.context_dates
+
+    def warm_up(self) -> None:
+        """Load the network."""
+        self.stack.warm_up()
 
     @property
     def quiet(self) -> Auto:
