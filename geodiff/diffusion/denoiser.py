@@ -73,10 +73,10 @@ class Denoiser:
         answer[:, 1] = 1.0
 
         def run(some: Sequence[Crop]) -> Tensor:
-            planes = self._planes(context, some)
+            planes, told = self._planes(context, some), self._scalars(scalars, some)
             zeros = torch.zeros_like(planes[:, :1])
             level = torch.full((1,), edm.SIGMA_MAX, device=self.device)  # one for all: its sums must not see the batch
-            mean, log_variance = self.network(zeros, planes, *self._told(edm.c_noise(level), scalars, some))
+            mean, log_variance = self.network(zeros, planes, *_told(edm.c_noise(level), told))
             spread = torch.exp(0.5 * log_variance.float().clamp(-_WIDEST, _WIDEST))
             return torch.cat([edm.c_out(edm.SIGMA_MAX) * mean.float(), spread], dim=1)
 
@@ -101,12 +101,12 @@ class Denoiser:
 
         def run(some: Sequence[Crop]) -> Tensor:
             planes, shown = self._planes(context, some), self._planes(wanted[:, None], some)
-            told = self._told
+            told = self._scalars(scalars, some)
 
             def network(x: Tensor, sigma: float) -> Tensor:
                 level = torch.full((1,), sigma, device=self.device)
                 scaled = (edm.c_in(sigma) * x).to(self.dtype) * shown
-                output: Tensor = self.network(scaled, planes, *told(edm.c_noise(level), scalars, some))[0].float()
+                output: Tensor = self.network(scaled, planes, *_told(edm.c_noise(level), told))[0].float()
                 return output
 
             start = torch.from_numpy(np.stack([part.of(noise[:, None]) for part in some])).to(self.device)
@@ -122,12 +122,9 @@ class Denoiser:
     def _tensor(self, planes: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(planes)).to(self.device, self.dtype)
 
-    def _told(self, c_noise: Tensor, scalars: Planes | None, some: Sequence[Crop]) -> tuple[Tensor, ...]:
-        """The noise level, alone or once for each crop that has scalars of its own."""
-        if scalars is None:
-            return (c_noise,)
-        own = self._tensor(scalars[[part.sample for part in some]])
-        return c_noise.expand(len(own)), own
+    def _scalars(self, scalars: Planes | None, some: Sequence[Crop]) -> Tensor | None:
+        """(crop, scalar) of scalars (sample, scalar), where there are any."""
+        return None if scalars is None else self._tensor(scalars[[part.sample for part in some]])
 
     def _batched(self, run: Callable[[Sequence[Crop]], Tensor], wanted: NDArray[np.bool_], answer: Planes) -> None:
         """Run over the crops of all samples, `batch` of one size at a time, into (sample, plane, row, column).
@@ -154,6 +151,11 @@ class Denoiser:
                 for part, planes in zip(some, found, strict=True):
                     part.put(answer, planes)
                 start += len(some)
+
+
+def _told(c_noise: Tensor, scalars: Tensor | None) -> tuple[Tensor, ...]:
+    """The noise level, alone or once for each crop that has scalars of its own."""
+    return (c_noise,) if scalars is None else (c_noise.expand(len(scalars)), scalars)
 
 
 def _is_memory(reason: BaseException) -> bool:

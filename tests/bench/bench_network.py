@@ -41,14 +41,16 @@ def _single(kind: str, seed: int) -> Iterator[Example]:
 
 
 def _errors(example: Example, denoiser: Denoiser) -> dict[str, float]:
-    """RMSE in the gap: harmonic fill, kriging, network, and the three by the default weights."""
+    """RMSE in the gap: harmonic fill, kriging, network on crops and on whole windows, the stack by default weights."""
     known = example.context[channel("known")] > 0
     seen = np.where(known, example.truth, 0).astype(np.float32)
     mean = denoiser.value(example.context[None], example.hidden[None])[0][0]
+    whole = denoiser.value(example.context[None], np.ones_like(example.hidden)[None])[0][0]  # no crop: all is wanted
     fills: dict[str, Plane] = {
         "laplace": relaxed_fill(seen[None], known[None], np.zeros_like(seen)[None])[0],
         "kriging": example.prior,
         "diffusion": example.prior + example.error * mean,
+        "whole windows": example.prior + example.error * whole,
     }
     weights = default_weights(PARTS)
     fills["default weights"] = sum(w * fills[name] for w, name in zip(weights, PARTS, strict=True))
@@ -66,7 +68,7 @@ def _interval(rows: Plane, figure: Callable[[Plane], Plane]) -> tuple[Plane, Pla
 def _show_values(found: Mapping[str, Sequence[dict[str, float]]]) -> None:
     for kind, rows in found.items():
         told = [f"{kind:10s} {len(rows):3d} patches"]
-        for name in ("laplace", "diffusion", "default weights"):
+        for name in ("laplace", "diffusion", "whole windows", "default weights"):
             ratios = np.log([row[name] / row["kriging"] for row in rows])
             middle, low, high = _interval(ratios, lambda r: np.exp(r.mean(axis=0)))
             told.append(f"{name} {middle:.3f} ({low:.3f} to {high:.3f})")
