@@ -71,6 +71,8 @@ def test_a_model_is_fine_tuned_scored_and_opens(scene, tmp_path) -> None:
     check_folder(tmp_path / "model")
     assert learnt.steps == 2
     assert learnt.before == pytest.approx(learnt.after, abs=0.3)
+    scores = (tmp_path / "work" / "scores.csv").read_text().splitlines()
+    assert scores[1].startswith("0,validation,"), "what the model it began from makes of these rasters"
     card = (tmp_path / "model" / "README.md").read_text()
     assert "scene.tif" in card
     assert f"{learnt.after:.3f}" in card
