@@ -9,6 +9,7 @@ import numpy as np
 
 from geodiff.fitting import CubeFit
 from geodiff.patches import Blended, blend, cut_patch, gap_windows, patch_bytes, read_ground
+from geodiff.threads import one_thread
 from geodiff.trials import context
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _BATCH, _BATCH_MEMORY = 16, 200 << 20
 """Windows handed to a filler at once, and bytes they may take; neither has an influence on the result."""
 
 
+@one_thread()
 def estimate(
     cube: Cube, gaps: GapReader, fit: CubeFit, filler: Filler, date: int, core: Window, seed: int
 ) -> tuple[Blended | None, int]:

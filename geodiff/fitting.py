@@ -16,6 +16,7 @@ from geodiff.errors import NothingKnownError
 from geodiff.fillers import Filler, Fitted, SceneSample, Trial, load_filler
 from geodiff.fillers.spatial import SpatialFiller
 from geodiff.patches import Cells
+from geodiff.threads import one_thread
 from geodiff.trials import cells_of, draw_trials, seen_dates
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def load_cube_fit(stored: Fitted) -> CubeFit:
     return CubeFit(stored.parts["filler"], cells, recipes, estimable, rounding, seen, check)
 
 
+@one_thread()
 def fit_cube(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> CubeFit:
     """Fit a filler to a scanned cube.
 

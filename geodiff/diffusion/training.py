@@ -175,12 +175,12 @@ def validation_scores(model: GapFillUNet, caches: Caches, config: TrainConfig) -
     return {k: round((a / b) ** 0.5, 4) for k, (a, b) in sorted(sums.items())}
 
 
-@torch.inference_mode()
 def _half(config: TrainConfig) -> bool:
     """Whether products are in bfloat16."""
     return dtype_of(config.dtype, torch.device(config.device)) is torch.bfloat16
 
 
+@torch.inference_mode()
 def _add_scores(sums: dict[str, list[float]], model: Any, cache: Cache, index: int, config: TrainConfig) -> None:
     """Sums of squared errors of one patch: the value's and the prior's by kind, the denoiser's by level."""
     context, residual, hidden = (torch.from_numpy(a)[None] for a in cache.take(index, 0, 0, SIZE))

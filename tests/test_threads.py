@@ -1,0 +1,64 @@
+"""BLAS keeps to one thread while geodiff estimates, and has its own number back afterwards."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import scipy.linalg  # noqa: F401 (brings a BLAS of its own)
+from threadpoolctl import threadpool_info, threadpool_limits
+
+import geodiff
+from geodiff.fillers.kriging import Kriging
+from geodiff.threads import one_thread
+
+
+def _threads() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_one_thread_inside_and_the_callers_afterwards() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        with one_thread(), one_thread():
+            assert _threads() == {1}
+        assert _threads() == {2}
+
+
+def test_who_comes_in_meanwhile_shares_it() -> None:
+    with threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(1) as pool:
+
+        def inside() -> set[int]:
+            with one_thread():
+                return _threads()
+
+        with one_thread():
+            assert pool.submit(inside).result() == {1}
+            assert _threads() == {1}
+        assert _threads() == {2}
+
+
+def test_an_error_inside_gives_it_back() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        with pytest.raises(ZeroDivisionError), one_thread():
+            1 / 0  # noqa: B018
+        assert _threads() == {2}
+
+
+def test_a_fill_is_computed_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[set[int]] = []
+    plain = Kriging.within
+
+    def watched(self: Kriging, *arguments: object) -> object:
+        seen.append(_threads())
+        return plain(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Kriging, "within", watched)
+    image = np.random.default_rng(0).normal(size=(60, 60)).cumsum(0).cumsum(1).astype("f4")
+    known = np.ones(image.shape, bool)
+    known[20:30, 20:30] = False
+    with threadpool_limits(2, user_api="blas"):
+        geodiff.fill_array(image, known, filler="kriging")
+        assert seen
+        assert all(one == {1} for one in seen)
+        assert _threads() == {2}
