@@ -20,7 +20,7 @@ _held = Lock()
 def one_thread() -> Iterator[None]:
     """Keep BLAS to one thread inside a `with`, or a function that this decorates; the caller's setting returns.
 
-    The setting belongs to the process and has to be unmade by the thread that made it: who comes in meanwhile shares it.
+    The setting belongs to the process, and has to be unmade by the thread that made it: others share it meanwhile.
     """
     if not _held.acquire(blocking=False):
         yield
