@@ -96,7 +96,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         held.enter_context(lock(_work_path(job)))
         stamp = source_stamp(scene.raster)
         work, means = _open_or_create(job, scene, fingerprint, kept)
-        with local_workers(means.job(job)) as local:
+        with local_workers(job) as local:
             with _nothing_left_of_a_refusal(work):
                 scans, gaps = _scan(scene, work, job, kept, quiet)
                 planned = FillPlan.of(scene, scans, job, filler_of(job), fingerprint, means)
@@ -358,4 +358,4 @@ def _run_blocks(planned: FillPlan, work_path: str, local: Future[Any] | None, qu
     """Every block that is not done yet: in this process, or on Dask workers that receive keys and no data."""
     finished = len(planned.blocks) - len(planned.to_do)
     with Progress("filling", len(planned.blocks), "blocks", done=finished, quiet=quiet) as progress:
-        return run_blocks(fill_block, work_path, planned.to_do, planned.job, progress, local)
+        return run_blocks(fill_block, work_path, planned.to_do, planned.job, progress, local, planned.processes)

@@ -156,10 +156,6 @@ class Means:
         """Rows and columns of the working store's chunks: few files, and blocks are whole chunks."""
         return 2 * CHUNK if self.block_size % (2 * CHUNK) == 0 else CHUNK
 
-    def job(self, job: FillJob) -> FillJob:
-        """The job with its number of processes settled."""
-        return job if job.workers != 0 else job.model_copy(update={"workers": self.processes})
-
 
 @dataclass(frozen=True, slots=True)
 class FillPlan:
@@ -171,6 +167,8 @@ class FillPlan:
     cubes: tuple[CubePlan, ...]
     memory: int
     """Bytes one process needs at most."""
+    processes: int = 1
+    """How many may work at once."""
     done: frozenset[str] = field(default_factory=frozenset)
     """Keys of the blocks that an earlier run finished."""
 
@@ -187,7 +185,7 @@ class FillPlan:
         """Plan a job, by the `means` found before; raises MemoryPlanError when a block would not fit in memory."""
         means = means or Means.of(scene, job, filler)
         cubes = tuple(CubePlan.of(cube, scans[cube.name], means.block_size) for cube in scene.cubes)
-        return cls(means.job(job), fingerprint, means.block_size, cubes, means.memory)
+        return cls(job, fingerprint, means.block_size, cubes, means.memory, means.processes)
 
     def only(self, changed: Mapping[str, NDArray[np.bool_]], new_dates: Mapping[str, int]) -> FillPlan:
         """The plan for a product that is extended; both by variable, see `CubePlan.only`."""
@@ -226,11 +224,16 @@ class FillPlan:
         lines.append(
             f"blocks of {self.block_size} pixels, {len(self.to_do)} to do"
             + (f" ({len(self.blocks) - len(self.to_do)} done by an earlier run)" if self.done else "")
-            + f"; at most {_bytes(self.memory)} in each of {job.workers or 1} process{'es' * ((job.workers or 1) > 1)}"
+            + f"; at most {_bytes(self.memory)} in {self._processes()}"
         )
         if len(self.blocks) > 50_000:
             lines.append(f"warning: {len(self.blocks):,} blocks are many for one scheduler; use a larger --block-size")
         return "\n".join(lines)
+
+    def _processes(self) -> str:
+        if self.processes == 1:
+            return "one process"
+        return f"each of {'up to ' * (self.job.workers == 0)}{self.processes} processes"
 
     def facts(self) -> dict[str, Any]:
         """The plan as JSON-ready facts."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["assert_scheduler", "local_workers", "run_blocks"]
 
+_log = logging.getLogger(__name__)
+
 FillBlock = Callable[[str, "Block"], "BlockResult"]
 _PATIENCE = "20s"
 """For a scheduler to answer."""
@@ -27,6 +32,8 @@ _SPAWN = "distributed.nanny.pre-spawn-environ"
 _MALLOC = {"MALLOC_TRIM_THRESHOLD_": 2**27, "MALLOC_MMAP_THRESHOLD_": 2**25}
 """What glibc would learn by itself if Dask set no threshold. Dask's own, 64 KiB, maps and unmaps every temporary array
 page by page: blocks of `matern` took 3.5 times as long in two workers."""
+_WORTH_HELP = 20.0
+"""Seconds that blocks must still take in one process for several to be started, which takes some seconds."""
 _AT_ONCE = 20_000
 """Tasks a scheduler holds at a time: each takes some kilobytes and, before it runs, a millisecond."""
 
@@ -37,11 +44,12 @@ def local_workers(job: FillJob) -> Iterator[Future[Any] | None]:
 
     They take some seconds to start and to load what the filler needs; meanwhile the source is scanned and it is fitted.
     """
-    if job.scheduler or (job.workers or 1) == 1:
+    workers = job.workers or 1
+    if job.scheduler or workers == 1:
         yield None
         return
     with ExitStack() as held, ThreadPoolExecutor(1) as starting:
-        yield starting.submit(_local_client, job, held)
+        yield starting.submit(_local_client, job, workers, held)
 
 
 def run_blocks(
@@ -51,12 +59,14 @@ def run_blocks(
     job: FillJob,
     progress: Progress,
     local: Future[Any] | None = None,
+    most: int = 1,
 ) -> list[BlockResult]:
     """Run every block once; one Dask task a block where Dask is asked for.
 
     Parameters
     ----------
     local : of `local_workers`.
+    most : processes that memory and processors allow, for a job that leaves their number open.
 
     Raises
     ------
@@ -70,11 +80,50 @@ def run_blocks(
             return list(_on_dask(client, fill_block, work_path, blocks, progress))
     if local is not None:
         return list(_on_dask(local.result(), fill_block, work_path, blocks, progress))
-    results = []
+    if job.workers == 0 and most > 1 and not _on_gpu(job):
+        return list(_with_help(fill_block, work_path, blocks, job, progress, most))
+    return list(_alone(fill_block, work_path, blocks, progress))
+
+
+def _alone(
+    fill_block: FillBlock, work_path: str, blocks: Sequence[Block], progress: Progress
+) -> Iterator[BlockResult]:
     for block in blocks:
-        results.append(fill_block(work_path, block))
+        result = fill_block(work_path, block)
         progress.advance()
-    return results
+        yield result
+
+
+def _with_help(
+    fill_block: FillBlock, work_path: str, blocks: Sequence[Block], job: FillJob, progress: Progress, most: int
+) -> Iterator[BlockResult]:
+    """Alone at first; workers start meanwhile where the blocks so far say that much is left, and take over."""
+    began, client = time.monotonic(), None
+    with ExitStack() as held, ThreadPoolExecutor(1) as starting:
+        for done, result in enumerate(_alone(fill_block, work_path, blocks, progress), 1):
+            yield result
+            rest = blocks[done:]
+            left = (time.monotonic() - began) / done * len(rest)
+            if client is None and left > _WORTH_HELP:
+                workers = min(most, len(rest))
+                _log.info("about %.0f s of blocks are left: starting %d processes", left, workers)
+                client = starting.submit(_local_client, job, workers, held)
+            elif client is not None and client.done():
+                if (reason := client.exception()) is not None:
+                    _log.warning("no more processes could be started (%s); going on in this one", reason)
+                    yield from _alone(fill_block, work_path, rest, progress)
+                    return
+                yield from _on_dask(client.result(), fill_block, work_path, rest, progress)
+                return
+
+
+def _on_gpu(job: FillJob) -> bool:
+    """Whether a network runs on a GPU, which several processes would only have to share."""
+    if "torch" not in sys.modules:  # it is imported where a network runs
+        return False
+    from geodiff.diffusion.device import pick_device
+
+    return pick_device(job.device).type != "cpu"
 
 
 def assert_scheduler(job: FillJob) -> None:
@@ -134,9 +183,7 @@ def _connected(address: str) -> Iterator[Any]:
         yield client
 
 
-def _local_client(job: FillJob, held: ExitStack) -> Any:
-    import logging
-
+def _local_client(job: FillJob, workers: int, held: ExitStack) -> Any:
     import dask
     from dask.distributed import Client, LocalCluster
 
@@ -145,7 +192,7 @@ def _local_client(job: FillJob, held: ExitStack) -> Any:
         del os.environ["MALLOC_TRIM_THRESHOLD_"]
     with dask.config.set({_SPAWN: {**dask.config.get(_SPAWN), **_MALLOC}}):
         cluster = LocalCluster(
-            n_workers=job.workers,
+            n_workers=workers,
             threads_per_worker=1,  # one thread a process: the same sums in the same order on every worker
             processes=True,
             silence_logs=logging.ERROR,
@@ -169,6 +216,4 @@ def _warm_up(job: FillJob) -> None:
 
 def _quieten() -> None:
     """Set to info by the import of distributed."""
-    import logging
-
     logging.getLogger("distributed").setLevel(logging.ERROR)

@@ -155,7 +155,45 @@ def test_blocks_ask_for_a_gpu_where_workers_offer_one(cluster: LocalCluster) -> 
 def test_our_own_workers_keep_the_memory_of_their_arrays() -> None:
     """Dask's threshold of 64 KiB would map and unmap every temporary array: blocks took 3.5 times as long."""
     with ExitStack() as held:
-        client = running._local_client(FillJob.build(source="a.tif", target="b.tif", workers=1), held)
+        client = running._local_client(FillJob.build(source="a.tif", target="b.tif"), 1, held)
         (found,) = client.run(lambda: dict(os.environ)).values()
     assert int(found["MALLOC_TRIM_THRESHOLD_"]) > int(found["MALLOC_MMAP_THRESHOLD_"]) >= 2**24
     assert found["OMP_NUM_THREADS"] == "1"
+
+
+def _slow(work_path: str, block: Block) -> BlockResult:
+    time.sleep(0.2)
+    return BlockResult(block.key, seconds=float(os.getpid()))
+
+
+def test_much_work_calls_for_help_and_little_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = FillJob.build(source="a.tif", target="b.tif", workers=0)
+    monkeypatch.setattr(running, "_WORTH_HELP", 5.0)
+    for blocks, expected in ((4, 1), (100, 3)):
+        ticks = _Ticks()
+        results = running.run_blocks(_slow, "work", [_block(n) for n in range(blocks)], job, ticks, most=2)  # type: ignore[arg-type]
+        assert [r.key for r in sorted(results, key=lambda r: r.key)] == sorted(_block(n).key for n in range(blocks))
+        assert ticks.count == blocks
+        assert len({r.seconds for r in results}) == expected  # this process, and two more
+        assert any(r.seconds == os.getpid() for r in results)
+
+
+def test_a_job_that_leaves_workers_open_gives_the_same_bytes(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_WORTH_HELP", 0.0)
+    for name, workers in (("one", 1), ("open", 0)):
+        (tmp_path / name).mkdir()
+        geodiff.fill(scene, tmp_path / name / "filled.tif", filler="laplace", block_size=256, workers=workers)
+    assert _digest(tmp_path / "one") == _digest(tmp_path / "open")
+
+
+def test_where_no_help_can_be_had_the_work_is_done_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: object) -> None:
+        raise OSError("no port is free")
+
+    monkeypatch.setattr(running, "_WORTH_HELP", 0.0)
+    monkeypatch.setattr(running, "_local_client", refused)
+    job, ticks = FillJob.build(source="a.tif", target="b.tif", workers=0), _Ticks()
+    results = running.run_blocks(_named, "work", [_block(n) for n in range(50)], job, ticks, most=2)  # type: ignore[arg-type]
+    assert len(results) == ticks.count == 50

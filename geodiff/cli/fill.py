@@ -50,7 +50,7 @@ def fill(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda[:i], mps.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16.")] = None,
     block_size: Annotated[int | None, typer.Option(help="Smallest unit of I/O in pixels.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Local Dask processes; 0: as many as fit.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Local Dask processes; default 0, as many as pay.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of an existing Dask cluster.")] = None,
     batch: Annotated[int | None, typer.Option(help="Windows x bands a network call.")] = None,
     work: Annotated[str | None, typer.Option(help="Folder for the working store.")] = None,
@@ -83,7 +83,10 @@ def fill(
     from geodiff.report import run_and_report
 
     fields = chosen(given)
-    record = run_and_report(FillJob.from_toml(job, **fields) if job else FillJob.build(**fields), quiet=quiet)
+    asked = FillJob.from_toml(job, **fields) if job else FillJob.build(**fields)
+    if asked.workers is None:  # a script that calls `fill` may have no main guard, which new processes need; this has
+        asked = asked.model_copy(update={"workers": 0})
+    record = run_and_report(asked, quiet=quiet)
     typer.echo(record.to_json() if as_json else _summary(record))
     raise typer.Exit(record.exit_code)
 
