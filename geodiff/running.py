@@ -32,8 +32,8 @@ _SPAWN = "distributed.nanny.pre-spawn-environ"
 _MALLOC = {"MALLOC_TRIM_THRESHOLD_": 2**27, "MALLOC_MMAP_THRESHOLD_": 2**25}
 """What glibc would learn by itself if Dask set no threshold. Dask's own, 64 KiB, maps and unmaps every temporary array
 page by page: blocks of `matern` took 3.5 times as long in two workers."""
-_WORTH_HELP = 20.0
-"""Seconds that blocks must still take in one process for several to be started, which takes some seconds."""
+_WORTH_HELP = 30.0
+"""Seconds that blocks must still take in one process for several to be started: a start costs each some six seconds."""
 _AT_ONCE = 20_000
 """Tasks a scheduler holds at a time: each takes some kilobytes and, before it runs, a millisecond."""
 
