@@ -19,7 +19,7 @@ from geodiff.restoring.pictures import before_and_after
 __all__ = ["FrameRecord", "clashes", "frame_jobs", "merge_new", "reconstruct", "refused"]
 
 FAILED = frozenset({"failed"})
-_KINDS = (".tif", ".png")
+_KINDS = (".tif", ".png", ".xml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ def frame_jobs(job: RestoreJob, kind: str = "") -> list[RestoreJob]:
     Raises JobError where products would land among their sources, or are of a kind that frames are not.
     """
     if kind and kind not in _KINDS:
-        raise JobError(f"--kind {kind}: frames become {' or '.join(_KINDS)}; leave it out to keep PNG and JPEG as PNG")
+        kinds = ", ".join(_KINDS)
+        raise JobError(f"--kind {kind}: frames become one of {kinds}; leave it out to keep PNG and JPEG as PNG")
     found = scene_jobs(job.scene, kind)
     pairs = [(each.source, _of_kind(each.target)) for each in found]
     return [job.model_copy(update={"source": source, "target": target}) for source, target in pairs]

@@ -87,7 +87,7 @@ def reconstruct_planetary(
     Parameters
     ----------
     job : the options of every frame; `source` is a folder, a glob or one frame, `target` the folder of products.
-    kind : `.tif` or `.png`; default PNG for PNG and JPEG frames, GeoTIFF for everything else.
+    kind : `.tif`, `.png` or `.xml` (a PDS4 label with its image); default PNG for PNG and JPEG frames, else GeoTIFF.
     every : restore sound frames too.
     mosaic : merge the products that lie on one ground.
     at_once : frames at a time.
@@ -169,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--task", default="inpaint", help="inpaint (default), denoise, or denoise,inpaint")
     parser.add_argument("--detect", default="dropouts", help="damage to look for (default dropouts)")
     parser.add_argument("--every", action="store_true", help="restore sound frames too")
-    parser.add_argument("--kind", default="", help=".tif or .png; default as the frame is")
+    parser.add_argument("--kind", default="", help=".tif, .png or .xml (PDS4); default as the frame is")
     parser.add_argument("--no-mosaic", action="store_true", help="merge nothing")
     for option in ("noise", "members", "seed", "steps", "nodata", "model", "device", "dtype", "fillable"):
         described = str(RestoreJob.model_fields[option].description)

@@ -158,3 +158,19 @@ def test_the_list_of_deployments_names_the_flow() -> None:
     given = reconstruct_planetary.validate_parameters(found["parameters"])
     assert given["job"].inpaints
     assert isinstance(given["job"], RestoreJob)
+
+
+def test_frames_become_pds4_where_asked(tmp_path: Path) -> None:
+    for number in range(2):
+        frame(tmp_path / "in" / f"{number}.tif", seed=number, east=2000.0 * number)
+    records = reconstruct_planetary(job(tmp_path / "in", f"{tmp_path}/out/"), kind=".xml")
+    made = [(Path(r.target).name, r.status, r.filled) for r in records]
+    assert made == [("0.xml", "done", 320), ("1.xml", "done", 320)]
+    with rasterio.open(tmp_path / "out/0.xml") as product:
+        assert product.driver == "PDS4"
+        assert product.read(1).min() > 0
+    assert (tmp_path / "out/0_before_after.png").exists()
+    with rasterio.open(tmp_path / "out/mosaic.tif") as merged:
+        assert merged.shape == (64, 120)
+    again = reconstruct_planetary(job(tmp_path / "in", f"{tmp_path}/out/"), kind=".xml")
+    assert {r.status for r in again} == {"up to date"}
