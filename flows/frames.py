@@ -152,6 +152,6 @@ def merge_new(records: Iterable[FrameRecord], folder: str) -> list[str]:
     if there and all(record.status == "up to date" for record in records):
         return []
     try:
-        return mosaics([r.target for r in records if r.target.endswith(".tif")], Path(folder))
+        return mosaics([r.target for r in records if r.target.endswith((".tif", ".xml"))], Path(folder))
     except GeodiffError as error:
         return [f"no mosaic: {error}"]

@@ -17,7 +17,7 @@ LAYERS = ("source", "standard_error", "")
 
 
 def mosaics(products: Iterable[str], folder: Path) -> list[str]:
-    """Merge GeoTIFF products that lie on one CRS, with their source and standard error; returns the paths written.
+    """Merge GeoTIFF and PDS4 products that lie on one CRS, source and standard error too; returns the paths written.
 
     Products without georeferencing, and those that are alone on their CRS, dtype and bands, stay out.
     """
