@@ -122,7 +122,7 @@ def cut_patch(
         values=np.ascontiguousarray(ground.values[place]),
         known=np.ascontiguousarray(ground.known[place]),
         fillable=np.ascontiguousarray(ground.fillable[place]),
-        coarse=sample_cells(cells.values[list(ground.indices)], cells.cell, *lattice.folded(outer)),
+        coarse=sample_cells(cells.values, cells.cell, *lattice.folded(outer), list(ground.indices)),
         window=window,
         halo=halo,
         absolute=lattice.absolute(window),

@@ -7,8 +7,9 @@ hidden pixels can be taken out again for an honest trial.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -128,22 +129,6 @@ def _neighbour_mean(
     return np.asarray((with_left + values[rows, np.minimum(columns + 1, last_column)]) / 4)
 
 
-def _bilinear(
-    cells: NDArray[np.float64], rows: NDArray[np.float64], columns: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(..., cell row, cell column) at fractional cell indices, constant beyond the outermost centres."""
-    row, row_share = _split(rows, cells.shape[-2])
-    column, column_share = _split(columns, cells.shape[-1])
-    row_next, column_next = np.minimum(row + 1, cells.shape[-2] - 1), np.minimum(column + 1, cells.shape[-1] - 1)
-    # Along the columns once a row of cells, not once a row of pixels.
-    first, last = int(row.min()), int(row_next.max()) + 1
-    lines = cells[..., first:last, :]
-    lines = lines[..., column] * (1 - column_share) + lines[..., column_next] * column_share
-    upper, lower = lines[..., row - first, :], lines[..., row_next - first, :]
-    share = row_share[:, None]
-    return upper * (1 - share) + lower * share
-
-
 def _split(index: NDArray[np.float64], length: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Whole and fractional part of an index clipped to 0..length-1."""
     clipped = np.clip(index, 0, length - 1)
@@ -152,7 +137,48 @@ def _split(index: NDArray[np.float64], length: int) -> tuple[NDArray[np.intp], N
 
 
 def sample_cells(
-    cells: NDArray[np.float64], cell: int, rows: NDArray[np.intp], columns: NDArray[np.intp]
+    cells: NDArray[np.float64],
+    cell: int,
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    chosen: Sequence[int] | slice = slice(None),
 ) -> NDArray[np.float32]:
-    """The low-resolution fill (..., cell row, cell column) at pixel indices, bilinear between cell centres."""
-    return _bilinear(cells, (rows + 0.5) / cell - 0.5, (columns + 0.5) / cell - 0.5).astype(np.float32)
+    """The low-resolution fill at pixel indices, bilinear between cell centres and constant beyond the outermost.
+
+    Parameters
+    ----------
+    cells : (date, .., cell row, cell column), finite.
+    chosen : dates to sample.
+
+    Returns
+    -------
+    float32 (date, .., row, column)
+    """
+    down, across = (
+        _interpolation((pixels + 0.5) / cell - 0.5, length)
+        for pixels, length in ((rows, cells.shape[-2]), (columns, cells.shape[-1]))
+    )
+    part = cells[chosen, ..., down.places, across.places].astype(np.float32)
+    sampled: NDArray[np.float32] = down.shares @ (part @ across.shares.T)
+    return sampled
+
+
+class _Interpolation(NamedTuple):
+    """Linear interpolation along one axis as a product of matrices, which is several times faster than its sums."""
+
+    places: slice
+    """The cells that take part."""
+    shares: NDArray[np.float32]
+    """(pixel, cell)."""
+
+
+def _interpolation(index: NDArray[np.float64], length: int) -> _Interpolation:
+    """Of fractional cell indices (pixel,)."""
+    whole, share = _split(index, length)
+    after = np.minimum(whole + 1, length - 1)
+    first = int(whole.min())
+    shares = np.zeros((len(index), int(after.max()) + 1 - first), np.float32)
+    pixel = np.arange(len(index))
+    shares[pixel, whole - first] = 1 - share
+    shares[pixel, after - first] += share
+    return _Interpolation(slice(first, first + shares.shape[1]), shares)

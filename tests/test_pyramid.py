@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,10 +44,21 @@ def test_a_plane_is_continued_through_a_gap() -> None:
     plane, known = 3 * y - 2 * x, np.ones((320, 320), bool)
     known[80:240, 80:240] = False
     filled = fill_cells(_sums(plane, known, 1000), np.zeros(1))
-    sampled = sample_cells(filled[0, 0], 8, np.arange(320), np.arange(320))
+    (sampled,) = sample_cells(filled[0], 8, np.arange(320), np.arange(320))
     inside = sampled[100:220, 100:220] - plane[100:220, 100:220]
     assert np.abs(inside).mean() < 0.1 * np.ptp(plane[80:240, 80:240])
     assert np.abs(sampled - plane)[8:70, 8:312].max() < 1e-3
+
+
+@pytest.mark.parametrize("columns", [np.arange(37, 90), np.r_[80:96, 0:20]], ids=["in one piece", "around the globe"])
+def test_samples_are_linear_between_cell_centres(columns: np.ndarray) -> None:
+    cells = np.random.default_rng(2).normal(size=(3, 2, 9, 12))
+    rows, centres = np.arange(-5, 75), 8 * np.arange(12) + 3.5
+    found = sample_cells(cells, 8, rows, columns, [2, 0])
+    assert found.shape == (2, 2, 80, len(columns))
+    along = np.apply_along_axis(lambda line: np.interp(columns, centres, line), -1, cells[[2, 0]])
+    expected = np.apply_along_axis(lambda line: np.interp(rows, centres[:9], line), -2, along)
+    assert np.abs(found - expected).max() < 1e-5
 
 
 def test_a_plane_without_data_gets_the_fallback() -> None:
