@@ -32,6 +32,11 @@ _SPAWN = "distributed.nanny.pre-spawn-environ"
 _MALLOC = {"MALLOC_TRIM_THRESHOLD_": 2**27, "MALLOC_MMAP_THRESHOLD_": 2**25}
 """What glibc would learn by itself if Dask set no threshold. Dask's own, 64 KiB, maps and unmaps every temporary array
 page by page: blocks of `matern` took 3.5 times as long in two workers."""
+_OF_A_BLOCK = (
+    "geodiff.estimate", "geodiff.scene", "odc.geo.geobox", "rasterio",
+    "scipy.fft", "scipy.linalg", "scipy.ndimage", "zarr",
+)  # fmt: skip
+"""Modules that a block works with, some of them imported where they are used: seconds, together."""
 _WORTH_HELP = 30.0
 """Seconds that blocks must still take in one process for several to be started: a start costs each some six seconds."""
 _AT_ONCE = 20_000
@@ -207,7 +212,12 @@ def _local_client(job: FillJob, workers: int, held: ExitStack) -> Any:
 
 def _warm_up(job: FillJob) -> None:
     """Load what the first block of a worker would wait for: modules and, where there is one, the network."""
+    from importlib import import_module
+
     from geodiff.blocks import filler_of
+
+    for module in _OF_A_BLOCK:
+        import_module(module)
 
     warm_up = getattr(filler_of(job), "warm_up", None)
     if warm_up is not None:

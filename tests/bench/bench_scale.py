@@ -5,7 +5,8 @@ them at 30,000 pixels. Everything runs in a process of its own, on one core a pr
 
 - a plain copy to a cloud-optimised GeoTIFF by GDAL's own driver, and by rio-cogeo;
 - `fill --filler laplace` and `fill --members 0`, with their peak memory, their stages, and blocks beside tasks;
-- one against two local Dask worker processes on a smaller mosaic: medians, speed-up, and whether the bytes agree.
+- one against two Dask worker processes, which stand and are warm, on a smaller mosaic: medians, speed-up, whether the
+  bytes agree; and what `geodiff fill` needs by itself, with one process and with as many as it starts.
 
 Prints figures and asserts none.
 """
@@ -58,6 +59,19 @@ _FILL = """
 import geodiff
 record = geodiff.fill({source!r}, {target!r}, **{options!r})
 facts = {{"blocks": record.blocks, "stages": {{k: round(v, 1) for k, v in record.seconds.items()}}}}
+"""
+
+_FILL_ON = """
+from contextlib import ExitStack
+import geodiff
+from geodiff.job import FillJob
+from geodiff.running import _local_client
+with ExitStack() as held:
+    client = _local_client(FillJob.build(source={source!r}, target={target!r}, **{options!r}), {workers}, held)
+    began = time.perf_counter()
+    record = geodiff.fill({source!r}, {target!r}, scheduler=client.scheduler.address, **{options!r})
+    seconds = time.perf_counter() - began
+    facts = {{"own": seconds, "blocks": record.blocks, "stages": {{k: round(v, 1) for k, v in record.seconds.items()}}}}
 """
 
 
@@ -164,25 +178,31 @@ def measure_large(side: int, only: set[str], folder: Path) -> None:
 
 
 def measure_workers(side: int, runs: int, folder: Path, filler: str) -> None:
-    """One against two local Dask workers: medians of whole runs and of their block stage."""
+    """One against two Dask workers, and a plain run against one that calls for help: medians, blocks and whole."""
     source = folder / "workers.tif"
     make_mosaic(source, side)
-    print(f"\n{side} x {side}, {filler}, local Dask workers, {runs} runs each")
-    seconds: dict[int, list[float]] = {1: [], 2: []}
-    stage: dict[int, list[float]] = {1: [], 2: []}
+    options = {"filler": filler} | ({"members": 0} if filler in ("auto", "diffusion") else {})
+    print(f"\n{side} x {side}, {filler}, {runs} runs each")
+    found: dict[str, list[dict[str, float]]] = {"1 worker": [], "2 workers": [], "--workers 1": [], "--workers 0": []}
     digests = set()
     for number in range(runs):
-        for workers in (1, 2):
-            target = folder / f"w{workers}-{number}" / "filled.tif"
+        for name, rows in found.items():
+            target = folder / f"{name.strip('-').replace(' ', '-')}-{number}" / "filled.tif"
             target.parent.mkdir()
-            options = {"filler": filler, "workers": workers} | ({"members": 0} if filler == "auto" else {})
-            facts = _run(_FILL.format(source=str(source), target=str(target), options=options))
-            seconds[workers].append(float(facts["seconds"]))
-            stage[workers].append(float(facts["stages"]["fill"]))
+            on = {"source": str(source), "target": str(target), "options": options}
+            if name.startswith("--"):
+                facts = _run(_FILL.format(**{**on, "options": {**options, "workers": int(name[-1])}}))
+            else:
+                facts = _run(_FILL_ON.format(**on, workers=int(name[0])))
+            if "failed" in facts:
+                print(f"{name} failed: {facts['failed']}", flush=True)
+                return
+            rows.append({"whole": float(facts.get("own", facts["seconds"])), "blocks": float(facts["stages"]["fill"])})
             digests.add(_digest(target.parent))
-    for what, found in (("whole run", seconds), ("blocks", stage)):
-        one, two = (statistics.median(found[workers]) for workers in (1, 2))
-        print(f"{what:10s} median {one:6.1f} s with 1, {two:6.1f} s with 2: {one / two:.2f} x")
+    for one, two in (("1 worker", "2 workers"), ("--workers 1", "--workers 0")):
+        for what in ("blocks", "whole"):
+            slow, fast = (statistics.median(row[what] for row in found[name]) for name in (one, two))
+            print(f"{what:7s} median {slow:6.1f} s with {one}, {fast:6.1f} s with {two}: {slow / fast:.2f} x")
     print(f"products {'byte-identical' if len(digests) == 1 else 'DIFFER'}", flush=True)
 
 
@@ -198,7 +218,7 @@ def main() -> None:
     parser.add_argument("--only", default="cogeo,laplace,members0,workers")
     parser.add_argument("--workers-side", type=int, default=3000)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--filler", default="matern", help="what the workers run")
+    parser.add_argument("--filler", default="auto", help="what the workers run")
     parser.add_argument("--folder", type=Path, default=None, help="where the files go; default a temporary one")
     chosen = parser.parse_args()
     only = set(chosen.only.split(","))
