@@ -124,20 +124,33 @@ class Stacked:
         return self._calibrated(sample, parts, fits, estimates, _learnt(parts, sample.trials, estimates))
 
     def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
-        """Estimate each patch; parts without weight are not run."""
-        runs = {part.name: part.fill(patches, fitted.parts[part.name], seed=seed) for part in self.to_run(fitted)}
-        return [self.combined(p, {name: run[i] for name, run in runs.items()}, fitted) for i, p in enumerate(patches)]
+        """Estimate each patch; parts that have no say in it are not asked."""
+        return self.combined(patches, fitted, {}, seed=seed)
 
-    def to_run(self, fitted: Fitted) -> list[Filler]:
-        """Parts that must be filled as a whole: those with weight, or the scale, but spatial ones (`estimate`)."""
-        active = set(_active(fitted)) | {fitted.facts["scale"]}
-        return [part for part in self.fillers if part.name in active and not isinstance(part, SpatialFiller)]
+    def combined(
+        self, patches: Sequence[Patch], fitted: Fitted, given: Mapping[str, Sequence[Filled]], *, seed: int
+    ) -> list[Filled]:
+        """As `fill`, where some parts were asked already: `given` are their answers for the patches."""
+        shares = [_shares(patch, fitted) for patch in patches]
+        answers: list[dict[str, Filled]] = [{} for _ in patches]
+        for part in self.fillers:
+            if isinstance(part, SpatialFiller):  # gives an `estimate` of single planes
+                continue
+            wanted = [i for i, own in enumerate(shares) if part.name in own or part.name == fitted.facts["scale"]]
+            if part.name in given:
+                filled: Sequence[Filled] = [given[part.name][i] for i in wanted]
+            else:
+                filled = part.fill([patches[i] for i in wanted], fitted.parts[part.name], seed=seed) if wanted else []
+            for i, answer in zip(wanted, filled, strict=True):
+                answers[i][part.name] = answer
+        return [self._combined(*each, fitted) for each in zip(patches, shares, answers, strict=True)]
 
-    def combined(self, patch: Patch, runs: Mapping[str, Filled], fitted: Fitted) -> Filled:
-        """The stack's answer for one patch, given those of its parts that are filled as a whole."""
+    def _combined(
+        self, patch: Patch, shares: Mapping[str, NDArray[np.float32]], runs: Mapping[str, Filled], fitted: Fitted
+    ) -> Filled:
+        """The stack's answer for one patch from its parts' shares and the answers of those filled as a whole."""
         distance = target_distance(patch)
-        names = _active(fitted)
-        weights = _columns(fitted, names).fields(patch, distance)
+        names, weights = list(shares), list(shares.values())
         by_name = {part.name: part for part in self.fillers}
         answers = [_answer(by_name[n], patch, runs.get(n), fitted.parts[n]) for n in names]
         value = weights[0] * answers[0][0]
@@ -311,6 +324,17 @@ def _active(fitted: Fitted) -> list[str]:
     return [name for name, some in zip(fitted.facts["parts"], anywhere, strict=True) if some]
 
 
+def _shares(patch: Patch, fitted: Fitted) -> dict[str, NDArray[np.float32]]:
+    """(target, band, row, column) of the window for each part that has a share in some missing pixel of it.
+
+    In a stack of dates most windows have no pixel that no other date knows, and the network no say in them.
+    """
+    names = _active(fitted)
+    fields = _columns(fitted, names).fields(patch, target_distance(patch))
+    heard = [bool(field[patch.missing].any()) for field in fields]
+    return {name: field for name, field, some in zip(names, fields, heard, strict=True) if some or not any(heard)}
+
+
 def _columns(fitted: Fitted, names: Sequence[str]) -> _Weights:
     """The weights of some parts."""
     places = [list(fitted.facts["parts"]).index(name) for name in names]
@@ -413,13 +437,11 @@ class Auto:
             return self.stack.fill(patches, fitted, seed=seed)
         name = self.diffusion.name
         drawn = self.diffusion.fill(patches, fitted.parts[name], seed=seed)
-        others = [part for part in self.stack.to_run(fitted) if part.name != name]
-        runs = {part.name: part.fill(patches, fitted.parts[part.name], seed=seed) for part in others} | {name: drawn}
-        answers = []
-        for i, (patch, own) in enumerate(zip(patches, drawn, strict=True)):
-            filled = self.stack.combined(patch, {n: run[i] for n, run in runs.items()}, fitted)
-            answers.append(replace(filled, members=_moved(own, filled, _wider(patch, own, filled, fitted))))
-        return answers
+        stacked = self.stack.combined(patches, fitted, {name: drawn}, seed=seed)
+        return [
+            replace(filled, members=_moved(own, filled, _wider(patch, own, filled, fitted)))
+            for patch, own, filled in zip(patches, drawn, stacked, strict=True)
+        ]
 
 
 def _wider(patch: Patch, drawn: Filled, filled: Filled, fitted: Fitted) -> NDArray[np.float32]:

@@ -140,10 +140,37 @@ def test_parts_without_weight_are_not_run(rng, monkeypatch):
     stack = Stacked((Laplace(), Constant(40.0)))
     fitted = stack.fit(SceneSample(trials))
     assert not fitted.arrays["weights"][:, 1].any()
-    assert stack.to_run(fitted) == []
     monkeypatch.setattr(Constant, "fill", lambda *a, **k: pytest.fail("a part without weight was run"))
     (filled,) = stack.fill([trials[0].patch], fitted, seed=0)
     assert (filled.source == CODES["laplace"]).all()
+
+
+def test_a_part_is_asked_only_where_it_has_a_say(rng, monkeypatch):
+    far, near = trials_of(rng, 2)
+    for trial, size in ((far, 60), (near, 6)):
+        trial.patch.known[:] = True
+        trial.patch.known[..., 30 : 30 + size, 30 : 30 + size] = False
+    stack = Stacked((Laplace(), Constant(5.0)))
+    fitted = stack.fit(SceneSample(trials_of(rng, 4)))
+    table = np.zeros_like(fitted.arrays["weights"])
+    table[:, 0] = 1.0
+    table[4::5] = 0.3, 0.7  # beyond 16 pixels from data
+    fitted = replace(fitted, arrays={**fitted.arrays, "weights": table}, facts={**fitted.facts, "scale": "whitening"})
+    asked: list[int] = []
+    plain = Constant.fill
+
+    def watched(self, patches, *rest, **options):
+        asked.append(len(patches))
+        return plain(self, patches, *rest, **options)
+
+    monkeypatch.setattr(Constant, "fill", watched)
+    both = stack.fill([near.patch, far.patch], fitted, seed=0)
+    assert asked == [1]
+    assert not (both[0].source[near.patch.missing] == 77).any()
+    assert (both[1].source[far.patch.missing] == 77).any()
+    (alone,) = stack.fill([near.patch], fitted, seed=0)
+    assert asked == [1]
+    np.testing.assert_array_equal(alone.value, both[0].value)
 
 
 def test_the_source_is_the_part_of_the_largest_weight(rng):
