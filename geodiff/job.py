@@ -97,7 +97,7 @@ class FillJob(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="number format of the network")
     block_size: int | None = Field(None, ge=1, description="smallest unit of I/O in pixels")
     workers: int | None = Field(
-        None, ge=0, description="local Dask worker processes; 0, as the command line does: as many as fit, where they pay"
+        None, ge=0, description="local Dask worker processes; 0, as the command line: as many as fit, where they pay"
     )
     scheduler: str | None = Field(None, description="address of an existing Dask cluster")
     batch: int = Field(8, ge=1, le=1024, description="windows x bands a network call; cannot change a pixel")
