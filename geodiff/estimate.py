@@ -9,6 +9,7 @@ import numpy as np
 
 from geodiff.fitting import CubeFit
 from geodiff.patches import Blended, blend, cut_patch, gap_windows, patch_bytes, read_ground
+from geodiff.progress import within
 from geodiff.threads import one_thread
 from geodiff.trials import context
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["estimate"]
 
-_BATCH, _BATCH_MEMORY = 16, 200 << 20
+_BATCH, _BATCH_MEMORY = 8, 200 << 20
 """Windows handed to a filler at once, and bytes they may take; neither has an influence on the result."""
 
 
@@ -70,3 +71,4 @@ def _answers(
         some = windows[first : first + batch]
         patches = [cut_patch(ground, window, filler.halo, cube.lattice, fit.cells, target) for window in some]
         yield from filler.fill(patches, fit.fitted, seed=seed)
+        within((first + len(some)) / len(windows))

@@ -19,7 +19,7 @@ from geodiff.fillers import source_codes
 from geodiff.gaps import Reason
 from geodiff.identity import describe_model, target_stem
 from geodiff.io import Product, write_product
-from geodiff.io.places import put
+from geodiff.io.places import exists, put
 from geodiff.io.stacitem import write_item
 from geodiff.layers import product_variable
 from geodiff.plan import FillPlan, scan_facts
@@ -160,7 +160,9 @@ def _judge(job: FillJob, figures: Mapping[str, float | None]) -> None:
             )
         if not gate.holds(value):
             raise GateError(
-                f"gate {asked} refused the product: {gate.figure} is {value:.4g}; {job.target} is unchanged"
+                f"gate {asked} refused the product: {gate.figure} is {value:.4g}; "
+                + (f"{job.target} is unchanged" if exists(job.target) else f"{job.target} was not written")
+                + "; what was filled is kept, and the same command with another gate goes on from there"
             )
 
 

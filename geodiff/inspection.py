@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.gaps import OUTSIDE, shares, tally
-from geodiff.io import Kind, open_raster
+from geodiff.io import Kind, OpenOptions, open_raster
 from geodiff.io.store import VariableSpec, create_work
 from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.scan import CHUNK, scan_cube
-from geodiff.scene import open_scene
+from geodiff.scene import scene_of
 from geodiff.suspects import Suspect
 
 if TYPE_CHECKING:
@@ -65,13 +65,14 @@ class _Picture:
     """Share of missing pixels that are left as they are."""
 
 
-def describe(source: str, qa: Sequence[str] = ("auto",)) -> dict[str, Any]:
+def describe(source: str, **missing: Any) -> dict[str, Any]:
     """Look at a source.
 
     Parameters
     ----------
     source : anything `fill` takes.
-    qa : quality flags, as for `fill`.
+    missing : options of `fill` that say what is missing, and what of it may be filled: qa, mask, nodata, valid_range,
+        fillable.
 
     Returns
     -------
@@ -80,11 +81,12 @@ def describe(source: str, qa: Sequence[str] = ("auto",)) -> dict[str, Any]:
 
     Raises
     ------
-    SourceError, FlagError
+    SourceError, FlagError, JobError
         With the cure, as `fill` would.
     """
-    raster = open_raster(source)
-    gaps = _gap_facts(source, tuple(qa), raster)
+    job = FillJob.build(source=source, target="unused.zarr", **missing)
+    raster = open_raster(source, OpenOptions(job.nodata, job.valid_range, job.resolution))
+    gaps = _gap_facts(job, raster)
     return {
         "source": source,
         "driver": raster.driver,
@@ -180,12 +182,12 @@ def _plain(value: Any) -> Any:
 # -- gaps
 
 
-def _gap_facts(source: str, qa: tuple[str, ...], raster: Raster) -> dict[str, dict[str, Any]]:
+def _gap_facts(job: FillJob, raster: Raster) -> dict[str, dict[str, Any]]:
     """By variable: what is missing, what would be filled, and a thumbnail; only variables with a continuous band."""
     if not any(band.kind is Kind.CONTINUOUS for v in raster.variables for band in v.bands):
         return {}
-    scene = open_scene(FillJob.build(source=source, target="unused.zarr", qa=qa))
-    return {cube.name: _exactly(cube) if _values(cube) <= _EXACT else _roughly(cube) for cube in scene.cubes}
+    cubes = scene_of(raster, job).cubes
+    return {cube.name: _exactly(cube) if _values(cube) <= _EXACT else _roughly(cube) for cube in cubes}
 
 
 def _values(cube: Cube) -> int:

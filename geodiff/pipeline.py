@@ -144,6 +144,7 @@ def _means(job: FillJob, scene: Scene, kept: Kept | None, resumed: int | None = 
 
 def _planned(job: FillJob, scene: Scene, fingerprint: str, kept: Kept | None, started: float) -> RunRecord:
     planned = _plan(job, scene, fingerprint, kept)
+    _stop_if_empty(job, planned)
     record = begin_record(job, fingerprint, "planned", started)
     return replace(record, variables={"plan": planned.facts(), "text": str(planned)}, blocks=len(planned.blocks))
 

@@ -102,7 +102,8 @@ class CubePlan:
             if count:
                 text.append(f"  left as it is: {_share(count, scan.total)} ({_CAUSES.get(cause, cause)})")
         with_gaps = len(self.blocks) + len(self.kept)
-        text.append(f"  {with_gaps} of {self.all_blocks} blocks hold gaps; the others are copied")
+        rest = "; the others are copied" if with_gaps < self.all_blocks else ""
+        text.append(f"  {with_gaps} of {self.all_blocks} blocks hold gaps{rest}")
         text += [f"  warning: {suspect}" for suspect in scan.suspects]
         if self.new_dates is not None:
             text.append(

@@ -7,14 +7,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Progress", "waiting"]
+__all__ = ["Progress", "waiting", "within"]
 
 logger = logging.getLogger(__name__)
 
 _EVERY = 60.0
+_present: ContextVar[Progress | None] = ContextVar("present", default=None)
+"""What this thread shows, the innermost."""
 
 
 class Progress:
@@ -24,10 +27,12 @@ class Progress:
         self._what, self._total, self._unit, self._done = what, total, unit, done
         self._began = self._spoke = time.monotonic()
         self._first = done
+        self._share = 0.0
         self._bar: Any = None
         self._quiet = quiet
 
     def __enter__(self) -> Self:
+        self._outer = _present.set(self)
         if not self._quiet and self._total and sys.stderr.isatty():
             self._bar = _bar()
             self._task = self._bar.add_task(self._what, total=self._total, completed=self._done, unit=self._unit)
@@ -37,23 +42,41 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _present.reset(self._outer)
         if self._bar is not None:
             self._bar.stop()
 
     def advance(self) -> None:
         """One more piece is done."""
         self._done += 1
+        self._share = 0.0
+        self._show()
+
+    def within(self, share: float) -> None:
+        """That share of the present piece is done."""
+        self._share = share
+        self._show()
+
+    def _show(self) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._done)
+            self._bar.update(self._task, completed=self._done + self._share)
         elif not self._quiet and time.monotonic() - self._spoke >= _EVERY:
             self._spoke = time.monotonic()
             logger.info("%s", self._sentence())
 
     def _sentence(self) -> str:
         """`filling: 120 of 900 blocks, about 14 min left`."""
-        rate = (self._done - self._first) / max(self._spoke - self._began, 1e-9)
-        left = (self._total - self._done) / rate / 60 if rate > 0 else float("inf")
-        return f"{self._what}: {self._done:,} of {self._total:,} {self._unit}, about {left:.0f} min left"
+        done = self._done + self._share
+        rate = (done - self._first) / max(self._spoke - self._began, 1e-9)
+        left = (self._total - done) / rate / 60 if rate > 0 else float("inf")
+        return f"{self._what}: {done:.3g} of {self._total:,} {self._unit}, about {left:.0f} min left"
+
+
+def within(share: float) -> None:
+    """Tell whatever progress this thread shows that a share of its present piece is done."""
+    shown = _present.get()
+    if shown is not None:
+        shown.within(share)
 
 
 @contextmanager

@@ -11,7 +11,10 @@ from typing import Any
 
 from geodiff import __version__
 
-__all__ = ["RunRecord", "versions"]
+__all__ = ["FEW_TRIALS", "RunRecord", "versions"]
+
+FEW_TRIALS = 5
+"""Hidden places below which a self-check says little."""
 
 _PACKAGES = ("numpy", "scipy", "rasterio", "xarray", "zarr", "dask", "torch", "diffusers", "odc-geo", "rio-cogeo")
 

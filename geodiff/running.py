@@ -109,8 +109,8 @@ def _with_help(
             yield result
             rest = blocks[done:]
             left = (time.monotonic() - began) / done * len(rest)
-            if client is None and left > _WORTH_HELP:
-                workers = min(most, len(rest))
+            workers = min(most, len(rest))
+            if client is None and workers > 1 and left > _WORTH_HELP:
                 _log.info("about %.0f s of blocks are left: starting %d processes", left, workers)
                 client = starting.submit(_local_client, job, workers, held)
             elif client is not None and client.done():

@@ -66,6 +66,18 @@ def test_the_counts_are_those_of_the_plan(scene: str, tmp_path: Path) -> None:
     assert gaps["left_out"] == {cause: n for cause, n in of_plan["left_out"].items() if n}
 
 
+def test_what_is_missing_can_be_said_as_for_fill(scene: str, tmp_path: Path) -> None:
+    with rasterio.open(scene) as opened:
+        numbers = opened.read()
+    marked = np.zeros((1, 120, 160), np.uint8)
+    marked[0, 90:100, 80:90] = 1
+    mask = write(tmp_path / "mask.tif", marked)
+    plain, told = only(describe(scene)), only(describe(scene, mask=(mask,), valid_range=(100, 1e4), fillable="all"))
+    assert told["gaps"]["missing"] == int(((numbers < 100) | (marked > 0)).sum()) > plain["gaps"]["missing"]
+    assert told["gaps"]["to_fill"] == told["gaps"]["missing"]
+    assert only(describe(scene, nodata=7))["gaps"]["missing"] > plain["gaps"]["missing"] or not (numbers == 7).any()
+
+
 def test_grid_and_encoding_are_told(scene: str) -> None:
     facts = only(describe(scene))
     grid = facts["grid"]

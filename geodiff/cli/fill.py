@@ -93,6 +93,8 @@ def fill(
 
 def _summary(record: Any) -> str:
     """What a person wants to know after a fill."""
+    from geodiff.record import FEW_TRIALS
+
     if record.status == "planned":
         return str(record.variables["text"])
     if record.status == "up to date":
@@ -114,6 +116,8 @@ def _summary(record: Any) -> str:
             line += (
                 f"; 90 % intervals held {100 * check['coverage90']:.0f} % of {check['pixels']:,} hidden known values"
             )
+            if check["trials"] < FEW_TRIALS:
+                line += f" (in {check['trials']} place{'s' * (check['trials'] > 1)} only: that says little)"
         lines.append(line)
     lines += [f"failed: {key}: {error}" for key, error in record.failed_blocks.items()]
     lines += [f"wrote {path}" for path in record.products]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from geodiff.cli.app import Json, Quiet, Verbose, app, examples, talk
+from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, talk, what_is_missing
 
 __all__ = ["demo", "doctor", "info", "init", "schema"]
 
@@ -17,6 +17,10 @@ __all__ = ["demo", "doctor", "info", "init", "schema"]
 def info(
     source: Annotated[str, typer.Argument(help="Anything `fill` takes.")],
     qa: Annotated[list[str] | None, typer.Option(help="Quality flags, as for fill.")] = None,
+    mask: Annotated[list[str] | None, typer.Option(help="Raster or vector of missing pixels, as for fill.")] = None,
+    nodata: Annotated[float | None, typer.Option(help="An added nodata value.")] = None,
+    valid_range: Annotated[str | None, typer.Option(help="LO,HI: values outside are missing.")] = None,
+    fillable: Annotated[str | None, typer.Option(help="auto, all, or a file of what may be filled.")] = None,
     as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
@@ -25,7 +29,8 @@ def info(
     talk(verbose, quiet=quiet)
     from geodiff.inspection import describe, render
 
-    facts = describe(source, qa=tuple(qa) if qa else ("auto",))
+    given = {**what_is_missing(None, None, qa, mask, nodata, valid_range), "fillable": fillable}
+    facts = describe(source, **chosen(given))
     typer.echo(json.dumps(facts, indent=1, default=str) if as_json else render(facts))
 
 

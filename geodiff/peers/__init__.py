@@ -117,8 +117,8 @@ def load_peers(names: Sequence[str]) -> list[Peer]:
         if find_spec(peer.module) is None:
             raise InputError(
                 f"the peer {name} needs the package {peer.module!r}, which is not installed, and a league without it "
-                "would flatter the others; install it with: pip install 'geodiff[score]', or name the peers you want "
-                "with --peers"
+                "would flatter the others; in the clone, pip install -c constraints.txt '.[score]' brings them all; or "
+                "name those you want with --peers"
             )
         peers.append(peer)
     return peers

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from geodiff.record import FEW_TRIALS
 from geodiff.report.markup import figure, items, paragraph, preformatted, section, table
 from geodiff.report.plots import coverage_plot, pit_plot
 from geodiff.report.product import FilledProduct
 
 __all__ = ["lead", "sections"]
 
-_FEW_TRIALS = 5
 _STAGES = {"scan_and_fit": "finding gaps and fitting", "fill": "filling", "restore": "restoring", "write": "writing"}
 _GATES = {
     "coverage90": "share of hidden known values inside value ± 1.645 standard errors (0.90 is right)",
@@ -184,7 +184,7 @@ def _checked(name: str, check: Mapping[str, Any]) -> Iterator[str]:
         yield paragraph(f"{name}: too few known pixels could be spared to check anything; stored tables were used.")
         return
     trials, pixels = check["trials"], check["pixels"]
-    care = " That is few; read the figures with care." if trials < _FEW_TRIALS else ""
+    care = " That is few; read the figures with care." if trials < FEW_TRIALS else ""
     yield paragraph(f"{name}: {pixels:,} values hidden in {trials} place{'s' * (trials > 1)}.{care}")
     plots = list(_plots(name, check))
     if plots:

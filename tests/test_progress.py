@@ -1,0 +1,33 @@
+"""Long work says how far it is: pieces, and shares of the present one."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from geodiff import progress
+from geodiff.progress import Progress, within
+
+
+def test_shares_of_a_piece_count(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    with caplog.at_level(logging.INFO), Progress("filling", 2, "blocks") as shown:
+        within(0.25)
+        shown.advance()
+        within(0.5)
+        shown.advance()
+    said = [record.message.split(", about")[0] for record in caplog.records]
+    assert said == [f"filling: {done} of 2 blocks" for done in ("0.25", "1", "1.5", "2")]
+
+
+def test_shares_belong_to_the_innermost_and_to_nobody_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    within(0.5)  # nothing is shown
+    seen: list[tuple[str, float]] = []
+    monkeypatch.setattr(Progress, "within", lambda self, share: seen.append((self._what, share)))
+    with Progress("outer", 3, "scenes"):
+        with Progress("inner", 2, "blocks"):
+            within(0.1)
+        within(0.2)
+    within(0.3)
+    assert seen == [("inner", 0.1), ("outer", 0.2)]
