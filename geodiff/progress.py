@@ -69,7 +69,8 @@ class Progress:
         done = self._done + self._share
         rate = (done - self._first) / max(self._spoke - self._began, 1e-9)
         left = (self._total - done) / rate / 60 if rate > 0 else float("inf")
-        return f"{self._what}: {done:.3g} of {self._total:,} {self._unit}, about {left:.0f} min left"
+        told = f"{done:,.0f}" if self._total >= 100 else f"{done:.3g}"
+        return f"{self._what}: {told} of {self._total:,} {self._unit}, about {left:.0f} min left"
 
 
 def within(share: float) -> None:

@@ -21,6 +21,13 @@ def test_shares_of_a_piece_count(monkeypatch: pytest.MonkeyPatch, caplog: pytest
     assert said == [f"filling: {done} of 2 blocks" for done in ("0.25", "1", "1.5", "2")]
 
 
+def test_many_pieces_are_whole_numbers(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    with caplog.at_level(logging.INFO), Progress("filling", 12_345, "blocks", done=6_788) as shown:
+        shown.advance()
+    assert caplog.records[0].message.startswith("filling: 6,789 of 12,345 blocks")
+
+
 def test_shares_belong_to_the_innermost_and_to_nobody_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     within(0.5)  # nothing is shown
     seen: list[tuple[str, float]] = []
