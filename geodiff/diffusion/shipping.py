@@ -84,7 +84,8 @@ def card(checkpoint: Path, calibration: Calibration, table: str, frames: str, ex
         .with_name("card.md")
         .read_text()
         .format(
-            parameters=sum(p.numel() for p in network.parameters()), channels="/".join(map(str, config.channels)),
+            parameters=sum(p.numel() for p in network.parameters()),
+            channels="/".join(map(str, network.config.channels)), stem=_stem(network.config.fold),
             gflop=gflop(network), steps=facts["step"], minutes=facts["seconds"] / 60, batch=config.batch,
             crop=config.crop, rate=config.learning_rate, ema=config.ema, patches=config.patches, shares=shares,
             sampler=calibration.sampler, sampling_steps=calibration.steps, examples=examples, table=table,
@@ -93,6 +94,10 @@ def card(checkpoint: Path, calibration: Calibration, table: str, frames: str, ex
             factors=_listed(calibration.factors), spread=_listed(calibration.spread),
         )
     )  # fmt: skip
+
+
+def _stem(fold: int) -> str:
+    return "at full resolution" if fold == 1 else f"{fold} x {fold} pixel-unshuffle stem"
 
 
 def user_card(

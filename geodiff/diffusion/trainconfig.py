@@ -48,9 +48,11 @@ class TrainConfig(BaseModel):
     # the network
     channels: tuple[int, ...] = (64, 96, 128)
     blocks: int = Field(1, ge=1)
+    fold: Literal[1, 2, 4] = 2
+    """Pixels a side that the stem folds into channels; 1 works on every pixel."""
     dropout: float = Field(0.0, ge=0, lt=1)
     begin_from: Path | None = None
-    """A model folder whose weights are the start; its layout then overrides `channels` and `blocks`."""
+    """A model folder whose weights are the start; its layout then overrides `channels`, `blocks` and `fold`."""
 
     # the forward process
     noise_distribution: Literal["lognormal", "loguniform"] = "lognormal"

@@ -133,7 +133,9 @@ def _network(config: TrainConfig, dropout: float | None = None) -> GapFillUNet:
     """A new network, or a model folder's."""
     rate = config.dropout if dropout is None else dropout
     if config.begin_from is None:
-        made: GapFillUNet = GapFillUNet(channels=config.channels, blocks=config.blocks, dropout=rate)
+        made: GapFillUNet = GapFillUNet(
+            channels=config.channels, blocks=config.blocks, fold=config.fold, dropout=rate
+        )
         return made
     from safetensors.torch import load_file
 

@@ -32,7 +32,6 @@ from geodiff.diffusion import edm, losses, training
 from geodiff.diffusion.batches import Batch, Caches, draw_batch
 from geodiff.diffusion.data import SIZE, Cache
 from geodiff.diffusion.fields import channel
-from geodiff.diffusion.network import GapFillUNet
 from geodiff.diffusion.trainconfig import TrainConfig, read_config
 from geodiff.diffusion.training import Trainer
 from geodiff.diffusion.unet import PixelNorm
@@ -57,15 +56,11 @@ def _grouped(network: nn.Module) -> nn.Module:
     return network
 
 
-def _full(_: nn.Module) -> nn.Module:
-    return GapFillUNet(channels=(32, 48, 64, 64), fold=1)
-
-
 CHOICES: dict[str, tuple[Callable[[nn.Module], nn.Module], dict[str, Any]]] = {
     "base": (lambda network: network, {}),
     "raw": (lambda network: network, {}),
     "group": (_grouped, {}),
-    "full": (_full, {}),
+    "full": (lambda network: network, {"fold": 1, "channels": (32, 48, 64, 64)}),
     "gaps": (lambda network: network, {"restore_share": 0.0}),
 }
 

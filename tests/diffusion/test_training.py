@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from geodiff.diffusion.batches import Caches, draw_batch
 from geodiff.diffusion.data import FRAME_PLANES, PLAIN, PLANES, SIZE, Cache, flags_of
+from geodiff.diffusion.denoiser import open_denoiser
 from geodiff.diffusion.fields import CHANNELS, channel
 from geodiff.diffusion.folder import check_folder
 from geodiff.diffusion.losses import edm_loss
@@ -119,8 +120,9 @@ def test_resuming_from_nothing_is_said(tmp_path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")
-def test_a_checkpoint_becomes_a_model_folder(cache, tmp_path) -> None:
-    trainer = run(Trainer(config(tmp_path)), cache, 3)
+@pytest.mark.parametrize("fold", [1, 2])
+def test_a_checkpoint_becomes_a_model_folder(cache, tmp_path, fold) -> None:
+    trainer = run(Trainer(config(tmp_path, fold=fold)), cache, 3)
     trainer.save(tmp_path)
     ship(tmp_path, tmp_path / "model", text="Scores.\n")
     check_folder(tmp_path / "model")
@@ -130,6 +132,7 @@ def test_a_checkpoint_becomes_a_model_folder(cache, tmp_path) -> None:
     with torch.inference_mode():
         one, two = (n(context[:, :1], context, torch.zeros(1))[0] for n in (network, trainer.average.eval()))
     torch.testing.assert_close(one, two)
+    assert open_denoiser(tmp_path / "model").network.fold == fold
 
 
 def test_a_crop_is_put_together_as_it_was_taken_apart(cache) -> None:
