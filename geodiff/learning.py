@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,7 +179,8 @@ def learn(
         raise TargetError(f"{out} is there already; use --overwrite, or name another folder")
     sources = user_sources(paths, seed=config.seed, **options)
     _log.info("%d tiles to learn from, %d set aside", *_counted(sources))
-    trainer = train(config, resume=resume, sources=sources, watch=_shown(quiet))
+    with _shown(quiet) as watch:
+        trainer = train(config, resume=resume, sources=sources, watch=watch)
     if not trainer.processes.first:
         return Learnt(str(out), trainer.step, trainer.seconds / 60, None, float("nan"), 0, "not the first process")
     best = config.work / "best" if (config.work / "best" / "checkpoint.safetensors").exists() else config.work
@@ -242,23 +244,21 @@ def _counted(sources: Sequence[Source]) -> tuple[int, int]:
     return len(sources) - aside, aside
 
 
-def _shown(quiet: bool) -> Callable[[Any, str], None]:
+@contextmanager
+def _shown(quiet: bool) -> Iterator[Callable[[Any, str], None]]:
     """A live line of progress, and a sentence after each validation."""
-    progress = Progress("training", 1000, "per mille", quiet=quiet)
-    progress.__enter__()
-    done = 0
+    with Progress("training", 1000, "per mille", quiet=quiet) as progress:
+        done = 0
 
-    def watch(trainer: Any, said: str) -> None:
-        nonlocal done
-        while done < int(1000 * trainer.progress):
-            done += 1
-            progress.advance()
-        if said:
-            _log.info("%s", said)
-        if trainer.progress >= 1 or "stopped" in said:
-            progress.__exit__(None, None, None)
+        def watch(trainer: Any, said: str) -> None:
+            nonlocal done
+            while done < int(1000 * trainer.progress):
+                done += 1
+                progress.advance()
+            if said:
+                _log.info("%s", said)
 
-    return watch
+        yield watch
 
 
 def _calibrated(denoiser: Any, sources: Sequence[Source], count: int) -> tuple[list[Any], Any]:
