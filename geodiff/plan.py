@@ -232,9 +232,9 @@ class FillPlan:
         return "\n".join(lines)
 
     def _processes(self) -> str:
-        if self.processes == 1:
-            return "one process"
-        return f"each of {'up to ' * (self.job.workers == 0)}{self.processes} processes"
+        left_open = self.job.workers == 0
+        count = min(self.processes, max(len(self.to_do), 1)) if left_open else self.processes
+        return "one process" if count == 1 else f"each of {'up to ' * left_open}{count} processes"
 
     def facts(self) -> dict[str, Any]:
         """The plan as JSON-ready facts."""
