@@ -10,27 +10,58 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
+from typing import Any
 
 __all__ = ["one_thread"]
 
-_held = Lock()
+_lock = Lock()
+_inside = 0
+"""Threads and nested calls that want the limit now."""
+_limit: Any = None
+"""What gives the caller's setting back."""
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep BLAS to one thread inside a `with`, or a function that this decorates; the caller's setting returns.
+    """Keep BLAS to one thread inside a `with`, or a function that this decorates.
 
-    The setting belongs to the process, and has to be unmade by the thread that made it: others share it meanwhile.
+    The setting belongs to the process: the first to come in makes it, and the last to go out, in whichever thread,
+    gives the caller's own back.
     """
-    if not _held.acquire(blocking=False):
-        yield
-        return
+    _come_in()
     try:
-        import numpy.linalg  # noqa: F401 (a library is limited once it is loaded; SciPy brings a BLAS of its own)
-        import scipy.linalg  # noqa: F401
-        from threadpoolctl import threadpool_limits
-
-        with threadpool_limits(1, user_api="blas"):
-            yield
+        yield
     finally:
-        _held.release()
+        _go_out()
+
+
+def _come_in() -> None:
+    global _inside, _limit  # noqa: PLW0603 (so does the setting that it counts for)
+    import numpy.linalg  # noqa: F401 (a library is limited once it is loaded; SciPy brings a BLAS of its own)
+    import scipy.linalg  # noqa: F401
+    from threadpoolctl import threadpool_limits
+
+    with _lock:
+        if not _inside:
+            _control_here()
+            _limit = threadpool_limits(1, user_api="blas")
+        _inside += 1
+
+
+def _go_out() -> None:
+    global _inside  # noqa: PLW0603
+    with _lock:
+        _inside -= 1
+        if not _inside:
+            _control_here()
+            _limit.restore_original_limits()
+
+
+def _control_here() -> None:
+    """Newer threadpoolctl lets only the thread that limited OpenBLAS set it again; any of ours has to."""
+    from threadpoolctl import ThreadpoolController
+
+    for library in ThreadpoolController().lib_controllers:
+        clear = getattr(library, "clear_controlling_thread", None)
+        if clear is not None:
+            clear(force=True)

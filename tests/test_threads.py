@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pytest
@@ -36,6 +37,28 @@ def test_who_comes_in_meanwhile_shares_it() -> None:
             assert pool.submit(inside).result() == {1}
             assert _threads() == {1}
         assert _threads() == {2}
+
+
+def test_the_last_to_go_out_gives_it_back() -> None:
+    """Blocks of a lazy fill run on several threads, which begin and end as they like."""
+    came, left = Event(), Event()
+
+    def inside() -> set[int]:
+        with one_thread():
+            came.set()
+            assert left.wait(10)
+            return _threads()
+
+    with threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(1) as pool:
+        with one_thread():
+            other = pool.submit(inside)
+            assert came.wait(10)
+        assert _threads() == {1}
+        left.set()
+        assert other.result() == {1}
+        assert _threads() == {2}
+        with one_thread():  # the pool's thread still lives, and has no say any more
+            assert _threads() == {1}
 
 
 def test_an_error_inside_gives_it_back() -> None:

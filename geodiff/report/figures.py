@@ -34,6 +34,9 @@ def lead(product: FilledProduct) -> str:
     words = f"{filled:,} of {values:,} values ({_percent(filled, values)}) were missing and are now estimated"
     if coverage is not None:
         words += f"; on hidden known values the 90\u00a0% intervals held {100 * coverage:.0f}\u00a0%"
+        places = sum(facts.get("self_check", {}).get("trials", 0) for facts in told.values())
+        if 0 < places < FEW_TRIALS:
+            words += f" (in {places} place{'s' * (places > 1)} only: that says little)"
     return f"{words}."
 
 

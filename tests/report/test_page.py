@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ import geodiff
 from geodiff.cli import app
 from geodiff.errors import InputError, JobError, TargetError
 from geodiff.job import FillJob
+from geodiff.record import FEW_TRIALS
 from geodiff.report import report_path, run_and_report, write_report
+from geodiff.report.figures import lead
 from geodiff.report.markup import as_script_json, table, text
 from geodiff.report.plots import coverage_plot, pit_plot
+from geodiff.report.product import open_product
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -71,6 +75,19 @@ def test_it_tells_the_figures(html: str) -> None:
     ):  # fmt: skip
         assert words in plain, words
     assert "--filler nearest" in plain
+
+
+def test_a_self_check_of_few_places_says_so_in_the_first_sentence(filled: Path) -> None:
+    product = open_product(str(filled))
+    facts = product.record["variables"]["band_data"]
+
+    def said(trials: int) -> str:
+        told = {**facts, "self_check": {**facts["self_check"], "trials": trials}}
+        return lead(replace(product, record={**product.record, "variables": {"band_data": told}}))
+
+    assert "intervals held" in said(FEW_TRIALS)
+    assert "says little" not in said(FEW_TRIALS)
+    assert "in 2 places only: that says little" in said(2)
 
 
 def test_the_script_knows_the_picture(html: str, facts_of: Callable[[str], dict[str, Any]]) -> None:
