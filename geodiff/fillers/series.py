@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +26,7 @@ __all__ = [
     "interpolated",
     "linear",
     "near_mean",
+    "screened",
     "spacing",
     "spread",
     "whittaker",
@@ -35,6 +36,9 @@ DAY = 86_400.0
 YEAR = 365.2425
 _FEWEST = 0.01
 """A date of which less than this share is known tells too little to be one of the nearest few."""
+_TINY = 1e-6
+_STICKS_OUT = 6.0
+"""Robust standard deviations; 4 and 8 gained as much or less on validation stacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,46 @@ def _last_known(series: Series, wanted: Sequence[int], *, forward: bool) -> tupl
             np.copyto(value, series.values[date], where=series.known[date])
             np.copyto(day, series.days[date], where=series.known[date])
     return values, days
+
+
+def screened(series: Series) -> Series:
+    """The series without what sticks out of its neighbours in time: mostly clouds and shadows that no mask names.
+
+    Twice, because the farthest of several in a row goes first. Real change that is short goes too: whoever uses this
+    has to check that it pays.
+    """
+    known = series.known
+    for _ in range(2):
+        known = known & ~_sticking_out(replace(series, known=known))
+    return replace(series, values=np.where(known, series.values, np.float32(0)), known=known)
+
+
+def _sticking_out(series: Series) -> Known:
+    """(date, row, column): farther from the line between its neighbours in time than they are from theirs, and far.
+
+    The scale is that of the window and the pixel's own in equal parts, for some ground changes more than other.
+    """
+    dates = range(len(series.days))
+    departure = np.abs(series.values - interpolated(series, dates))
+    departure = np.where(series.known, departure, np.float32(np.nan))
+    if np.isnan(departure).all():
+        return np.zeros_like(series.known)
+    own = np.nan_to_num(_median_of_known(departure))
+    scale = 1.4826 * np.sqrt(0.5 * np.nanmedian(departure) ** 2 + 0.5 * own**2)
+    height = np.nan_to_num(departure / np.maximum(scale, _TINY))
+    heights = replace(series, values=height)
+    around = [_last_known(heights, dates, forward=forward)[0] for forward in (True, False)]
+    out: Known = (height > _STICKS_OUT) & (height >= np.maximum(*around))
+    out[series.target] = False
+    return out
+
+
+def _median_of_known(planes: Planes) -> Planes:
+    """(row, column) over the dates, the lower one of two; NaN where every date is NaN."""
+    ordered = np.sort(planes, axis=0)  # NaN last
+    middle = np.maximum(np.isfinite(planes).sum(axis=0) - 1, 0) // 2
+    median: Planes = np.take_along_axis(ordered, middle[None], axis=0)[0]
+    return median
 
 
 def spread(planes: Planes, known: Known) -> Planes:

@@ -18,7 +18,7 @@ from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import conformal_factors, strata, window_factors
 from geodiff.fillers.regression import one_date_regressions, regressors
 from geodiff.fillers.relaxation import relaxed_fill
-from geodiff.fillers.series import Series, climatology, harmonic, linear, near_mean, spread, whittaker
+from geodiff.fillers.series import Series, climatology, harmonic, linear, near_mean, screened, spread, whittaker
 from geodiff.fillers.spacetime import relaxed_in_time
 from geodiff.fillers.weights import simplex_minimum
 from geodiff.fillers.whitening import FLOOR, expected_error, local_spread
@@ -340,8 +340,10 @@ _ALONE: Mapping[str, Callable[[Series], Plane]] = {
     "relaxed": lambda series: relaxed_in_time(series, 0.3),
     "filled": _filled_linear,
     "mean": near_mean,
+    "screened": lambda series: linear(screened(series)),
+    "screened smooth": lambda series: whittaker(screened(series), 1.0),
 }
-"""Predictions of a date of which nothing is known: between interpolation and an average."""
+"""Predictions of a date of which nothing is known: between interpolation and an average, with and without outliers."""
 
 
 class Regression(TemporalFiller):

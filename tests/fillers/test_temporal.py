@@ -12,7 +12,16 @@ from scipy.ndimage import gaussian_filter
 
 from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial, load_filler
 from geodiff.fillers.regression import one_date_regressions, regressors
-from geodiff.fillers.series import Series, _pentadiagonal, _second_differences, interpolated, linear, spread, whittaker
+from geodiff.fillers.series import (
+    Series,
+    _pentadiagonal,
+    _second_differences,
+    interpolated,
+    linear,
+    screened,
+    spread,
+    whittaker,
+)
 from geodiff.fillers.spacetime import relaxed_in_time
 from geodiff.fillers.temporal import _one_a_date
 from geodiff.lattice import Window
@@ -296,6 +305,41 @@ def test_a_date_never_predicts_itself() -> None:
     np.testing.assert_array_equal(interpolated(as_series(changed, known, seconds / DAY, 4), [2, 4]), before)
     changed[2] += 5
     np.testing.assert_array_equal(interpolated(as_series(changed, known, seconds / DAY, 4), [2])[0], before[0])
+
+
+def clouded(dates: int = 15) -> tuple[Series, np.ndarray]:
+    """A calm series with a spot on each of two dates in a row, beside each other, and where they are."""
+    random = np.random.default_rng(2)
+    values = np.cumsum(0.1 * random.standard_normal((dates, 40, 40)), axis=0).astype(np.float32)
+    spot = np.zeros(values.shape, bool)
+    spot[5, 8:20, 8:20] = spot[6, 15:26, 20:31] = True
+    known = random.random(values.shape) > 0.1
+    known[3] = False
+    seen = np.where(spot, values - 4, values)
+    return Series(np.where(known, seen, np.float32(0)), known, np.arange(dates) * 5.0, 3), spot & known
+
+
+def test_clouds_that_no_mask_names_are_screened_out() -> None:
+    series, spot = clouded()
+    left = screened(series)
+    gone = series.known & ~left.known
+    assert gone[spot].mean() > 0.99
+    assert gone[~spot].sum() < 0.002 * series.known.sum()
+    assert (left.values[~left.known] == 0).all()
+    np.testing.assert_array_equal(left.values[left.known], series.values[left.known])
+
+
+def test_what_is_asked_for_is_never_screened() -> None:
+    series, _ = clouded()
+    own = replace(series, target=5)
+    np.testing.assert_array_equal(screened(own).known[5], series.known[5])
+
+
+@pytest.mark.parametrize("dates", [1, 2, 3])
+def test_a_short_series_can_be_screened(dates: int) -> None:
+    values = np.ones((dates, 4, 4), np.float32)
+    series = Series(values, np.ones(values.shape, bool), np.arange(dates) * 1.0, 0)
+    np.testing.assert_array_equal(screened(series).known, series.known)
 
 
 def test_the_pentadiagonal_solver_agrees_with_a_dense_one() -> None:
