@@ -1,10 +1,12 @@
 """How well stacks of dates are filled, beside what else fills them: RMSE, CRPS, coverage, flicker, by stratum.
 
-    GEODIFF_DATA=... python tests/bench/bench_time.py [--part validation|evaluate] [--sets A,B] [--seed 1] [--out FILE]
+    GEODIFF_DATA=... python tests/bench/bench_time.py [--part validation|evaluate] [--sets A,B] [--seeds 1,2,3] \
+        [--out FILE] [--keep DIR]
 
-Known pixels are hidden under the set's own gaps of other dates, and on some dates altogether. Every method sees the
-same stack and chooses its settings inside it. Prints Markdown; `--out x.json` also writes every figure. `evaluate` is
-for measuring: nothing may be chosen by it.
+Known pixels are hidden under the set's own gaps of other dates, and on some dates altogether, once for each seed; the
+pixels of all draws are judged together, because one draw hides a few dates and says as much of those as of the method.
+Every method sees the same stack and chooses its settings inside it. Prints Markdown; `--out x.json` also writes every
+figure; `--keep` holds what the peers said, for the next time. `evaluate` is for measuring: nothing may be chosen by it.
 """
 
 from __future__ import annotations
@@ -240,48 +242,99 @@ LABELS = {
 }  # fmt: skip
 
 
-def _flicker(hidden: Hidden, working: Numbers, truth: Numbers, answer: Answer, places: Places) -> float | None:
+def _flicker(found: Sequence[Draw]) -> float | None:
     """Mean |second difference in time|, member over observed series, at hidden pixels between known ones."""
-    assert answer.draws is not None
-    inner = (places.date > 0) & (places.date < len(working) - 1) & np.isfinite(answer.draws[0])
-    before, after = (working[np.clip(places.date + s, 0, len(working) - 1), places.row, places.column] for s in (-1, 1))
-    inner &= np.isfinite(before) & np.isfinite(after)
-    if inner.sum() < 100:
-        return None
-    around = (before + after)[inner]
-    return float(np.abs(around - 2 * answer.draws[0][inner]).mean() / np.abs(around - 2 * truth[inner]).mean())
+    swings = np.zeros(2)
+    count = 0
+    for draw in found:
+        places, working = draw.places, draw.working
+        assert draw.auto.draws is not None
+        member = draw.auto.draws[0]
+        inner = (places.date > 0) & (places.date < len(working) - 1) & np.isfinite(member)
+        before, after = (
+            working[np.clip(places.date + s, 0, len(working) - 1), places.row, places.column] for s in (-1, 1)
+        )
+        inner &= np.isfinite(before) & np.isfinite(after)
+        around = (before + after)[inner]
+        swings += [np.abs(around - 2 * series[inner]).sum() for series in (member, draw.truth)]
+        count += int(inner.sum())
+    return float(swings[0] / swings[1]) if count >= 100 else None
 
 
-def measure(hidden: Hidden, seed: int, *, draws: bool, peers: bool) -> dict[str, Any]:
-    """Every figure of one set."""
-    log = hidden.stack.log
-    working = (np.log10(hidden.seen) if log else hidden.seen).astype(np.float64)
+@dataclass(frozen=True)
+class Draw:
+    """One draw of gaps and what every method says under them."""
+
+    hidden: Hidden
+    working: Numbers
+    places: Places
+    truth: Numbers
+    auto: Answer
+    answers: Mapping[str, Numbers]
+    """(pixel,) by method."""
+    settings: Mapping[str, Any]
+    absent: Mapping[str, str]
+    seconds: float
+
+
+def drawn(stack: Stack, seed: int, *, draws: bool, peers: bool, keep: Path | None) -> Draw:
+    """Hide, and ask every method."""
+    hidden = stacks.hide(stack, seed)
+    working = (np.log10(hidden.seen) if stack.log else hidden.seen).astype(np.float64)
     places = Places.of(hidden.hidden)
-    full = np.log10(hidden.stack.values) if log else hidden.stack.values
+    full = np.log10(stack.values) if stack.log else stack.values
     truth = places.cut(full[hidden.dates].astype(np.float64), hidden.dates)
-    block, began = places.block, time.time()
+    began = time.time()
     auto = geodiff_answer(hidden, working, places, network=True, drawn=_drawable(hidden) if draws else ())
     spent = time.time() - began
     prior = geodiff_answer(hidden, working, places, network=False)
     answers, chosen, absent = {"geodiff": auto.value, "stacked prior": prior.value}, {}, {}
     for peer in time_peers.PEERS if peers else time_peers.PEERS[:1]:
         try:
-            importlib.import_module(peer.module)
-            answers[peer.name], chosen[peer.name] = peer_answer(peer, hidden, working, places, seed)
+            answers[peer.name], chosen[peer.name] = _kept(peer, hidden, working, places, seed, keep)
         except (ImportError, ValueError) as error:
             absent[peer.name] = str(error)
-    squares = {name: (value - truth) ** 2 for name, value in answers.items()}
-    others = [name for name in answers if name not in ("geodiff", "stacked prior")]
+    return Draw(hidden, working, places, truth, auto, answers, chosen, absent, spent)
+
+
+def _kept(
+    peer: time_peers.Peer, hidden: Hidden, working: Numbers, places: Places, seed: int, keep: Path | None
+) -> tuple[Numbers, Any]:
+    """What a peer said before of the same pixels, or says now."""
+    path = keep / f"{hidden.stack.name}-{hidden.digest}-{seed}-{peer.name.replace(' ', '_')}.npz" if keep else None
+    if path is not None and path.exists():
+        with np.load(path) as held:
+            return held["value"], json.loads(str(held["setting"]))
+    importlib.import_module(peer.module)
+    value, setting = peer_answer(peer, hidden, working, places, seed)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, value=value, setting=json.dumps(setting))
+    return value, setting
+
+
+def measure(stack: Stack, seeds: Sequence[int], *, draws: bool, peers: bool, keep: Path | None) -> dict[str, Any]:
+    """Every figure of one set, over all draws of gaps."""
+    found = [drawn(stack, seed, draws=draws, peers=peers, keep=keep) for seed in seeds]
+    truth = np.concatenate([d.truth for d in found])
+    block = _blocks([d.places for d in found])
+    names = [n for n in found[0].answers if all(n in d.answers for d in found)]
+    errors = {n: np.concatenate([d.answers[n] for d in found]) - truth for n in names}
+    squares = {n: e**2 for n, e in errors.items()}
+    auto = _together([d.auto for d in found])
+    others = [name for name in names if name not in ("geodiff", "stacked prior")]
     best = min(others, key=lambda name: squares[name].mean())
-    whole = np.isin(places.date, list(hidden.whole))
-    calmest = min(others, key=lambda name: np.abs(answers[name] - truth).mean())
+    calmest = min(others, key=lambda name: np.abs(errors[name]).mean())
+    whole = np.concatenate([np.isin(d.places.date, list(d.hidden.whole)) for d in found])
     facts: dict[str, Any] = {
-        "set": hidden.stack.name, "digest": hidden.digest, "dates": len(hidden.stack.days), "pixels": len(truth),
+        "set": stack.name, "digest": " ".join(d.hidden.digest for d in found), "seeds": list(seeds),
+        "dates": len(stack.days), "pixels": len(truth),
         "rmse": {name: round(float(np.sqrt(s.mean())), 5) for name, s in squares.items()},
-        "best peer": best, "settings": chosen, "left out": absent, "weights": auto.weights,
-        "seconds": round(spent, 1),
+        "best peer": best, "settings": [d.settings for d in found], "left out": found[0].absent,
+        "weights": [d.auto.weights for d in found], "seconds": round(sum(d.seconds for d in found), 1),
         "value / linear": _ratio(squares["geodiff"], squares["linear-in-time"], block),
         "value / best peer": _ratio(squares["geodiff"], squares[best], block),
+        "value / peers": {n: round(float((squares["geodiff"].mean() / squares[n].mean()) ** 0.5), 3) for n in others},
         "value / stacked prior": _ratio(squares["geodiff"], squares["stacked prior"], block),
         "coverage of 90 %": _coverage(auto, truth, block),
     }  # fmt: skip
@@ -296,11 +349,30 @@ def measure(hidden: Hidden, seed: int, *, draws: bool, peers: bool) -> dict[str,
     if draws and auto.draws is not None:
         kept = np.isfinite(auto.draws).all(axis=0)
         own = np.unique(block[kept], return_inverse=True)[1]
-        mae = np.abs(answers[calmest] - truth)[kept]
+        mae = np.abs(errors[calmest])[kept]
         facts["CRPS of 8 draws / best peer's MAE"] = _ratio(fair_crps(auto.draws[:, kept], truth[kept]), mae, own, 1.0)
-        facts["flicker"] = _flicker(hidden, working, truth, auto, places)
-    facts["strata"] = _by_stratum(hidden, places, squares, others, auto, truth)
+        facts["flicker"] = _flicker(found)
+    facts["strata"] = _by_stratum(found, squares, others, auto, truth)
     return facts
+
+
+def _blocks(places: Sequence[Places]) -> NDArray[np.intp]:
+    """Blocks of all draws, those of different draws apart."""
+    parts, first = [], 0
+    for one in places:
+        parts.append(one.block + first)
+        first = int(parts[-1].max()) + 1
+    return np.concatenate(parts)
+
+
+def _together(answers: Sequence[Answer]) -> Answer:
+    """Answers of all draws as one."""
+    drawn = [a.draws for a in answers if a.draws is not None]
+    return Answer(
+        np.concatenate([a.value for a in answers]),
+        np.concatenate([a.error for a in answers]),
+        np.concatenate(drawn, axis=1) if len(drawn) == len(answers) else None,
+    )
 
 
 def _coverage(answer: Answer, truth: Numbers, block: NDArray[np.intp], kept: Any = slice(None)) -> list[float]:
@@ -309,11 +381,13 @@ def _coverage(answer: Answer, truth: Numbers, block: NDArray[np.intp], kept: Any
 
 
 def _by_stratum(
-    hidden: Hidden, places: Places, squares: Mapping[str, Numbers], others: Sequence[str], auto: Answer, truth: Numbers
+    found: Sequence[Draw], squares: Mapping[str, Numbers], others: Sequence[str], auto: Answer, truth: Numbers
 ) -> list[dict[str, Any]]:
     """RMSE of the value over linear-in-time, the stratum's best peer and the prior, and coverage."""
     rows = []
-    for name, classes in strata_of(hidden, places).items():
+    each = [strata_of(draw.hidden, draw.places) for draw in found]
+    for name in each[0]:
+        classes = np.concatenate([one[name] for one in each])
         for number, label in enumerate(LABELS[name]):
             here = classes == number
             if here.sum() < 50:
@@ -367,15 +441,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", choices=tuple(stacks.PARTS), default="validation")
     parser.add_argument("--sets", help="names, with commas; default all of the part")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", default="1", help="draws of gaps to judge together, with commas (default 1)")
     parser.add_argument("--no-draws", action="store_true", help="leave out members, which take most of the time")
     parser.add_argument("--no-peers", action="store_true", help="only linear-in-time beside geodiff")
     parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--keep", type=Path, help="folder for what the peers said, which is slow and stays the same")
     given = parser.parse_args()
     root, found = Path(os.environ["GEODIFF_DATA"]), []
     for name in given.sets.split(",") if given.sets else stacks.PARTS[given.part]:
-        hidden = stacks.hide(stacks.PARTS[given.part][name](root), given.seed)
-        found.append(measure(hidden, given.seed, draws=not given.no_draws, peers=not given.no_peers))
+        stack, seeds = stacks.PARTS[given.part][name](root), [int(seed) for seed in given.seeds.split(",")]
+        options = {"draws": not given.no_draws, "peers": not given.no_peers, "keep": given.keep}
+        found.append(measure(stack, seeds, **options))
         if given.out:
             given.out.write_text(json.dumps(found, indent=1))
         print(as_markdown(found[-1:]), flush=True)
