@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import geodiff
 from geodiff.errors import GeodiffError
+from geodiff.threads import cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -196,7 +197,7 @@ def _environment(warnings: list[str]) -> dict[str, str]:
 
 def _devices(problems: list[str]) -> dict[str, Any]:
     """Where the network can run, and its number format there."""
-    facts: dict[str, Any] = {"processors": _processors(), "cpu_flags": _cpu_flags()}
+    facts: dict[str, Any] = {"processors": cores(), "cpu_flags": _cpu_flags()}
     try:
         from geodiff.diffusion.device import dtype_of, pick_device
     except ImportError as error:
@@ -208,10 +209,6 @@ def _devices(problems: list[str]) -> dict[str, Any]:
         except GeodiffError:
             facts[name] = None
     return {**facts, "auto": str(pick_device("auto"))}
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_flags() -> list[str]:

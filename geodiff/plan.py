@@ -17,6 +17,7 @@ from geodiff.gaps import Reason, shares
 from geodiff.lattice import STRIDE, WINDOW, Window, blocks
 from geodiff.patches import patch_bytes
 from geodiff.scan import CHUNK, chunk_span
+from geodiff.threads import cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -144,7 +145,7 @@ class Means:
             size //= 2
             memory = max(_block_memory(cube, filler, job, size) for cube in scene.cubes)
         if job.workers == 0 and not job.scheduler:
-            processes = max(1, min(_processors(), int(0.8 * available) // memory))
+            processes = max(1, min(cores(), int(0.8 * available) // memory))
         if not job.scheduler and memory * processes > available:
             raise MemoryPlanError(
                 f"blocks of {size} pixels need {_bytes(memory)} in each of {processes} processes, but "
@@ -309,13 +310,6 @@ def scan_cells(cube: Cube) -> tuple[int, ...]:
     dates, bands = len(cube.variable.dates), len(cube.bands)
     cell = cell_size(dates * bands, *cube.shape)
     return dates, bands, -(-cube.shape[0] // cell), -(-cube.shape[1] // cell)
-
-
-def _processors() -> int:
-    """Processors this process may use, which in a container are fewer than the machine has."""
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _available() -> int:

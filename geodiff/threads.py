@@ -1,24 +1,31 @@
-"""Linear algebra on one thread: many small systems are slower on several, and sums then depend on the machine.
+"""Cores and threads: how many there are, and linear algebra on one.
 
-A kriging system of 500 pixels takes 1 ms on one thread. BLAS on as many threads as there are cores gains little on a
-quiet machine, waits 30 times as long where something else uses a core, and may round differently with another number
-of cores. What uses several cores is `--workers`.
+Many small systems are slower on several threads, and sums then depend on the machine. A kriging system of 500 pixels
+takes 1 ms on one thread. BLAS on as many threads as there are cores gains little on a quiet machine, waits 30 times as
+long where something else uses a core, and may round differently with another number of cores. What uses several cores
+is `--workers`, and training.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
-__all__ = ["one_thread"]
+__all__ = ["cores", "one_thread"]
 
 _lock = Lock()
 _inside = 0
 """Threads and nested calls that want the limit now."""
 _limit: Any = None
 """What gives the caller's setting back."""
+
+
+def cores() -> int:
+    """Cores this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

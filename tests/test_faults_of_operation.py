@@ -192,7 +192,7 @@ def test_blocks_and_workers_follow_from_memory(scene: Path, monkeypatch: pytest.
         monkeypatch.setattr(plan, "_available", lambda: int(available))
         return Means.of(open_scene(job), job, filler_of(job))
 
-    monkeypatch.setattr(plan, "_processors", lambda: 64)
+    monkeypatch.setattr(plan, "cores", lambda: 64)
     one = means(1e12).memory
     assert means(3.9 * one, workers=0).processes == 3
     assert means(1e12, workers=0).processes == 64

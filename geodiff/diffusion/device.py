@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import torch
 
 from geodiff.errors import JobError
 
-__all__ = ["dtype_of", "has_bfloat16", "pick_device"]
+__all__ = ["dtype_of", "has_bfloat16", "on_threads", "pick_device"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -46,3 +48,14 @@ def dtype_of(name: str, device: torch.device) -> torch.dtype:
     if chosen is None:
         raise JobError(f"dtype {name!r} is not one of auto, float32, bfloat16")
     return chosen
+
+
+@contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    """So many processor threads for torch inside a `with`; the caller's number returns."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from geodiff.errors import InputError
+from geodiff.threads import cores
 
 __all__ = ["Processes"]
 
@@ -44,6 +45,12 @@ class Processes:
     @property
     def first(self) -> bool:
         return self.rank == 0
+
+    @property
+    def cores(self) -> int:
+        """A process's share of the cores; what the launcher or the user set in OMP_NUM_THREADS goes before."""
+        told = os.environ.get("OMP_NUM_THREADS", "")
+        return int(told) if told.isdecimal() and int(told) else max(1, cores() // self.count)
 
     def prepared(self, model: Any, optimiser: Any) -> tuple[Any, Any]:
         """The model and its optimiser as this process is to call them."""

@@ -89,7 +89,8 @@ def card(checkpoint: Path, calibration: Calibration, table: str, frames: str, ex
             gflop=gflop(network), steps=facts["step"], minutes=facts["seconds"] / 60, batch=config.batch,
             crop=config.crop, rate=config.learning_rate, ema=config.ema, patches=config.patches, shares=shares,
             sampler=calibration.sampler, sampling_steps=calibration.steps, examples=examples, table=table,
-            frames=frames, frame_patches=config.frames, restore_factors=_listed(calibration.restore_factors),
+            frames=frames, frame_patches=config.frames, restore_share=100 * config.restore_share * bool(config.frames),
+            restore_factors=_listed(calibration.restore_factors),
             restore_spread=_listed(calibration.restore_spread),
             factors=_listed(calibration.factors), spread=_listed(calibration.spread),
         )

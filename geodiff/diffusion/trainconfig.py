@@ -86,6 +86,8 @@ class TrainConfig(BaseModel):
     dtype: str = Field("auto", pattern="^(auto|bfloat16|float32)$")
     """Of products of matrices; auto is bfloat16 where the hardware has it."""
     device: str = "cpu"
+    threads: int | None = Field(None, ge=1)
+    """Processor threads of each process; None shares out the cores. Where other work uses a core, fewer are faster."""
 
     # what is told
     checkpoint_minutes: float = Field(4.0, gt=0)

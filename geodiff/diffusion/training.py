@@ -23,7 +23,7 @@ from torch import Tensor
 from geodiff.diffusion import edm
 from geodiff.diffusion.batches import Batch, Caches, draw_batch
 from geodiff.diffusion.data import SIZE, Cache, build, build_frames
-from geodiff.diffusion.device import dtype_of
+from geodiff.diffusion.device import dtype_of, on_threads
 from geodiff.diffusion.journal import Journal, Verdict
 from geodiff.diffusion.losses import denoise, edm_loss, named_loss
 from geodiff.diffusion.network import GapFillUNet
@@ -51,7 +51,7 @@ class Trainer:
         self.config, self.processes = config, processes or Processes()
         self.model, self.average = _network(config), _network(config, dropout=0.0).requires_grad_(False)
         for network in (self.model, self.average):
-            torch.nn.Module.to(network, config.device)  # ModelMixin's warns without need
+            _placed(network, config.device)
         self.average.load_state_dict(self.model.state_dict())
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(),
@@ -123,7 +123,7 @@ class Trainer:
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in part_of(tensors, "adam.").items():
             index, _, key = name.partition(".")
-            state.setdefault(int(index), {})[key] = value
+            state.setdefault(int(index), {})[key] = value.to(memory_format=_layout(value))
         whole = self.optimiser.state_dict()
         self.optimiser.load_state_dict({**whole, "state": state})
         self.step, self.seconds, self.since = facts["step"], facts["seconds"], 0
@@ -147,6 +147,18 @@ def _network(config: TrainConfig, dropout: float | None = None) -> GapFillUNet:
     network: GapFillUNet = GapFillUNet.from_config(layout)
     network.load_state_dict({k: v.float() for k, v in load_file(weights_path(folder)).items()})
     return network
+
+
+def _placed(network: GapFillUNet, device: str) -> None:
+    """On the device, with channels last in memory as in its input: a sixth faster on processors."""
+    torch.nn.Module.to(network, device)  # ModelMixin's warns without need
+    for parameter in network.parameters():
+        parameter.data = parameter.data.to(memory_format=_layout(parameter))
+
+
+def _layout(tensor: Tensor) -> torch.memory_format:
+    """Channels last where there are channels, rows and columns; the fused optimiser wants its state in the same."""
+    return torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -238,7 +250,6 @@ def train(
     Every few minutes a checkpoint is written, scored, and kept as `best` where it is better than those before; the
     model that a training begins from is the first of them.
     """
-    torch.set_num_threads(1)
     processes = Processes.here(config.device, half=_half(config))
     if processes.first:
         _caches(config, sources)  # the others open what the first one cut
@@ -247,6 +258,14 @@ def train(
     trainer = Trainer(config, processes)
     if resume:
         trainer.restore(config.work)
+    with on_threads(config.threads or processes.cores):
+        _train(trainer, caches, watch)
+    return trainer
+
+
+def _train(trainer: Trainer, caches: Caches, watch: Watch) -> None:
+    """Steps and checkpoints until it is done."""
+    config, processes = trainer.config, trainer.processes
     journal, verdict = Journal(config.work, tensorboard=config.tensorboard) if processes.first else None, Verdict()
     if trainer.step == 0 and config.begin_from is not None:  # what fine-tuning has to beat, and gives where it does not
         watch(trainer, _checkpoint(trainer, caches, journal, verdict))
@@ -261,9 +280,8 @@ def train(
             saved = time.monotonic()
             if config.patience is not None and verdict.since >= config.patience:
                 _log.info("no better score in %d validations: stopped at step %d", verdict.since, trainer.step)
-                return trainer
+                return
     watch(trainer, _checkpoint(trainer, caches, journal, verdict))
-    return trainer
 
 
 def _checkpoint(trainer: Trainer, caches: Caches, journal: Journal | None, verdict: Verdict) -> str:

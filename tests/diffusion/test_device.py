@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from geodiff.diffusion.device import dtype_of, has_bfloat16, pick_device
+from geodiff.diffusion import processes
+from geodiff.diffusion.device import dtype_of, has_bfloat16, on_threads, pick_device
+from geodiff.diffusion.processes import Processes
 from geodiff.errors import JobError
 
 
@@ -24,3 +26,24 @@ def test_auto_precision_is_a_fact_of_the_processor() -> None:
     assert dtype_of("float32", cpu) == torch.float32
     with pytest.raises(JobError, match="float16"):
         dtype_of("float16", cpu)
+
+
+def test_threads_are_given_back() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError), on_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        1 / 0  # noqa: B018
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("told", "count", "expected"), [(None, 1, 8), (None, 3, 2), (None, 9, 1), ("5", 2, 5), ("0", 2, 4), ("4,2", 2, 4)]
+)
+def test_processes_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, told: str | None, count: int, expected: int
+) -> None:
+    monkeypatch.setattr(processes, "cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if told is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+    assert Processes(count=count).cores == expected
