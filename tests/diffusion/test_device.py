@@ -30,8 +30,10 @@ def test_auto_precision_is_a_fact_of_the_processor() -> None:
 
 def test_threads_are_given_back() -> None:
     before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError), on_threads(before + 1):
+    with on_threads(before + 1):
         assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+    with pytest.raises(ZeroDivisionError), on_threads(before + 1):
         1 / 0  # noqa: B018
     assert torch.get_num_threads() == before
 
