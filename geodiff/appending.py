@@ -378,7 +378,7 @@ def extended(
     markers = {key: m for name, p in places.items() for key, m in renumbered(kept, name, p).items()}
     done = {key: marker for key, marker in markers.items() if key in blocks_kept}
     same = {name: ~mask for name, mask in changed.items() if not mask.all()}
-    earlier = open_earlier(job.target, {name: places[name] for name in same}, same)
+    earlier = open_earlier(job.target, {name: places[name] for name in same}, same, CHUNK)
     return planned, replace(now, done=done), earlier
 
 

@@ -55,6 +55,7 @@ def fill_array(
     -------
     value : float32, shape of `values`; known pixels as they were given.
     standard_error : float32, same shape and units; 0 where known. value +- 1.645 of it should hold 90 % of the truth.
+        Both are NaN in a band of which nothing is known.
 
     Raises
     ------
@@ -73,6 +74,9 @@ def fill_array(
     value, error = planes.astype(np.float32), np.zeros(planes.shape, np.float32)
     if blended is not None:
         for band, recipe in enumerate(fit.normalisations):
+            if not fit.estimable[band]:
+                value[band] = error[band] = np.nan
+                continue
             estimated = recipe.inverse(blended.value[0, band])
             value[band] = np.where(seen[band], value[band], estimated)
             spread = recipe.error(estimated, blended.standard_error[0, band])

@@ -161,6 +161,7 @@ def block_layers(
     physical, errors = _physical(fit, blended.value[0], blended.standard_error[0])
     refused = wanted & (errors > job.max_error) if job.max_error is not None else np.zeros_like(wanted)
     refused |= wanted & ~np.array(fit.estimable)[:, None, None]
+    refused |= wanted & ~np.isfinite(physical)  # no hole is called filled
     kept = wanted & ~refused
     codes = np.where(kept, blended.source[0], np.uint8(OBSERVED))
     codes[refused] = UNFILLED

@@ -141,8 +141,8 @@ def is_nodata(stored: NDArray[Any], encoding: Encoding) -> NDArray[np.bool_]:
 def pack(physical: NDArray[np.floating[Any]], encoding: Encoding) -> NDArray[Any]:
     """Physical values to stored numbers: subtract, divide, round, clip; a result is never nodata.
 
-    A value that would land on nodata (or another missing marker) is moved to the next number the dtype can hold, on
-    the side the value came from, so that a filled pixel is never taken for a hole.
+    A value that would land on nodata (or another missing marker) is moved to the nearest number that marks nothing, so
+    that a filled pixel is never taken for a hole.
     """
     wanted: NDArray[np.float64] = np.asarray(physical, np.float64)
     if encoding.valid_range is not None:
@@ -167,22 +167,36 @@ def _round_into(scaled: NDArray[np.float64], low: int, high: int, dtype: np.dtyp
 
 
 def _away_from_nodata(stored: NDArray[Any], scaled: NDArray[np.float64], encoding: Encoding) -> NDArray[Any]:
-    """Move stored numbers off every missing marker, towards the value they stand for where that is possible."""
-    for _ in range(1 + len(encoding.extra_nodata)):
-        clash = is_nodata(stored, encoding)
-        if not clash.any():
-            break
-        stored[clash] = _neighbours(stored[clash], scaled[clash], encoding.dtype)
+    """Move stored numbers off every missing marker, to the free number nearest to the value they stand for."""
+    clash = is_nodata(stored, encoding)
+    if not clash.any():
+        return stored
+    wanted, marker = scaled[clash], stored[clash]
+    above, below = (_free(marker, encoding, upwards=upwards) for upwards in (True, False))
+    far = [np.abs(number.astype(np.float64) - wanted) for number in (above, below)]
+    up = np.where(far[0] == far[1], wanted >= marker.astype(np.float64), far[0] < far[1])
+    taken_above, taken_below = (is_nodata(number, encoding) for number in (above, below))
+    stored[clash] = np.where((up & ~taken_above) | taken_below, above, below)
     return stored
 
 
-def _neighbours(stored: NDArray[Any], scaled: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _free(marker: NDArray[Any], encoding: Encoding, *, upwards: bool) -> NDArray[Any]:
+    """The next number in one direction that marks nothing missing; the last one, a marker, where there is none."""
+    number = marker
+    for _ in range(1 + len(encoding.extra_nodata)):
+        taken = is_nodata(number, encoding)
+        number = np.where(taken, _next(number, encoding.dtype, upwards=upwards), number)
+    return number
+
+
+def _next(stored: NDArray[Any], dtype: np.dtype[Any], *, upwards: bool) -> NDArray[Any]:
+    """The next number the dtype can hold; at its end the same one."""
     if not np.issubdtype(dtype, np.integer):
-        towards = np.where(stored == 0, dtype.type(1), dtype.type(0))
-        return np.asarray(np.nextafter(stored, towards))
+        return np.asarray(np.nextafter(stored, dtype.type(np.inf if upwards else -np.inf)))
     limits = np.iinfo(dtype)
-    up = ((scaled >= stored.astype(np.float64)) | (stored == limits.min)) & (stored != limits.max)
-    return np.asarray(np.where(up, stored + (stored != limits.max), stored - (stored != limits.min)), dtype)
+    last = stored == (limits.max if upwards else limits.min)
+    step = np.where(last, 0, 1).astype(dtype)
+    return np.asarray(stored + step if upwards else stored - step, dtype)
 
 
 def _is_nan(value: float) -> bool:

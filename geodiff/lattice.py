@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import floor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,6 +67,11 @@ class Window:
         return slice(row, row + self.height), slice(column, column + self.width)
 
 
+def _nearest(place: float) -> int:
+    """The nearest integer, halves always up: grids with centres on multiples of the step begin at halves."""
+    return floor(place + 0.5 + 1e-6)
+
+
 @dataclass(frozen=True, slots=True)
 class Lattice:
     """The canonical windows over one raster."""
@@ -87,7 +93,7 @@ class Lattice:
         if affine is None or affine.b or affine.d or affine.is_identity or not affine.a or not affine.e:
             return cls(shape)
         around = turn is not None and abs(shape[1] * abs(affine.a) - turn) < 0.01 * abs(affine.a)
-        return cls(shape, (round(affine.f / affine.e), round(affine.c / affine.a)), around)
+        return cls(shape, (_nearest(affine.f / affine.e), _nearest(affine.c / affine.a)), around)
 
     def folded(self, window: Window) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Rows and columns of the raster that stand for a window's: mirrored at its edges, or around the globe."""

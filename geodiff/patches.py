@@ -13,6 +13,9 @@ from geodiff.fillers import Filled, Patch
 from geodiff.lattice import WINDOW, Lattice, Window, overlap_shrinkage, weights
 from geodiff.pyramid import sample_cells
 
+_LARGEST = 1e15
+"""In normalised units: what is larger is no measurement, and its square may be no number."""
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -95,8 +98,10 @@ def read_ground(
         stored = _abreast([read_stored(date, piece) for piece in pieces])[..., columns]
         for band, (numbers, recipe) in enumerate(zip(stored, normalisations, strict=True)):
             physical, valid = unpack(numbers, bands[band].encoding)
-            known[place, band] &= valid
-            values[place, band] = np.where(known[place, band], recipe.forward(physical), np.float32(0))
+            with np.errstate(over="ignore", invalid="ignore"):
+                normalised = recipe.forward(physical)
+                known[place, band] &= valid & (np.abs(normalised) < _LARGEST)
+            values[place, band] = np.where(known[place, band], normalised, np.float32(0))
     seconds = np.array([second for _, second in dates], np.int64)
     return Ground(covers, values, known, fillable, seconds, tuple(index for index, _ in dates))
 

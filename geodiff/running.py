@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from geodiff.blocks import BlockResult
 from geodiff.errors import InputError
@@ -144,18 +145,33 @@ def _on_dask(
     """One task a block, so many at a time that no scheduler drowns; a lost worker's blocks go to the others."""
     from dask.distributed import as_completed
 
-    resources = _resources(client)
+    resources, run = _resources(client), uuid4().hex
     for first in range(0, len(blocks), _AT_ONCE):
         some = blocks[first : first + _AT_ONCE]
+        keys = {f"geodiff-{run}-{block.key}": block for block in some}  # a cluster may have other jobs' blocks too
         futures = [
             client.submit(
-                fill_block, work_path, block, key=f"geodiff-{block.key}", pure=False, retries=2, resources=resources
+                _fresh, fill_block, work_path, block, run, key=key, pure=False, retries=2, resources=resources
             )
-            for block in some
+            for key, block in keys.items()
         ]
         for future in as_completed(futures, loop=client.loop):
-            yield _result(future)
+            yield _result(future, keys[future.key])
             progress.advance()
+
+
+_runs: dict[str, str] = {}
+"""The run for which this worker last filled blocks of each working store."""
+
+
+def _fresh(fill_block: FillBlock, work_path: str, block: Block, run: str) -> BlockResult:
+    """Fill a block on a worker that may outlive runs: what it opened for an earlier one at this place is let go."""
+    if _runs.get(work_path) != run:
+        from geodiff.blocks import forget
+
+        forget()
+        _runs[work_path] = run
+    return fill_block(work_path, block)
 
 
 def _resources(client: Any) -> dict[str, int] | None:
@@ -164,13 +180,12 @@ def _resources(client: Any) -> dict[str, int] | None:
     return {"GPU": 1} if any(worker.get("resources", {}).get("GPU") for worker in workers) else None
 
 
-def _result(future: Any) -> BlockResult:
+def _result(future: Any, block: Block) -> BlockResult:
     error = future.exception()
     if error is None:
         result: BlockResult = future.result()
         return result
-    key = str(future.key).removeprefix("geodiff-")
-    return BlockResult(key, error=f"{type(error).__name__}: {error}")
+    return BlockResult(block.key, error=f"{type(error).__name__}: {error}")
 
 
 @contextmanager

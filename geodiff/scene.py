@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.encoding import is_nodata, unpack
-from geodiff.errors import FlagError, GridError, JobError, SourceError
+from geodiff.errors import FlagError, GridError, InputError, JobError, SourceError
 from geodiff.faults import detect_window
 from geodiff.flags import PRESETS, decode, load_preset, slc_off_as_nodata
 from geodiff.gaps import Reason
@@ -131,7 +131,7 @@ class Cube:
 
     def _decoded(self, quality: QualityBand, date: int, window: Window) -> NDArray[np.uint16]:
         flags = quality.variable
-        when = date if len(flags.dates) == len(self.variable.dates) else 0
+        when = _same_date(flags, self.variable, date, quality.preset)
         values = _read_aligned(flags, when, window, self.variable.geobox)
         preset = load_preset(quality.preset)
         kind = preset.layer(quality.layer).kind
@@ -145,6 +145,23 @@ class Cube:
         if kind == "special":
             return decoded[0]
         return np.stack([np.bitwise_or.reduce(reason, axis=0) for reason in decoded])
+
+
+def _same_date(flags: Variable, variable: Variable, date: int, preset: str) -> int:
+    """Which date of a quality variable explains a date of the source: the same one, or the only one."""
+    if len(flags.dates) == 1:
+        return 0
+    if tuple(flags.dates) == tuple(variable.dates):
+        return date
+    wanted = variable.dates[date]
+    if wanted is not None and list(flags.dates).count(wanted) == 1:
+        return list(flags.dates).index(wanted)
+    if len(flags.dates) == len(variable.dates) and (wanted is None or all(d is None for d in flags.dates)):
+        return date
+    raise InputError(
+        f"--qa {preset}: {flags.name} has {len(flags.dates)} dates, and none of them alone is "
+        f"{'date ' + str(date + 1) if wanted is None else str(wanted)} of the source; give flags of the same dates"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +254,19 @@ def _targets(variable: Variable, dates: str | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(chosen))
 
 
+_RAIN, _DIFFERENCES = ("rain", "precipitation", "snowfall"), ("anomal", "anom", "difference", "bias", "departure")
+"""How words begin that name rain (a terrain and a strain are none), and what a mean was taken from."""
+
+
 def _transform(variable: Variable) -> str:
     """log10 for chlorophyll, which spans decades; the cube root for rain, which is mostly none; linear otherwise."""
     text = f"{variable.name} {variable.attributes.get('standard_name', '')}".lower()
+    words = re.split("[^a-z]+", text)
+    if any(word.startswith(_DIFFERENCES) for word in words):  # has no zero to keep to
+        return "linear"
     if "chlorophyll" in text or "conc_chl" in text or text.startswith("chl"):
         return "log10"
-    return "cbrt" if any(word in text for word in ("rain", "precip", "snowfall")) else "linear"
+    return "cbrt" if any(word.startswith(_RAIN) or word == "precip" for word in words) else "linear"
 
 
 def _rules(raster: Raster, variable: Variable, job: FillJob) -> Rules:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from scipy.ndimage import uniform_filter
 
 import geodiff
@@ -25,6 +26,7 @@ from geodiff import fillers
 from geodiff.appending import kept_beside, load_kept, origins
 from geodiff.errors import GateError, JobError, TargetError
 from geodiff.fillers import Filled, FillerSettings, Fitted, Patch, SceneSample
+from geodiff.io import zarr as stores
 from geodiff.job import FillJob
 from geodiff.pipeline import plan
 
@@ -175,7 +177,12 @@ def test_a_late_date_refills_its_neighbours_and_no_more(tmp_path: Path) -> None:
     assert "stay as they are" in str(planned)
 
 
-def test_a_reprocessed_corner_refills_what_is_in_reach(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_reprocessed_corner_refills_what_is_in_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharded: bool
+) -> None:
+    """Large products are sharded: of a shard some chunks stay and some are filled again."""
+    monkeypatch.setattr(stores, "_MOST_CHUNKS", 1 if sharded else 4096)
     rows = 900
     rng = np.random.default_rng(0)
     values = rng.normal(280, 1, (2, rows, 300)).astype("f4")
@@ -198,6 +205,9 @@ def test_a_reprocessed_corner_refills_what_is_in_reach(tmp_path: Path) -> None:
     whole = _with_the_fit_of(tmp_path / "out.zarr", tmp_path / "whole")
     _fill(tmp_path / "sst.zarr", whole, filler="laplace", append=True)
     assert _digests(tmp_path / "out.zarr") == _digests(whole)
+    assert (zarr.open_group(whole)["sst"].shards is not None) == sharded
+    unfilled = zarr.open_group(whole)["sst_source"][:] == fillers.UNFILLED
+    assert not unfilled.any()
 
 
 def test_nothing_to_append_is_said_and_nothing_is_touched(tmp_path: Path) -> None:

@@ -45,6 +45,26 @@ def test_a_filled_value_is_never_nodata(dtype: str, value: float, nodata: int) -
     assert not is_nodata(pack(np.array([value]), encoding), encoding).any()
 
 
+@given(
+    st.sampled_from(INTEGERS),
+    st.lists(st.integers(0, 6), min_size=2, max_size=5, unique=True),
+    st.booleans(),
+    st.floats(-3, 10),
+)
+def test_markers_side_by_side_are_all_kept_clear_of(dtype: str, markers: list[int], at_end: bool, value: float) -> None:
+    top = np.iinfo(dtype).max
+    places = [float(top - m) if at_end else float(m) for m in markers]
+    if any(int(p) > 2**53 for p in places):
+        return
+    encoding = Encoding(np.dtype(dtype), places[0], extra_nodata=tuple(places[1:]))
+    wanted = float(top) - value if at_end else value
+    stored = pack(np.array([wanted]), encoding)
+    assert not is_nodata(stored, encoding).any()
+    free = [n for n in range(12) if (top - n if at_end else n) not in places]
+    nearest = min(abs((top - n if at_end else n) - np.clip(wanted, np.iinfo(dtype).min, top)) for n in free)
+    assert abs(float(stored[0]) - np.clip(wanted, np.iinfo(dtype).min, top)) <= nearest + 0.5
+
+
 def test_a_value_near_nodata_moves_to_its_own_side() -> None:
     encoding = Encoding(np.dtype("uint8"), 10)
     assert pack(np.array([9.8, 10.4, 10.0]), encoding).tolist() == [9, 11, 11]

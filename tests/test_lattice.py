@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,6 +86,17 @@ def test_crops_share_their_scenes_lattice_and_rotated_grids_have_their_own() -> 
     )
     assert Lattice.of((9, 9), north_up @ Affine.rotation(30)).origin == (0, 0)
     assert Lattice.of((9, 9), Affine.identity()).origin == (0, 0)
+
+
+@pytest.mark.parametrize("step", [0.25, 0.05, 1.0, 2.5])
+def test_crops_of_grids_with_centres_on_the_step_share_their_lattice(step: float) -> None:
+    """Their edges lie at halves, which must all be rounded the same way."""
+    origins = [
+        Lattice.of((9, 9), Affine(step, 0, -180 - step / 2 + k * step, 0, -step, 90 + step / 2 - k * step)).origin
+        for k in range(20)
+    ]
+    first = origins[0]
+    assert origins == [(first[0] + k, first[1] + k) for k in range(20)]
 
 
 def test_blending_equal_weights_shrinks_as_the_closed_form_says() -> None:

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import xarray as xr
 from scipy.ndimage import gaussian_filter
 
 import geodiff
+from geodiff.job import FillJob
+from geodiff.scene import open_scene
 
 
 def _rain(rng: np.random.Generator) -> np.ndarray:
@@ -36,3 +39,20 @@ def test_rain_is_never_negative_and_closer_than_without_the_root(rng: np.random.
         if name == "precipitation":
             assert value.min() >= 0
     assert errors["precipitation"] < errors["quantity"]
+
+
+@pytest.mark.parametrize(
+    ("name", "standard_name", "expected"),
+    [
+        ("tp", "precipitation_amount", "cbrt"), ("rainfall_rate", "", "cbrt"), ("RAINNC", "", "cbrt"),
+        ("precip", "", "cbrt"), ("pr", "precipitation_flux", "cbrt"), ("snowfall", "", "cbrt"),
+        ("terrain_height", "", "linear"), ("strain_rate", "", "linear"), ("drainage_area", "", "linear"),
+        ("precipitable_water", "", "linear"), ("precipitation_anomaly", "", "linear"), ("elevation", "", "linear"),
+        ("chl", "", "log10"), ("conc_chl", "", "log10"), ("chl_anomaly", "", "linear"),
+    ],
+)  # fmt: skip
+def test_only_rain_is_filled_as_rain(tmp_path: Path, name: str, standard_name: str, expected: str) -> None:
+    field = xr.DataArray(np.ones((4, 5), "f4"), {"y": np.arange(4.0), "x": np.arange(5.0)}, ("y", "x"), name)
+    field.assign_attrs(standard_name=standard_name).to_netcdf(tmp_path / "field.nc")
+    (cube,) = open_scene(FillJob(source=str(tmp_path / "field.nc"), target="filled.nc")).cubes
+    assert cube.transform == expected

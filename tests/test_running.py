@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,37 @@ def test_one_task_a_block_and_a_few_hundred_bytes_each(cluster: LocalCluster, mo
     assert sorted(r.key for r in results) == sorted(b.key for b in blocks)
     assert ticks.count == len(blocks)
     assert len(pickle.dumps(blocks[0])) < 300
+
+
+def _slowly(work_path: str, block: Block) -> BlockResult:
+    time.sleep(0.05)
+    return BlockResult(block.key, windows=len(work_path))
+
+
+def test_two_jobs_on_one_cluster_get_their_own_blocks(cluster: LocalCluster) -> None:
+    """Most GeoTIFFs call their variable alike, so their blocks have the same keys."""
+    blocks = [_block(n) for n in range(12)]
+    job = FillJob(source="a.tif", target="b.tif", scheduler=cluster.scheduler_address)
+
+    def run(work_path: str) -> set[int]:
+        found = running.run_blocks(_slowly, work_path, blocks, job, _Ticks())  # type: ignore[arg-type]
+        assert len(found) == len(blocks)
+        return {result.windows for result in found}
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, ["one", "another"])) == [{3}, {7}]
+
+
+def test_a_cluster_that_outlives_a_run_does_not_fill_for_the_one_before(
+    scene: Path, tmp_path: Path, cluster: LocalCluster
+) -> None:
+    for name in ("plain", "again"):
+        (tmp_path / name).mkdir()
+    options = {"block_size": 256, "scheduler": cluster.scheduler_address}
+    geodiff.fill(scene, tmp_path / "plain/filled.tif", filler="nearest")
+    geodiff.fill(scene, tmp_path / "again/filled.tif", filler="laplace", **options)
+    geodiff.fill(scene, tmp_path / "again/filled.tif", filler="nearest", overwrite=True, **options)
+    assert _digest(tmp_path / "plain") == _digest(tmp_path / "again")
 
 
 def test_a_task_that_raises_is_a_failed_block_and_no_failed_run(cluster: LocalCluster) -> None:

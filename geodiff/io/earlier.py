@@ -8,13 +8,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from geodiff.errors import TargetError
 from geodiff.io.contents import Cube, OutputArray
 from geodiff.io.cube import FileSource, stored_numbers
 from geodiff.lattice import Window
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from geodiff.io.contents import Region
@@ -34,15 +35,19 @@ class Earlier:
     """By variable: each date's place among those of the earlier product, -1 where it is new."""
     same: Mapping[str, NDArray[np.bool_]]
     """By variable: (date, chunk row, chunk column), True where every layer is taken over."""
+    chunk: int
+    """Rows and columns of those chunks."""
 
     def spliced(self, variable: str, cube: Cube) -> Cube | Spliced:
         """A layer of a variable, with what stays read from the earlier product."""
         if variable not in self.same:
             return cube
-        return Spliced(cube, self.path, self.source, self.places[variable], self.same[variable])
+        return Spliced(cube, self.path, self.source, self.places[variable], self.same[variable], self.chunk)
 
 
-def open_earlier(target: str, places: Mapping[str, tuple[int, ...]], same: Mapping[str, NDArray[np.bool_]]) -> Earlier:
+def open_earlier(
+    target: str, places: Mapping[str, tuple[int, ...]], same: Mapping[str, NDArray[np.bool_]], chunk: int
+) -> Earlier:
     """Open the product at `target`, a local Zarr store or NetCDF file."""
     source: FileSource
     if Path(target.rstrip("/")).suffix.lower() == ".zarr":
@@ -54,7 +59,7 @@ def open_earlier(target: str, places: Mapping[str, tuple[int, ...]], same: Mappi
 
         source = NetcdfSource(target, "h5netcdf")
     source.fresh()
-    return Earlier(target, source, places, same)
+    return Earlier(target, source, places, same, chunk)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +71,27 @@ class Spliced:
     source: FileSource
     places: tuple[int, ...]
     same: NDArray[np.bool_]
+    chunk: int
 
     def regions(self, array: OutputArray) -> Iterator[tuple[Region, NDArray[Any]]]:
-        """One date, all bands, whole chunks of rows and as many columns as fit and come from one place."""
+        """One date, all bands, whole parts of rows and as many columns as fit and come from one place."""
         for date, window, stays in self.parts(array):
             region = self.region(array, date, window)
             if stays:
                 yield region, self._earlier(array, self.region(array, self.places[date], window))
-            else:
-                yield region, self.cube.read(date, window, array.dtype)
+                continue
+            numbers = self.cube.read(date, window, array.dtype)
+            for kept in self._kept(date, window):  # of a shard some chunks may stay
+                there = self.region(array, date, kept)
+                place = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(there, region, strict=True))
+                numbers[place] = self._earlier(array, self.region(array, self.places[date], kept))
+            yield region, numbers
 
     def parts(self, array: OutputArray) -> Iterator[tuple[int, Window, bool]]:
-        """(date, window, whether it is taken over) for every part of the array, in order."""
+        """(date, window, whether all of it is taken over) for every part of the array, in order.
+
+        A part is a chunk of the array or, where it is sharded, a shard, which is several of the flags' chunks.
+        """
         sizes, steps = (dict(zip(array.dims, numbers, strict=True)) for numbers in (array.shape, array.chunks))
         layout, whole = self.cube.layout, self.cube.window
         rows, columns = steps[layout.y], steps[layout.x]
@@ -85,12 +99,23 @@ class Spliced:
         for dim in array.dims:
             line *= sizes[dim] if dim not in {layout.time, layout.y, layout.x} else 1
         most = max(1, _MOST_BYTES // line)
-        for date, strip in enumerate(self.same):
+        same = _by_part(_by_part(self.same, rows // self.chunk, 1), columns // self.chunk, 2)
+        for date, strip in enumerate(same):
             for row, chunks in enumerate(strip):
                 for stays, first, last in _runs(chunks.tolist(), most):
                     window = Window(row * rows, first * columns, rows, (last - first) * columns).intersect(whole)
                     if window is not None:
                         yield date, window, stays
+
+    def _kept(self, date: int, window: Window) -> Iterator[Window]:
+        """Chunks of a part that stay although not all of it does."""
+        size = self.chunk
+        for row in range(window.row // size, -(-window.stop[0] // size)):
+            for column in range(window.column // size, -(-window.stop[1] // size)):
+                if self.same[date, row, column]:
+                    kept = Window(row * size, column * size, size, size).intersect(window)
+                    if kept is not None:
+                        yield kept
 
     def region(self, array: OutputArray, date: int, window: Window) -> Region:
         """Slices of the array, the axes in front whole."""
@@ -113,6 +138,14 @@ class Spliced:
     def lazy(self, array: OutputArray) -> Any:
         """The layer itself: what is asked for lazily extends nothing."""
         return self.cube.lazy(array)
+
+
+def _by_part(flags: NDArray[np.bool_], count: int, axis: int) -> NDArray[np.bool_]:
+    """Flags of parts of `count` chunks each: whether all of a part stays."""
+    if count <= 1:
+        return flags
+    starts = range(0, flags.shape[axis], count)
+    return np.stack([flags.take(range(s, min(s + count, flags.shape[axis])), axis).all(axis) for s in starts], axis)
 
 
 def _runs(flags: list[bool], most: int) -> Iterator[tuple[bool, int, int]]:

@@ -23,6 +23,7 @@ from geodiff.io.cf import open_dataset_as_raster
 from geodiff.io.contents import Cube, Numbers, OutputArray
 from geodiff.io.cube import FileSource, close_handles
 from geodiff.io.datasets import Plan, plan_of
+from geodiff.io.earlier import Spliced
 from geodiff.io.places import appearing, exists, local_path, put, read, remove_tree
 
 if TYPE_CHECKING:
@@ -273,7 +274,8 @@ def _shards(array: OutputArray) -> tuple[int, ...] | None:
 
     Layers are written date by date, so only those with rows and columns last can be written by whole shards.
     """
-    if isinstance(array.content, Cube) and array.dims[-2:] != (array.content.layout.y, array.content.layout.x):
+    cube = array.content.cube if isinstance(array.content, Spliced) else array.content
+    if isinstance(cube, Cube) and array.dims[-2:] != (cube.layout.y, cube.layout.x):
         return None
     grid = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
     if len(grid) < 2 or prod(grid[-2:]) <= _MOST_CHUNKS:

@@ -1,0 +1,34 @@
+"""`fill_array`: what is known nowhere stays unknown, and one wild number spoils nothing."""
+
+import numpy as np
+import pytest
+
+import geodiff
+
+
+def _ground(rng: np.random.Generator) -> np.ndarray:
+    return (300 + rng.normal(size=(60, 60)).cumsum(0)).astype("f4")
+
+
+def test_a_band_that_is_known_nowhere_is_not_invented(rng: np.random.Generator) -> None:
+    first = _ground(rng)
+    first[20:30, 20:30] = np.nan
+    value, error = geodiff.fill_array(np.stack([first, np.full_like(first, np.nan)]), filler="laplace")
+    assert np.isfinite(value[0]).all()
+    assert (error[0][20:30, 20:30] > 0).all()
+    assert np.isnan(value[1]).all()
+    assert np.isnan(error[1]).all()
+
+
+@pytest.mark.parametrize("wild", [-3.4028235e38, 9.96921e36])
+def test_a_number_that_no_sensor_measured_does_not_spread(rng: np.random.Generator, wild: float) -> None:
+    """Nodata that lost its tag on a pixel."""
+    image = _ground(rng)
+    image[20:30, 20:30] = np.nan
+    plain, _ = geodiff.fill_array(image, filler="laplace")
+    image[40, 40] = wild
+    value, error = geodiff.fill_array(image, filler="laplace")
+    assert value[40, 40] == np.float32(wild)
+    assert np.isfinite(value).all()
+    assert np.isfinite(error).all()
+    np.testing.assert_allclose(value[20:30, 20:30], plain[20:30, 20:30], atol=3)
