@@ -222,7 +222,8 @@ def test_a_fillable_area_decides_alone(tmp_path: Path) -> None:
     area[20:60, 30:60] = 1
     source = _write(tmp_path / "scene.tif", _surface(120, 140).astype("uint16"))
     flags, inside = _write(tmp_path / "flags.tif", quality), _write(tmp_path / "area.tif", area)
-    record = geodiff.fill(source, tmp_path / "f.tif", filler="laplace", qa=(f"landsat-c2:{flags}",), fillable=str(inside))
+    given = {"qa": (f"landsat-c2:{flags}",), "fillable": str(inside)}
+    record = geodiff.fill(source, tmp_path / "f.tif", filler="laplace", **given)
     codes = _read(tmp_path / "f_source.tif")[0]
     assert (codes[30:50, 40:60] == 3).all()
     assert (codes == 254).sum() == record.variables["band_data"]["left_out"]["not in --fillable"] == 20 * 10 + 10 * 10
@@ -285,6 +286,16 @@ def test_gates(scene: Path, tmp_path: Path) -> None:
     with pytest.raises(GateError, match="unfilled is"):
         geodiff.fill(scene, tmp_path / "bad.tif", filler="laplace", max_error=1e-3, gate="unfilled<=0.01")
     assert not (tmp_path / "bad.tif").exists()
+
+
+def test_a_gate_has_nothing_to_judge_where_nothing_was_to_be_filled(tmp_path: Path) -> None:
+    whole = _surface(70, 80).astype("uint16")
+    gate = "coverage90>=0.85,seam<=1.05"
+    record = geodiff.fill(_write(tmp_path / "whole.tif", whole), tmp_path / "a.tif", filler="laplace", gate=gate)
+    assert (record.exit_code, record.status, record.gates["seam"]) == (0, "nothing to fill", None)
+    whole[30:33, 40:43] = 0
+    with pytest.raises(GateError, match="too small to measure"):
+        geodiff.fill(_write(tmp_path / "holed.tif", whole), tmp_path / "b.tif", filler="laplace", gate=gate)
 
 
 def test_max_error_leaves_nodata(scene: Path, tmp_path: Path) -> None:
