@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DELIVERED", "SceneRecord", "fill_new", "find_scenes", "list_products", "on_gpu", "picture", "refusal",
-    "scene_jobs", "twins",
+    "scene_jobs", "twins", "write_page",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -237,16 +237,16 @@ def _fill(job: FillJob) -> RunRecord:
 def _run(job: FillJob, *, overwrite: bool) -> RunRecord:
     record = run(job.model_copy(update={"overwrite": overwrite}), quiet=True)
     if job.report and record.status != "planned" and (record.status != "up to date" or not exists(job.report)):
-        _write_page(job)
+        write_page(job.target, job.report)
     return record
 
 
-def _write_page(job: FillJob) -> None:
-    """The report of a product; a page that cannot be made is no reason to fail a scene."""
+def write_page(target: str, page: str) -> None:
+    """Write the report of a product; a page that cannot be made is no reason to fail a scene."""
     try:
-        write_report(job.target, job.report)
+        write_report(target, page)
     except GeodiffError as error:
-        logger.warning("no report of %s: %s", job.target, error)
+        logger.warning("no report of %s: %s", target, error)
 
 
 def picture(record: SceneRecord) -> str:
