@@ -203,7 +203,8 @@ class PickedPixels:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.pixels.dtype)
+        dtype: np.dtype[Any] = self.pixels.dtype
+        return dtype
 
     @property
     def shape(self) -> tuple[int, ...]:

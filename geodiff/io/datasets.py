@@ -251,7 +251,10 @@ def _layers_with_bands(layers: ProductVariable, variable: Variable, shown: Seque
 
     return ProductVariable(
         variable,
-        *(picked(pixels) for pixels in (layers.value, layers.source, layers.reason, layers.standard_error)),
+        value=picked(layers.value),
+        source=picked(layers.source),
+        reason=picked(layers.reason),
+        standard_error=picked(layers.standard_error),
         members=picked(layers.members),
         quantiles=picked(layers.quantiles),
     )
