@@ -160,6 +160,8 @@ def test_nothing_known_is_2(geodiff_cli: Run, tmp_path: Path) -> None:
         (("SCENE", "out.tif", "--filler", "laplace", "--members", "2"), "--members 0"),
         (("SCENE", "out.tif", "--filler", "laplace", "--product", "member"), "member"),
         (("SCENE", "out.tif", "--gate", "beauty>=1"), "coverage90"),
+        (("SCENE", "out.tif", "--filler", "laplace", "--sampler", "magic"), "choose one of edm-dpm2m"),
+        (("SCENE", "out.tif", "--filler", "laplace", "--model", "nowhere"), "no model folder 'nowhere'"),
         (("SCENE", "out.tif", "--qa", "nonsense", "--filler", "laplace"), "landsat-c2"),
         (("SCENE", "out.tif", "--job", "missing.toml"), "geodiff init"),
     ],
