@@ -1,7 +1,8 @@
 # docker build -t geodiff .                                      CPU
 # docker build -t geodiff:cuda --build-arg TORCH_INDEX_URL=https://download.pytorch.org/whl/cu130 .
-# docker run --rm -v "$PWD:/data" geodiff fill scene.tif filled.tif
+# docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" geodiff fill scene.tif filled.tif
 #
+# --user makes the products yours: the image's own user may not write into your folder. HOME is /tmp, which anyone may use.
 # BASE_IMAGE is any image with Python 3.11 or newer and venv; torch's CUDA wheels bring their own CUDA libraries.
 # TORCH_INDEX_URL is the index of the torch build; empty takes torch from the same index as everything else.
 ARG BASE_IMAGE=python:3.11-slim-bookworm

@@ -81,7 +81,7 @@ docker-check: $(VENV)/.test ## run the Dockerfile's pip lines in a clean environ
 	@GEODIFF_DOCKER_CHECK=1 $(BIN)/python -m pytest -m slow tests/test_project.py
 
 .PHONY: ci
-ci: ## all of the checks, as .ci/run calls them; the tests come last, so their summary closes the log
+ci: ## all of the checks, as .ci/run calls them once it has a Chromium; the tests come last, so their summary closes the log
 	@$(MAKE) --no-print-directory lint docs notebooks browser
 	@if [ "$${CI:-}" = true ]; then $(MAKE) --no-print-directory docker-check; else echo "docker-check: left out (CI is not 'true'); make docker-check runs it"; fi
 	@$(MAKE) --no-print-directory test SELECT='not browser'

@@ -45,11 +45,17 @@ def nightly(job: FillJob, cron: str, name: str = "nightly", timezone: str = "UTC
     here = {"source": str(Path(job.source).absolute()), "target": f"{Path(job.target).absolute()}/"}
     kept = {} if "://" in job.source + job.target else here
     parameters = {"job": {**job.model_dump(mode="json", exclude_defaults=True), **kept}, **limits}
-    return _deployment(fill_scenes, name, [_schedule(cron, timezone)], parameters, ["geodiff"])
+    return _deployment(
+        fill_scenes,
+        name,
+        schedules=[_schedule(cron, timezone)],
+        parameters=parameters,
+        concurrency_limit=1,  # a night that lasts too long is not overtaken by the next
+    )
 
 
 def listed(path: Path = LIST) -> list[RunnerDeployment]:
-    """The deployments that a `prefect.yaml` lists, with the same names, parameters, hours and limits.
+    """The deployments that a `prefect.yaml` lists, with the same names, descriptions, parameters, hours and limits.
 
     Raises InputError where there is no such file, or an entry names no flow of this package.
     """
@@ -62,8 +68,9 @@ def _entries(content: Mapping[str, Any]) -> Iterator[RunnerDeployment]:
     for entry in content["deployments"]:
         hours = [_schedule(each["cron"], each.get("timezone", "UTC"), active=each.get("active", True))
                  for each in entry.get("schedules") or ()]  # fmt: skip
-        flow = _flow(entry["entrypoint"])
-        yield _deployment(flow, entry["name"], hours, entry.get("parameters") or {}, entry.get("tags") or ["geodiff"])
+        given = {key: entry[key] for key in ("description", "tags", "concurrency_limit") if entry.get(key)}
+        parameters = entry.get("parameters") or {}
+        yield _deployment(_flow(entry["entrypoint"]), entry["name"], schedules=hours, parameters=parameters, **given)
 
 
 def _flow(entrypoint: str) -> Flow[..., Any]:
@@ -79,18 +86,13 @@ def _flow(entrypoint: str) -> Flow[..., Any]:
     return found
 
 
-def _deployment(
-    flow: Flow[..., Any], name: str, hours: Sequence[Any], parameters: dict[str, Any], tags: list[str]
-) -> RunnerDeployment:
+def _deployment(flow: Flow[..., Any], name: str, **given: Any) -> RunnerDeployment:
+    usual = {"description": flow.description, "tags": ["geodiff"]}
     return RunnerDeployment.from_flow(
         flow,
         name=name,
-        schedules=list(hours),
-        parameters=parameters,
-        description=flow.description,
-        concurrency_limit=1,  # a night that lasts too long is not overtaken by the next
-        tags=tags,
         entrypoint_type=EntrypointType.MODULE_PATH,  # found wherever the run starts
+        **{**usual, **given},
     )
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
     from prefect.task_runners import TaskRunner
 
-__all__ = ["GPU", "ScenesFailedError", "fill_scene", "fill_scenes", "main"]
+__all__ = ["GPU", "ScenesFailedError", "fill_scene", "fill_scenes", "linked", "main", "passing", "plain"]
 
 TABLE = "filled-scenes"
 """Key of the table artifact."""
@@ -210,19 +210,23 @@ def _markdown(records: Sequence[SceneRecord], summary: str) -> str:
 
 
 def _cells(record: SceneRecord) -> list[str]:
-    name = _plain(Path(record.scene).name)
     figures = (
         "" if figure is None else f"{figure:.3f}" for figure in (record.coverage90, record.unfilled, record.seam)
     )
-    linked = f"[{name}]({_address(record.page)})" if record.page else name
-    return [linked, record.status, f"{record.filled:,} of {record.to_fill:,}", *figures, _plain(record.message)]
+    name = linked(Path(record.scene).name, record.page)
+    return [name, record.status, f"{record.filled:,} of {record.to_fill:,}", *figures, plain(record.message)]
+
+
+def linked(name: str, page: str) -> str:
+    """A name in Markdown, as a link to its page where there is one."""
+    return f"[{plain(name)}]({_address(page)})" if page else plain(name)
 
 
 def _address(page: str) -> str:
     return page if "://" in page else Path(page).absolute().as_uri()
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that cannot end a cell or begin a link."""
     return re.sub(r"([|\\`*_\[\]<>])", r"\\\1", " ".join(text.split()))
 

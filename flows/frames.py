@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.scenes import scene_jobs, twins
+from flows.scenes import scene_jobs, twins, write_page
 from geodiff.errors import GeodiffError, JobError, NothingKnownError, TargetError
 from geodiff.identity import target_stem
 from geodiff.io.places import exists, put, read
 from geodiff.pipeline import plan
+from geodiff.report import report_path
 from geodiff.restoring import RestoreJob, run
 from geodiff.restoring.mosaic import mosaics
 from geodiff.restoring.pictures import before_and_after
@@ -37,6 +38,8 @@ class FrameRecord:
     """What was taken for the noise, band by band."""
     picture: str = ""
     """Before and after, as a PNG."""
+    page: str = ""
+    """The HTML report, where there is one."""
     seconds: float = 0.0
     message: str = ""
 
@@ -72,8 +75,10 @@ def clashes(jobs: Iterable[RestoreJob]) -> list[FrameRecord]:
     ]
 
 
-def reconstruct(job: RestoreJob, *, every: bool = False) -> FrameRecord:
+def reconstruct(job: RestoreJob, *, every: bool = False, pages: bool = True) -> FrameRecord:
     """Restore one frame where it is damaged, or in any case with `every`; once for each state of the source.
+
+    Before and after as a picture, and with `pages` the HTML report, go beside the product.
 
     Raises
     ------
@@ -83,7 +88,7 @@ def reconstruct(job: RestoreJob, *, every: bool = False) -> FrameRecord:
     try:
         if not every and not exists(job.target) and not _damaged(job):
             return FrameRecord(job.source, job.target, "sound")
-        return _said(job, _restored(job))
+        return _said(job, _restored(job), report_path(job.target) if pages else "")
     except NothingKnownError as error:
         return FrameRecord(job.source, job.target, "unusable", message=str(error))
 
@@ -112,7 +117,7 @@ def _beside(job: RestoreJob) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _said(job: RestoreJob, status: str) -> FrameRecord:
+def _said(job: RestoreJob, status: str, page: str) -> FrameRecord:
     kept = _beside(job)
     facts = list(dict(kept.get("variables") or {}).values())  # type: ignore[call-overload]
     values = sum(each["values"] for each in facts)
@@ -120,6 +125,8 @@ def _said(job: RestoreJob, status: str) -> FrameRecord:
     picture = _picture(job)
     if status != "up to date" or not exists(picture):
         put(picture, before_and_after(job))
+    if page and (status != "up to date" or not exists(page)):
+        write_page(job.target, page)
     return FrameRecord(
         job.source,
         job.target,
@@ -128,6 +135,7 @@ def _said(job: RestoreJob, status: str) -> FrameRecord:
         damaged=sum(each["missing"] for each in facts) / values if values else 0.0,
         noise=", ".join(noise),
         picture=picture,
+        page=page if page and exists(page) else "",
         seconds=round(sum(dict(kept.get("seconds") or {}).values()), 1),  # type: ignore[call-overload]
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["add_fill_options", "job_of"]
 
 _NOT_HERE = {"source", "target", "append", "stac"}
+_NEGATIVE = re.compile(r"-\.?\d[-+.,\deE]*$")
+"""What begins with a minus and is a value all the same: -9999, -1e3, -2,40."""
 
 
 def add_fill_options(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
     """Add FOLDER, OUT, --job and one option a field of FillJob; `optional` lets FOLDER and OUT be left out."""
+    parser._negative_number_matcher = _NEGATIVE  # argparse knows single ones only
     count = "?" if optional else None
     folder = "folder of rasters or scene folders, a glob in quotes, or a STAC catalogue"
     parser.add_argument("folder", nargs=count, help=folder)

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import flow, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 from pydantic import Field
 
-from flows.fill import GPU, passing
+from flows.fill import GPU, linked, passing, plain
 from flows.frames import FrameRecord, clashes, frame_jobs, merge_new, reconstruct, refused
 from flows.local import complain, local_prefect, run_here
 from flows.scenes import on_gpu
@@ -36,6 +36,8 @@ __all__ = ["FramesFailedError", "main", "reconstruct_frame", "reconstruct_planet
 
 TABLE = "reconstructed-frames"
 """Key of the table artifact."""
+SUMMARY = "reconstructed-frames-summary"
+"""Key of the same as text, with links to the reports."""
 TAG = "geodiff-restore"
 """On every frame: `prefect concurrency-limit create geodiff-restore N` holds across flow runs."""
 
@@ -64,9 +66,9 @@ def _frame_name() -> str:
     persist_result=False,
     retry_condition_fn=passing,
 )
-def reconstruct_frame(job: RestoreJob, every: bool = False) -> FrameRecord:
+def reconstruct_frame(job: RestoreJob, every: bool = False, pages: bool = True) -> FrameRecord:
     """Restore one frame where it is damaged, unless its product is there already."""
-    record = reconstruct(job, every=every)
+    record = reconstruct(job, every=every, pages=pages)
     get_run_logger().info("%s: %s, %.2f %% damaged", job.source, record.status, 100 * record.damaged)
     return record
 
@@ -81,6 +83,7 @@ def reconstruct_planetary(
     retries: Annotated[int, Field(ge=0)] = 3,
     backoff_seconds: Annotated[float, Field(ge=0)] = 10,
     timeout_minutes: Annotated[float, Field(gt=0)] = 240,
+    pages: bool = True,
 ) -> list[FrameRecord]:
     """Find the damaged frames of a folder and restore them; only what is new.
 
@@ -94,6 +97,7 @@ def reconstruct_planetary(
     retries : how often a frame is tried again after a failure of disk, network or time.
     backoff_seconds : the wait before the first retry; it doubles each time.
     timeout_minutes : the time one try at one frame may take.
+    pages : write an HTML report beside each product.
 
     Raises
     ------
@@ -111,7 +115,8 @@ def reconstruct_planetary(
         timeout_seconds=timeout_minutes * 60,
         tags=[TAG, GPU] if on_gpu(job.scene) else [TAG],
     )
-    records += _each(patient, [job for job in jobs if job.source not in clashing], every, at_once)
+    given = [{"job": job, "every": every, "pages": pages} for job in jobs if job.source not in clashing]
+    records += _each(patient, given, at_once)
     for line in merge_new(records, job.target.rstrip("/")) if mosaic else ():
         get_run_logger().info("mosaic: %s", line)
     _report(records)
@@ -120,11 +125,12 @@ def reconstruct_planetary(
     return records
 
 
-def _each(patient: Task[..., FrameRecord], jobs: Sequence[RestoreJob], every: bool, at_once: int) -> list[FrameRecord]:
+def _each(patient: Task[..., FrameRecord], given: Sequence[dict[str, Any]], at_once: int) -> list[FrameRecord]:
+    """What became of each frame, a task for each set of parameters."""
     threads: ThreadPoolTaskRunner[FrameRecord] = ThreadPoolTaskRunner(max_workers=at_once)
     with threads as runner:
-        futures = [runner.submit(patient, {"job": job, "every": every}) for job in jobs]
-        return [_outcome(job, future) for job, future in zip(jobs, futures, strict=True)]
+        futures = [runner.submit(patient, parameters) for parameters in given]
+        return [_outcome(each["job"], future) for each, future in zip(given, futures, strict=True)]
 
 
 def _outcome(job: RestoreJob, future: PrefectFuture[FrameRecord]) -> FrameRecord:
@@ -134,11 +140,13 @@ def _outcome(job: RestoreJob, future: PrefectFuture[FrameRecord]) -> FrameRecord
 
 
 def _report(records: Sequence[FrameRecord]) -> None:
-    """The table in the log and as an artifact; what failed comes first."""
+    """The table in the log, as an artifact and as text with links; what failed comes first."""
     counts = Counter(record.status for record in records)
     summary = ", ".join(f"{number} {status}" for status, number in counts.most_common()) or "no frames"
     get_run_logger().info("%d frames: %s", len(records), summary)
-    create_table_artifact(key=TABLE, table=[_row(record) for record in _worst_first(records)], description=summary)
+    ordered = _worst_first(records)
+    create_table_artifact(key=TABLE, table=[_row(record) for record in ordered], description=summary)
+    create_markdown_artifact(_markdown(ordered, summary), key=SUMMARY, description=summary)
 
 
 def _worst_first(records: Sequence[FrameRecord]) -> list[FrameRecord]:
@@ -156,6 +164,19 @@ def _row(record: FrameRecord) -> dict[str, Any]:
         "before and after": record.picture,
         "why": record.message,
     }
+
+
+def _markdown(records: Sequence[FrameRecord], summary: str) -> str:
+    """The table as text; a frame with a report links to it."""
+    head = ["frame", "status", "damaged", "filled", "noise", "why"]
+    rows = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    rows += [f"| {' | '.join(_cells(record))} |" for record in records]
+    return "\n".join([f"**{summary}**", "", *rows, ""])
+
+
+def _cells(record: FrameRecord) -> list[str]:
+    figures = (f"{100 * record.damaged:.2f} %", f"{record.filled:,}", plain(record.noise), plain(record.message))
+    return [linked(Path(record.frame).name, record.page), record.status, *figures]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -178,11 +199,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="frames at a time (default 1)")
     parser.add_argument("--retries", type=int, default=3, metavar="N", help="after failures of disk or network")
     parser.add_argument("--timeout-minutes", type=float, default=240, metavar="M", help="for one try at one frame")
+    parser.add_argument("--no-pages", dest="pages", action="store_false", help="write no HTML reports")
     parser.add_argument("-v", "--verbose", action="store_true", help="show Prefect's log")
     return parser
 
 
 _GIVEN = ("task", "noise", "members", "seed", "steps", "nodata", "model", "device", "dtype", "fillable", "overwrite")
+
+
+_OPTIONS = ("kind", "every", "at_once", "retries", "timeout_minutes", "pages")
 
 
 def _job(chosen: argparse.Namespace) -> RestoreJob:
@@ -199,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _here(chosen: argparse.Namespace) -> int:
     """Run the flow and print what came of it; returns the exit code."""
-    options = {name: getattr(chosen, name) for name in ("kind", "every", "at_once", "retries", "timeout_minutes")}
+    options = {name: getattr(chosen, name) for name in _OPTIONS}
     try:
         job = _job(chosen)
         with local_prefect():

@@ -21,6 +21,7 @@ from geodiff.credentials import redacted
 from geodiff.errors import GateError, GeodiffError, JobError, NothingKnownError, SourceError, TargetError
 from geodiff.identity import describe_model, target_stem
 from geodiff.io.catalogue import is_stac
+from geodiff.io.pds4 import labelled_files
 from geodiff.io.places import exists, read
 from geodiff.io.scenes import is_scene
 from geodiff.io.stac import item_places
@@ -35,14 +36,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DELIVERED", "SceneRecord", "fill_new", "find_scenes", "list_products", "on_gpu", "picture", "refusal",
-    "scene_jobs", "twins",
+    "scene_jobs", "twins", "write_page",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
 _RASTERS = {
     ".tif", ".tiff", ".jp2", ".vrt", ".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".hdf", ".grib", ".grb", ".grib2",
-    ".grb2", ".img", ".cub", ".vic", ".lbl", ".png", ".jpg", ".jpeg",
+    ".grb2", ".img", ".cub", ".qub", ".vic", ".lbl", ".png", ".jpg", ".jpeg",
 }  # fmt: skip
 _LABELLED = {".img", ".dat", ".qub", ".raw"}
 """Data parts that may have a detached label, by which they are opened."""
@@ -130,7 +131,7 @@ def _paths(source: str) -> list[str]:
     if "://" in source:
         return [source]
     if path.is_dir() and not _is_one_scene(path):
-        return sorted({str(_opened_by(entry)) for entry in path.resolve().iterdir() if _is_source(entry)})
+        return _inside(path.resolve())
     if path.exists():
         return [str(path.resolve())]
     if any(sign in source for sign in "*?["):
@@ -139,19 +140,29 @@ def _paths(source: str) -> list[str]:
     raise SourceError(f"{source} does not exist; name a folder of scenes, one scene, a glob in quotes or a catalogue")
 
 
+def _inside(folder: Path) -> list[str]:
+    """The sources of a folder: labels in the place of the data that they describe, under whatever name it goes."""
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    labels = {entry: labelled_files(entry) for entry in entries if entry.suffix.lower() == ".xml"}
+    described = {folder / name for names in labels.values() for name in names}
+    found = {entry for entry, names in labels.items() if names}
+    found |= {_opened_by(entry) for entry in entries if entry not in described and _is_source(entry)}
+    return sorted(map(str, found))
+
+
 def _is_one_scene(folder: Path) -> bool:
     return folder.suffix == ".zarr" or (folder / "zarr.json").exists() or is_scene(str(folder))
 
 
 def _is_source(entry: Path) -> bool:
-    if entry.name.startswith("."):
-        return False
-    return _is_one_scene(entry) if entry.is_dir() else entry.suffix.lower() in _RASTERS
+    if entry.is_dir():
+        return _is_one_scene(entry)
+    return entry.suffix.lower() in _RASTERS or _opened_by(entry) != entry
 
 
 def _opened_by(entry: Path) -> Path:
     """The label of a data file that has one beside it; otherwise the file itself."""
-    labels = (entry.with_suffix(end) for end in (".lbl", ".LBL", ".xml") if entry.suffix.lower() in _LABELLED)
+    labels = (entry.with_suffix(end) for end in (".lbl", ".LBL", ".xml", ".XML") if entry.suffix.lower() in _LABELLED)
     return next((label for label in labels if label.is_file()), entry)
 
 
@@ -237,16 +248,16 @@ def _fill(job: FillJob) -> RunRecord:
 def _run(job: FillJob, *, overwrite: bool) -> RunRecord:
     record = run(job.model_copy(update={"overwrite": overwrite}), quiet=True)
     if job.report and record.status != "planned" and (record.status != "up to date" or not exists(job.report)):
-        _write_page(job)
+        write_page(job.target, job.report)
     return record
 
 
-def _write_page(job: FillJob) -> None:
-    """The report of a product; a page that cannot be made is no reason to fail a scene."""
+def write_page(target: str, page: str) -> None:
+    """Write the report of a product; a page that cannot be made is no reason to fail a scene."""
     try:
-        write_report(job.target, job.report)
+        write_report(target, page)
     except GeodiffError as error:
-        logger.warning("no report of %s: %s", job.target, error)
+        logger.warning("no report of %s: %s", target, error)
 
 
 def picture(record: SceneRecord) -> str:

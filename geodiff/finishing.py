@@ -69,7 +69,8 @@ def finish(
     markers = {**kept.done, **work.done()}
     variables = _variable_facts(planned, markers, kept.fitted)
     figures = _figures(variables, markers)
-    _judge(job, figures)
+    if planned.wanted:  # where nothing was to be filled there is nothing to judge
+        _judge(job, figures)
     paths = tuple(write_product(replace(_product(planned, scene, work, gaps), earlier=earlier), job.target))
     folder, stem = target_stem(job.target)
     if kept.fitted.parts or kept.cubes:

@@ -118,9 +118,14 @@ def written_before(target: str) -> list[str]:
 
 
 def model_identity(job: FillJob) -> str:
-    """Hash of the model's weights where the filler uses one, and geodiff's own version in any case."""
-    from geodiff import __version__
+    """Hash of the model's weights where the filler uses one, and geodiff's own version in any case.
 
+    Raises ModelError where the job names a model that is not there.
+    """
+    from geodiff import __version__
+    from geodiff.diffusion.folder import find_folder
+
+    find_folder(job.model)  # one that is not there is refused, also by fillers that would not ask for it
     # A device that is not there is refused before any work; the choice that cannot fail need not wait for torch.
     chosen = (job.device, job.dtype) != ("auto", "auto")
     return __version__ + describe_model(job, ran=chosen).get("model_hash", "")

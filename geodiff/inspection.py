@@ -7,13 +7,15 @@ for that in some seconds is looked at through evenly spread small windows, and t
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.gaps import OUTSIDE, shares, tally
+from geodiff.collar import OPENING
+from geodiff.gaps import auto_fillable, collar_candidates, never_seen, outside_counts, shares, tally
 from geodiff.io import Kind, OpenOptions, open_raster
 from geodiff.io.store import VariableSpec, create_work
 from geodiff.job import FillJob
@@ -51,6 +53,7 @@ _WHY = {
     "collar": "the scene's collar or the swath's outside; `--fillable all` would fill it",
     "never_seen": "no date ever saw it, as land in sea temperature; `--fillable all` would fill it",
 }
+_WHY_ROUGHLY = {"never_seen": "at most: none of the dates looked at saw it; `--fillable all` would fill it"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,29 +239,109 @@ def _typical_date(scan: Scan) -> int:
     return int(np.argsort(by_date, kind="stable")[len(by_date) // 2])
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One small window of a large source. Pairs: what holds where nothing is outside, and where all that may be is."""
+
+    reasons: NDArray[np.int64]
+    missing: int
+    values: int
+    outside: float
+    """Share of the pixels (row, column) that may be outside."""
+    left_out: tuple[dict[str, int], dict[str, int]]
+    sums: tuple[NDArray[np.float64], NDArray[np.float64]]
+    """Of the thumbnail's date, as `_planes`."""
+
+
 def _roughly(cube: Cube) -> dict[str, Any]:
     """A look through small windows, one for each character of the thumbnail, at three dates at most."""
     dates = len(cube.variable.dates)
+    cells = _picture_shape(cube.shape)
     looked_at = sorted({0, dates // 2, dates - 1})
-    height, width = _picture_shape(cube.shape)
-    sums = np.zeros((4, height, width))
-    counts, missing, values = np.zeros(16, np.int64), 0, 0
-    for date in looked_at:
-        for (i, j), window in _probes(cube.shape, (height, width)):
-            why = cube.reason(date, window)
-            counts += tally(why)
-            missing += int((why != 0).sum())
-            values += why.size
-            if date == dates // 2:
-                sums[:, i, j] = _cell_sums(_first_band(cube, date, window), why, (why & np.uint16(OUTSIDE)) == 0)
+    looks = {cell: _look(cube, window, looked_at) for cell, window in _probes(cube.shape, cells)}
+    outside = _outside(cube, np.array([look.outside for look in looks.values()]).reshape(cells))
+    values = sum(look.values for look in looks.values())
+    whole = _values(cube) / values
+    missing = round(sum(look.missing for look in looks.values()) * whole)
+    found: Counter[str] = Counter()
+    sums = np.zeros((4, *cells))
+    for cell, look in looks.items():
+        found.update(look.left_out[int(outside[cell])])
+        sums[(slice(None), *cell)] = look.sums[int(outside[cell])]
+    left_out = {cause: round(n * whole) for cause, n in found.items() if n}
     facts = {
         "exact": False,
         "values": _values(cube),
         "looked_at": values,
-        "missing": round(missing / values * _values(cube)),
-        "reasons": shares(counts, values),
+        "missing": missing,
+        "to_fill": missing - sum(left_out.values()),
+        "reasons": shares(np.sum([look.reasons for look in looks.values()], axis=0), values),
+        "left_out": left_out,
     }
     return {"gaps": facts, "thumbnail": _shown(cube, dates // 2, _as_picture(sums))}
+
+
+def _look(cube: Cube, window: Window, dates: Sequence[int]) -> _Look:
+    """A window on some dates; the thumbnail's is in the middle of all."""
+    reasons = [cube.reason(date, window) for date in dates]
+    beyond = _may_be_outside(cube, window, reasons)
+    nowhere = np.zeros_like(beyond)
+    numbers, why = _first_band(cube, dates[len(dates) // 2], window), reasons[len(dates) // 2]
+    return _Look(
+        np.sum([tally(reason) for reason in reasons], axis=0),
+        sum(int((reason != 0).sum()) for reason in reasons),
+        sum(reason.size for reason in reasons),
+        float(beyond.mean()),
+        (_left_out(cube, reasons, nowhere), _left_out(cube, reasons, beyond)),
+        (
+            _cell_sums(numbers, why, _fillable(cube, why, nowhere)),
+            _cell_sums(numbers, why, _fillable(cube, why, beyond)),
+        ),
+    )
+
+
+def _may_be_outside(cube: Cube, window: Window, reasons: Sequence[NDArray[np.uint16]]) -> NDArray[np.bool_]:
+    """What is not in the user's area; under `auto` what no date saw that was looked at, or what may be collar."""
+    if cube.rules.fillable is not None:
+        return ~cube.rules.fillable(window)
+    if cube.rules.fill_everything or not (_is_stack(cube) or cube.variable.georeferenced):
+        return np.zeros(window.shape, bool)
+    return never_seen(np.stack(reasons) != 0) if _is_stack(cube) else collar_candidates(reasons[0])
+
+
+def _outside(cube: Cube, share: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """In which cells (row, column) of a coarse grid it is outside indeed: a collar is wide, and joins the edge."""
+    if cube.rules.fillable is not None or _is_stack(cube):
+        return share > 0
+    from scipy import ndimage
+
+    wide = [-(-OPENING * cells // pixels) for cells, pixels in zip(share.shape, cube.shape, strict=True)]
+    labels, _ = ndimage.label(ndimage.binary_opening(share > 0.5, np.ones(wide, bool)), np.ones((3, 3), bool))
+    edges = [labels[0], labels[-1], *([] if cube.lattice.periodic else [labels[:, 0], labels[:, -1]])]
+    joining = np.isin(labels, np.setdiff1d(np.concatenate(edges), 0))
+    return np.asarray(ndimage.binary_dilation(joining, np.ones((3, 3), bool)))  # the cells that it ends in
+
+
+def _left_out(cube: Cube, reasons: Sequence[NDArray[np.uint16]], outside: NDArray[np.bool_]) -> dict[str, int]:
+    """Missing values that are not fillable, over some dates, by cause, as a scan counts them."""
+    if cube.rules.fillable is not None:
+        return {"not in --fillable": sum(int(((reason != 0) & outside).sum()) for reason in reasons)}
+    if cube.rules.fill_everything:
+        return {}
+    collar, unseen = (None, outside) if _is_stack(cube) else (outside, None)
+    found: Counter[str] = Counter()
+    for reason in reasons:
+        found.update(outside_counts(reason, collar, unseen))
+    return found
+
+
+def _fillable(cube: Cube, reason: NDArray[np.uint16], outside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    alone = cube.rules.fill_everything
+    return np.broadcast_to(~outside, reason.shape) if alone else auto_fillable(reason, outside)
+
+
+def _is_stack(cube: Cube) -> bool:
+    return len(cube.variable.dates) > 1
 
 
 def _probes(shape: tuple[int, int], cells: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Window]]:
@@ -462,11 +545,12 @@ def _gap_rows(gaps: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [
         ("" if i else "because", f"{name} {_percent(share)}") for i, (name, share) in enumerate(gaps["reasons"].items())
     ]
+    why = _WHY if gaps["exact"] else _WHY | _WHY_ROUGHLY
+    rows.append(("to fill", _share(gaps["to_fill"], total)))
+    rows += [("left out", f"{_share(n, total)}: {why.get(cause, cause)}") for cause, n in gaps["left_out"].items()]
     if not gaps["exact"]:
         note = f"estimated from {gaps['looked_at']:,} of {total:,} values; `geodiff fill ... --dry-run` reads all"
-        return [*rows, ("", note)]
-    rows.append(("to fill", _share(gaps["to_fill"], total)))
-    rows += [("left out", f"{_share(n, total)}: {_WHY.get(cause, cause)}") for cause, n in gaps["left_out"].items()]
+        rows.append(("", note))
     return rows
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from geodiff.codes import CODES
 from geodiff.credentials import redacted
 from geodiff.errors import JobError
+from geodiff.samplers import check_sampler
 
 __all__ = ["NOT_BUILT", "FillJob", "Gate", "parse_gates"]
 
@@ -135,6 +136,15 @@ class FillJob(BaseModel):
                 "give the product's own flags with --qa or a mask with --mask"
             )
         return detect
+
+    @field_validator("sampler")
+    @classmethod
+    def _sampler_is_there(cls, sampler: str) -> str:
+        try:
+            check_sampler(sampler)
+        except JobError as error:
+            raise ValueError(str(error)) from None
+        return sampler
 
     @field_validator("gate")
     @classmethod

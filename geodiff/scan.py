@@ -103,7 +103,7 @@ class GapReader:
     shape: tuple[int, int]
     buffer: int
     everything: bool
-    """`--fillable all`: the quality band's own fill is filled too."""
+    """Not `--fillable auto`: the quality band's own fill is filled too, where it is not outside."""
     occupied: Occupied | None = None
     """What need not be read; None reads everything."""
     _latest: dict[tuple[int, Window], Gaps] = field(default_factory=dict, repr=False, compare=False)
@@ -220,10 +220,10 @@ def _first_pass(
 
 def _beyond(cube: Cube, tile: Window, automatic: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """What is outside: the user's own area, or under `auto` what no date saw (final) or may be collar (not yet)."""
-    if cube.rules.fill_everything:
-        return np.zeros(tile.shape, bool)
     if cube.rules.fillable is not None:
         return ~cube.rules.fillable(tile)
+    if cube.rules.fill_everything:
+        return np.zeros(tile.shape, bool)
     stack = len(cube.variable.dates) > 1
     return automatic if stack or cube.variable.georeferenced else np.zeros(tile.shape, bool)
 

@@ -47,6 +47,7 @@ class Rules:
     fillable: PlaneReader | None = None
     """A user's own fillable area; None leaves it to `auto` or `all`."""
     fill_everything: bool = False
+    """`all`, or a user's own area, which decides alone: no reason of the quality band forbids an estimate."""
     scan_gaps: bool = False
     """Landsat 7 without its scan line corrector: the quality band calls the wedges fill, which would be outside."""
 
@@ -270,14 +271,13 @@ def _transform(variable: Variable) -> str:
 
 
 def _rules(raster: Raster, variable: Variable, job: FillJob) -> Rules:
-    everything = job.fillable == "all"
     area = None if job.fillable in ("auto", "all") else _area(job.fillable, variable.geobox)
     return Rules(
         quality=_quality(raster, variable, job.qa),
         masks=tuple(_area(path, variable.geobox) for path in job.mask),
         detect=job.detect,
         fillable=area,
-        fill_everything=everything,
+        fill_everything=job.fillable != "auto",
         scan_gaps=_has_scan_gaps(raster),
     )
 

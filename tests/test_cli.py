@@ -24,7 +24,14 @@ from geodiff.job import NOT_BUILT, FillJob
 from geodiff.jobfile import commented_toml
 
 Run = Callable[..., "Outcome"]
-VERBS = ("fill", "info", "report", "view", "demo", "doctor", "init", "schema")
+VERBS = (
+    "fill", "info", "score", "train", "restore", "report", "view", "demo", "doctor", "init", "schema",
+    "model", "model show", "model calibrate", "model prune", "model export",
+)  # fmt: skip
+TELLING = {
+    "fill", "info", "score", "train", "restore", "demo", "doctor", "model show", "model calibrate", "model prune",
+}  # fmt: skip
+"""Verbs that print facts."""
 
 
 @dataclass
@@ -153,6 +160,8 @@ def test_nothing_known_is_2(geodiff_cli: Run, tmp_path: Path) -> None:
         (("SCENE", "out.tif", "--filler", "laplace", "--members", "2"), "--members 0"),
         (("SCENE", "out.tif", "--filler", "laplace", "--product", "member"), "member"),
         (("SCENE", "out.tif", "--gate", "beauty>=1"), "coverage90"),
+        (("SCENE", "out.tif", "--filler", "laplace", "--sampler", "magic"), "choose one of edm-dpm2m"),
+        (("SCENE", "out.tif", "--filler", "laplace", "--model", "nowhere"), "no model folder 'nowhere'"),
         (("SCENE", "out.tif", "--qa", "nonsense", "--filler", "laplace"), "landsat-c2"),
         (("SCENE", "out.tif", "--job", "missing.toml"), "geodiff init"),
     ],
@@ -292,7 +301,7 @@ def test_a_full_disk_is_1_in_one_line(geodiff_cli: Run, scene: Path, monkeypatch
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_every_verb_ends_in_examples(verb: str) -> None:
-    shown = CliRunner().invoke(cli.app, [verb, "--help"], env={"TERM": "dumb", "COLUMNS": "100"})
+    shown = CliRunner().invoke(cli.app, [*verb.split(), "--help"], env={"TERM": "dumb", "COLUMNS": "100"})
     assert shown.exit_code == 0
     _, found, examples = shown.output.rpartition("Examples")
     assert found
@@ -300,11 +309,16 @@ def test_the_help_of_every_verb_ends_in_examples(verb: str) -> None:
     assert lines
     assert all(line.startswith("geodiff ") for line in lines)
     assert any(line.startswith(f"geodiff {verb}") for line in lines)
+    options = set(re.findall(r"^│ (?:\*  )? *(--[a-z-]+)", shown.output, re.MULTILINE))
+    assert ({"--verbose", "--quiet"} <= options) == (verb != "model")
+    assert ("--json" in options) == (verb in TELLING)
 
 
-def test_every_verb_is_tested_here() -> None:
-    shown = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "100"})
-    assert set(VERBS) <= set(re.findall(r"^│ ([a-z]+) ", shown.output, re.MULTILINE))
+@pytest.mark.parametrize("family", ["", "model"])
+def test_every_verb_is_tested_here(family: str) -> None:
+    shown = CliRunner().invoke(cli.app, [*family.split(), "--help"], env={"COLUMNS": "100"})
+    found = re.findall(r"^│ ([a-z]+) ", shown.output, re.MULTILINE)
+    assert {f"{family} {verb}".strip() for verb in found} == {v for v in VERBS if v.rpartition(" ")[0] == family}
 
 
 def test_examples_are_commands_that_parse() -> None:
@@ -338,6 +352,23 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(geodiff_cli: Run, scene: P
 
 def test_quiet_says_nothing_on_stderr(geodiff_cli: Run, scene: Path) -> None:
     assert geodiff_cli("fill", scene, scene.with_name("filled.tif"), "--filler", "laplace", "-q").err == ""
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")  # diffusers' own, on its own calls
+def test_a_pruned_model_is_told_in_json(geodiff_cli: Run, tmp_path: Path) -> None:
+    pruned = geodiff_cli("model", "prune", "default", "--out", tmp_path / "smaller", "--json", "-q")
+    assert pruned.code == 0
+    facts = json.loads(pruned.out)
+    assert (facts["model"], facts["parameters"] < facts["before"]) == (str(tmp_path / "smaller"), True)
+
+
+def test_a_calibration_is_told_in_json(geodiff_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from geodiff.diffusion.folder import Calibration
+
+    monkeypatch.setattr("geodiff.learning.recalibrate", lambda *_, **__: Calibration(factors=(1.5,) * 5))
+    told = geodiff_cli("model", "calibrate", "default", "scene.tif", "--out", "mine", "--json", "-q")
+    facts = json.loads(told.out)
+    assert (facts["model"], facts["factors"], facts["steps"]) == ("mine", [1.5] * 5, 10)
 
 
 def test_info_in_json_and_in_words(geodiff_cli: Run, scene: Path) -> None:

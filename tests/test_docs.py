@@ -105,6 +105,8 @@ def test_every_command_parses(page: Path, monkeypatch: pytest.MonkeyPatch) -> No
             program_exists(words)
         elif name == "pip":
             installs(words)
+        elif name == "docker":
+            stands_in_the_dockerfile(words)
         else:
             assert name in FOREIGN, f"{at(page)}: {' '.join(words)}: nobody checks {name!r}"
 
@@ -116,6 +118,12 @@ def parses(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     context = command.make_context(" ".join(words), rest)  # raises what typer would tell the user
     if command.name in ("fill", "restore"):
         builds(command, context.params, monkeypatch)
+
+
+def stands_in_the_dockerfile(words: list[str]) -> None:
+    """Whether the head of the Dockerfile says the same command."""
+    head = (line for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("# docker "))
+    assert words in [shlex.split(line[2:])[: len(words)] for line in head], words
 
 
 class _BuiltError(Exception):

@@ -155,6 +155,28 @@ def test_a_source_too_large_is_looked_at_in_parts_and_says_so(scene: str, monkey
     assert rough["missing"] == pytest.approx(exact["missing"], rel=0.1)
     assert "estimated from" in render(facts)
     assert "×" in render(facts)
+    assert rough["left_out"] == {"collar": pytest.approx(exact["left_out"]["collar"], rel=0.1)}
+    assert rough["to_fill"] == pytest.approx(exact["to_fill"], rel=0.2)
+    assert rough["to_fill"] + rough["left_out"]["collar"] == rough["missing"]
+    assert "the scene's collar" in render(facts)
+    everything = only(describe(scene, fillable="all"))["gaps"]
+    assert (everything["to_fill"], everything["left_out"]) == (everything["missing"], {})
+
+
+def test_a_large_stack_is_looked_at_for_what_no_date_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "dates"
+    folder.mkdir()
+    for day in (1, 2, 3):
+        values = np.full((1, 90, 120), 7, np.int16)
+        values[:, :, :40] = -1
+        values[:, 20 * day : 20 * day + 10, 60:100] = -1
+        write(folder / f"2024-06-0{day}.tif", values, nodata=-1)
+    exact = only(describe(str(folder)))["gaps"]
+    monkeypatch.setattr(inspection, "_EXACT", 1000)
+    facts = describe(str(folder))
+    rough = only(facts)["gaps"]
+    assert rough["left_out"] == {"never_seen": pytest.approx(exact["left_out"]["never_seen"], rel=0.1)}
+    assert "at most: none of the dates looked at saw it" in render(facts)
 
 
 def test_looking_at_parts_reads_little_of_a_large_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

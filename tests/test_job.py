@@ -26,6 +26,8 @@ def _job(**fields: object) -> FillJob:
         ({"device": "gpu"}, "device"),
         ({"filler": "laplace", "members": 4}, "draws no members"),
         ({"members": 0, "product": "member"}, "needs at least one member"),
+        ({"filler": "laplace", "sampler": "magic"}, "no sampler is called 'magic'; choose one of edm-dpm2m"),
+        ({"sampler": "ddim"}, "discrete betas"),
         ({"nonsense": 1}, "nonsense"),
     ],
 )

@@ -214,6 +214,21 @@ def test_the_collar_is_left_alone_by_default_and_filled_on_request(tmp_path: Pat
     assert not (_read(tmp_path / "all_source.tif") == 254).any()
 
 
+def test_a_fillable_area_decides_alone(tmp_path: Path) -> None:
+    quality = np.zeros((120, 140), "uint16")
+    quality[30:50, 40:70] = 1  # Landsat's own fill, which auto leaves alone
+    quality[80:90, 20:30] = 1
+    area = np.zeros((120, 140), "uint8")
+    area[20:60, 30:60] = 1
+    source = _write(tmp_path / "scene.tif", _surface(120, 140).astype("uint16"))
+    flags, inside = _write(tmp_path / "flags.tif", quality), _write(tmp_path / "area.tif", area)
+    given = {"qa": (f"landsat-c2:{flags}",), "fillable": str(inside)}
+    record = geodiff.fill(source, tmp_path / "f.tif", filler="laplace", **given)
+    codes = _read(tmp_path / "f_source.tif")[0]
+    assert (codes[30:50, 40:60] == 3).all()
+    assert (codes == 254).sum() == record.variables["band_data"]["left_out"]["not in --fillable"] == 20 * 10 + 10 * 10
+
+
 def test_nothing_missing_is_a_copy_and_can_be_refused(tmp_path: Path) -> None:
     source = _write(tmp_path / "scene.tif", _surface(70, 80).astype("uint16"))
     record = geodiff.fill(source, tmp_path / "filled.tif", filler="laplace")
@@ -271,6 +286,16 @@ def test_gates(scene: Path, tmp_path: Path) -> None:
     with pytest.raises(GateError, match="unfilled is"):
         geodiff.fill(scene, tmp_path / "bad.tif", filler="laplace", max_error=1e-3, gate="unfilled<=0.01")
     assert not (tmp_path / "bad.tif").exists()
+
+
+def test_a_gate_has_nothing_to_judge_where_nothing_was_to_be_filled(tmp_path: Path) -> None:
+    whole = _surface(70, 80).astype("uint16")
+    gate = "coverage90>=0.85,seam<=1.05"
+    record = geodiff.fill(_write(tmp_path / "whole.tif", whole), tmp_path / "a.tif", filler="laplace", gate=gate)
+    assert (record.exit_code, record.status, record.gates["seam"]) == (0, "nothing to fill", None)
+    whole[30:33, 40:43] = 0
+    with pytest.raises(GateError, match="too small to measure"):
+        geodiff.fill(_write(tmp_path / "holed.tif", whole), tmp_path / "b.tif", filler="laplace", gate=gate)
 
 
 def test_max_error_leaves_nodata(scene: Path, tmp_path: Path) -> None:

@@ -51,8 +51,9 @@ def demo(
 
 
 @app.command(epilog=examples("geodiff doctor", "geodiff doctor --json"))
-def doctor(as_json: Json = False) -> None:
+def doctor(as_json: Json = False, verbose: Verbose = 0, quiet: Quiet = False) -> None:
     """Show versions, devices, and whether PROJ and GDAL are sound."""
+    talk(verbose, quiet=quiet)
     from geodiff.doctor import examine, render
 
     facts = examine()
@@ -64,8 +65,11 @@ def doctor(as_json: Json = False) -> None:
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("job.toml"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Write a commented job file with every option at its default."""
+    talk(verbose, quiet=quiet)
     from geodiff.errors import TargetError
     from geodiff.jobfile import commented_toml
 
@@ -76,8 +80,9 @@ def init(
 
 
 @app.command(epilog=examples("geodiff schema > job.schema.json"))
-def schema() -> None:
+def schema(verbose: Verbose = 0, quiet: Quiet = False) -> None:
     """Print the JSON Schema of the job file."""
+    talk(verbose, quiet=quiet)
     from geodiff.job import FillJob
 
     typer.echo(json.dumps(FillJob.model_json_schema(), indent=1))

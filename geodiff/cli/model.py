@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,16 @@ from geodiff.cli.app import Json, Quiet, Verbose, app, examples, talk
 
 __all__ = ["model"]
 
-model = typer.Typer(help="Look at a model, calibrate, prune or export it.", no_args_is_help=True)
+model = typer.Typer(
+    help="Look at a model, calibrate, prune or export it.",
+    no_args_is_help=True,
+    epilog=examples(
+        "geodiff model show default",
+        "geodiff model calibrate default scene.tif --out my-model",
+        "geodiff model prune default --share 0.25 --out smaller",
+        "geodiff model export default --out for-the-hub",
+    ),
+)
 app.add_typer(model, name="model")
 
 Name = Annotated[str, typer.Argument(help="A model folder, or the name of a shipped one.")]
@@ -21,8 +31,9 @@ Replace = Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")]
 
 
 @model.command(epilog=examples("geodiff model show default", "geodiff model show my-model --json"))
-def show(name: Name = "default", as_json: Json = False) -> None:
+def show(name: Name = "default", as_json: Json = False, verbose: Verbose = 0, quiet: Quiet = False) -> None:
     """Show a model's card, size, hash and calibration; checks the hash."""
+    talk(verbose, quiet=quiet)
     from geodiff.diffusion.exporting import describe
 
     facts = describe(name)
@@ -41,6 +52,7 @@ def calibrate(
     out: Out,
     qa: Annotated[list[str] | None, typer.Option(help="Quality flags, as for fill.")] = None,
     overwrite: Replace = False,
+    as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -49,6 +61,9 @@ def calibrate(
     from geodiff.learning import recalibrate
 
     calibration = recalibrate(name, sources, out, overwrite=overwrite, qa=tuple(qa) if qa else ("auto",))
+    if as_json:
+        typer.echo(json.dumps({"model": str(out), **asdict(calibration)}, indent=1))
+        return
     typer.echo(f"wrote {out}: standard errors times {calibration.factors}, departures times {calibration.spread}")
 
 
@@ -58,13 +73,18 @@ def prune(
     out: Out,
     share: Annotated[float, typer.Option(help="Share of each block's inner channels to remove.")] = 0.25,
     overwrite: Replace = False,
+    as_json: Json = False,
+    verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
     """Remove channels (structured pruning); train it further with `geodiff train --from OUT` to win back the loss."""
-    talk(0, quiet=quiet)
+    talk(verbose, quiet=quiet)
     from geodiff.diffusion.exporting import prune_folder
 
     facts = prune_folder(name, out, share, overwrite=overwrite)
+    if as_json:
+        typer.echo(json.dumps({"model": str(out), **facts}, indent=1))
+        return
     typer.echo(
         f"wrote {out}: {facts['parameters']:,} of {facts['before']:,} parameters, {facts['gflop']:.2f} of "
         f"{facts['gflop_before']:.2f} GFLOP a window; its calibration is no longer its own: "
@@ -73,8 +93,11 @@ def prune(
 
 
 @model.command(epilog=examples("geodiff model export default --out for-the-hub"))
-def export(name: Name, out: Out, overwrite: Replace = False) -> None:
+def export(
+    name: Name, out: Out, overwrite: Replace = False, verbose: Verbose = 0, quiet: Quiet = False
+) -> None:
     """Copy a model as a folder for the Hub: float16 safetensors, configuration and card, nothing that runs."""
+    talk(verbose, quiet=quiet)
     from geodiff.diffusion.shipping import copied
 
     copied(name, out, overwrite=overwrite)

@@ -33,7 +33,7 @@ def score(
     nodata: Annotated[float | None, typer.Option(help="An added nodata value.")] = None,
     valid_range: Annotated[str | None, typer.Option(help="Physical bounds A,B.")] = None,
     fillers: Annotated[str | None, typer.Option(help="Fillers, F[,F..]; default every one that can.")] = None,
-    peers: Annotated[str | None, typer.Option(help="Peers, P[,P..], or none; default all of the fixed list.")] = None,
+    peers: Annotated[str | None, typer.Option(help="Peers, P[,P..], or none; default all (the extra `score`).")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Gaps to hide (default 12).")] = None,
     members: Annotated[int | None, typer.Option(min=0, help="Independent draws to score (default 8).")] = None,
     model: Annotated[str | None, typer.Option(help="Model folder or the name of a shipped one.")] = None,

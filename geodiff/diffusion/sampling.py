@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from geodiff.diffusion import edm
 from geodiff.errors import JobError
+from geodiff.samplers import check_sampler
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     Network = Callable[[Tensor, float], Tensor]
 
-__all__ = ["LEAST_STEPS", "REFUSED", "SAMPLERS", "Sampler", "sample", "sampler_of"]
+__all__ = ["LEAST_STEPS", "SAMPLERS", "Sampler", "sample", "sampler_of"]
 
 LEAST_STEPS = 4
 """One step gives the start noise back; below four, the spread is wrong."""
@@ -85,26 +86,12 @@ SAMPLERS: Mapping[str, Sampler] = {
     "edm-euler": Sampler(_edm_euler, "F", "first order; under-dispersed by a third at 8 steps"),
     "heun": Sampler(_heun, "epsilon", "second order, two network calls a step; needs 18 steps or more"),
 }
-"""Tested samplers by name; the first is the default, and the only one that the shipped calibration belongs to."""
-
-REFUSED: Mapping[str, str] = {
-    "edm-dpm2m-sde": "it draws noise of its own, shaped like a batch",
-    "euler-ancestral": "it draws noise of its own, shaped like a batch",
-    "dpm-sde": "it draws noise of its own from a Brownian tree",
-    "ddpm": "it works on discrete betas and draws noise of its own",
-    "ddim": "it works on discrete betas; on this model it would load silently with the wrong prediction",
-    "pndm": "it works on discrete betas",
-    "unipc": "it works on discrete betas",
-}
-"""Schedulers that users ask for, and why they are not available."""
+"""Tested samplers, one for each of `geodiff.samplers.NAMES`."""
 
 
 def sampler_of(name: str, steps: int) -> Sampler:
     """The sampler of that name; raises JobError for one that is unknown, refused by name, or given too few steps."""
-    if name in REFUSED:
-        raise JobError(f"sampler {name!r} is not available: {REFUSED[name]}; choose one of {', '.join(SAMPLERS)}")
-    if name not in SAMPLERS:
-        raise JobError(f"no sampler is called {name!r}; choose one of {', '.join(SAMPLERS)}")
+    check_sampler(name)
     if steps < LEAST_STEPS:
         raise JobError(f"{steps} steps are too few: below {LEAST_STEPS} the spread is wrong; use --steps 10")
     return SAMPLERS[name]

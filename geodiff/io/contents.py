@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from geodiff.io import Variable
+from geodiff.io import Reader, Variable
 from geodiff.io.cube import Layout, Source, stored_numbers
 from geodiff.lattice import Window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Cube", "Numbers", "OutputArray", "ReaderPixels", "Stored"]
+__all__ = ["Cube", "Numbers", "OutputArray", "PickedPixels", "PickedReader", "ReaderPixels", "Stored"]
 
 Region = tuple[slice, ...]
 
@@ -176,6 +176,43 @@ class ReaderPixels:
         window = Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
         read: NDArray[Any] = self.variable.reader.read(date, window)[bands]
         return read
+
+
+@dataclass(frozen=True, slots=True)
+class PickedReader:
+    """Some bands of what another reader reads."""
+
+    reader: Reader
+    bands: tuple[int, ...]
+
+    def read(self, date: int, window: Window) -> NDArray[Any]:
+        """(band, row, column) of those bands."""
+        return self.reader.read(date, window)[list(self.bands)]
+
+    def valid(self, date: int, window: Window) -> NDArray[np.bool_] | None:
+        """As the other says."""
+        return self.reader.valid(date, window)
+
+
+@dataclass(frozen=True, slots=True)
+class PickedPixels:
+    """Some bands of a layer, sliced like it, one date and all bands at a time."""
+
+    pixels: Any
+    bands: tuple[int, ...]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.pixels.dtype
+        return dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        *front, _, rows, columns = self.pixels.shape
+        return (*front, len(self.bands), rows, columns)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        return np.asarray(self.pixels[key])[..., list(self.bands), :, :]
 
 
 def _placed(layout: Layout, whole: Any, array: OutputArray) -> Any:

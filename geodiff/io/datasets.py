@@ -19,7 +19,7 @@ from geodiff.codes import OBSERVED, OUTSIDE, UNFILLED
 from geodiff.errors import GridError
 from geodiff.io import KIND, Kind, Product, ProductVariable, Variable
 from geodiff.io.calendars import encode
-from geodiff.io.contents import Cube, Numbers, OutputArray, ReaderPixels, Stored
+from geodiff.io.contents import Cube, Numbers, OutputArray, PickedPixels, PickedReader, ReaderPixels, Stored
 from geodiff.io.cube import CubeReader, Layout, Source, native, native_dtype
 from geodiff.io.grids import (
     coordinate_attributes,
@@ -214,23 +214,50 @@ def _fresh(product: Product) -> tuple[list[OutputArray], frozenset[str]]:
     by_name = {layers.variable.name: layers for layers in product.variables}
     seen: dict[str, list[Any]] = {"grids": [], "dates": [], "bands": []}
     names: set[str] = set()
-    for variable in product.raster.variables:
-        if variable.bands[0].kind is Kind.ALPHA:  # says what the source layer now says better
+    for opened in product.raster.variables:
+        layers = by_name.get(opened.name)
+        variable = opened if layers is None else layers.variable
+        shown = [i for i, band in enumerate(variable.bands) if band.kind is not Kind.ALPHA]
+        if not shown:  # says what the source layer now says better
             continue
-        variable = by_name[variable.name].variable if variable.name in by_name else variable  # noqa: PLW2901
+        if len(shown) < len(variable.bands):
+            variable = _with_bands(variable, shown)
+            layers = None if layers is None else _layers_with_bands(layers, variable, shown)
         name = _free(_cf_name(variable.name), names)
         names.add(name)
         layout, around = _fresh_layout(variable, seen)
         named = next((a.name for a in around if a.name.startswith("band") and a.dtype.kind == "O"), None)
         attributes = _fresh_attributes(variable, next((a.name for a in around if a.dims == ()), None), named)
         arrays += around
-        if variable.name in by_name:
-            layers = by_name[variable.name]
+        if layers is not None:
             arrays += layer_arrays(product, layers, name, layout, variable.dtype, attributes)
         else:
             content = Cube(ReaderPixels(variable), layout, variable.shape[0], _whole(variable))
             arrays.append(_cube_array(name, (), (), layout, variable.dtype, attributes, content, exact=True))
     return arrays, frozenset()
+
+
+def _with_bands(variable: Variable, shown: Sequence[int]) -> Variable:
+    """Some bands of a variable as one of its own."""
+    bands = tuple(variable.bands[i] for i in shown)
+    return replace(variable, bands=bands, reader=PickedReader(variable.reader, tuple(shown)))
+
+
+def _layers_with_bands(layers: ProductVariable, variable: Variable, shown: Sequence[int]) -> ProductVariable:
+    """The layers of some bands, which make up `variable`."""
+
+    def picked(pixels: Any) -> Any:
+        return None if pixels is None else PickedPixels(pixels, tuple(shown))
+
+    return ProductVariable(
+        variable,
+        value=picked(layers.value),
+        source=picked(layers.source),
+        reason=picked(layers.reason),
+        standard_error=picked(layers.standard_error),
+        members=picked(layers.members),
+        quantiles=picked(layers.quantiles),
+    )
 
 
 def _fresh_layout(variable: Variable, seen: Mapping[str, list[Any]]) -> tuple[Layout, list[OutputArray]]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from geodiff.io import Product, Raster, Variable
     from geodiff.io.cog import Content
 
-__all__ = ["image_of", "label_fingerprint", "refuse_unfit", "write_pds4"]
+__all__ = ["image_of", "label_fingerprint", "labelled_files", "refuse_unfit", "write_pds4"]
 
 _CREATION = {"driver": "PDS4", "IMAGE_FORMAT": "GEOTIFF", "INTERLEAVE": "BSQ"}
 _NUMBERS = (
@@ -44,6 +44,7 @@ _NUMBERS = (
 )  # fmt: skip
 """Dtypes that GDAL's driver writes."""
 _FINGERPRINT = re.compile(r"geodiff_fingerprint: ([^\s<]+)")
+_FILE_NAME = re.compile(r"<(?:\w+:)?file_name>\s*([^<]+?)\s*</")
 _LONGEST = 2**24
 """Bytes of a label that are looked through for its fingerprint."""
 
@@ -95,12 +96,23 @@ def refuse_unfit(raster: Raster, target: Path) -> None:
 
 def label_fingerprint(path: Path) -> str:
     """The job fingerprint that a label carries, '' for a label of foreign making and for one without its image."""
+    found = _FINGERPRINT.search(_text(path))
+    return found[1] if found and image_of(path).is_file() else ""
+
+
+def labelled_files(path: Path) -> tuple[str, ...]:
+    """Names of the files that a PDS4 label of an observation describes; none for any other XML."""
+    text = _text(path)
+    return tuple(_FILE_NAME.findall(text)) if "Product_Observational" in text else ()
+
+
+def _text(path: Path) -> str:
+    """A label's text; '' where there is none."""
     try:
         with path.open("rb") as file:
-            found = _FINGERPRINT.search(file.read(_LONGEST).decode("utf-8", "replace"))
+            return file.read(_LONGEST).decode("utf-8", "replace")
     except OSError:
         return ""
-    return found[1] if found and image_of(path).is_file() else ""
 
 
 def _control_points(raster: Raster) -> bool:

@@ -122,7 +122,7 @@ def hide(part: Part, outside: NDArray[np.bool_], cases: Sequence[Case]) -> Part:
     for case in cases:
         plane = hidden.setdefault(case.date, np.zeros(part.shape, bool))
         plane[case.window.slices] |= case.hidden
-    rules = replace(part.rules, fillable=lambda window: ~outside[window.slices], fill_everything=False)
+    rules = replace(part.rules, fillable=lambda window: ~outside[window.slices])
     return replace(part, rules=rules, hidden=hidden)
 
 

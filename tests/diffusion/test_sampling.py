@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from geodiff.diffusion import edm
-from geodiff.diffusion.sampling import LEAST_STEPS, REFUSED, SAMPLERS, sample, sampler_of
+from geodiff.diffusion.sampling import LEAST_STEPS, SAMPLERS, sample, sampler_of
 from geodiff.errors import JobError
+from geodiff.samplers import NAMES, REFUSED
 
 
 def exact(spread: float):
@@ -47,6 +48,10 @@ def test_schedulers_with_noise_of_their_own_are_refused_with_the_reason(name) ->
     with pytest.raises(JobError, match=r"betas|noise") as caught:
         sampler_of(name, 10)
     assert "edm-dpm2m" in str(caught.value)
+
+
+def test_the_names_that_jobs_know_are_those_that_are_built() -> None:
+    assert tuple(SAMPLERS) == NAMES
 
 
 def test_unknown_samplers_and_too_few_steps_are_refused() -> None:

@@ -59,6 +59,22 @@ def test_what_prefect_yaml_lists_is_served_as_it_stands_there() -> None:
         assert made[name].parameters == entry["parameters"]
         assert [each.schedule.cron for each in made[name].schedules] == [each["cron"] for each in entry["schedules"]]
         assert made[name].concurrency_limit == entry["concurrency_limit"]
+        assert made[name].description == entry["description"]
+        assert made[name].tags == entry["tags"]
+        assert all(each.active for each in made[name].schedules), "README says that all of them are served"
+
+
+def test_limits_and_hours_that_are_off_are_kept_from_the_list(tmp_path: Path) -> None:
+    entry = {
+        "name": "x", "entrypoint": "flows/fill.py:fill_scenes", "concurrency_limit": 3,
+        "schedules": [{"cron": "0 3 * * *", "active": False}],
+    }  # fmt: skip
+    text = yaml.safe_dump({"deployments": [entry, {**entry, "concurrency_limit": None}]})
+    (tmp_path / "prefect.yaml").write_text(text)
+    limited, free = listed(tmp_path / "prefect.yaml")
+    assert (limited.concurrency_limit, free.concurrency_limit) == (3, None)
+    assert limited.description == fill_scenes.description
+    assert [each.active for each in limited.schedules] == [False]
 
 
 def test_a_list_that_cannot_be_served_is_refused(

@@ -229,7 +229,7 @@ def test_every_option_of_a_fill_is_an_option_of_the_flow(tmp_path: Path, monkeyp
     seen: list[FillJob] = []
     monkeypatch.setattr("flows.fill.fill_scenes", lambda job, **options: seen.append(job) or [])
     (tmp_path / "job.toml").write_text('seed = 5\nqa = ["landsat-c2"]\n')
-    given = ["--job", f"{tmp_path}/job.toml", "--qa", "hls-fmask,none", "--valid-range=-5,45", "--members", "2"]
+    given = ["--job", f"{tmp_path}/job.toml", "--qa", "hls-fmask,none", "--valid-range", "-5,45", "--members", "2"]
     assert main([str(tmp_path), f"{tmp_path}/out/", *given, "--overwrite", "--max-error", "0.5"]) == 0
     (made,) = seen
     assert (made.seed, made.qa, made.valid_range, made.members) == (5, ("hls-fmask", "none"), (-5.0, 45.0), 2)

@@ -84,6 +84,8 @@ def test_a_sound_frame_is_left_alone_and_a_damaged_one_restored_once(tmp_path: P
             assert shown.width == 3 * 80 + 2 * 6  # before, after, and how sure
             before = shown.read()[:3, 31, 40]
     assert tuple(before) == (214, 39, 131)
+    assert first.page == str(out / "hurt.report.html")
+    assert "<html" in Path(first.page).read_text()
     made = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     assert json.loads((out / "hurt.geodiff.json").read_text())["status"] == "done"
     assert reconstruct(each).status == "up to date"
@@ -96,8 +98,9 @@ def test_a_sound_frame_is_left_alone_and_a_damaged_one_restored_once(tmp_path: P
 
 def test_every_frame_is_restored_where_that_is_asked_for(tmp_path: Path) -> None:
     each = one(frame(tmp_path / "sound.png", damaged=False), tmp_path / "out")
-    record = reconstruct(each, every=True)
-    assert (record.status, record.filled) == ("done", 0)
+    record = reconstruct(each, every=True, pages=False)
+    assert (record.status, record.filled, record.page) == ("done", 0, "")
+    assert not list((tmp_path / "out").glob("*.html"))
 
 
 def test_products_of_one_ground_become_one(tmp_path: Path) -> None:
@@ -119,13 +122,18 @@ def test_products_of_one_ground_become_one(tmp_path: Path) -> None:
     assert merge_new([r for r in records if r.status == "up to date"], str(out)) == []
 
 
-def test_the_flow_tells_what_failed_and_delivers_the_others(server: None, tmp_path: Path) -> None:
+def test_the_flow_tells_what_failed_and_delivers_the_others(
+    server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[str] = []
+    monkeypatch.setattr("flows.planetary.create_markdown_artifact", lambda text, **_: texts.append(text))
     frame(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "b.png").write_bytes(b"no picture")
     with pytest.raises(FramesFailedError, match=r"1 of 2 frames failed\nb\.png: ") as failed:
         reconstruct_planetary(job(tmp_path / "in", f"{tmp_path}/out/"), retries=0)
     assert {Path(r.frame).name: r.status for r in failed.value.records} == {"a.png": "done", "b.png": "failed"}
     assert (tmp_path / "out" / "a_before_after.png").is_file()
+    assert f"| [a.png]({(tmp_path / 'out' / 'a.report.html').as_uri()}) | done | 6.25 % | 320 |" in texts[0]
 
 
 def test_the_command_line_prints_a_line_a_frame_and_its_exit_code(

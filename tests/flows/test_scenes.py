@@ -51,6 +51,14 @@ def test_a_labelled_product_is_one_scene_named_by_its_label(tmp_path: Path) -> N
     assert names(find_scenes(str(tmp_path))) == ["frame.lbl", "mola.xml", "plain.img"]
 
 
+def test_a_pds4_label_is_found_whatever_its_data_is_called(tmp_path: Path) -> None:
+    touch(tmp_path, "a.dat", "b.raw", "c_image.tif", "d.tif", "d.xml", "loose.dat", "cube.qub")
+    for label, data in {"a.xml": "a.dat", "b.XML": "b.raw", "c.xml": "c_image.tif"}.items():
+        words = f"<Product_Observational><File><file_name> {data}</file_name></File></Product_Observational>"
+        (tmp_path / label).write_text(words)
+    assert names(find_scenes(str(tmp_path))) == ["a.xml", "b.XML", "c.xml", "cube.qub", "d.tif"]
+
+
 def test_a_glob_a_scene_folder_and_a_file_name_scenes_too(tmp_path: Path) -> None:
     touch(tmp_path, "a.tif", "b.tif", "c.nc", f"{LANDSAT}/{LANDSAT}_SR_B4.TIF")
     assert names(find_scenes(f"{tmp_path}/*.tif")) == ["a.tif", "b.tif"]

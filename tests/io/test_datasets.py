@@ -334,6 +334,23 @@ def test_variables_on_several_grids_and_bands_that_are_copied(tmp_path, kind):
     assert "alpha" not in found
 
 
+def test_alpha_beside_colours_is_no_band_of_the_product(tmp_path, kind):
+    from dataclasses import replace
+
+    rgba = _variable(shape=(1, 4, 6, 8), dtype="u1")
+    rgba = replace(rgba, bands=(*rgba.bands[:3], replace(rgba.bands[3], kind=Kind.ALPHA)))
+    layers = _layers(rgba, members=2, quantiles=1)
+    product = Product(Raster("rgba.tif", "GTiff", (rgba,)), (layers,), {}, CODES, REASONS, quantiles=(0.5,))
+    found = _open(_write(product, tmp_path, kind))
+    assert [band.kind for band in found["v"].bands] == [Kind.CONTINUOUS] * 3
+    np.testing.assert_array_equal(_read(found["v"]), layers.value[:, :3])
+    np.testing.assert_array_equal(_read(found["v_source"]), layers.source[:, :3])
+    np.testing.assert_array_equal(_read(found["v_standard_error"]), layers.standard_error[:, :3])
+    assert found["v_member"].shape[1] == found["v_quantile"].shape[1] * 2 == 6
+    copied = _open(_write(Product(product.raster, (), {}, CODES, REASONS), tmp_path, kind, "copied"))
+    np.testing.assert_array_equal(_read(copied["v"]), layers.value[:, :3])
+
+
 def test_bands_with_encodings_of_their_own_are_not_scaled_wrongly(tmp_path, kind):
     from dataclasses import replace
 
