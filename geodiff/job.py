@@ -155,12 +155,6 @@ class FillJob(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _a_fit_is_renewed_by_an_extension(self) -> FillJob:
-        if self.refit and not self.append:
-            raise ValueError("--refit renews the fit of what --append extends; add --append, or use --overwrite alone")
-        return self
-
-    @model_validator(mode="after")
     def _what_is_not_built_is_refused(self) -> FillJob:
         for name in NOT_BUILT:
             if getattr(self, name):

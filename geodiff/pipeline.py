@@ -26,7 +26,7 @@ from geodiff.appending import (
     save_kept,
 )
 from geodiff.blocks import BlockResult, fill_block, filler_of, fit_path, forget
-from geodiff.errors import InputError, NothingKnownError, NothingMissingError, SourceError, TargetError
+from geodiff.errors import InputError, JobError, NothingKnownError, NothingMissingError, SourceError, TargetError
 from geodiff.fillers import Fitted
 from geodiff.finishing import Times, begin_record, deliver_item, finish, judge
 from geodiff.fitting import extended_fit, fit_cube, load_cube_fit
@@ -158,6 +158,8 @@ def _planned(job: FillJob, scene: Scene, fingerprint: str, kept: Kept | None, st
 
 def _kept(job: FillJob) -> Kept | None:
     """With `--append`, what TARGET was made with; None where everything is made anew."""
+    if job.refit and not job.append:
+        raise JobError("--refit renews the fit of a product that --append extends; add --append, or use --overwrite")
     if not job.append:
         return None
     assert_appendable(job)

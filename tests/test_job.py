@@ -26,7 +26,6 @@ def _job(**fields: object) -> FillJob:
         ({"device": "gpu"}, "device"),
         ({"filler": "laplace", "members": 4}, "draws no members"),
         ({"members": 0, "product": "member"}, "needs at least one member"),
-        ({"refit": True}, "add --append"),
         ({"nonsense": 1}, "nonsense"),
     ],
 )
