@@ -29,6 +29,7 @@ from geodiff.identity import model_identity, target_stem
 from geodiff.io.earlier import Earlier, open_earlier
 from geodiff.io.places import local_path
 from geodiff.io.store import load_fit, save_fit
+from geodiff.job import without_places
 from geodiff.lattice import WINDOW, Window, blocks
 from geodiff.scan import CHUNK, chunk_span
 from geodiff.trials import context, nearest_dates
@@ -61,9 +62,6 @@ __all__ = [
     "renumbered",
     "save_kept",
 ]
-
-_NOT_THE_JOB = ("source",)
-"""A source may be reached by another path; that it is the same one is told from its dates and chunks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +152,12 @@ def assert_appendable(job: FillJob) -> None:
 
 
 def assert_same_job(job: FillJob, kept: Kept) -> None:
-    """Raise TargetError unless the job is the one that TARGET was made by."""
-    ours = {name: value for name, value in job.pixels().items() if name not in _NOT_THE_JOB}
-    other = sorted(name for name in ours.keys() | kept.job.keys() if ours.get(name) != kept.job.get(name))
+    """Raise TargetError unless the job is the one that TARGET was made by.
+
+    Source and masks may be reached by other paths; what has changed in them is told from the digests of the chunks.
+    """
+    ours, theirs = without_places(job.pixels()), without_places(kept.job)
+    other = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
     if other:
         options = ", ".join(f"--{name.replace('_', '-')} {kept.job.get(name)}" for name in other)
         raise TargetError(
@@ -170,7 +171,7 @@ def assert_same_job(job: FillJob, kept: Kept) -> None:
 
 def kept_job(job: FillJob) -> dict[str, Any]:
     """The part of a job that must be the same for dates to be added."""
-    return {name: value for name, value in job.pixels().items() if name not in _NOT_THE_JOB}
+    return {name: value for name, value in job.pixels().items() if name != "source"}
 
 
 def find_kept(job: FillJob, found: str | None, unfinished: Kept | None) -> Kept | None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from geodiff.scan import GapReader
     from geodiff.scene import Scene
 
-__all__ = ["Times", "begin_record", "deliver_item", "finish"]
+__all__ = ["Times", "begin_record", "deliver_item", "finish", "judge"]
 
 
 _DATASETS = ("Zarr", "netCDF", "HDF5")
@@ -70,7 +70,9 @@ def finish(
     variables = _variable_facts(planned, markers, kept.fitted)
     figures = _figures(variables, markers)
     if planned.wanted:  # where nothing was to be filled there is nothing to judge
-        _judge(job, figures)
+        left = f"{job.target} is unchanged" if exists(job.target) else f"{job.target} was not written"
+        kept_too = "what was filled is kept, and the same command with another gate goes on from there"
+        judge(job, figures, f"{left}; {kept_too}")
     paths = tuple(write_product(replace(_product(planned, scene, work, gaps), earlier=earlier), job.target))
     folder, stem = target_stem(job.target)
     if kept.fitted.parts or kept.cubes:
@@ -150,21 +152,17 @@ def _variable_facts(planned: FillPlan, markers: dict[str, dict[str, Any]], store
     return facts
 
 
-def _judge(job: FillJob, figures: Mapping[str, float | None]) -> None:
-    """Raise GateError where a gate does not hold, or cannot be measured."""
+def judge(job: FillJob, figures: Mapping[str, float | None], left: str) -> None:
+    """Raise GateError, which says what is `left`, where a gate does not hold, or cannot be measured."""
     for gate in job.gates:
-        value = figures[gate.figure]
+        value = figures.get(gate.figure)
         asked = f"{gate.figure}{gate.relation}{gate.bound:g}"
         if value is None:
             raise GateError(
                 f"gate {asked}: the run is too small to measure {gate.figure}; drop this gate, or fill a larger scene"
             )
         if not gate.holds(value):
-            raise GateError(
-                f"gate {asked} refused the product: {gate.figure} is {value:.4g}; "
-                + (f"{job.target} is unchanged" if exists(job.target) else f"{job.target} was not written")
-                + "; what was filled is kept, and the same command with another gate goes on from there"
-            )
+            raise GateError(f"gate {asked} refused the product: {gate.figure} is {value:.4g}; {left}")
 
 
 def _figures(variables: dict[str, Any], markers: dict[str, dict[str, Any]]) -> dict[str, float | None]:

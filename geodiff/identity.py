@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from geodiff.credentials import redacted
-from geodiff.errors import SourceError, TargetError
+from geodiff.errors import InputError, SourceError, TargetError
+from geodiff.io import open_raster
+from geodiff.io.gdal import address
 from geodiff.io.places import filesystem_of, local_path, read
+from geodiff.io.vector import area_files
+from geodiff.scene import flags_inside
 
 if TYPE_CHECKING:
     from geodiff.io import Raster
@@ -20,42 +27,105 @@ __all__ = [
     "assert_apart",
     "assert_writable",
     "describe_model",
+    "inputs_identity",
+    "inputs_stamp",
     "model_identity",
+    "record_beside",
     "source_identity",
     "source_stamp",
     "target_stem",
     "written_before",
 ]
 
+logger = logging.getLogger(__name__)
+
+METADATA = ("zarr.json", ".zmetadata", ".zgroup", ".zattrs")
+"""Documents at the root of a Zarr store."""
+
+_VERSIONS = ("etag", "contentmd5", "digest", "crc", "lastmodified", "mtime", "updated", "modified", "created")
+"""What file systems call that which changes with an object, the best first."""
+
+_MOST_FILES = 20_000
+"""Files of a folder with more than this are not read one by one for its identity; their sizes and times stand in."""
+
 
 def source_identity(raster: Raster) -> str:
-    """SHA-256 over the content of every file of a source; of size and ETag where it is remote.
+    """SHA-256 over the content of every file of a source; where it is remote, over what its store tells of it.
 
     Content and not clock times, so that a copied or touched file is the same source and a reprocessed one is not.
     """
+    return _identity(raster.files or (raster.path,))
+
+
+def inputs_identity(job: FillJob, raster: Raster) -> str:
+    """Of the masks, fillable area and quality flags that a job names: content, or the name of a band of the source."""
+    flags = [where for where in _flag_places(job) if flags_inside(raster, where) is not None]
+    return json.dumps([[_identity(files) for files in _inputs(job, raster)], flags])
+
+
+def source_stamp(raster: Raster) -> tuple[object, ...]:
+    """Sizes and times of a source's files, or what their stores tell of them: cheap to compare while a run lasts."""
+    return _stamp(raster.files or (raster.path,))
+
+
+def inputs_stamp(job: FillJob, raster: Raster) -> tuple[object, ...]:
+    """The same of all files that `inputs_identity` goes by."""
+    return tuple(_stamp(files) for files in _inputs(job, raster))
+
+
+def _inputs(job: FillJob, raster: Raster) -> list[tuple[str, ...]]:
+    """The files behind each path that a job names beside its source."""
+    areas = [*job.mask, *({job.fillable} - {"auto", "all"})]
+    flags = [where for where in _flag_places(job) if flags_inside(raster, where) is None]
+    return [*map(area_files, areas), *(open_raster(where).files or (where,) for where in flags)]
+
+
+def _flag_places(job: FillJob) -> list[str]:
+    return [where for text in job.qa if (where := text.partition(":")[2])]
+
+
+def _identity(names: Sequence[str]) -> str:
     digest = hashlib.sha256()
-    for name in sorted(raster.files or (raster.path,)):
-        local = local_path(name)
+    for name in sorted(names, key=_without_place):
+        local = local_path(address(name))
         digest.update(_remote(name) if local is None else _local(local))
     return digest.hexdigest()
 
 
-def source_stamp(raster: Raster) -> tuple[object, ...]:
-    """Sizes and times of a source's local files: cheap to compare while a run lasts."""
-    stamps = []
-    for name in sorted(raster.files or (raster.path,)):
-        local = local_path(name)
-        if local is not None and local.exists():
-            facts = local.stat()
-            stamps.append((name, facts.st_size, facts.st_mtime_ns, facts.st_ino))
+def _without_place(name: str) -> tuple[str, str]:
+    """An order of files that does not depend on how the way to them is spelt."""
+    return name.rstrip("/").rpartition("/")[2], name
+
+
+def _stamp(names: Sequence[str]) -> tuple[object, ...]:
+    stamps: list[object] = []
+    for name in sorted(names):
+        local = local_path(address(name))
+        if local is None:
+            stamps.append(_told(name)[0])
+        else:
+            stamps += [(str(file), *_times(file)) for file in (_inside(local) if local.is_dir() else [local])]
     return tuple(stamps)
+
+
+def _times(path: Path) -> tuple[int, ...]:
+    if not path.exists():
+        return ()
+    facts = path.stat()
+    return facts.st_size, facts.st_mtime_ns, facts.st_ino
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
 def _local(path: Path) -> bytes:
     if path.is_dir():
-        parts = [str(p.relative_to(path)).encode() + _local(p) for p in sorted(path.rglob("*")) if p.is_file()]
+        files = _inside(path)
+        told = _times_of if len(files) > _MOST_FILES else _local
+        parts = [str(file.relative_to(path)).encode() + told(file) for file in files]
         return hashlib.sha256(b"".join(parts)).digest()
-    if not path.exists():  # a name only GDAL understands (a subdataset, a /vsi path): the name is all there is
+    if not path.exists():  # a name only its reader understands (a subdataset, a STAC Item): the name is all there is
         return str(path).encode()
     try:
         with path.open("rb") as file:
@@ -64,14 +134,57 @@ def _local(path: Path) -> bytes:
         raise SourceError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _remote(url: str) -> bytes:
-    filesystem, root = filesystem_of(url)
+def _times_of(path: Path) -> bytes:
+    """What stands for the content of one file of very many."""
+    facts = path.stat()
+    return f" {facts.st_size} {facts.st_mtime_ns};".encode()
+
+
+def _remote(name: str) -> bytes:
+    told, doubt = _told(name)
+    if doubt:
+        logger.warning("%s", redacted(f"{doubt}; if it did, fill it again with --overwrite"))
+    return repr(told).encode()
+
+
+def _told(name: str) -> tuple[list[object], str]:
+    """What the store tells of a remote file or folder (ending in `/`), and why a change of it may go unseen, if so.
+
+    GDAL has ways of its own to a store, so that what it reads may be out of reach here; then the name is all there is.
+    Raises SourceError where it is not GDAL that reads it.
+    """
+    url = address(name)
     try:
-        facts = filesystem.info(root)
-    except OSError as error:
-        raise SourceError(f"cannot reach {url}: {error}") from None
-    known = {key.lower(): str(value) for key, value in facts.items()}
-    return repr([redacted(url), known.get("size"), known.get("etag"), known.get("lastmodified")]).encode()
+        filesystem, root = filesystem_of(url)
+        filesystem.invalidate_cache()
+        told, doubt = _of_folder(url, filesystem, root) if url.endswith("/") else _of_file(url, filesystem.info(root))
+    except Exception as error:  # noqa: BLE001  # the file systems have no error in common
+        if name == url:
+            raise error if isinstance(error, InputError) else SourceError(f"cannot reach {url}: {error}") from None
+        told, doubt = [], f"{url} tells nothing of its state ({error}), so that it may change unseen"
+    return [redacted(url), *told], doubt
+
+
+def _of_file(url: str, facts: Mapping[str, Any]) -> tuple[list[object], str]:
+    size, version = _version(facts)
+    return [size, version], "" if version else f"{url} has neither ETag nor time, so that it may change unseen"
+
+
+def _of_folder(url: str, filesystem: Any, root: str) -> tuple[list[object], str]:
+    """Name, size and version of every object; of a store on a web server, which lists nothing, the metadata alone."""
+    listed = {} if urlsplit(url).scheme in ("http", "https") else filesystem.find(root, detail=True)
+    if listed:
+        versions = {name.removeprefix(root): _version(facts) for name, facts in sorted(listed.items())}
+        known = all(version for _, version in versions.values())
+        return [versions], "" if known else f"{url} has neither ETags nor times, so that it may change unseen"
+    documents = [(name, content) for name in METADATA if (content := read(f"{url}{name}")) is not None]
+    return [documents], f"{url} cannot be listed, so that its chunks may change unseen while its metadata stay"
+
+
+def _version(facts: Mapping[str, Any]) -> tuple[str, str]:
+    """Size and ETag of an object, or its time where there is no ETag."""
+    known = {key.lower().replace("-", ""): str(value) for key, value in facts.items() if value}
+    return known.get("size", ""), next((known[key] for key in _VERSIONS if key in known), "")
 
 
 def target_stem(target: str) -> tuple[str, str]:
@@ -110,11 +223,33 @@ def assert_writable(folder: str, what: str) -> None:
         raise TargetError(f"{what}, {folder}, cannot be written to: {error.strerror}; choose another place") from None
 
 
-def written_before(target: str) -> list[str]:
-    """Paths that the record beside a target lists; none where there is no record."""
+def record_beside(target: str) -> dict[str, Any]:
+    """What the last run said of a product; empty where there is no record."""
     folder, stem = target_stem(target)
     text = read(f"{folder}/{stem}.geodiff.json")
-    return list(json.loads(text)["products"]) if text else []
+    try:
+        found = json.loads(text or b"{}")
+    except ValueError:  # half a record is none
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def written_before(target: str) -> list[str]:
+    """Paths that the record beside a target lists, where they are now; none where there is no record.
+
+    They were written down as seen from the working directory of that time, and may have been moved together since.
+    """
+    record, now = record_beside(target), target_stem(target)[0]
+    before = target_stem(record.get("target", target))[0]
+    return [_moved(path, before, now) for path in record.get("products", ())]
+
+
+def _moved(path: str, before: str, now: str) -> str:
+    """A path in the folder `before` as one in the folder `now`; any other as it is."""
+    local, old, new = local_path(path), local_path(before), local_path(now)
+    if local is None or old is None or new is None:
+        return path
+    return str(new / local.relative_to(old)) if local.is_relative_to(old) else path
 
 
 def model_identity(job: FillJob) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from geodiff.credentials import redacted
 from geodiff.errors import JobError
 from geodiff.samplers import check_sampler
 
-__all__ = ["NOT_BUILT", "FillJob", "Gate", "parse_gates"]
+__all__ = ["NOT_BUILT", "FillJob", "Gate", "parse_gates", "without_places"]
 
 GATES = {
     "coverage90": "share of hidden known pixels inside value +- 1.645 standard errors",
@@ -107,7 +108,7 @@ class FillJob(BaseModel):
     dry_run: bool = Field(False, description="print the plan only")
     overwrite: bool = Field(False, description="replace TARGET")
     append: bool = Field(False, description="extend TARGET with new dates, with the kept fit")
-    refit: bool = Field(False, description="renew the kept fit")
+    refit: bool = Field(False, description="with append: renew the kept fit")
     fail_if_empty: bool = Field(False, description="exit 4 where there is nothing to fill")
     report: str | None = Field(None, description="HTML report to write: a file, or for it a folder ending in /")
     stac: str | None = Field(None, description="STAC Item JSON to write")
@@ -192,8 +193,8 @@ class FillJob(BaseModel):
         return {**chosen, "source": redacted(self.source), "members": self.drawn_members}
 
     def fingerprint(self, *identities: str) -> str:
-        """SHA-256 over what can change a pixel and the given identities (source content, model, version)."""
-        text = json.dumps([self.pixels(), *identities], sort_keys=True)
+        """SHA-256 over what can change a pixel and the given identities (content of all files, model, version)."""
+        text = json.dumps([without_places(self.pixels()), *identities], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def command(self) -> str:
@@ -223,6 +224,19 @@ class FillJob(BaseModel):
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise JobError(f"cannot read the job file {path}: {error}; `geodiff init` writes a commented one") from None
         return cls.build(**{**fields, **overrides})
+
+
+def without_places(pixels: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a job without where its files are: their content decides, however the way to it is spelt.
+
+    >>> without_places({"source": "a.tif", "mask": ["b.gpkg"], "fillable": "c.tif", "qa": ["auto", "pds:4"], "seed": 1})
+    {'mask': 1, 'fillable': 'file', 'qa': ['auto', 'pds'], 'seed': 1}
+    """
+    bare = {name: value for name, value in pixels.items() if name != "source"}
+    bare["mask"] = len(pixels["mask"])
+    bare["fillable"] = pixels["fillable"] if pixels["fillable"] in ("auto", "all") else "file"
+    bare["qa"] = [text.partition(":")[0] for text in pixels["qa"]]
+    return bare
 
 
 def _as_word(value: Any) -> str:

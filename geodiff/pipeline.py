@@ -26,14 +26,17 @@ from geodiff.appending import (
     save_kept,
 )
 from geodiff.blocks import BlockResult, fill_block, filler_of, fit_path, forget
-from geodiff.errors import InputError, NothingKnownError, NothingMissingError, SourceError, TargetError
+from geodiff.errors import InputError, JobError, NothingKnownError, NothingMissingError, SourceError, TargetError
 from geodiff.fillers import Fitted
-from geodiff.finishing import Times, begin_record, deliver_item, finish
+from geodiff.finishing import Times, begin_record, deliver_item, finish, judge
 from geodiff.fitting import extended_fit, fit_cube, load_cube_fit
 from geodiff.identity import (
     assert_apart,
     assert_writable,
+    inputs_identity,
+    inputs_stamp,
     model_identity,
+    record_beside,
     source_identity,
     source_stamp,
     target_stem,
@@ -85,6 +88,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         fingerprint = _fingerprint(job, scene, kept)
         if not job.dry_run and _up_to_date(job, fingerprint):
             remove_tree(fit_path(_work_path(job)))  # what a kill in the last clean-up left
+            _judge_again(job)
             if job.stac and not exists(job.stac):
                 deliver_item(job, scene, written_before(job.target), fingerprint)
             return begin_record(job, fingerprint, "nothing to append" if job.append else "up to date", started)
@@ -94,7 +98,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         assert_writable(job.work or target_stem(job.target)[0], "--work")
         assert_scheduler(job)
         held.enter_context(lock(_work_path(job)))
-        stamp = source_stamp(scene.raster)
+        stamp = _stamp(job, scene.raster)
         work, means = _open_or_create(job, scene, fingerprint, kept)
         with local_workers(job) as local:
             with _nothing_left_of_a_refusal(work):
@@ -111,7 +115,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
                     logger.info("%s", planned)
             fitted = time.time()
             results = _run_blocks(planned, work.path, local, quiet)
-        _assert_unchanged(scene.raster, stamp)
+        _assert_unchanged(job, scene.raster, stamp)
         record = finish(planned, scene, work, gaps, results, Times(started, fitted, time.time()), earlier)
         if not record.failed_blocks:
             _remove(work)
@@ -154,6 +158,8 @@ def _planned(job: FillJob, scene: Scene, fingerprint: str, kept: Kept | None, st
 
 def _kept(job: FillJob) -> Kept | None:
     """With `--append`, what TARGET was made with; None where everything is made anew."""
+    if job.refit and not job.append:
+        raise JobError("--refit renews the fit of a product that --append extends; add --append, or use --overwrite")
     if not job.append:
         return None
     assert_appendable(job)
@@ -171,7 +177,7 @@ def _killed_before_keeping(job: FillJob) -> Kept | None:
 
 def _fingerprint(job: FillJob, scene: Scene, kept: Kept | None) -> str:
     """Of the product to come; with a fit that an earlier state of the source gave, that fit is named in it too."""
-    identities = source_identity(scene.raster), model_identity(job)
+    identities = source_identity(scene.raster), inputs_identity(job, scene.raster), model_identity(job)
     own = job.fingerprint(*identities)
     return own if kept is None or kept.fit == own else job.fingerprint(*identities, f"fit {kept.fit}")
 
@@ -193,6 +199,16 @@ def _up_to_date(job: FillJob, fingerprint: str) -> bool:
     raise TargetError(
         f"{job.target} is there already and {what}; use --overwrite to replace it, or another target{more}"
     )
+
+
+def _judge_again(job: FillJob) -> None:
+    """What this run asks of a product that is there already: the record of the run that made it holds the figures."""
+    record = record_beside(job.target)
+    if record.get("status") == "nothing to fill":  # there was nothing to judge either
+        if job.fail_if_empty:
+            raise _nothing_missing(job)
+        return
+    judge(job, record.get("gates", {}), f"{job.target}, which was made before, is kept as it is")
 
 
 def _work_path(job: FillJob) -> str:
@@ -284,10 +300,15 @@ def _remove(work: WorkStore) -> None:
     remove_work(work.path)
 
 
-def _assert_unchanged(raster: Raster, stamp: tuple[object, ...]) -> None:
+def _stamp(job: FillJob, raster: Raster) -> tuple[object, ...]:
+    return source_stamp(raster), inputs_stamp(job, raster)
+
+
+def _assert_unchanged(job: FillJob, raster: Raster, stamp: tuple[object, ...]) -> None:
     """What no block touched is still to be copied: it must come from the very source the blocks were filled from."""
-    if source_stamp(raster) != stamp:
-        raise SourceError(f"{raster.path} changed while it was being filled, so nothing was written; run this again")
+    if _stamp(job, raster) != stamp:
+        what = raster.path if source_stamp(raster) != stamp[0] else f"what masks {raster.path}"
+        raise SourceError(f"{what} changed while it was being filled, so nothing was written; run this again")
 
 
 def _stop_if_empty(job: FillJob, planned: FillPlan) -> None:
@@ -302,7 +323,11 @@ def _stop_if_empty(job: FillJob, planned: FillPlan) -> None:
         )
     if planned.wanted or not job.fail_if_empty:
         return
-    raise NothingMissingError(f"{job.source} has no gap to fill, and --fail-if-empty asked to be told")
+    raise _nothing_missing(job)
+
+
+def _nothing_missing(job: FillJob) -> NothingMissingError:
+    return NothingMissingError(f"{job.source} has no gap to fill, and --fail-if-empty asked to be told")
 
 
 def _fit(

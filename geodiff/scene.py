@@ -317,14 +317,23 @@ def _of_preset(raster: Raster, variable: Variable, preset: str, found: Sequence[
 
 def _named_quality(raster: Raster, preset: str, where: str) -> QualityBand:
     """A quality band by band name or number inside the source, or by path."""
-    for variable in raster.variables:
-        names = [band.name for band in variable.bands]
-        if where == variable.name or where in names or (where.isdigit() and 1 <= int(where) <= len(names)):
-            index = None if where == variable.name else _band_index(where, names, variable.name)
-            return QualityBand(variable if index is None else _only(variable, index), preset)
+    inside = flags_inside(raster, where)
+    if inside is not None:
+        return QualityBand(inside, preset)
     if not Path(where).exists() and "://" not in where:
         raise FlagError(f"--qa {preset}:{where} is neither a file nor a band of {raster.path}")
     return QualityBand(open_raster(where).variables[0], preset)
+
+
+def flags_inside(raster: Raster, where: str) -> Variable | None:
+    """The variable or band of the source that `--qa PRESET:WHERE` names; None where it names none, and is a path."""
+    for variable in raster.variables:
+        names = [band.name for band in variable.bands]
+        if where == variable.name:
+            return variable
+        if where in names or (where.isdigit() and 1 <= int(where) <= len(names)):
+            return _only(variable, _band_index(where, names, variable.name))
+    return None
 
 
 @dataclass(frozen=True, slots=True)

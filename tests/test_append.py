@@ -254,6 +254,13 @@ def test_append_and_overwrite_exclude_each_other(tmp_path: Path) -> None:
         _fill(_cube(tmp_path / "sst.zarr", [1, 2]), tmp_path / "a.zarr", append=True, overwrite=True)
 
 
+def test_refit_alone_is_refused(tmp_path: Path) -> None:
+    source = _cube(tmp_path / "in.zarr", [1, 2])
+    for options in ({}, {"dry_run": True}, {"overwrite": True}):
+        with pytest.raises(JobError, match="add --append, or use --overwrite"):
+            _fill(source, tmp_path / "out.zarr", refit=True, **options)
+
+
 def test_refit_learns_from_all_dates(tmp_path: Path) -> None:
     source, target = tmp_path / "sst.zarr", tmp_path / "filled.zarr"
     for days in ([1, 2, 3], [1, 2, 3, 4]):

@@ -49,6 +49,7 @@ def test_the_fingerprint_covers_pixels_and_nothing_else() -> None:
     for what in ({"seed": 1}, {"members": 5}, {"buffer": 1}, {"qa": ("none",)}, {"steps": 12}, {"max_error": 1.0}):
         assert _job(**what).fingerprint("source") != base
     assert _job().fingerprint("another source") != base
+    assert FillJob.build(source="../a.tif", target="b.tif").fingerprint("source") == base
     assert _job(members=4).fingerprint("source") == base
 
 

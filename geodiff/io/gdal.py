@@ -7,6 +7,7 @@ network unless the caller named a remote path, and a file that declares absurd s
 from __future__ import annotations
 
 import os
+import re
 import threading
 import warnings
 from collections import OrderedDict
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from geodiff.lattice import Window
 
-__all__ = ["GdalReader", "Header", "door", "gdal_path", "is_remote", "open_dataset", "read_header"]
+__all__ = ["GdalReader", "Header", "address", "door", "gdal_path", "is_remote", "open_dataset", "read_header"]
 
 DRIVERS = (
     "GTiff", "COG", "VRT", "JP2OpenJPEG", "PNG", "JPEG", "WEBP", "BMP", "GIF", "BIGGIF", "PNM", "GRIB", "netCDF",
@@ -61,6 +62,7 @@ NO_NETWORK = {
 NETWORK = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": "3", "GDAL_HTTP_RETRY_DELAY": "1"}
 
 _HANDLES = 64
+_STORES = {"s3": "/vsis3/", "gs": "/vsigs/", "gcs": "/vsigs/", "az": "/vsiaz/", "abfs": "/vsiaz/"}
 _REMOTE = ("s3", "gs", "gcs", "az", "abfs", "http", "https", "ftp")
 
 
@@ -169,9 +171,8 @@ def gdal_path(path: str) -> str:
         return path
     if scheme == "file":
         return "/" + rest.lstrip("/") if rest.startswith("/") else rest
-    prefixes = {"s3": "/vsis3/", "gs": "/vsigs/", "gcs": "/vsigs/", "az": "/vsiaz/", "abfs": "/vsiaz/"}
-    if scheme in prefixes:
-        return prefixes[scheme] + rest
+    if scheme in _STORES:
+        return _STORES[scheme] + rest
     if scheme in ("http", "https", "ftp"):
         return f"/vsicurl/{path}"
     if scheme == "zip" and "::" in rest:
@@ -181,6 +182,24 @@ def gdal_path(path: str) -> str:
         f"{path} uses {scheme}://, which GDAL cannot read; copy the file to this machine, "
         "or use s3://, gs://, az://, https:// or file://"
     )
+
+
+_ARCHIVE = re.compile(r"/vsi(?:zip|tar|gzip)/\{?(?P<archive>.+?\.(?:zip|kmz|tar|tgz|gz))(?:[/}]|$)", re.IGNORECASE)
+
+
+def address(name: str) -> str:
+    """The local path or the URL of a file that GDAL names; of one inside an archive, that of the archive.
+
+    >>> address("/vsis3/bucket/a.tif"), address("/vsizip/{/vsicurl/https://host/a.zip}/b.tif"), address("a.tif")
+    ('s3://bucket/a.tif', 'https://host/a.zip', 'a.tif')
+    """
+    inside = _ARCHIVE.match(name)
+    if inside:
+        return address(inside["archive"])
+    for scheme, prefix in _STORES.items():
+        if name.startswith(prefix):
+            return f"{scheme}://{name.removeprefix(prefix)}"
+    return name.removeprefix("/vsicurl/")
 
 
 @contextmanager
@@ -232,7 +251,9 @@ def environment(path: str) -> Any:
     """The GDAL settings under which a path is opened and read."""
     import rasterio
 
-    return rasterio.Env(**OPTIONS, **({**NETWORK, **_endpoint()} if is_remote(path) else NO_NETWORK))
+    # what was closed is asked for anew: it may have been replaced since
+    network = {**NETWORK, **_endpoint(), "CPL_VSIL_CURL_NON_CACHED": path}
+    return rasterio.Env(**OPTIONS, **(network if is_remote(path) else NO_NETWORK))
 
 
 def _endpoint() -> dict[str, str]:
@@ -267,12 +288,18 @@ def _drivers() -> tuple[str, ...]:
 _local = threading.local()
 
 
+def _handles() -> OrderedDict[tuple[str, int], Any]:
+    """What this thread has open; handles of a parent process are not touched."""
+    if getattr(_local, "process", None) != os.getpid():
+        _local.process, _local.open = os.getpid(), OrderedDict()
+    found: OrderedDict[tuple[str, int], Any] = _local.open
+    return found
+
+
 @contextmanager
 def handle(path: str) -> Iterator[Any]:
     """Open a dataset of this thread's own, or take the one it has; the least used of 64 is closed."""
-    if getattr(_local, "process", None) != os.getpid():
-        _local.process, _local.open = os.getpid(), OrderedDict()  # handles of a parent process are not touched
-    kept: OrderedDict[tuple[str, int], Any] = _local.open
+    kept = _handles()
     key = (path, _changed(path))
     if key not in kept:
         kept[key] = open_dataset(path)
@@ -291,12 +318,22 @@ def _changed(path: str) -> int:
         return 0
 
 
+def _let_go(path: str) -> None:
+    """Close what this thread has open of a remote file, which does not tell whether it was replaced since."""
+    held = _handles().pop((path, _changed(path)), None)
+    if held is not None:
+        with environment(path):
+            held.close()
+
+
 def read_header(path: str) -> Header:
     """Everything a file says of itself, without reading a pixel.
 
     Raises SourceError for what GDAL cannot open, for absurd sizes, and for text files that would fetch or run things.
     """
-    if not is_remote(path):
+    if is_remote(path):
+        _let_go(path)
+    else:
         refuse_special_files(path)
         refuse_active_text(path)
     with door(path), handle(path) as dataset:

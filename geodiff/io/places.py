@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from geodiff.errors import SourceError
+from geodiff.errors import InputError, SourceError
 
 __all__ = [
     "appearing",
@@ -29,6 +29,9 @@ __all__ = [
     "upload",
 ]
 
+
+_S3_EXTRA = ("s3", "s3a", "http", "https")
+"""Addresses whose packages, s3fs and the aiohttp that it brings, come with `geodiff[s3]`."""
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -58,10 +61,20 @@ def expanded(path: str) -> str:
 
 
 def filesystem_of(path: str) -> tuple[Any, str]:
-    """The fsspec file system that a URL names, and the path in it."""
+    """The fsspec file system that a URL names, and the path in it.
+
+    Raises InputError where a package is missing that reads such addresses, or none does.
+    """
     from fsspec.core import url_to_fs
 
-    filesystem, root = url_to_fs(expanded(path))
+    try:
+        filesystem, root = url_to_fs(expanded(path))
+    except ImportError as error:
+        scheme = urlsplit(path).scheme
+        cure = "pip install 'geodiff[s3]'" if scheme in _S3_EXTRA else "install it, or copy the file here"
+        raise InputError(f"{path} needs a package that is not installed ({error}); {cure}") from error
+    except ValueError as error:
+        raise InputError(f"{path} cannot be reached: {error}; use s3://, https:// or file://") from error
     return filesystem, root
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from geodiff.io import Variable
 
-__all__ = ["PlaneReader", "is_vector", "open_area", "rasterise", "read_geometries", "read_mask_raster"]
+__all__ = ["PlaneReader", "area_files", "is_vector", "open_area", "rasterise", "read_geometries", "read_mask_raster"]
 
 PlaneReader = Callable[[Window], "NDArray[np.bool_]"]
 """(window) to bool (row, column)."""
@@ -45,6 +45,20 @@ def open_area(path: str, geobox: GeoBox) -> PlaneReader:
     if is_vector(path):
         return _VectorArea(tuple(read_geometries(path, geobox.crs)), geobox)
     return read_mask_raster(path, geobox)
+
+
+def area_files(path: str) -> tuple[str, ...]:
+    """The files that a mask comes from: of a shapefile its parts that place geometries, of a raster all."""
+    from geodiff.io import open_raster
+    from geodiff.io.places import local_path
+
+    if not is_vector(path):
+        return open_raster(path).files or (path,)
+    local = local_path(path)
+    if local is None or local.suffix.lower() != ".shp":
+        return (path,)
+    parts = (local.with_suffix(suffix) for suffix in (".shp", ".shx", ".prj", ".SHP", ".SHX", ".PRJ"))
+    return tuple(str(part) for part in parts if part.is_file())
 
 
 def is_vector(path: str) -> bool:

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from geodiff.io.contents import Cube, Numbers, OutputArray
 from geodiff.io.cube import FileSource, close_handles
 from geodiff.io.datasets import Plan, plan_of
 from geodiff.io.earlier import Spliced
-from geodiff.io.places import appearing, exists, local_path, put, read, remove_tree
+from geodiff.io.places import appearing, exists, filesystem_of, local_path, put, read, remove_tree
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,9 +39,6 @@ _MOST_CHUNKS = 4096
 """More chunks than this are kept in shards, so that a large product stays a few hundred files or objects."""
 _SHARD = 8
 """Chunks along a shard's rows and columns: 2048 x 2048 pixels."""
-
-_MOST_FILES = 20_000
-"""More files than this are not listed one by one for the source's identity."""
 
 
 # -- reading
@@ -116,6 +112,7 @@ def _place(path: str) -> Any:
     """What zarr opens: a path, a URL, or the store inside a zip file."""
     local = local_path(path)
     if local is None:
+        filesystem_of(path)  # says what is missing where it cannot be reached at all
         return path
     if local.suffix == ".zip":
         from zarr.storage import ZipStore
@@ -178,14 +175,9 @@ def _codecs(metadata: Mapping[str, Any]) -> list[Any]:
 
 
 def _files(path: str) -> tuple[str, ...]:
-    local = local_path(path)
-    if local is None or local.is_file():
-        return (path,)
-    found = sorted(str(file) for file in islice((f for f in local.rglob("*") if f.is_file()), _MOST_FILES + 1))
-    if len(found) <= _MOST_FILES:
-        return tuple(found)
-    names = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
-    return tuple(sorted(str(file) for name in names for file in local.glob(f"**/{name}")))
+    """The store as a whole; a URL that ends in `/` stands for all below it, as a local folder does."""
+    whole = local_path(path) is not None or path.endswith((".zip", "/"))
+    return (path if whole else f"{path}/",)
 
 
 def _short(error: BaseException) -> str:

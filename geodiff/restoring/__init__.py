@@ -22,13 +22,14 @@ from geodiff.gaps import Reason, shares
 from geodiff.identity import (
     assert_apart,
     assert_writable,
+    inputs_identity,
     model_identity,
     source_identity,
     target_stem,
     written_before,
 )
 from geodiff.io import Product, check_target, read_fingerprint, write_product
-from geodiff.io.places import delete, exists, put
+from geodiff.io.places import delete, exists, local_path, put
 from geodiff.io.store import lock
 from geodiff.lattice import Lattice, Window
 from geodiff.progress import Progress
@@ -95,7 +96,8 @@ def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
     raster = enlarged_raster(scene.raster, job.enlargement)
     check_target(raster, job.target)
     assert_apart(job.scene, scene.raster)
-    fingerprint = job.fingerprint(source_identity(scene.raster), model_identity(job.scene))
+    inputs = inputs_identity(job.scene, scene.raster)
+    fingerprint = job.fingerprint(source_identity(scene.raster), inputs, model_identity(job.scene))
     if _up_to_date(job, fingerprint):
         return _begin(job, fingerprint, "up to date", started)
     folder, stem = target_stem(job.target)
@@ -106,8 +108,10 @@ def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
         seconds = {"restore": time.time() - started}
         before = written_before(job.target)
         paths = tuple(write_product(_product(job, raster, restored, fingerprint), job.target))
-        for left in set(before) - set(paths):
-            delete(left)  # a layer of the product that was replaced, and none of this one
+        made = {local_path(path) or path for path in paths}
+        for left in before:
+            if (local_path(left) or left) not in made:
+                delete(left)  # a layer of the product that was replaced, and none of this one
         record = replace(
             _begin(job, fingerprint, "done", started),
             products=paths,

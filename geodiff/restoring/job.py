@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from geodiff.errors import JobError
-from geodiff.job import FillJob
+from geodiff.job import FillJob, without_places
 
 __all__ = ["RestoreJob"]
 
@@ -98,7 +98,7 @@ class RestoreJob(BaseModel):
 
     def fingerprint(self, *identities: str) -> str:
         """SHA-256 over what can change a pixel and the given identities (source content, model, version)."""
-        chosen = self.model_dump(mode="json", exclude=_HOW)
+        chosen = without_places(self.model_dump(mode="json", exclude=_HOW))
         return hashlib.sha256(json.dumps(["restore", chosen, *identities], sort_keys=True).encode()).hexdigest()
 
     def command(self) -> str:

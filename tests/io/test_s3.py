@@ -151,3 +151,61 @@ def test_what_is_not_there_is_one_line_without_the_secret(server: str, tmp_path:
             geodiff.fill(source, tmp_path / "filled.zarr", filler="laplace")
         assert "none" in str(said.value)
         assert "testing-secret" not in str(said.value)
+
+
+def test_a_reprocessed_cog_of_the_same_size_is_filled_anew(server: str, scene: Path, tmp_path: Path) -> None:
+    source, target = f"s3://{BUCKET}/again/scene.tif", tmp_path / "filled.tif"
+    _store().put_file(str(scene), source)  # type: ignore[attr-defined]
+    geodiff.fill(source, target, filler="nearest")
+    assert geodiff.fill(source, target, filler="nearest").status == "up to date"
+    with rasterio.open(scene, "r+") as dataset:
+        values = dataset.read(1)
+        values[values > 0] += 100
+        dataset.write(values, 1)
+    _store().put_file(str(scene), source)  # type: ignore[attr-defined]
+    with pytest.raises(TargetError, match="another state of the source"):
+        geodiff.fill(source, target, filler="nearest")
+    geodiff.fill(source, target, filler="nearest", overwrite=True)
+    with rasterio.open(target) as filled:
+        assert np.array_equal(filled.read(1)[values > 0], values[values > 0])
+
+
+def test_a_cog_that_changes_while_it_is_filled_is_noticed(
+    server: str, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, real = f"s3://{BUCKET}/meanwhile/scene.tif", pipeline.fill_block
+    _store().put_file(str(scene), source)  # type: ignore[attr-defined]
+
+    def replaced_meanwhile(work_path: str, block: Block) -> BlockResult:
+        _store().pipe_file(source, scene.read_bytes() + b" ")  # type: ignore[attr-defined]
+        return real(work_path, block)
+
+    monkeypatch.setattr(pipeline, "fill_block", replaced_meanwhile)
+    with pytest.raises(SourceError, match="changed while it was being filled"):
+        geodiff.fill(source, tmp_path / "filled.tif", filler="nearest")
+
+
+def test_a_zarr_cube_on_s3_that_grows_or_changes_is_appended(server: str, tmp_path: Path) -> None:
+    import xarray as xr
+
+    source, target = f"s3://{BUCKET}/growing.zarr", tmp_path / "filled.zarr"
+    values = np.random.default_rng(0).normal(285, 1, (3, 40, 50))
+    for day in range(3):
+        values[day, 10 * day : 10 * day + 5, 20:26] = np.nan
+    days = np.array(["2024-01-01", "2024-01-02", "2024-01-03"], "M8[ns]")
+    cube = xr.Dataset(
+        {"sst": (("time", "y", "x"), values)}, {"time": days, "y": -np.arange(40.0), "x": np.arange(50.0)}
+    ).chunk(time=1)
+    cube.isel(time=slice(2)).to_zarr(source, zarr_format=2)
+    options = {"filler": "nearest", "append": True}
+    assert geodiff.fill(source, target, **options).status == "done"
+    assert geodiff.fill(source, target, **options).status == "nothing to append"
+    cube.isel(time=slice(2, 3)).to_zarr(source, append_dim="time")
+    assert geodiff.fill(source, target, **options).status == "done"
+    assert len(xr.open_zarr(target).time) == 3
+    later = cube.isel(time=slice(2, 3)).drop_vars(("y", "x")) + 1  # a date that comes again: one chunk of the same size
+    later.to_zarr(source, region={"time": slice(2, 3)})
+    assert geodiff.fill(source, target, **options).status == "done"
+    filled = xr.open_zarr(target).sst.values[2]
+    assert np.array_equal(filled[np.isfinite(values[2])], values[2][np.isfinite(values[2])] + 1)
+    assert geodiff.fill(source, target, **options).status == "nothing to append"

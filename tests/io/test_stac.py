@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
-import threading
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -253,36 +249,6 @@ def test_what_is_no_json_and_what_is_not_there(tmp_path: Path) -> None:
 
 
 # -- elsewhere
-
-
-class Ranges(http.server.SimpleHTTPRequestHandler):
-    """A server of files that answers for parts of them, as object stores do."""
-
-    def do_GET(self) -> None:
-        content = Path(self.translate_path(self.path)).read_bytes()
-        asked = self.headers.get("Range")
-        first, _, last = (asked or "bytes=0-").removeprefix("bytes=").partition("-")
-        part = content[int(first) : int(last) + 1 if last else None]
-        self.send_response(206 if asked else 200)
-        self.send_header("Content-Length", str(len(part)))
-        self.send_header("Accept-Ranges", "bytes")
-        if asked:
-            self.send_header("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(content)}")
-        self.end_headers()
-        self.wfile.write(part)
-
-    def log_message(self, *said: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(tmp_path))) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
 
 
 def test_remote_items_open_remote_assets_by_their_own_address(

@@ -1,0 +1,293 @@
+"""Laws of identity: what is in the files decides whether a product is up to date, not how the way to them is spelt."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from shapely.geometry import box
+
+import geodiff
+from geodiff import identity
+from geodiff.errors import GateError, InputError, NothingMissingError, SourceError, TargetError
+from geodiff.identity import source_identity, written_before
+from geodiff.io import open_raster
+from geodiff.io.gdal import address
+from geodiff.io.places import filesystem_of
+
+LATER = 2_000_000_000_000_000_000
+
+
+def write(path: Path, seed: int = 0, *, holes: bool = True) -> Path:
+    """A small scene; of every seed the same size in bytes."""
+    values = np.random.default_rng(seed).integers(1000, 2000, (40, 50)).astype("uint16")
+    if holes:
+        values[10:14, 20:26] = 0
+    with rasterio.open(
+        path, "w", driver="GTiff", height=40, width=50, count=1, dtype="uint16", nodata=0, crs="EPSG:32618",
+        transform=Affine(30, 0, 300_000, 0, -30, 4_500_000),
+    ) as out:  # fmt: skip
+        out.write(values, 1)
+    return path
+
+
+def cloud(path: Path, column: int = 5) -> Path:
+    """A square of 5 x 5 pixels as a vector mask."""
+    west, north = 300_000 + 30 * column, 4_500_000 - 30 * 20
+    geopandas.GeoDataFrame(geometry=[box(west, north - 150, west + 150, north)], crs="EPSG:32618").to_file(path)
+    return path
+
+
+def fill(source: object, target: object, **options: object) -> geodiff.RunRecord:
+    return geodiff.fill(source, target, **{"filler": "nearest", **options})
+
+
+# -- spelling
+
+
+def test_another_spelling_of_the_paths_is_the_same_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "scene.tif")
+    cloud(tmp_path / "clouds.gpkg")
+    assert fill("scene.tif", "filled.tif", mask="clouds.gpkg").status == "done"
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "deep")
+    assert fill(tmp_path / "scene.tif", "../filled.tif", mask=f"file://{tmp_path}/clouds.gpkg").status == "up to date"
+
+
+def test_a_copied_product_of_a_copied_source_is_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    write(tmp_path / "one/scene.tif")
+    fill("one/scene.tif", "one/filled.tif")
+    shutil.copytree(tmp_path / "one", tmp_path / "two", dirs_exist_ok=True)
+    assert fill("two/scene.tif", "two/filled.tif").status == "up to date"
+    (tmp_path / "two/filled_source.tif").unlink()  # its own layers count, not those it was copied from
+    assert fill("two/scene.tif", "two/filled.tif").status == "done"
+
+
+@pytest.mark.parametrize(
+    ("target", "recorded", "there"),
+    [
+        ("out/a.tif", ("out/a_source.tif", "out/a.tif"), ["out/a_source.tif", "out/a.tif"]),
+        ("/new/a.tif", ("a_source.tif", "a.tif"), ["/new/a_source.tif", "/new/a.tif"]),
+        ("a.tif", ("/old/a_source.tif", "/old/a.tif"), ["a_source.tif", "a.tif"]),
+        ("a.tif", ("/elsewhere/a.tif",), ["/elsewhere/a.tif"]),
+        ("new/days/", ("old/days/1.tif",), ["new/days/1.tif"]),
+        ("s3://b/a.tif", ("s3://b/a.tif",), ["s3://b/a.tif"]),
+    ],
+)
+def test_recorded_paths_are_those_beside_the_record(
+    monkeypatch: pytest.MonkeyPatch, target: str, recorded: tuple[str, ...], there: list[str]
+) -> None:
+    before = {"/new/a.tif": "a.tif", "a.tif": "/old/a.tif", "new/days/": "old/days/"}.get(target, target)
+    record = json.dumps({"target": before, "products": recorded}).encode()
+    monkeypatch.setattr(identity, "read", lambda path: record)
+    assert written_before(target) == there
+
+
+# -- masks
+
+
+@pytest.mark.parametrize("option", ["mask", "fillable"])
+def test_an_edited_mask_is_another_job(tmp_path: Path, option: str) -> None:
+    source, target = write(tmp_path / "scene.tif"), tmp_path / "filled.tif"
+    fill(source, target, **{option: str(cloud(tmp_path / "area.gpkg", 20))})
+    cloud(tmp_path / "area.gpkg", 33)
+    with pytest.raises(TargetError, match="another state of the source"):
+        fill(source, target, **{option: f"{tmp_path}/area.gpkg"})
+
+
+def test_an_edited_shapefile_is_another_job_and_its_table_is_not(tmp_path: Path) -> None:
+    source, target, mask = write(tmp_path / "scene.tif"), tmp_path / "filled.tif", tmp_path / "area.shp"
+    fill(source, target, mask=str(cloud(mask)))
+    mask.with_suffix(".dbf").write_bytes(mask.with_suffix(".dbf").read_bytes() + b" ")
+    assert fill(source, target, mask=str(mask)).status == "up to date"
+    mask.with_suffix(".prj").write_text(mask.with_suffix(".prj").read_text().replace('"WGS_1984', '"WGS_84'))
+    with pytest.raises(TargetError, match="another state of the source"):
+        fill(source, target, mask=str(mask))
+
+
+def test_an_edited_quality_file_is_another_job(tmp_path: Path) -> None:
+    source, target, flags = write(tmp_path / "scene.tif"), tmp_path / "filled.tif", tmp_path / "flags.tif"
+    for kind in (4, 9):  # vegetation, then a cloud
+        with rasterio.open(source) as scene:
+            profile = {**scene.profile, "dtype": "uint8", "nodata": None}
+        with rasterio.open(flags, "w", **profile) as out:
+            out.write(np.pad(np.full((4, 4), kind, "u1"), ((0, 36), (0, 46)), constant_values=4), 1)
+        if kind == 4:
+            fill(source, target, qa=f"sentinel2-scl:{flags}")
+    with pytest.raises(TargetError, match="another state of the source"):
+        fill(source, target, qa=f"sentinel2-scl:{flags}")
+
+
+def test_the_named_band_of_flags_counts(tmp_path: Path) -> None:
+    source = open_raster(str(write(tmp_path / "scene.tif")))
+    names = ("1", source.variables[0].name)
+    jobs = [geodiff.FillJob.build(source="s", target="t.tif", qa=(f"pds:{name}",)) for name in names]
+    assert len({identity.inputs_identity(job, source) for job in jobs}) == 2
+
+
+def test_a_mask_that_changes_while_the_blocks_are_filled_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from geodiff import pipeline
+
+    source, mask, real = write(tmp_path / "scene.tif"), cloud(tmp_path / "area.gpkg"), pipeline.fill_block
+
+    def edited_meanwhile(*args: object) -> object:
+        cloud(mask, 30)
+        return real(*args)
+
+    monkeypatch.setattr(pipeline, "fill_block", edited_meanwhile)
+    with pytest.raises(SourceError, match="changed while it was being filled"):
+        fill(source, tmp_path / "filled.tif", mask=str(mask))
+
+
+# -- folders of very many files, archives
+
+
+def test_a_rewritten_chunk_of_a_store_of_very_many_files_is_another_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import xarray as xr
+
+    xr.Dataset({"sst": (("y", "x"), np.ones((4, 6)))}).to_zarr(tmp_path / "a.zarr", zarr_format=3, consolidated=False)
+    raster = open_raster(f"{tmp_path}/a.zarr")
+    read = source_identity(raster)
+    monkeypatch.setattr(identity, "_MOST_FILES", 1)
+    told = source_identity(raster)
+    assert told != read
+    assert source_identity(raster) == told
+    os.utime(tmp_path / "a.zarr/sst/c/0/0", ns=(LATER, LATER))
+    assert source_identity(raster) != told
+
+
+def test_a_renamed_chunk_is_another_source(tmp_path: Path) -> None:
+    import xarray as xr
+
+    cube = xr.Dataset({"sst": (("y", "x"), np.ones((4, 6)))})
+    cube.to_zarr(tmp_path / "a.zarr", zarr_format=3, consolidated=False, encoding={"sst": {"chunks": (2, 6)}})
+    raster = open_raster(f"{tmp_path}/a.zarr")
+    (tmp_path / "a.zarr/sst/c/1/0").unlink()
+    first = source_identity(raster)
+    (tmp_path / "a.zarr/sst/c/1").mkdir(exist_ok=True)
+    (tmp_path / "a.zarr/sst/c/0/0").rename(tmp_path / "a.zarr/sst/c/1/0")
+    assert source_identity(raster) != first
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("/vsis3/b/k/a.tif", "s3://b/k/a.tif"),
+        ("/vsigs/b/a.tif", "gs://b/a.tif"),
+        ("/vsicurl/https://h/a.tif?v=1", "https://h/a.tif?v=1"),
+        ("/vsizip//data/a.zip/b.tif", "/data/a.zip"),
+        ("/vsizip/{/vsis3/b/a.zip}/b.tif", "s3://b/a.zip"),
+        ("/vsigzip/a.tar.gz", "a.tar.gz"),
+        ("NETCDF:a.nc:sst", "NETCDF:a.nc:sst"),
+    ],
+)
+def test_files_of_gdal_have_an_address(name: str, found: str) -> None:
+    assert address(name) == found
+
+
+# -- web servers
+
+
+def test_a_changed_raster_on_a_web_server_is_filled_anew(tmp_path: Path, served: str) -> None:
+    write(tmp_path / "scene.tif", 1)
+    target = tmp_path / "out/filled.tif"
+    assert fill(f"{served}/scene.tif", target).status == "done"
+    assert fill(f"{served}/scene.tif", target).status == "up to date"
+    write(tmp_path / "scene.tif", 2)
+    os.utime(tmp_path / "scene.tif", ns=(LATER, LATER))
+    with pytest.raises(TargetError, match="another state of the source"):
+        fill(f"{served}/scene.tif", target)
+    assert fill(f"{served}/scene.tif", target, overwrite=True).status == "done"
+    with rasterio.open(tmp_path / "scene.tif") as new, rasterio.open(target) as filled:
+        known = new.read(1) != 0
+        assert np.array_equal(filled.read(1)[known], new.read(1)[known])
+
+
+def test_a_zarr_store_on_a_web_server_goes_by_its_metadata_and_says_so(
+    tmp_path: Path, served: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    import xarray as xr
+
+    values = np.random.default_rng(0).normal(285, 1, (40, 50))
+    values[10:14, 20:26] = np.nan
+    cube = xr.Dataset({"sst": (("y", "x"), values)}, {"y": -np.arange(40.0), "x": np.arange(50.0)})
+    cube.to_zarr(tmp_path / "cube.zarr", zarr_format=2, consolidated=True)
+    assert fill(f"{served}/cube.zarr", tmp_path / "out/filled.zarr").status == "done"
+    assert sum("cannot be listed" in record.message for record in caplog.records) == 1
+    assert fill(f"{served}/cube.zarr", tmp_path / "out/filled.zarr").status == "up to date"
+    cube.assign_attrs(title="another").to_zarr(tmp_path / "cube.zarr", mode="w", zarr_format=2, consolidated=True)
+    with pytest.raises(TargetError, match="another state of the source"):
+        fill(f"{served}/cube.zarr", tmp_path / "out/filled.zarr")
+
+
+def test_a_raster_that_only_gdal_can_reach_is_filled_with_a_warning(
+    tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def missing(url: str) -> None:
+        raise ImportError("aiohttp")
+
+    write(tmp_path / "scene.tif")
+    monkeypatch.setattr("fsspec.core.url_to_fs", missing)
+    assert fill(f"{served}/scene.tif", tmp_path / "out/filled.tif").status == "done"
+    (said,) = [record.message for record in caplog.records if "tells nothing" in record.message]
+    assert "geodiff[s3]" in said
+
+
+def test_a_missing_package_is_named_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(url: str) -> None:
+        raise ImportError("Install s3fs to access S3")
+
+    with pytest.raises(InputError, match="Protocol not known: nowhere"):
+        filesystem_of("nowhere://a")
+    monkeypatch.setattr("fsspec.core.url_to_fs", missing)
+    with pytest.raises(InputError, match=r"Install s3fs.*pip install 'geodiff\[s3\]'"):
+        filesystem_of("s3://b/a")
+    with pytest.raises(InputError, match=r"pip install 'geodiff\[s3\]'"):
+        open_raster("s3://b/a.zarr")
+
+
+# -- what is asked of a product that is there already
+
+
+def test_a_stricter_gate_is_judged_on_a_product_that_is_there(tmp_path: Path) -> None:
+    source, target = write(tmp_path / "scene.tif"), tmp_path / "filled.tif"
+    fill(source, target, gate="unfilled<=0.5")
+    before = target.read_bytes()
+    assert fill(source, target, gate="unfilled<=0.1").status == "up to date"
+    with pytest.raises(GateError, match=r"unfilled is 0; .*filled\.tif, which was made before, is kept as it is"):
+        fill(source, target, gate="unfilled>=0.1")
+    assert target.read_bytes() == before
+
+
+def test_a_product_of_nothing_to_fill_is_told_again(tmp_path: Path) -> None:
+    source, target = write(tmp_path / "scene.tif", holes=False), tmp_path / "filled.tif"
+    assert fill(source, target).status == "nothing to fill"
+    assert fill(source, target).status == "up to date"
+    with pytest.raises(NothingMissingError):
+        fill(source, target, fail_if_empty=True)
+
+
+def test_what_was_filled_is_not_called_empty(tmp_path: Path) -> None:
+    source, target = write(tmp_path / "scene.tif"), tmp_path / "filled.tif"
+    fill(source, target)
+    assert fill(source, target, fail_if_empty=True).status == "up to date"
+
+
+def test_half_a_record_is_none(tmp_path: Path) -> None:
+    (tmp_path / "filled.geodiff.json").write_text('{"products": ["a')
+    assert written_before(f"{tmp_path}/filled.tif") == []
