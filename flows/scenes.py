@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import base64
 import glob
-import json
 import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from geodiff.beside import record_of
 from geodiff.credentials import redacted
 from geodiff.errors import GateError, GeodiffError, JobError, NothingKnownError, SourceError, TargetError
 from geodiff.identity import describe_model, target_stem
 from geodiff.io.catalogue import is_stac
-from geodiff.io.places import exists, read
+from geodiff.io.places import exists
 from geodiff.io.scenes import is_scene
 from geodiff.io.stac import item_places
 from geodiff.io.stacitem import CATALOGUE, ITEM, update_catalogue
@@ -223,7 +223,7 @@ def fill_new(job: FillJob) -> SceneRecord:
 
 
 def _fill(job: FillJob) -> RunRecord:
-    kept = _record_beside(job.target)
+    kept = record_of(job.target)
     ours = kept.get("command") == job.command()
     incomplete = ours and bool(kept.get("failed_blocks"))
     try:
@@ -273,21 +273,10 @@ def list_products(job: FillJob) -> bool:
     return update_catalogue(job.target, f"Filled by geodiff from {redacted(job.source)}")
 
 
-def _record_beside(target: str) -> dict[str, Any]:
-    """What the last run said of a product; empty where there is none."""
-    folder, stem = target_stem(target)
-    text = read(f"{folder}/{stem}.geodiff.json")
-    try:
-        found = json.loads(text or b"{}")
-    except ValueError:  # half a record is none
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _said(job: FillJob, record: RunRecord) -> SceneRecord:
     """The few figures that go into the table; those of a product that was there already come from its own record."""
     there = record.status == "up to date"
-    kept = _record_beside(job.target) if there else {"variables": record.variables, "gates": record.gates}
+    kept = record_of(job.target) if there else {"variables": record.variables, "gates": record.gates}
     variables = [] if record.status == "planned" else list(kept.get("variables", {}).values())
     return SceneRecord(
         job.source,

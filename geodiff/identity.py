@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geodiff.credentials import redacted
 from geodiff.errors import SourceError, TargetError
-from geodiff.io.places import filesystem_of, local_path, read
+from geodiff.io.places import filesystem_of, local_path
 
 if TYPE_CHECKING:
     from geodiff.io import Raster
@@ -24,7 +23,6 @@ __all__ = [
     "source_identity",
     "source_stamp",
     "target_stem",
-    "written_before",
 ]
 
 
@@ -108,13 +106,6 @@ def assert_writable(folder: str, what: str) -> None:
             pass
     except OSError as error:
         raise TargetError(f"{what}, {folder}, cannot be written to: {error.strerror}; choose another place") from None
-
-
-def written_before(target: str) -> list[str]:
-    """Paths that the record beside a target lists; none where there is no record."""
-    folder, stem = target_stem(target)
-    text = read(f"{folder}/{stem}.geodiff.json")
-    return list(json.loads(text)["products"]) if text else []
 
 
 def model_identity(job: FillJob) -> str:
