@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +21,7 @@ from geodiff.codes import CODES
 from geodiff.credentials import redacted
 from geodiff.errors import JobError
 
-__all__ = ["NOT_BUILT", "FillJob", "Gate", "parse_gates"]
+__all__ = ["NOT_BUILT", "FillJob", "Gate", "parse_gates", "spelled"]
 
 GATES = {
     "coverage90": "share of hidden known pixels inside value +- 1.645 standard errors",
@@ -32,6 +34,8 @@ _HOW = frozenset(
     | {"target", "fail_if_empty", "batch"}
 )
 """Fields that cannot change a pixel."""
+_REPEATED = ("qa", "mask")
+"""Options that are given once for each of their values, which may have commas of their own."""
 
 
 NOT_BUILT: tuple[str, ...] = ()
@@ -188,14 +192,7 @@ class FillJob(BaseModel):
 
     def command(self) -> str:
         """The command line that gives these pixels, options at their defaults left out."""
-        default = {name: field.default for name, field in type(self).model_fields.items()}
-        words = ["geodiff", "fill", self.source, self.target]
-        for name, value in self.model_dump(exclude={"source", "target", *(_HOW - {"gate"})}).items():
-            if value != default[name]:
-                words += [f"--{name.replace('_', '-')}", _as_word(value)]
-        return redacted(
-            " ".join(f'"{word}"' if " " in word or ("," in word and "=" in word) else word for word in words)
-        )
+        return spelled("fill", self, _HOW - {"target", "gate"})
 
     @classmethod
     def build(cls, **fields: Any) -> FillJob:
@@ -213,6 +210,18 @@ class FillJob(BaseModel):
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise JobError(f"cannot read the job file {path}: {error}; `geodiff init` writes a commented one") from None
         return cls.build(**{**fields, **overrides})
+
+
+def spelled(verb: str, job: BaseModel, without: Collection[str]) -> str:
+    """The command line of a job, as a shell reads it: options at their defaults and those of `without` left out."""
+    default = {name: field.default for name, field in type(job).model_fields.items()}
+    fields = job.model_dump(exclude=set(without))
+    words = ["geodiff", verb, fields.pop("source"), fields.pop("target")]
+    for name, value in fields.items():
+        given = (value or ("none",)) if name in _REPEATED else (value,)
+        if value != default[name]:
+            words += [word for each in given for word in (f"--{name.replace('_', '-')}", _as_word(each))]
+    return shlex.join(map(redacted, words))
 
 
 def _as_word(value: Any) -> str:

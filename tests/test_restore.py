@@ -380,6 +380,8 @@ def test_the_command_line_does_the_same_and_tells_the_noise(frame: Path, tmp_pat
 
 def test_a_job_spells_itself_so_that_it_can_be_typed() -> None:
     job = RestoreJob.build(source="a b.img", target="o.tif", task="inpaint,denoise", detect=("dropouts",), seed=3)
-    assert job.command() == 'geodiff restore "a b.img" o.tif --task denoise,inpaint --detect dropouts --seed 3'
+    assert job.command() == "geodiff restore 'a b.img' o.tif --task denoise,inpaint --detect dropouts --seed 3"
     assert job.fingerprint() == RestoreJob.build(**{**job.model_dump(), "target": "other.tif"}).fingerprint()
     assert job.fingerprint() != job.model_copy(update={"noise": 1.0}).fingerprint()
+    masked = RestoreJob.build(source="a.img", target="o.tif", task="inpaint", mask=("a,b.tif", "c.tif"))
+    assert masked.command() == "geodiff restore a.img o.tif --task inpaint --mask a,b.tif --mask c.tif"
