@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from flows.scenes import scene_jobs, twins, write_page
+from geodiff.beside import record_of
 from geodiff.errors import GeodiffError, JobError, NothingKnownError, TargetError
 from geodiff.identity import target_stem
-from geodiff.io.places import exists, put, read
+from geodiff.io.places import exists, put
 from geodiff.pipeline import plan
 from geodiff.report import report_path
 from geodiff.restoring import RestoreJob, run
@@ -102,24 +102,14 @@ def _restored(job: RestoreJob) -> str:
     try:
         return run(job, quiet=True).status
     except TargetError:
-        if _beside(job).get("command") != job.command():
+        if record_of(job.target).get("command") != job.command():
             raise
         return run(job.model_copy(update={"overwrite": True}), quiet=True).status
 
 
-def _beside(job: RestoreJob) -> dict[str, object]:
-    """What the last run said of a product; empty where there is none."""
-    folder, stem = target_stem(job.target)
-    try:
-        found = json.loads(read(f"{folder}/{stem}.geodiff.json") or b"{}")
-    except ValueError:  # half a record is none
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _said(job: RestoreJob, status: str, page: str) -> FrameRecord:
-    kept = _beside(job)
-    facts = list(dict(kept.get("variables") or {}).values())  # type: ignore[call-overload]
+    kept = record_of(job.target)
+    facts = list((kept.get("variables") or {}).values())
     values = sum(each["values"] for each in facts)
     noise = [f"{band} {level}" for each in facts for band, level in each["noise"].items()]
     picture = _picture(job)
@@ -136,7 +126,7 @@ def _said(job: RestoreJob, status: str, page: str) -> FrameRecord:
         noise=", ".join(noise),
         picture=picture,
         page=page if page and exists(page) else "",
-        seconds=round(sum(dict(kept.get("seconds") or {}).values()), 1),  # type: ignore[call-overload]
+        seconds=round(sum((kept.get("seconds") or {}).values()), 1),
     )
 
 

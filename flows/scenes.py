@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geodiff.beside import record_of
 from geodiff.credentials import redacted
 from geodiff.errors import GateError, GeodiffError, JobError, NothingKnownError, SourceError, TargetError
-from geodiff.identity import describe_model, record_beside, target_stem
+from geodiff.identity import describe_model, target_stem
 from geodiff.io.catalogue import is_stac
 from geodiff.io.pds4 import labelled_files
 from geodiff.io.places import exists
@@ -233,7 +234,7 @@ def fill_new(job: FillJob) -> SceneRecord:
 
 
 def _fill(job: FillJob) -> RunRecord:
-    kept = record_beside(job.target)
+    kept = record_of(job.target)
     ours = kept.get("command") == job.command()
     incomplete = ours and bool(kept.get("failed_blocks"))
     try:
@@ -286,7 +287,7 @@ def list_products(job: FillJob) -> bool:
 def _said(job: FillJob, record: RunRecord) -> SceneRecord:
     """The few figures that go into the table; those of a product that was there already come from its own record."""
     there = record.status == "up to date"
-    kept = record_beside(job.target) if there else {"variables": record.variables, "gates": record.gates}
+    kept = record_of(job.target) if there else {"variables": record.variables, "gates": record.gates}
     variables = [] if record.status == "planned" else list(kept.get("variables", {}).values())
     return SceneRecord(
         job.source,

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from geodiff import __version__
 from geodiff.appending import kept_beside, load_kept, save_kept
+from geodiff.beside import delete_left_layers, keep_record, record_path
 from geodiff.blocks import BlockResult, fit_path
 from geodiff.credentials import redacted
 from geodiff.errors import BlockError, GateError
 from geodiff.fillers import source_codes
 from geodiff.gaps import Reason
-from geodiff.identity import describe_model, target_stem
+from geodiff.identity import describe_model
 from geodiff.io import Product, write_product
-from geodiff.io.places import exists, put
+from geodiff.io.places import exists
 from geodiff.io.stacitem import write_item
 from geodiff.layers import product_variable
 from geodiff.plan import FillPlan, scan_facts
@@ -74,7 +75,7 @@ def finish(
         kept_too = "what was filled is kept, and the same command with another gate goes on from there"
         judge(job, figures, f"{left}; {kept_too}")
     paths = tuple(write_product(replace(_product(planned, scene, work, gaps), earlier=earlier), job.target))
-    folder, stem = target_stem(job.target)
+    delete_left_layers(job.target, paths)
     if kept.fitted.parts or kept.cubes:
         save_kept(kept_beside(job.target), replace(kept, done=markers))
     record = replace(
@@ -89,7 +90,7 @@ def finish(
         seconds=_seconds(times),
         peak_memory_bytes=_peak_memory(),
     )
-    put(f"{folder}/{stem}.geodiff.json", record.to_json().encode())
+    keep_record(job.target, record.to_json())
     deliver_item(job, scene, paths, planned.fingerprint)
     return record
 
@@ -97,9 +98,7 @@ def finish(
 def deliver_item(job: FillJob, scene: Scene, products: Sequence[str], fingerprint: str) -> None:
     """Write the STAC Item of a finished product, where the job asks for one."""
     if job.stac:
-        folder, stem = target_stem(job.target)
-        record = f"{folder}/{stem}.geodiff.json"
-        write_item(job.stac, scene.raster, products, _attributes(job, fingerprint), record)
+        write_item(job.stac, scene.raster, products, _attributes(job, fingerprint), record_path(job.target))
 
 
 def _product(planned: FillPlan, scene: Scene, work: WorkStore, gaps: Mapping[str, GapReader]) -> Product:

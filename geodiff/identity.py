@@ -30,11 +30,9 @@ __all__ = [
     "inputs_identity",
     "inputs_stamp",
     "model_identity",
-    "record_beside",
     "source_identity",
     "source_stamp",
     "target_stem",
-    "written_before",
 ]
 
 logger = logging.getLogger(__name__)
@@ -221,35 +219,6 @@ def assert_writable(folder: str, what: str) -> None:
             pass
     except OSError as error:
         raise TargetError(f"{what}, {folder}, cannot be written to: {error.strerror}; choose another place") from None
-
-
-def record_beside(target: str) -> dict[str, Any]:
-    """What the last run said of a product; empty where there is no record."""
-    folder, stem = target_stem(target)
-    text = read(f"{folder}/{stem}.geodiff.json")
-    try:
-        found = json.loads(text or b"{}")
-    except ValueError:  # half a record is none
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def written_before(target: str) -> list[str]:
-    """Paths that the record beside a target lists, where they are now; none where there is no record.
-
-    They were written down as seen from the working directory of that time, and may have been moved together since.
-    """
-    record, now = record_beside(target), target_stem(target)[0]
-    before = target_stem(record.get("target", target))[0]
-    return [_moved(path, before, now) for path in record.get("products", ())]
-
-
-def _moved(path: str, before: str, now: str) -> str:
-    """A path in the folder `before` as one in the folder `now`; any other as it is."""
-    local, old, new = local_path(path), local_path(before), local_path(now)
-    if local is None or old is None or new is None:
-        return path
-    return str(new / local.relative_to(old)) if local.is_relative_to(old) else path
 
 
 def model_identity(job: FillJob) -> str:

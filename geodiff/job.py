@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from geodiff.credentials import redacted
 from geodiff.errors import JobError
 from geodiff.samplers import check_sampler
 
-__all__ = ["NOT_BUILT", "FillJob", "Gate", "parse_gates", "without_places"]
+__all__ = ["NOT_BUILT", "FillJob", "Gate", "parse_gates", "spelled", "without_places"]
 
 GATES = {
     "coverage90": "share of hidden known pixels inside value +- 1.645 standard errors",
@@ -34,6 +35,8 @@ _HOW = frozenset(
     | {"target", "fail_if_empty", "batch"}
 )
 """Fields that cannot change a pixel."""
+_REPEATED = ("qa", "mask")
+"""Options that are given once for each of their values, which may have commas of their own."""
 
 
 NOT_BUILT: tuple[str, ...] = ()
@@ -199,14 +202,7 @@ class FillJob(BaseModel):
 
     def command(self) -> str:
         """The command line that gives these pixels, options at their defaults left out."""
-        default = {name: field.default for name, field in type(self).model_fields.items()}
-        words = ["geodiff", "fill", self.source, self.target]
-        for name, value in self.model_dump(exclude={"source", "target", *(_HOW - {"gate"})}).items():
-            if value != default[name]:
-                words += [f"--{name.replace('_', '-')}", _as_word(value)]
-        return redacted(
-            " ".join(f'"{word}"' if " " in word or ("," in word and "=" in word) else word for word in words)
-        )
+        return spelled("fill", self, _HOW - {"target", "gate"})
 
     @classmethod
     def build(cls, **fields: Any) -> FillJob:
@@ -237,6 +233,18 @@ def without_places(pixels: Mapping[str, Any]) -> dict[str, Any]:
     bare["fillable"] = pixels["fillable"] if pixels["fillable"] in ("auto", "all") else "file"
     bare["qa"] = [text.partition(":")[0] for text in pixels["qa"]]
     return bare
+
+
+def spelled(verb: str, job: BaseModel, without: Collection[str]) -> str:
+    """The command line of a job, as a shell reads it: options at their defaults and those of `without` left out."""
+    default = {name: field.default for name, field in type(job).model_fields.items()}
+    fields = job.model_dump(exclude=set(without))
+    words = ["geodiff", verb, fields.pop("source"), fields.pop("target")]
+    for name, value in fields.items():
+        given = (value or ("none",)) if name in _REPEATED else (value,)
+        if value != default[name]:
+            words += [word for each in given for word in (f"--{name.replace('_', '-')}", _as_word(each))]
+    return shlex.join(map(redacted, words))
 
 
 def _as_word(value: Any) -> str:

@@ -155,6 +155,19 @@ class _Views:
         codes = self._stored("source", date, window)
         return np.asarray((codes != OBSERVED) & (codes < OUTSIDE))
 
+    def _blank(self, values: NDArray[Any], date: int, window: Window, estimated: NDArray[np.bool_]) -> None:
+        """Nodata, where the band has such a number, in what was to be filled and was not: (..., band, row, column).
+
+        What a mask calls missing still bears the cloud's number in the source. Dates not asked for are copies.
+        """
+        if date not in self.cube.targets:
+            return
+        left = self.gaps.read(date, window).wanted & ~estimated
+        for place, band in enumerate(self.cube.bands):
+            nodata = self.cube.variable.bands[band].encoding.nodata
+            if nodata is not None and left[place].any():
+                values[..., band, :, :][..., left[place]] = nodata
+
     def value(self, date: int, window: Window) -> NDArray[Any]:
         values = self.cube.variable.reader.read(date, window)
         parts = self._parts(date, window)
@@ -165,6 +178,7 @@ class _Views:
             if estimated.any():
                 here = (bands, *part.within(window))
                 values[here] = np.where(estimated, self._stored("value", date, part), values[here])
+            self._blank(values[(..., *part.within(window))], date, part, estimated)
         return values
 
     def members(self, date: int, window: Window) -> NDArray[Any]:
@@ -175,6 +189,7 @@ class _Views:
         if estimated.any():
             bands = list(self.cube.bands)
             repeated[:, bands] = np.where(estimated, self._stored("members", date, window), repeated[:, bands])
+        self._blank(repeated, date, window, estimated)
         return repeated
 
     def source(self, date: int, window: Window) -> NDArray[np.uint8]:

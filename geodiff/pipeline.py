@@ -25,6 +25,7 @@ from geodiff.appending import (
     load_kept,
     save_kept,
 )
+from geodiff.beside import alone, assert_own_layers, is_whole, record_of, work_path, written_before
 from geodiff.blocks import BlockResult, fill_block, filler_of, fit_path, forget
 from geodiff.errors import InputError, JobError, NothingKnownError, NothingMissingError, SourceError, TargetError
 from geodiff.fillers import Fitted
@@ -36,15 +37,13 @@ from geodiff.identity import (
     inputs_identity,
     inputs_stamp,
     model_identity,
-    record_beside,
     source_identity,
     source_stamp,
     target_stem,
-    written_before,
 )
 from geodiff.io import check_target, read_fingerprint
 from geodiff.io.places import exists, remove_tree
-from geodiff.io.store import VariableSpec, create_work, lock, open_work, remove_work
+from geodiff.io.store import VariableSpec, create_work, open_work, remove_work
 from geodiff.plan import FillPlan, Means
 from geodiff.progress import Progress, waiting
 from geodiff.running import assert_scheduler, local_workers, run_blocks
@@ -92,12 +91,13 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
             if job.stac and not exists(job.stac):
                 deliver_item(job, scene, written_before(job.target), fingerprint)
             return begin_record(job, fingerprint, "nothing to append" if job.append else "up to date", started)
+        assert_own_layers(job.target)
         if job.dry_run:
             return _planned(job, scene, fingerprint, kept, started)
         assert_writable(target_stem(job.target)[0], "the folder of TARGET")
         assert_writable(job.work or target_stem(job.target)[0], "--work")
         assert_scheduler(job)
-        held.enter_context(lock(_work_path(job)))
+        held.enter_context(alone(job.target, job.work))
         stamp = _stamp(job, scene.raster)
         work, means = _open_or_create(job, scene, fingerprint, kept)
         with local_workers(job) as local:
@@ -191,7 +191,7 @@ def _up_to_date(job: FillJob, fingerprint: str) -> bool:
     if found is None or job.overwrite:
         return False
     if found == fingerprint:
-        return not exists(_work_path(job)) and all(exists(path) for path in written_before(job.target))
+        return not exists(_work_path(job)) and is_whole(job.target, fingerprint)
     if job.append:
         return False
     what = "was made by another job or from another state of the source" if found else "is not a product of geodiff"
@@ -203,7 +203,7 @@ def _up_to_date(job: FillJob, fingerprint: str) -> bool:
 
 def _judge_again(job: FillJob) -> None:
     """What this run asks of a product that is there already: the record of the run that made it holds the figures."""
-    record = record_beside(job.target)
+    record = record_of(job.target)
     if record.get("status") == "nothing to fill":  # there was nothing to judge either
         if job.fail_if_empty:
             raise _nothing_missing(job)
@@ -212,8 +212,7 @@ def _judge_again(job: FillJob) -> None:
 
 
 def _work_path(job: FillJob) -> str:
-    folder, stem = target_stem(job.target)
-    return f"{job.work.rstrip('/') if job.work else folder}/{stem}.geodiff-work.zarr"
+    return work_path(job.target, job.work)
 
 
 def _specs(scene: Scene, job: FillJob, means: Means) -> list[VariableSpec]:

@@ -15,9 +15,10 @@ from affine import Affine
 from shapely.geometry import box
 
 import geodiff
-from geodiff import identity
+from geodiff import beside, identity
+from geodiff.beside import written_before
 from geodiff.errors import GateError, InputError, NothingMissingError, SourceError, TargetError
-from geodiff.identity import source_identity, written_before
+from geodiff.identity import source_identity
 from geodiff.io import open_raster
 from geodiff.io.gdal import address
 from geodiff.io.places import filesystem_of
@@ -90,7 +91,7 @@ def test_recorded_paths_are_those_beside_the_record(
 ) -> None:
     before = {"/new/a.tif": "a.tif", "a.tif": "/old/a.tif", "new/days/": "old/days/"}.get(target, target)
     record = json.dumps({"target": before, "products": recorded}).encode()
-    monkeypatch.setattr(identity, "read", lambda path: record)
+    monkeypatch.setattr(beside, "read", lambda path: record)
     assert written_before(target) == there
 
 

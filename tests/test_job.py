@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from geodiff.cli import app
 from geodiff.errors import JobError
 from geodiff.job import FillJob, parse_gates
+from geodiff.record import RunRecord
 
 
 def _job(**fields: object) -> FillJob:
@@ -70,3 +74,43 @@ def test_a_toml_file_is_the_same_job(tmp_path: Path) -> None:
 def test_the_command_repeats_the_job() -> None:
     command = _job(filler="matern", buffer=2, valid_range=(0.0, 1.0), workers=4).command()
     assert command == "geodiff fill a.tif b.tif --valid-range 0.0,1.0 --buffer 2 --filler matern"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"qa": ("landsat-c2", "pds:a b.tif"), "mask": ("one.gpkg", "two, three.tif")},
+        {"qa": ("none",), "bands": ("1", "near infrared"), "detect": ("dropouts", "stripes")},
+        {"gate": "unfilled<=0.02"},
+        {"gate": "coverage90>=0.85, seam<=1.05", "max_error": 1e-12, "quantiles": (0.05, 0.95)},
+        {"source": "scenes/*_B4.tif", "target": "it's $HOME/", "nodata": -9999.0, "valid_range": (-1.5, 2.0)},
+        {"source": "https://host/a.tif?a=1&b=2", "dates": "2024-06-01:2024-06-30", "members": 0, "seed": -3},
+    ],
+)
+def test_a_shell_reads_the_command_as_the_same_job(
+    fields: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scenes").mkdir()
+    (tmp_path / "scenes/a_B4.tif").touch()  # for a glob that is not quoted
+    read: list[FillJob] = []
+
+    def run(job: FillJob, **_: object) -> RunRecord:
+        read.append(job)
+        return RunRecord(job.source, job.target, job.command(), "up to date")
+
+    monkeypatch.setattr("geodiff.report.run_and_report", run)
+    job = FillJob.build(**{"source": "a.tif", "target": "b.tif", **fields})
+    done = CliRunner().invoke(app, _as_a_shell(job.command())[1:])
+    assert done.exit_code == 0, done.output
+    assert read == [job.model_copy(update={"workers": 0})]  # which the command line sets
+
+
+def _as_a_shell(command: str) -> list[str]:
+    """Words as `sh` makes them of a command."""
+    script = f"for word in {command}; do printf '%s\\0' \"$word\"; done"
+    return subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True).stdout.split("\0")[:-1]
+
+
+def test_no_quality_flags_are_spelt() -> None:
+    assert _job(qa=()).command() == "geodiff fill a.tif b.tif --qa none"

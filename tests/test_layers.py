@@ -36,7 +36,7 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"scene": ("geodiff.scene", "geodiff.patches", "geodiff.scan", "geodiff.scanned", "geodiff.suspects")},
     {
         "plan": (
-            "geodiff.plan", "geodiff.fitting", "geodiff.trials", "geodiff.identity", "geodiff.layers",
+            "geodiff.plan", "geodiff.beside", "geodiff.fitting", "geodiff.trials", "geodiff.identity", "geodiff.layers",
             "geodiff.appending",
         )
     },

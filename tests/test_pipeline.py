@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -306,6 +307,46 @@ def test_max_error_leaves_nodata(scene: Path, tmp_path: Path) -> None:
     assert (values[missing] == 0).all()
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".zarr", ".nc"])
+def test_what_a_mask_hides_is_nodata_where_it_is_not_filled(tmp_path: Path, suffix: str) -> None:
+    """A cloud's number is no observation: not in the value, and not in a member."""
+    values, cloud = _surface(48, 60).astype("int16"), _holes(48, 60, 2, 6)
+    values[cloud] = 9000
+    mask = _write(tmp_path / "mask.tif", cloud.astype("uint8"), None)
+    source = _write(tmp_path / "scene.tif", values, -1)
+    target = tmp_path / f"filled{suffix}"
+    geodiff.fill(source, target, mask=str(mask), buffer=1, max_error=1e-6, members=1, device="cpu")
+    layers = _layers(target)
+    refused = layers["source"] == 255
+    assert refused[cloud].all()
+    assert refused.sum() > cloud.sum()  # with the rim
+    for name in ("value", "members"):
+        assert (layers[name][refused] == -1).all()
+        assert np.array_equal(layers[name][~refused], values[~refused])
+
+
+def _layers(target: Path) -> dict[str, np.ndarray]:
+    """Stored numbers (row, column) of some layers of a product of one band."""
+    if target.suffix == ".tif":
+        beside = {name: target.with_name(f"{target.stem}_{name}.tif") for name in ("source", "members")}
+        return {name: _read(path)[0] for name, path in {"value": target, **beside}.items()}
+    import xarray as xr
+
+    engine = {".zarr": "zarr", ".nc": "h5netcdf"}[target.suffix]
+    with xr.open_dataset(target, engine=engine, mask_and_scale=False) as found:
+        names = {"value": "band_data", "source": "band_data_source", "members": "band_data_member"}
+        return {layer: np.squeeze(found[name].to_numpy()) for layer, name in names.items()}
+
+
+def test_without_nodata_what_is_not_filled_keeps_its_number(tmp_path: Path) -> None:
+    values, cloud = _surface(90, 110).astype("int16"), _holes(90, 110, 3, 8)
+    mask = _write(tmp_path / "mask.tif", cloud.astype("uint8"), None)
+    source = _write(tmp_path / "scene.tif", values, None)
+    geodiff.fill(source, tmp_path / "filled.tif", mask=str(mask), filler="laplace", max_error=1e-6)
+    assert (_read(tmp_path / "filled_source.tif")[0][cloud] == 255).all()
+    assert np.array_equal(_read(tmp_path / "filled.tif")[0], values)
+
+
 def test_quantiles_bracket_the_value(scene: Path, tmp_path: Path) -> None:
     geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace", quantiles="0.05,0.95")
     low, high = _read(tmp_path / "filled_quantiles.tif")
@@ -472,6 +513,37 @@ def test_dates_alone_do_not_change_a_pixel(tmp_path: Path) -> None:
     assert np.array_equal(one.ndvi.values[0], stack[0], equal_nan=True)
     never_seen = np.isnan(stack).all(axis=0)
     assert np.array_equal(np.isnan(every.ndvi.values), np.broadcast_to(never_seen, stack.shape))
+
+
+def test_a_failed_block_leaves_nodata_and_a_date_not_asked_for_its_clouds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import xarray as xr
+
+    from geodiff import pipeline
+
+    stack = np.stack([_surface(40, 50, seed) for seed in range(3)]).astype("int16")
+    cloud = np.stack([np.roll(_holes(40, 50, 1, 6), 16 * n, axis=1) for n in range(3)])
+    stack[cloud] = 9000
+    times = np.array(["2024-01-01", "2024-01-09", "2024-01-17"], "datetime64[ns]")
+    axes = {"time": times, "y": -np.arange(40.0), "x": np.arange(50.0)}
+    cube = xr.Dataset({"ndvi": (("time", "y", "x"), stack, {"_FillValue": np.int16(-1)})}, axes)
+    cube.to_zarr(tmp_path / "cube.zarr", consolidated=False)
+    fill_block = pipeline.fill_block
+
+    def second_fails(path: str, block: Any) -> Any:
+        return pipeline.BlockResult(block.key, error="no") if block.date == 1 else fill_block(path, block)
+
+    monkeypatch.setattr(pipeline, "fill_block", second_fails)
+    options = {"valid_range": (0.0, 5000.0), "dates": "2024-01-01:2024-01-09"}
+    assert geodiff.fill(tmp_path / "cube.zarr", tmp_path / "out.zarr", filler="laplace", **options).exit_code == 3
+    with xr.open_zarr(tmp_path / "out.zarr", consolidated=False, mask_and_scale=False) as found:
+        filled, failed, copied = found.ndvi.to_numpy()
+        assert (found.ndvi_source.to_numpy()[1:][cloud[1:]] == 255).all()
+    assert ((filled[cloud[0]] > 0) & (filled[cloud[0]] < 5000)).all()
+    assert (failed[cloud[1]] == -1).all()
+    assert np.array_equal(failed[~cloud[1]], stack[1][~cloud[1]])
+    assert np.array_equal(copied, stack[2])
 
 
 @pytest.mark.parametrize("role", ["source", "mask"])

@@ -267,6 +267,34 @@ def test_the_same_job_gives_the_same_bytes_and_is_not_done_twice(frame: Path, tm
     assert not (tmp_path / "a" / "out_members.tif").exists()  # of the product that was replaced
 
 
+def test_what_is_not_its_own_is_not_deleted(frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    geodiff.fill(frame, "out/a.zarr", filler="laplace")
+    first = geodiff.restore(frame, "out/a.tif", task="denoise", members=2)
+    again = geodiff.restore(frame, tmp_path / "out/a.tif", task="denoise", members=2, seed=1, overwrite=True)
+    assert [Path(path).name for path in again.products] == [Path(path).name for path in first.products]
+    assert all(Path(path).exists() for path in again.products)
+    assert geodiff.fill(frame, "out/a.zarr", filler="laplace").status == "up to date"
+    with pytest.raises(TargetError, match=r"over those of out/a\.tif"):
+        geodiff.restore(frame, "out/a.png", task="denoise")
+    assert all(Path(path).exists() for path in again.products)
+
+
+def test_a_kill_before_the_record_leaves_no_old_layer_for_good(
+    frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    geodiff.restore(frame, tmp_path / "a.tif", task="denoise", members=2)
+    with monkeypatch.context() as patched:
+        patched.setattr("geodiff.restoring.delete_left_layers", stop)
+        with pytest.raises(KeyboardInterrupt):
+            geodiff.restore(frame, tmp_path / "a.tif", task="denoise", members=0, overwrite=True)
+    assert geodiff.restore(frame, tmp_path / "a.tif", task="denoise", members=0).status == "done"
+    assert not (tmp_path / "a_members.tif").exists()
+
+
 def test_a_product_says_what_was_done_to_it(frame: Path, tmp_path: Path) -> None:
     record = geodiff.restore(frame, tmp_path / "out.tif", task="denoise", noise=6.5, members=0)
     with warnings.catch_warnings():
@@ -352,6 +380,8 @@ def test_the_command_line_does_the_same_and_tells_the_noise(frame: Path, tmp_pat
 
 def test_a_job_spells_itself_so_that_it_can_be_typed() -> None:
     job = RestoreJob.build(source="a b.img", target="o.tif", task="inpaint,denoise", detect=("dropouts",), seed=3)
-    assert job.command() == 'geodiff restore "a b.img" o.tif --task denoise,inpaint --detect dropouts --seed 3'
+    assert job.command() == "geodiff restore 'a b.img' o.tif --task denoise,inpaint --detect dropouts --seed 3"
     assert job.fingerprint() == RestoreJob.build(**{**job.model_dump(), "target": "other.tif"}).fingerprint()
     assert job.fingerprint() != job.model_copy(update={"noise": 1.0}).fingerprint()
+    masked = RestoreJob.build(source="a.img", target="o.tif", task="inpaint", mask=("a,b.tif", "c.tif"))
+    assert masked.command() == "geodiff restore a.img o.tif --task inpaint --mask a,b.tif --mask c.tif"

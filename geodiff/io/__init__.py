@@ -190,6 +190,13 @@ class Product:
     earlier: Earlier | None = None
     """The product at the target, when it is extended by dates."""
 
+    def said_over(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """A source's attributes with the product's on top, and the source's own history below the product's."""
+        own, history = dict(self.attributes), str(before.get("history") or "")
+        if "history" in own and history not in own["history"]:
+            own["history"] = f"{own['history']}\n{history}"
+        return {**before, **own}
+
 
 def open_raster(source: str, options: OpenOptions | None = None) -> Raster:
     """Open any source the contract names; raises SourceError with the cure for what cannot be read."""

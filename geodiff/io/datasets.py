@@ -89,12 +89,8 @@ def _unique(arrays: Sequence[OutputArray]) -> list[OutputArray]:
 
 
 def _global_attributes(product: Product) -> dict[str, Any]:
-    own = dict(product.attributes)
     before = {key: value for key, value in product.raster.attributes.items() if value is not None}
-    if "history" in own and str(before.get("history", "")) not in own["history"]:
-        own["history"] = f"{own['history']}\n{before['history']}"
-    named = str(before.get("Conventions", ""))
-    return {**before, "Conventions": _conventions(named), **own}
+    return product.said_over({**before, "Conventions": _conventions(str(before.get("Conventions", "")))})
 
 
 def _conventions(named: str) -> str:

@@ -286,20 +286,21 @@ def _spec(facts: Mapping[str, Any]) -> VariableSpec:
 
 
 @contextmanager
-def lock(path: str) -> Iterator[None]:
+def lock(path: str, name: str = "") -> Iterator[None]:
     """Hold the right to write a working store; the kernel lets go of it when the process dies.
 
     The lock is `flock` on `<path>.lock`, beside a local store. Object stores have none: that is said in the log.
-    Raises LockedError, naming the holder, when another process has it.
+    Raises LockedError, naming the holder, when another process has it; `name` is what a message calls the place.
     """
+    name = name or path
     local = local_path(path)
     if local is None:
-        logger.warning("%s is on an object store, where no lock can be held: run one job at a time on it", path)
+        logger.warning("%s is on an object store, where no lock can be held: run one job at a time on it", name)
         yield
         return
     beside = local.with_name(local.name + ".lock")
     beside.parent.mkdir(parents=True, exist_ok=True)
-    handle = _acquire(beside, path)
+    handle = _acquire(beside, name)
     try:
         yield
     finally:
@@ -307,7 +308,7 @@ def lock(path: str) -> Iterator[None]:
         os.close(handle)
 
 
-def _acquire(beside: Path, path: str) -> int:
+def _acquire(beside: Path, name: str) -> int:
     while True:
         handle = os.open(beside, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -316,7 +317,7 @@ def _acquire(beside: Path, path: str) -> int:
             holder = os.pread(handle, 4096, 0).decode(errors="replace")
             os.close(handle)
             raise LockedError(
-                f"{path} is being written by {_holder(holder)}; wait for it to end, or stop it and run this again"
+                f"{name} is being written by {_holder(holder)}; wait for it to end, or stop it and run this again"
             ) from None
         if _same_file(handle, beside):
             break

@@ -219,7 +219,7 @@ def _tags(piece: Slice) -> dict[str, dict[str, str]]:
     else:
         attributes = {key: str(value) for key, value in piece.product.raster.attributes.items()}
         tags = {"": {**attributes, **_pixel_tag(piece)}}
-    return {**tags, "": {**tags.get("", {}), **piece.product.attributes, **_time(piece)}}
+    return {**tags, "": {**piece.product.said_over(tags.get("", {})), **_time(piece)}}
 
 
 def _time(piece: Slice) -> dict[str, str]:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.beside import record_of
 from geodiff.codes import CODES, OBSERVED, OUTSIDE, UNFILLED
 from geodiff.encoding import unpack
 from geodiff.errors import TargetError
 from geodiff.gaps import Reason
-from geodiff.identity import target_stem
 from geodiff.io import Kind, Raster, Variable, open_raster
-from geodiff.io.places import exists, local_path, read
+from geodiff.io.places import exists, local_path
 from geodiff.io.writing import RECORD
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def open_product(target: str) -> FilledProduct:
     attributes = pieces[0][1].attributes
     reasons = {int(reason): reason.meaning for reason in Reason}
     pictures = tuple(picture for picture, _ in pieces)
-    return FilledProduct(target, pictures, _record(target), attributes, _sources(pieces[0]), reasons)
+    return FilledProduct(target, pictures, record_of(target), attributes, _sources(pieces[0]), reasons)
 
 
 def _files(target: str) -> list[str]:
@@ -203,15 +203,6 @@ def _of_variable(
 def _date(date: np.datetime64) -> str:
     text = str(date.astype("datetime64[s]"))
     return text.removesuffix("T00:00:00")
-
-
-def _record(target: str) -> dict[str, Any]:
-    folder, stem = target_stem(target)
-    try:
-        found = json.loads(read(f"{folder}/{stem}.geodiff.json") or b"{}")
-    except ValueError:  # half a record is none
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _sources(piece: tuple[Picture, Raster]) -> dict[int, str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff import __version__
+from geodiff.beside import alone, assert_own_layers, delete_left_layers, is_whole, keep_record
 from geodiff.encoding import unpack
 from geodiff.errors import MemoryPlanError, NothingKnownError, TargetError
 from geodiff.finishing import begin_record
@@ -26,11 +27,8 @@ from geodiff.identity import (
     model_identity,
     source_identity,
     target_stem,
-    written_before,
 )
 from geodiff.io import Product, check_target, read_fingerprint, write_product
-from geodiff.io.places import delete, exists, local_path, put
-from geodiff.io.store import lock
 from geodiff.lattice import Lattice, Window
 from geodiff.progress import Progress
 from geodiff.restoring.job import RestoreJob
@@ -100,18 +98,14 @@ def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
     fingerprint = job.fingerprint(source_identity(scene.raster), inputs, model_identity(job.scene))
     if _up_to_date(job, fingerprint):
         return _begin(job, fingerprint, "up to date", started)
-    folder, stem = target_stem(job.target)
-    assert_writable(folder, "the folder of TARGET")
+    assert_own_layers(job.target)
+    assert_writable(target_stem(job.target)[0], "the folder of TARGET")
     assert_fits(scene, job)
-    with lock(f"{folder}/{stem}.geodiff-work.zarr"):
+    with alone(job.target):
         restored = _restored_cubes(scene, job, quiet)
         seconds = {"restore": time.time() - started}
-        before = written_before(job.target)
         paths = tuple(write_product(_product(job, raster, restored, fingerprint), job.target))
-        made = {local_path(path) or path for path in paths}
-        for left in before:
-            if (local_path(left) or left) not in made:
-                delete(left)  # a layer of the product that was replaced, and none of this one
+        delete_left_layers(job.target, paths)
         record = replace(
             _begin(job, fingerprint, "done", started),
             products=paths,
@@ -119,7 +113,7 @@ def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
             blocks=len(restored),
             seconds={**seconds, "write": time.time() - started - seconds["restore"]},
         )
-        put(f"{folder}/{stem}.geodiff.json", record.to_json().encode())
+        keep_record(job.target, record.to_json())
     return record
 
 
@@ -133,7 +127,7 @@ def _up_to_date(job: RestoreJob, fingerprint: str) -> bool:
     if found is None or job.overwrite:
         return False
     if found == fingerprint:
-        return all(exists(path) for path in written_before(job.target))
+        return is_whole(job.target, fingerprint)
     what = "was made by another job or from another state of the source" if found else "is not a product of geodiff"
     raise TargetError(f"{job.target} is there already and {what}; use --overwrite to replace it, or another target")
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from geodiff.errors import JobError
-from geodiff.job import FillJob, without_places
+from geodiff.job import FillJob, spelled, without_places
 
 __all__ = ["RestoreJob"]
 
@@ -103,13 +103,7 @@ class RestoreJob(BaseModel):
 
     def command(self) -> str:
         """The command line that gives these pixels, options at their defaults left out."""
-        default = {name: field.default for name, field in type(self).model_fields.items()}
-        words = ["geodiff", "restore", self.source, self.target]
-        for name, value in self.model_dump(exclude={"source", "target", "overwrite"}).items():
-            if value != default[name]:
-                text = ",".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
-                words += [f"--{name.replace('_', '-')}", text]
-        return " ".join(f'"{word}"' if " " in word else word for word in words)
+        return spelled("restore", self, {"overwrite"})
 
     @classmethod
     def build(cls, **fields: Any) -> RestoreJob:

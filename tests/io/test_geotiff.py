@@ -225,6 +225,19 @@ def test_everything_the_source_says_of_itself_is_said_again(tmp_path: Path, rng:
     assert cog_validate(tmp_path / "out.tif", quiet=True)[0]
 
 
+def test_the_history_of_the_source_stays_below_ours(tmp_path: Path) -> None:
+    def describe(file: Any) -> None:
+        file.update_tags(history="2019: mosaicked")
+
+    source = write_source(tmp_path / "in.tif", np.ones((1, 40, 50), "u2"), describe=describe)
+    round_trip(source, tmp_path / "once.tif")
+    round_trip(str(tmp_path / "once.tif"), tmp_path / "twice.tif")
+    for name in ("once", "twice"):
+        with rasterio.open(tmp_path / f"{name}.tif") as file:
+            assert file.tags()["history"].splitlines()[0] == ATTRIBUTES["history"]
+            assert file.tags()["history"].splitlines()[-1] == "2019: mosaicked"
+
+
 def test_gcps_and_rpcs_survive(tmp_path: Path) -> None:
     points = [
         GroundControlPoint(r, c, 10.0 + c / 7, 50.0 - r / 9, 3.5, id=f"p{n}")

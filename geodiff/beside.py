@@ -1,0 +1,160 @@
+"""What lies beside a target: the record of its last run, and the layers that belong to it and to no other target.
+
+Names go by the stem: `a.tif`, `a.png` and `a.zarr` share one record, and the first two would share their layers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from geodiff.errors import TargetError
+from geodiff.identity import target_stem
+from geodiff.io.places import delete, exists, local_path, put, read
+from geodiff.io.store import lock
+
+__all__ = [
+    "alone",
+    "assert_own_layers",
+    "delete_left_layers",
+    "is_whole",
+    "keep_record",
+    "record_of",
+    "record_path",
+    "work_path",
+    "written_before",
+]
+
+_LAYERS = ("source", "reason", "standard_error", "members", "quantiles")
+"""What may lie beside a target as `<stem>_<layer>.tif`."""
+_WITH_SIDECARS = (".tif", ".tiff", ".png", ".xml")
+_OTHERS = "other_targets"
+"""In a record: those of other targets of the same stem, by suffix."""
+
+
+def work_path(target: str, work: str | None = None) -> str:
+    """Where the working store of a target lies: beside it, or in the folder that `--work` names."""
+    folder, stem = target_stem(target)
+    return f"{work.rstrip('/') if work else folder}/{stem}.geodiff-work.zarr"
+
+
+@contextmanager
+def alone(target: str, work: str | None = None) -> Iterator[None]:
+    """Hold the right to write TARGET and all that lies beside it, and its working store where that lies elsewhere.
+
+    Raises LockedError, naming the holder, when another process has one of them.
+    """
+    places = {work_path(target): target}
+    if not _same_place(work_path(target), work_path(target, work)):
+        places[work_path(target, work)] = ""
+    with ExitStack() as held:
+        for path, name in places.items():
+            held.enter_context(lock(path, name))
+        yield
+
+
+def _same_place(one: str, other: str) -> bool:
+    """Whether two paths are one, however they are spelt: a process cannot hold one lock twice."""
+    first, second = local_path(one), local_path(other)
+    return one == other if first is None or second is None else first.resolve() == second.resolve()
+
+
+# -- the record
+
+
+def record_path(target: str) -> str:
+    """Where the record of a target lies; `a.tif` and `a.zarr` share theirs."""
+    folder, stem = target_stem(target)
+    return f"{folder}/{stem}.geodiff.json"
+
+
+def record_of(target: str) -> dict[str, Any]:
+    """What the last run said of a target, and not of another one of the same stem; empty where nothing is known."""
+    return _records(target).get(_suffix(target), {})
+
+
+def keep_record(target: str, record: str) -> None:
+    """Write the record of a finished run (JSON); what is said of other targets of the same stem stays in it."""
+    others = {suffix: kept for suffix, kept in _records(target).items() if suffix != _suffix(target)}
+    facts = json.loads(record) | ({_OTHERS: others} if others else {})
+    put(record_path(target), (json.dumps(facts, indent=1) + "\n").encode())
+
+
+def written_before(target: str) -> list[str]:
+    """Paths that the record of a target lists, where they are now; none where there is no record.
+
+    They were written down as seen from the working directory of that time, and may have been moved together since.
+    """
+    record, now = record_of(target), target_stem(target)[0]
+    before = target_stem(record.get("target", target))[0]
+    return [_moved(path, before, now) for path in record.get("products", ())]
+
+
+def _moved(path: str, before: str, now: str) -> str:
+    """A path in the folder `before` as one in the folder `now`; any other as it is."""
+    local, old, new = local_path(path), local_path(before), local_path(now)
+    if local is None or old is None or new is None or old == new:
+        return path
+    return str(new / local.relative_to(old)) if local.is_relative_to(old) else path
+
+
+def is_whole(target: str, fingerprint: str) -> bool:
+    """Whether all of a product with that fingerprint is there, as far as its record tells.
+
+    A record with another fingerprint is of the product before: a run was killed between the target and its record.
+    """
+    return record_of(target).get("fingerprint", fingerprint) == fingerprint and all(map(exists, written_before(target)))
+
+
+# -- the layers
+
+
+def delete_left_layers(target: str, paths: Sequence[str]) -> None:
+    """Delete layers of the product that `paths` replaced at `target` and that have no successor among them.
+
+    Only what the record of this very target lists and what is named as a layer of a file in `paths`: nothing else is
+    geodiff's to delete. Call it before the new record is kept, so that the next run finds what a kill left.
+    """
+    earlier, now = ({Path(path).name for path in listed} for listed in (written_before(target), paths))
+    for path in paths:
+        folder, stem = target_stem(path)
+        for name in (f"{stem}_{layer}.tif" for layer in _LAYERS):
+            if name in earlier - now:
+                delete(f"{folder}/{name}")
+                delete(f"{folder}/{name}.aux.xml")  # where GDAL looks for the CRS
+
+
+def assert_own_layers(target: str) -> None:
+    """Raise TargetError where the layers beside TARGET are those of another product of the same stem."""
+    if _suffix(target) not in _WITH_SIDECARS:
+        return
+    folder, stem = target_stem(target)
+    for suffix, record in _records(target).items():
+        other = f"{folder}/{Path(record['target']).name}"
+        if suffix in _WITH_SIDECARS and suffix != _suffix(target) and exists(other):
+            raise TargetError(
+                f"{target} would write its layers, such as {stem}_source.tif, over those of {other}; "
+                "give TARGET another name before its suffix"
+            )
+
+
+# -- how both are told apart
+
+
+def _records(target: str) -> dict[str, dict[str, Any]]:
+    """What is said of every target of one stem, by suffix; half a record is none."""
+    try:
+        found = json.loads(read(record_path(target)) or b"{}")
+    except ValueError:
+        return {}
+    if not isinstance(found, dict) or "target" not in found:
+        return {}
+    return {**found.pop(_OTHERS, {}), _suffix(found["target"]): found}
+
+
+def _suffix(target: str) -> str:
+    """`.tif`, `.zarr` and so on; nothing for a folder, whatever its name."""
+    return "" if target.endswith("/") else Path(target).suffix.lower()

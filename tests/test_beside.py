@@ -1,0 +1,150 @@
+"""Laws of what lies beside a target: it is that target's alone, and a product that is replaced leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import geodiff
+from geodiff.beside import alone, delete_left_layers, is_whole, keep_record, record_of, record_path, written_before
+from geodiff.errors import LockedError, TargetError
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    import rasterio
+    from rasterio.transform import Affine
+
+    y, x = np.mgrid[:90, :100]
+    values = (2000 + 300 * np.sin(y / 17) + 200 * np.cos(x / 23)).astype("uint16")
+    values[20:40, 30:50] = 0
+    facts = {"height": 90, "width": 100, "count": 1, "dtype": "uint16", "nodata": 0, "crs": "EPSG:32618"}
+    place = Affine(30, 0, 300_000, 0, -30, 4_500_000)
+    with rasterio.open(tmp_path / "scene.tif", "w", driver="GTiff", transform=place, **facts) as out:
+        out.write(values, 1)
+    return tmp_path / "scene.tif"
+
+
+def _said(target: str, *products: str, fingerprint: str = "a") -> str:
+    return json.dumps({"target": target, "products": products, "fingerprint": fingerprint})
+
+
+# -- the record
+
+
+def test_targets_of_one_stem_keep_what_was_said_of_each(tmp_path: Path) -> None:
+    targets = {name: f"{tmp_path}/{name}" for name in ("a.tif", "a.zarr", "a/")}
+    for name, target in targets.items():
+        keep_record(target, _said(target, target, fingerprint=name))
+    assert {record_path(target) for target in targets.values()} == {f"{tmp_path}/a.geodiff.json"}
+    for name, target in targets.items():
+        assert (record_of(target)["fingerprint"], written_before(target)) == (name, [target])
+    keep_record(targets["a.tif"], _said(targets["a.tif"], fingerprint="later"))
+    assert [record_of(target)["fingerprint"] for target in targets.values()] == ["later", "a.zarr", "a/"]
+    assert record_of(f"{tmp_path}/a.nc") == {}
+
+
+def test_half_a_record_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.geodiff.json").write_text("{ half a rec")
+    assert record_of(f"{tmp_path}/a.tif") == {}
+    assert is_whole(f"{tmp_path}/a.tif", "a")
+
+
+def test_a_product_is_whole_by_its_own_record_alone(tmp_path: Path) -> None:
+    target, beside = tmp_path / "a.tif", tmp_path / "a_source.tif"
+    target.touch()
+    keep_record(str(target), _said(str(target), str(beside), str(target)))
+    keep_record(f"{tmp_path}/a.zarr", _said(f"{tmp_path}/a.zarr"))
+    assert not is_whole(str(target), "a")
+    beside.touch()
+    assert is_whole(str(target), "a")
+    assert not is_whole(str(target), "b")
+
+
+# -- the layers
+
+
+def test_only_layers_that_a_target_says_it_wrote_are_deleted(tmp_path: Path) -> None:
+    target = f"{tmp_path}/a.tif"
+    gone = {"a_members.tif", "a_members.tif.aux.xml"}
+    names = {"a.tif", "a_source.tif", "a_quantiles.tif", "a_notes.tif", "a.zarr"} | gone
+    for name in names:
+        (tmp_path / name).touch()
+    listed = ("elsewhere/a_members.tif", "elsewhere/a_source.tif", "elsewhere/a_notes.tif", "elsewhere/a.tif")
+    keep_record(target, _said(target, *listed))
+    delete_left_layers(f"{tmp_path}/a.png", [f"{tmp_path}/a.png"])
+    assert all((tmp_path / name).exists() for name in names)
+    delete_left_layers(target, [f"{tmp_path}/a_source.tif", target])
+    assert {name for name in names if not (tmp_path / name).exists()} == gone
+
+
+@pytest.mark.parametrize("target", ["out/filled.tif", "out/"])
+def test_layers_of_the_product_that_was_replaced_go_with_it(scene: Path, tmp_path: Path, target: str) -> None:
+    folder, stem = tmp_path / "out", "scene" if target.endswith("/") else "filled"
+    where = f"{tmp_path}/{target}"
+    geodiff.fill(scene, where, filler="laplace", quantiles="0.05,0.95")
+    (folder / f"{stem}_members.tif").write_text("not geodiff's")
+    assert (folder / f"{stem}_quantiles.tif").exists()
+    record = geodiff.fill(scene, where, filler="laplace", overwrite=True)
+    assert not (folder / f"{stem}_quantiles.tif").exists()
+    assert (folder / f"{stem}_members.tif").read_text() == "not geodiff's"
+    assert all(Path(path).exists() for path in record.products)
+    assert geodiff.fill(scene, where, filler="laplace").status == "up to date"
+
+
+def test_a_kill_before_the_record_leaves_no_old_layer_for_good(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "filled.tif"
+    geodiff.fill(scene, target, filler="laplace", quantiles="0.05,0.95")
+    with monkeypatch.context() as patched:
+        patched.setattr("geodiff.finishing.delete_left_layers", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            geodiff.fill(scene, target, filler="laplace", overwrite=True)
+    assert geodiff.fill(scene, target, filler="laplace").status == "done"
+    assert not (tmp_path / "filled_quantiles.tif").exists()
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_layers_of_another_target_are_not_written_over(scene: Path, tmp_path: Path) -> None:
+    geodiff.fill(scene, tmp_path / "a.tif", filler="laplace")
+    geodiff.fill(scene, tmp_path / "a.zarr", filler="laplace")
+    before = (tmp_path / "a_source.tif").read_bytes()
+    with pytest.raises(TargetError, match=r"a_source\.tif, over those of .*a\.tif; give TARGET another name"):
+        geodiff.fill(scene, tmp_path / "a.tiff", filler="nearest", overwrite=True)
+    assert (tmp_path / "a_source.tif").read_bytes() == before
+    assert geodiff.fill(scene, tmp_path / "a.tif", filler="laplace").status == "up to date"
+    assert geodiff.fill(scene, tmp_path / "a.zarr", filler="laplace").status == "up to date"
+
+
+# -- the lock
+
+
+def test_two_jobs_on_one_target_are_kept_apart_wherever_they_work(scene: Path, tmp_path: Path) -> None:
+    target = tmp_path / "filled.tif"
+    told = rf"filled\.tif is being written by process {os.getpid()} on"
+    with alone(str(target), str(tmp_path / "one")), pytest.raises(LockedError, match=told):
+        geodiff.fill(scene, target, filler="laplace", work=str(tmp_path / "two"))
+    with alone(str(target), str(tmp_path / "one")), pytest.raises(LockedError, match=told):
+        geodiff.restore(scene, target, task="inpaint")
+    geodiff.fill(scene, target, filler="laplace", work=str(tmp_path / "one"))
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_one_working_store_has_one_job(scene: Path, tmp_path: Path) -> None:
+    with alone(str(tmp_path / "a/filled.tif"), str(tmp_path)), pytest.raises(LockedError, match=r"work\.zarr is being"):
+        geodiff.fill(scene, tmp_path / "b/filled.tif", filler="laplace", work=str(tmp_path))
+
+
+def test_a_work_folder_that_is_the_targets_own_is_one_lock(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert geodiff.fill(scene, "filled.tif", filler="laplace", work=str(tmp_path)).status == "done"
