@@ -184,8 +184,8 @@ def open_scene(job: FillJob) -> Scene:
 def scene_of(raster: Raster, job: FillJob) -> Scene:
     """Resolve everything a job says about a raster that is open already; raises as `open_scene`."""
     cubes = []
-    for variable in _dated(_chosen(raster, job.variable), job.dates):
-        bands = _bands(variable, job.bands)
+    variables = _dated(_chosen(raster, job.variable), job.dates)
+    for variable, bands in zip(variables, _bands(variables, job.bands), strict=True):
         if bands:
             rules = _rules(raster, variable, job)
             cubes.append(Cube(variable, bands, _targets(variable, job.dates), rules, _transform(variable)))
@@ -209,29 +209,64 @@ def _dated(variables: list[Variable], dates: str | None) -> list[Variable]:
     return dated if dates is not None and dated else variables
 
 
-def _bands(variable: Variable, wanted: Sequence[str]) -> tuple[int, ...]:
-    """Indices of the continuous bands, or of the wanted ones by number (from 1) or name."""
-    continuous = tuple(i for i, band in enumerate(variable.bands) if band.kind is Kind.CONTINUOUS)
+def _bands(variables: Sequence[Variable], wanted: Sequence[str]) -> list[tuple[int, ...]]:
+    """For each variable the indices of its continuous bands, or of those wanted; empty where it has none of them.
+
+    Bands are wanted by name or by number, from 1. A number counts within each variable, or through the file whose bands
+    make several. Raises JobError for a word that is nowhere, or is codes wherever it is.
+    """
+    continuous = [tuple(i for i, b in enumerate(v.bands) if b.kind is Kind.CONTINUOUS) for v in variables]
     if not wanted:
         return continuous
-    names = [band.name for band in variable.bands]
-    chosen = tuple(dict.fromkeys(_band_index(text, names, variable.name) for text in wanted))
-    for index in chosen:
-        if index not in continuous:
-            raise JobError(
-                f"--bands {names[index]}: a {variable.bands[index].kind.value} band holds codes, not quantities, so it "
-                "is copied and never estimated; leave it out"
-            )
+    numbers = _band_numbers(variables)
+    found = [[_places(text, v, own) for v, own in zip(variables, numbers, strict=True)] for text in wanted]
+    for text, places in zip(wanted, found, strict=True):
+        _refuse_unfillable(text, places, variables, continuous)
+    chosen = []
+    for number, fillable in enumerate(continuous):
+        indices = dict.fromkeys(index for places in found for index in places[number] if index in fillable)
+        chosen.append(tuple(indices))
     return chosen
 
 
-def _band_index(text: str, names: list[str], variable: str) -> int:
+def _band_numbers(variables: Sequence[Variable]) -> list[tuple[int, ...]]:
+    """The number of each band: its place in the variable, or in the file where they are all the bands of one."""
+    from geodiff.io.tiffs import reader_at
+
+    in_file = [tuple(getattr(reader_at(variable, 0), "indexes", ())) for variable in variables]
+    of_one_file = sorted(n for own in in_file for n in own) == list(range(1, sum(len(v.bands) for v in variables) + 1))
+    if len(variables) > 1 and of_one_file:
+        return in_file
+    return [tuple(range(1, len(variable.bands) + 1)) for variable in variables]
+
+
+def _places(text: str, variable: Variable, numbers: Sequence[int]) -> list[int]:
+    """The index of the band of that name, else of that number, in a list; empty where there is none."""
+    names = [band.name for band in variable.bands]
     if text in names:
-        return names.index(text)
-    if text.isdigit() and 1 <= int(text) <= len(names):
-        return int(text) - 1
+        return [names.index(text)]
+    return [numbers.index(int(text))] if text.isdigit() and int(text) in numbers else []
+
+
+def _refuse_unfillable(
+    text: str, places: Sequence[Sequence[int]], variables: Sequence[Variable], continuous: Sequence[Sequence[int]]
+) -> None:
+    found = [(number, index) for number, indices in enumerate(places) for index in indices]
+    if not found:
+        fillable = [variable for variable, own in zip(variables, continuous, strict=True) if own] or variables
+        raise JobError(f"--bands {text}: {'; '.join(_there(variable) for variable in fillable)}")
+    if not any(index in continuous[number] for number, index in found):
+        band = variables[found[0][0]].bands[found[0][1]]
+        raise JobError(
+            f"--bands {band.name}: a {band.kind.value} band holds codes, not quantities, so it is copied and never "
+            "estimated; leave it out"
+        )
+
+
+def _there(variable: Variable) -> str:
+    names = [band.name for band in variable.bands]
     there = f"bands 1 to {len(names)}, called {', '.join(names)}" if len(names) > 1 else f"one band, {names[0]}"
-    raise JobError(f"--bands {text}: {variable} has {there}")
+    return f"{variable.name} has {there}"
 
 
 def _targets(variable: Variable, dates: str | None) -> tuple[int, ...]:
@@ -328,11 +363,11 @@ def _named_quality(raster: Raster, preset: str, where: str) -> QualityBand:
 def flags_inside(raster: Raster, where: str) -> Variable | None:
     """The variable or band of the source that `--qa PRESET:WHERE` names; None where it names none, and is a path."""
     for variable in raster.variables:
-        names = [band.name for band in variable.bands]
         if where == variable.name:
             return variable
-        if where in names or (where.isdigit() and 1 <= int(where) <= len(names)):
-            return _only(variable, _band_index(where, names, variable.name))
+        places = _places(where, variable, range(1, len(variable.bands) + 1))
+        if places:
+            return _only(variable, places[0])
     return None
 
 

@@ -20,7 +20,7 @@ __all__ = ["score"]
         "geodiff score sst.zarr --variable sst --dates 2024-06-01:2024-06-30 --out sst-score",
         "geodiff score scene.tif --fillers auto,laplace --peers gdal,pykrige --quick",
         "geodiff score scene.tif --realism",
-        "geodiff score LC08_L2SP_015033_20240611/ --bands red,nir --trials 24 --json > score.json",
+        "geodiff score LC08_L2SP_015033_20240611/ --bands SR_B4,SR_B5 --trials 24 --json > score.json",
     )
 )
 def score(

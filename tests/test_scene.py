@@ -1,0 +1,95 @@
+"""What a job chooses of a source: bands by name and number, where a source has several variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+from affine import Affine
+
+from geodiff.errors import JobError
+from geodiff.job import FillJob
+from geodiff.scene import open_scene
+
+LANDSAT = "LC08_L2SP_190030_20210131_20210302_02_T1"
+SENTINEL = "T33TVK_20210131T101251"
+
+
+def chosen(source: Path, bands: str, **options: object) -> dict[str, list[str]]:
+    """The names of the bands to fill, by variable."""
+    scene = open_scene(FillJob.build(source=str(source), target="out.zarr", bands=tuple(bands.split(",")), **options))
+    return {cube.name: [cube.variable.bands[i].name for i in cube.bands] for cube in scene.cubes}
+
+
+def write(path: Path, size: int, dtype: str, pixel: float = 30) -> None:
+    """A file of one band."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(
+        path, "w", driver="GTiff", height=size, width=size, count=1, dtype=dtype, nodata=0,
+        crs="EPSG:32633", transform=Affine(pixel, 0, 400_000, 0, -pixel, 4_900_000),
+    ) as file:  # fmt: skip
+        file.write(np.ones((1, size, size), dtype))
+
+
+@pytest.fixture
+def landsat(tmp_path: Path) -> Path:
+    for band in ("SR_B2", "SR_B4", "QA_PIXEL"):
+        write(tmp_path / LANDSAT / f"{LANDSAT}_{band}.TIF", 20, "uint16")
+    return tmp_path / LANDSAT
+
+
+def test_bands_of_a_scene_with_a_quality_band(landsat: Path) -> None:
+    assert chosen(landsat, "SR_B4") == {"bands": ["SR_B4"]}
+    assert chosen(landsat, "2,SR_B2,SR_B4") == {"bands": ["SR_B4", "SR_B2"]}
+    assert chosen(landsat, "1") == {"bands": ["SR_B2"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("red", r"--bands red: bands has bands 1 to 2, called SR_B2, SR_B4$"),
+        ("SR_B4,3", r"--bands 3: bands has bands 1 to 2"),
+        ("SR_B4,QA_PIXEL", r"--bands QA_PIXEL: a flags band holds codes"),
+    ],
+)
+def test_words_that_name_nothing_to_fill(landsat: Path, words: str, said: str) -> None:
+    with pytest.raises(JobError, match=said):
+        chosen(landsat, words)
+
+
+def test_bands_on_two_grids_are_found_on_either(tmp_path: Path) -> None:
+    for band, pixel, size in (("B02", 10, 40), ("B03", 10, 40), ("B8A", 20, 20)):
+        write(tmp_path / "s" / f"{SENTINEL}_{band}_{pixel}m.tif", size, "uint16", pixel=pixel)
+    assert chosen(tmp_path / "s", "B8A") == {"bands_20m": ["B8A"]}
+    assert chosen(tmp_path / "s", "B03,B8A") == {"bands_10m": ["B03"], "bands_20m": ["B8A"]}
+    assert chosen(tmp_path / "s", "1") == {"bands_10m": ["B02"], "bands_20m": ["B8A"]}
+
+
+def test_numbers_of_a_file_of_several_dtypes_are_the_files_own(tmp_path: Path) -> None:
+    write(tmp_path / "a.tif", 20, "uint16")
+    write(tmp_path / "b.tif", 20, "float32")
+    bands = "".join(
+        f'<VRTRasterBand dataType="{dtype}" band="{n}"><SimpleSource>'
+        f"<SourceFilename relativeToVRT='1'>{name}.tif</SourceFilename><SourceBand>1</SourceBand>"
+        "</SimpleSource></VRTRasterBand>"
+        for n, (dtype, name) in enumerate((("UInt16", "a"), ("Float32", "b"), ("UInt16", "a")), 1)
+    )
+    mixed = tmp_path / "mixed.vrt"
+    mixed.write_text(f'<VRTDataset rasterXSize="20" rasterYSize="20">{bands}</VRTDataset>')
+    assert chosen(mixed, "3") == {"band_data_uint16": ["band_3"]}
+    assert chosen(mixed, "2") == {"band_2": ["band_2"]}
+    assert chosen(mixed, "band_1,2") == {"band_data_uint16": ["band_1"], "band_2": ["band_2"]}
+    with pytest.raises(JobError, match="--bands 4"):
+        chosen(mixed, "4")
+
+
+def test_a_variable_of_one_band_is_a_band_by_its_name(tmp_path: Path) -> None:
+    axes = {"lat": [2.0, 1.0, 0.0], "lon": [5.0, 6.0, 7.0]}
+    names = ("sst", "chlorophyll")
+    xr.Dataset({name: (("lat", "lon"), np.ones((3, 3), "f4")) for name in names}, axes).to_netcdf(tmp_path / "sea.nc")
+    assert chosen(tmp_path / "sea.nc", "sst") == {"sst": ["sst"]}
+    with pytest.raises(JobError, match=r"--bands ice: (sst|chl).* has one band, .*; (sst|chl).* has one band"):
+        chosen(tmp_path / "sea.nc", "ice")
