@@ -114,12 +114,17 @@ def cells_of(sums: CellSums, normalisations: tuple[Normalisation, ...]) -> Cells
     return Cells((filled - centre[:, None, None]) / scale[:, None, None], sums.cell)
 
 
+_MOST_WINDOWS, _MOST_PAIRS = 20_000, 1_000_000
+"""Windows, and windows times dates, among which places to hide pixels are looked for; a pair takes some 150 bytes."""
+
+
 def _order(cube: Cube) -> Iterator[tuple[int, Window]]:
     """Every (date, lattice window) in an order that is random but fixed by the place on the ground."""
     lattice = cube.lattice
     windows = list(lattice.windows())
-    if len(windows) > 20_000:
-        windows = windows[:: len(windows) // 20_000 + 1]
+    most = min(_MOST_WINDOWS, max(1, _MOST_PAIRS // len(cube.variable.dates)))
+    if len(windows) > most:
+        windows = windows[:: len(windows) // most + 1]
     pairs = [(date, window) for date in range(len(cube.variable.dates)) for window in windows]
     keys = [hashlib.blake2b(f"{d},{lattice.absolute(w)}".encode(), digest_size=8).digest() for d, w in pairs]
     for index in sorted(range(len(pairs)), key=keys.__getitem__):

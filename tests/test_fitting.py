@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pytest
 import xarray as xr
 
+from geodiff import trials
 from geodiff.fillers import Filled, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import target_distance
 from geodiff.fitting import fit_cube
 from geodiff.io.cf import open_dataset_as_raster
 from geodiff.job import FillJob
-from geodiff.lattice import Window
+from geodiff.lattice import Lattice, Window
 from geodiff.scan import GapReader, scan_cube
 from geodiff.scene import scene_of
 
@@ -138,3 +142,12 @@ def test_gaps_of_a_small_raster_are_read_once_and_of_a_large_one_not_kept() -> N
     for _ in range(2):
         gaps.read(0, large)
     assert len(reason.asked) == 5, "a window of more than a million pixels would fill the memory"
+
+
+def test_the_search_for_places_is_bounded_and_forgets_no_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tile has thousands of windows and a series hundreds of dates."""
+    monkeypatch.setattr(trials, "_MOST_PAIRS", 1000)
+    cube: Any = SimpleNamespace(lattice=Lattice((3000, 3000)), variable=SimpleNamespace(dates=(None,) * 50))
+    found = list(trials._order(cube))
+    assert 500 < len(found) <= 1000
+    assert {date for date, _ in found} == set(range(50))

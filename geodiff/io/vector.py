@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.errors import GridError, SourceError
+from geodiff.errors import GridError, InputError, SourceError
 from geodiff.io.gdal import GdalReader, read_header
 from geodiff.io.warped import aligned
 from geodiff.lattice import Window
@@ -216,11 +216,17 @@ def _burn(shapes: Sequence[Any], window: Window) -> NDArray[np.bool_]:
 def read_mask_raster(path: str, geobox: GeoBox) -> PlaneReader:
     """A raster as planes of a grid: True where any band is neither 0, nodata nor NaN; False beyond its extent.
 
-    Raises GridError where it is on other ground, or on another grid and not georeferenced.
+    Raises GridError where it is on other ground, or on another grid and not georeferenced, InputError where it has
+    several dates: a mask is of the ground, and of which of them would it be?
     """
     from geodiff.io import open_raster
 
     variable = open_raster(path).variables[0]
+    if len(variable.dates) > 1:
+        raise InputError(
+            f"{path} has {len(variable.dates)} dates, and a mask holds for every date; give one plane, or name the "
+            "file as quality flags (--qa PRESET:PATH), which go date by date"
+        )
     if _same_grid(variable.geobox, geobox):
         return _SameGrid(variable)
     if not isinstance(variable.reader, GdalReader):

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+import xarray as xr
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
-from geodiff.errors import GridError, SourceError
+from geodiff.errors import GridError, InputError, SourceError
 from geodiff.io.vector import open_area, rasterise, read_geometries, read_mask_raster
 from geodiff.lattice import Window
 
@@ -131,6 +132,14 @@ def test_nodata_nan_and_beyond_the_edge_are_not_masked(tmp_path: Path) -> None:
     assert read_mask_raster(path, UTM)(WHOLE).any(axis=1).nonzero()[0].tolist() == [5]
     elsewhere = GeoBox((60, 80), Affine(10, 0, 900_000, 0, -10, 4_000_000), "EPSG:32633")
     assert not read_mask_raster(path, elsewhere)(WHOLE).any()
+
+
+def test_a_mask_of_several_dates_is_refused(tmp_path: Path) -> None:
+    days = {"time": np.array(["2024-01-01", "2024-01-02"], "M8[ns]")}
+    clouds = xr.DataArray(np.zeros((2, 60, 80), "u1"), days, ("time", "y", "x"), "clouds")
+    clouds.to_netcdf(tmp_path / "clouds.nc")
+    with pytest.raises(InputError, match=r"has 2 dates.*--qa"):
+        read_mask_raster(str(tmp_path / "clouds.nc"), UTM)
 
 
 def test_unplaced_masks_must_have_the_same_size(tmp_path: Path) -> None:
