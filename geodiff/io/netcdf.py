@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-__all__ = ["NetcdfSource", "netcdf_fingerprint", "open_netcdf", "write_netcdf"]
+__all__ = ["NetcdfSource", "netcdf_fingerprint", "open_netcdf", "refuse_unfit", "write_netcdf"]
 
 logger = logging.getLogger(__name__)
 
@@ -206,12 +206,20 @@ def write_netcdf(product: Product, target: str) -> list[str]:
     return [target]
 
 
+def refuse_unfit(raster: Raster, target: str) -> None:
+    """Raise TargetError, before any work, for variables that NetCDF has no type for: complex and 16-bit floating."""
+    for variable in raster.variables:
+        _refuse_dtype(variable.name, variable.dtype, target)
+
+
 def _assert_storable(plan: Plan, target: str) -> None:
     for array in plan.arrays:
-        if array.dtype.kind == "c" or array.dtype == np.dtype("f2"):
-            raise TargetError(
-                f"{array.name} is {array.dtype}, which NetCDF cannot hold ({target}); choose a .zarr target"
-            )
+        _refuse_dtype(array.name, array.dtype, target)
+
+
+def _refuse_dtype(name: str, dtype: np.dtype[Any], target: str) -> None:
+    if dtype.kind == "c" or dtype == np.dtype("f2"):
+        raise TargetError(f"{name} is {dtype}, which NetCDF cannot hold ({target}); choose a .zarr target")
 
 
 def _write(plan: Plan, place: Path) -> None:

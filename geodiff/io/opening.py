@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from geodiff.errors import SourceError
 from geodiff.io.guards import HDF4_MAGIC
+from geodiff.io.places import listing
 
 if TYPE_CHECKING:
     from geodiff.io import OpenOptions, Raster
@@ -35,12 +36,13 @@ def open_source(source: str, options: OpenOptions) -> Raster:
     if is_stac(str(source)):
         return open_stac(str(source), options)
     path = _without_scheme(str(source))
+    several = _several(path)
+    if several is not None:
+        return _open_stack(several, path, options)
     if _is_zarr(path):
         from geodiff.io.zarr import open_zarr
 
         return open_zarr(path, options)
-    if any(sign in path for sign in "*?[") and not Path(path).exists() and "://" not in path:
-        return _open_stack(sorted(glob.glob(path)), path, options)  # noqa: PTH207  # a path in quotes, absolute or not
     if _is_local(path) and Path(path).is_dir():
         return _open_folder(path, options)
     if _is_netcdf(path):
@@ -54,6 +56,18 @@ def _without_scheme(source: str) -> str:
     from geodiff.io.gdal import gdal_path
 
     return gdal_path(source) if source.startswith("file://") else source
+
+
+def _several(path: str) -> list[str] | None:
+    """What a pattern, or the address of a folder, stands for; None for one thing.
+
+    In an address only the star makes a pattern, as `?` begins its query.
+    """
+    if "://" in path:
+        is_pattern = "*" in path.partition("?")[0]
+        return listing(path) if is_pattern or (path.endswith("/") and not _is_zarr(path)) else None
+    is_pattern = any(sign in path for sign in "*?[") and not Path(path).exists()
+    return sorted(glob.glob(path)) if is_pattern else None  # noqa: PTH207  # a path in quotes, absolute or not
 
 
 def _is_local(path: str) -> bool:

@@ -20,6 +20,7 @@ __all__ = [
     "exists",
     "expanded",
     "filesystem_of",
+    "listing",
     "local_path",
     "put",
     "read",
@@ -112,6 +113,21 @@ def read_all(folder: str) -> dict[str, bytes]:
     names = sorted(name for name in filesystem.find(root) if name.endswith(".json"))
     found = filesystem.cat(names) if names else {}
     return {name.rsplit("/", 1)[-1]: bytes(found[name]) for name in names}
+
+
+def listing(pattern: str) -> list[str]:
+    """URLs of what lies in a remote folder, or matches a pattern with stars, sorted.
+
+    Raises SourceError where the place cannot be listed.
+    """
+    try:
+        filesystem, root = filesystem_of(pattern)
+        filesystem.invalidate_cache()
+        found = filesystem.glob(root) if "*" in root else filesystem.ls(root, detail=False)
+    except (OSError, ValueError, ImportError, NotImplementedError) as error:
+        said = f"{pattern} cannot be listed ({' '.join(str(error).split())[:120] or type(error).__name__})"
+        raise SourceError(f"{said}; check the address and its credentials, or name one file") from error
+    return sorted(filesystem.unstrip_protocol(str(name)) for name in found)
 
 
 def put(path: str, content: bytes) -> None:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from geodiff.lattice import Window
 
 __all__ = [
-    "BandsReader", "SceneFile", "as_flags", "grouped", "is_scene", "open_scene_folder", "resampled", "scene_files",
+    "BandsReader", "SceneFile", "as_flags", "grouped", "is_scene", "open_scene_folder", "parsed", "resampled",
+    "scene_files",
 ]  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def is_scene(path: str) -> bool:
 def scene_files(folder: Path) -> list[SceneFile]:
     """The band files of a folder, by name; each band once, at its finest resolution."""
     inside = [*folder.glob("GRANULE/*/IMG_DATA/*"), *folder.glob("GRANULE/*/IMG_DATA/R??m/*")]
-    found = [file for path in sorted(inside or folder.iterdir()) if path.is_file() and (file := _parsed(path))]
+    found = [file for path in sorted(inside or folder.iterdir()) if path.is_file() and (file := parsed(path))]
     finest: dict[tuple[str, str], SceneFile] = {}
     for file in sorted(found, key=lambda file: file.resolution, reverse=True):
         finest[file.scene, file.band] = file
@@ -83,7 +84,8 @@ def _natural(band: str) -> tuple[Any, ...]:
     return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", band) if part)
 
 
-def _parsed(path: Path) -> SceneFile | None:
+def parsed(path: Path) -> SceneFile | None:
+    """What the name of a band file says; None for any other file."""
     if found := _LANDSAT.fullmatch(path.name):
         return SceneFile(path, found["scene"], found["band"], _day(found["date"]))
     if found := _HLS.fullmatch(path.name):

@@ -1,13 +1,17 @@
-"""Stacks: rasters or scene folders of one date each, on one grid, as variables with dates.
+"""Stacks: rasters or scene folders as variables with dates, on one grid or on grids that are shifted by whole pixels.
 
-Dates come from metadata where it says when the data was acquired, else from the names.
+Dates come from metadata where it says when the data was acquired, else from the names. A file of several dates gives
+all of them; two files of one date are two dates that are the same, in the order of their names.
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +19,27 @@ import numpy as np
 
 from geodiff.errors import GridError, SourceError
 from geodiff.io import OpenOptions, QualityBand, Raster, Variable
+from geodiff.io.axes import curvilinear
+from geodiff.io.cube import CubeReader
+from geodiff.io.placed import assert_shifted_only, common_grid, on_grid
+from geodiff.io.places import exists, local_path
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geodiff.lattice import Window
 
-__all__ = ["StackReader", "date_of", "open_stack", "stack_rasters", "usable"]
+__all__ = ["DateReader", "StackReader", "date_of", "open_stack", "stack_rasters", "usable"]
+
+logger = logging.getLogger(__name__)
 
 _RASTERS = (
     ".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg", ".img", ".vrt", ".cub", ".lbl", ".vic", ".mrf", ".grb", ".grib",
     ".grib2", ".grb2",
 )  # fmt: skip
+_PICTURES = (".png", ".jpg", ".jpeg")
+"""Previews, where they lie beside files of these:"""
+_CONTAINERS = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".hdf", ".zarr", ".zarr.zip")
 _OWN_LAYERS = re.compile(r".*_(source|reason|standard_error|members|quantiles)\.tif")
 _RECORD = "geodiff-product.json"
 
@@ -48,31 +61,65 @@ class StackReader:
         return valid
 
 
+@dataclass(frozen=True, slots=True)
+class DateReader:
+    """One date of a reader of several."""
+
+    reader: Any
+    date: int
+
+    def read(self, date: int, window: Window) -> NDArray[Any]:
+        """(band, row, column) in the stored dtype."""
+        del date
+        values: NDArray[Any] = self.reader.read(self.date, window)
+        return values
+
+    def valid(self, date: int, window: Window) -> NDArray[np.bool_] | None:
+        """(row, column), True where the file's mask says valid; None without one."""
+        del date
+        valid: NDArray[np.bool_] | None = self.reader.valid(self.date, window)
+        return valid
+
+
 def open_stack(members: Sequence[str], source: str, options: OpenOptions) -> Raster:
-    """Open rasters or scene folders of one date each as one raster with dates, in the order of time.
+    """Open rasters, NetCDF files, Zarr stores or scene folders as one raster with dates, in the order of time.
 
     Raises
     ------
     SourceError
-        Where there is nothing to open, a date cannot be told, or two members have the same.
+        Where there is nothing to open, or a date cannot be told.
     GridError
-        Where members differ in grid, bands or dtype.
+        Where members differ in CRS, pixel size, bands or dtype, or lie nowhere near each other.
     """
     paths = usable(members)
     if not paths:
         raise SourceError(
             f"{source} holds no raster and no scene folder; give a raster, a folder or a quoted glob of them"
         )
+    _refuse_bands(paths, source)
     return stack_rasters([_open_member(path, options) for path in paths], source)
 
 
+def _refuse_bands(paths: Sequence[str], source: str) -> None:
+    """The files of a scene are its bands, which would pass for dates."""
+    from geodiff.io.scenes import parsed
+
+    bands = sorted({file.band for path in paths if (file := parsed(Path(path))) is not None})
+    if len(bands) > 1:
+        raise SourceError(
+            f"{source} names the bands of scenes file by file ({', '.join(bands[:4])}), and a stack is of dates; give "
+            "the folder of a scene, or the one that holds several (a scene elsewhere: download it, or its STAC Item)"
+        )
+
+
 def stack_rasters(opened: Sequence[Raster], source: str) -> Raster:
-    """Rasters of one date each as one with dates, in the order of time; raises as `open_stack` does."""
-    dates = [_required_date(raster) for raster in opened]
-    order = sorted(range(len(opened)), key=lambda i: dates[i])
-    _refuse_doubles([dates[i] for i in order], [opened[i].path for i in order])
-    ordered = [opened[i] for i in order]
+    """Rasters as one with all their dates, in the order of time; raises as `open_stack` does."""
+    single = [one for raster in opened for one in _by_date(raster)]
+    dates = [_required_date(raster) for raster in single]
+    order = sorted(range(len(single)), key=lambda i: dates[i])
+    ordered = [single[i] for i in order]
     times = tuple(dates[i] for i in order)
+    _say_doubles(times, ordered)
     first = ordered[0]
     variables = tuple(_stacked(ordered, variable, times) for variable in first.variables)
     return Raster(
@@ -81,19 +128,69 @@ def stack_rasters(opened: Sequence[Raster], source: str) -> Raster:
         variables=variables,
         quality=tuple(_stacked_quality(ordered, number, times) for number in range(len(first.quality))),
         attributes=_common([raster.attributes for raster in ordered]),
-        files=tuple(name for raster in ordered for name in raster.files),
+        files=tuple(dict.fromkeys(name for raster in ordered for name in raster.files)),
     )
 
 
+def _by_date(raster: Raster) -> list[Raster]:
+    """A raster of several dates as one a date; what has no dates is the same on each.
+
+    Raises SourceError where it has layers along time but does not say when, or variables of different dates.
+    """
+    several = [variable.dates for variable in raster.variables if len(variable.dates) > 1]
+    if not several:
+        return [raster]
+    if None in several[0] or any(dates != several[0] for dates in several):
+        why = "does not say when they are" if None in several[0] else "has others of other dates"
+        raise SourceError(
+            f"{raster.path} has {len(several[0])} layers along time and {why}, so they have no place in a stack; "
+            "leave it out, or fill it by itself"
+        )
+    return [_at(raster, date) for date in range(len(several[0]))]
+
+
+def _at(raster: Raster, date: int) -> Raster:
+    def cut(variable: Variable) -> Variable:
+        if len(variable.dates) == 1:
+            return variable
+        return replace(variable, reader=DateReader(variable.reader, date), dates=(variable.dates[date],))
+
+    quality = tuple(replace(band, variable=cut(band.variable)) for band in raster.quality)
+    return replace(raster, variables=tuple(map(cut, raster.variables)), quality=quality)
+
+
 def usable(members: Sequence[str]) -> list[str]:
-    """The rasters and scene folders among some paths, without the layers of our own products."""
+    """The rasters and scene folders among some paths; where there are none the NetCDF, HDF5 and Zarr ones.
+
+    Layers of our own products are left out, and a cube of ours beside what it was made from.
+    """
     from geodiff.io.scenes import is_scene
 
-    paths = [Path(member) for member in members]
-    ours = any((folder / _RECORD).is_file() for folder in {path.parent for path in paths})
-    rasters = [path for path in paths if path.is_file() and path.suffix.lower() in _RASTERS]
-    scenes = [path for path in paths if path.is_dir() and is_scene(str(path))]
-    return [str(path) for path in (*rasters, *scenes) if not (ours and _OWN_LAYERS.fullmatch(path.name))]
+    ours = any(exists(f"{folder}/{_RECORD}") for folder in {_folder(member) for member in members})
+    rasters = [member for member in members if member.lower().endswith(_RASTERS) and _is_file(member)]
+    scenes = [member for member in members if Path(member).is_dir() and is_scene(member)]
+    containers = [member for member in members if _is_container(member)]
+    if containers and not scenes and all(member.lower().endswith(_PICTURES) for member in rasters):
+        foreign = [member for member in containers if not exists(f"{member.rpartition('.')[0]}.geodiff.json")]
+        return foreign or containers
+    return [path for path in (*rasters, *scenes) if not (ours and _OWN_LAYERS.fullmatch(Path(path).name))]
+
+
+def _folder(member: str) -> str:
+    return member.rpartition("/")[0] or "."
+
+
+def _is_file(member: str) -> bool:
+    """A file here, or anything that a remote place has listed under the name of one."""
+    local = local_path(member)
+    return local is None or local.is_file()
+
+
+def _is_container(member: str) -> bool:
+    name, local = member.rstrip("/").lower(), local_path(member)
+    if not name.endswith(_CONTAINERS) or name.endswith((".geodiff-work.zarr", ".geodiff-fit.zarr")):
+        return False
+    return local is None or (local.is_dir() if name.endswith(".zarr") else local.is_file())
 
 
 def _open_member(path: str, options: OpenOptions) -> Raster:
@@ -114,9 +211,9 @@ def _required_date(raster: Raster) -> np.datetime64:
 
 def date_of(raster: Raster) -> np.datetime64 | None:
     """When a raster of one date was acquired: its own dates, tags, a STAC Item beside it, its name; else None."""
-    own = raster.variables[0].dates
-    if len(own) == 1 and own[0] is not None:
-        return own[0]
+    own = next((v.dates[0] for v in raster.variables if len(v.dates) == 1 and v.dates[0] is not None), None)
+    if own is not None:
+        return own
     from geodiff.io.stac import date_beside
 
     told = _tagged(raster.attributes)
@@ -127,7 +224,7 @@ def date_of(raster: Raster) -> np.datetime64 | None:
 
 _TIME_TAGS = (
     "time", "ACQUISITIONDATETIME", "IMAGERY:ACQUISITIONDATETIME", "SENSING_TIME", "DATE_ACQUIRED", "START_TIME",
-    "RANGEBEGINNINGDATE",
+    "RANGEBEGINNINGDATE", "time_coverage_start",
 )  # fmt: skip
 
 
@@ -165,53 +262,68 @@ def _named(name: str) -> np.datetime64 | None:
     return None if found is None else np.datetime64(found[1], "ns")
 
 
-def _refuse_doubles(dates: Sequence[np.datetime64], paths: Sequence[str]) -> None:
-    for one, other, first, second in zip(dates, dates[1:], paths, paths[1:], strict=False):
-        if one == other:
-            raise SourceError(
-                f"{first} and {second} are both of {str(one)[:19]}; a stack has one raster a date: mosaic them first"
-            )
+def _say_doubles(dates: Sequence[np.datetime64], rasters: Sequence[Raster]) -> None:
+    doubles = [place for place, (one, other) in enumerate(pairwise(dates)) if one == other]
+    if doubles:
+        first, second, when = rasters[doubles[0]].path, rasters[doubles[0] + 1].path, str(dates[doubles[0]])[:19]
+        logger.warning(
+            "%s and %s are both of %s (%d such pairs) and are kept as two dates; if they are bands of one, put them "
+            "into one file first (gdalbuildvrt -separate)", first, second, when, len(doubles),
+        )  # fmt: skip
 
 
 def _stacked(rasters: Sequence[Raster], variable: Variable, dates: tuple[np.datetime64, ...]) -> Variable:
-    reader = StackReader(tuple(_same(raster, variable).reader for raster in rasters))
-    return replace(variable, reader=reader, dates=dates)
+    alike = [_same(raster, variable) for raster in rasters]
+    return _joined(alike, [raster.path for raster in rasters], dates)
+
+
+def _joined(alike: Sequence[Variable], paths: Sequence[str], dates: tuple[np.datetime64, ...]) -> Variable:
+    """One variable of one date a member; raises GridError where they cannot lie on one grid."""
+    first = alike[0]
+    for variable, path in zip(alike, paths, strict=True):
+        assert_shifted_only(variable, first, path)
+    grid = common_grid([variable.geobox for variable in alike], first.name)
+    reader = StackReader(tuple(on_grid(variable, grid) for variable in alike))
+    attributes = _common([variable.attributes for variable in alike])
+    return replace(first, geobox=grid, reader=reader, dates=dates, attributes=attributes)
 
 
 def _same(raster: Raster, variable: Variable) -> Variable:
-    """The variable of that name in another member, which must have the same grid, bands and dtype."""
+    """The variable of that name in another member, which must have the same bands and dtype."""
     found = next((v for v in raster.variables if v.name == variable.name), None)
     if found is None:
         said = f"{raster.path} has no {variable.name}, which the first of the stack has"
         raise GridError(f"{said}; leave one of them out")
-    for what, one, other in (
-        ("size", tuple(found.geobox.shape), tuple(variable.geobox.shape)),
-        ("affine", _rounded(found), _rounded(variable)),
-        ("CRS", str(found.geobox.crs), str(variable.geobox.crs)),
-        ("dtype", found.dtype, variable.dtype),
-        ("bands", [b.name for b in found.bands], [b.name for b in variable.bands]),
-        ("encoding", [str(b.encoding) for b in found.bands], [str(b.encoding) for b in variable.bands]),
-    ):
+    for what, one, other, cure in (
+        ("dtype", found.dtype, variable.dtype, "write all with one dtype"),
+        ("bands", [b.name for b in found.bands], [b.name for b in variable.bands], "give all the same bands"),
+        (
+            "encoding", [str(b.encoding) for b in found.bands], [str(b.encoding) for b in variable.bands],
+            "write all with one nodata, scale and offset",
+        ),
+        ("2-D coordinates", _ground(found), _ground(variable), "bring all to one grid first"),
+    ):  # fmt: skip
         if one != other:
             raise GridError(
-                f"{raster.path} has the {what} {one} and the first of the stack {other}; bring all to one grid first "
-                "(gdalwarp -t_srs -te -tr), or leave it out"
+                f"{raster.path} has the {what} {one} and the first of the stack {other}; {cure}, or leave it out"
             )
     return found
 
 
-def _rounded(variable: Variable) -> tuple[float, ...]:
-    """The affine to a thousandth of a pixel: files of one grid differ in the last digits."""
-    affine = variable.geobox.affine
-    pixel = max(abs(affine.a), abs(affine.b), 1e-12)
-    return tuple(round(float(number) / pixel, 3) for number in tuple(affine)[:6])
+def _ground(variable: Variable) -> str:
+    """A digest of the 2-D coordinates of a swath or curvilinear grid, which lie beside it; empty for any other."""
+    reader = getattr(variable.reader, "reader", variable.reader)
+    if variable.georeferenced or not isinstance(reader, CubeReader):
+        return ""
+    dataset = reader.source.dataset()
+    names = curvilinear(dataset, dataset.variables[reader.name]) or ()
+    return hashlib.sha256(b"".join(np.asarray(dataset.variables[n].values).tobytes() for n in names)).hexdigest()[:12]
 
 
 def _stacked_quality(rasters: Sequence[Raster], number: int, dates: tuple[np.datetime64, ...]) -> QualityBand:
     first = rasters[0].quality[number]
-    alike = [_same_quality(raster, first) for raster in rasters]
-    reader = StackReader(tuple(quality.variable.reader for quality in alike))
-    return replace(first, variable=replace(first.variable, reader=reader, dates=dates))
+    alike = [_same_quality(raster, first).variable for raster in rasters]
+    return replace(first, variable=_joined(alike, [raster.path for raster in rasters], dates))
 
 
 def _same_quality(raster: Raster, wanted: QualityBand) -> QualityBand:
@@ -226,4 +338,9 @@ def _same_quality(raster: Raster, wanted: QualityBand) -> QualityBand:
 def _common(attributes: Sequence[Any]) -> dict[str, Any]:
     """What all members say alike."""
     first = dict(attributes[0])
-    return {key: value for key, value in first.items() if all(other.get(key) == value for other in attributes[1:])}
+    return {key: value for key, value in first.items() if all(_equal(o.get(key), value) for o in attributes[1:])}
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Equal, NaN too; attributes may be arrays."""
+    return repr(np.asarray(one).tolist()) == repr(np.asarray(other).tolist())

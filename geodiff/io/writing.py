@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geodiff.errors import GeodiffError, TargetError
 from geodiff.io import Kind
+from geodiff.io.placed import PlacedReader
 from geodiff.io.places import exists, local_path, put, upload
 
 if TYPE_CHECKING:
@@ -36,8 +37,12 @@ def write(product: Product, target: str) -> list[str]:
         from geodiff.io.zarr import write_zarr
 
         return list(write_zarr(product, target))
-    if _is_remote_tiff(target):
+    if _is_remote(target, _TIFF):
         return _write_elsewhere(product, target)
+    if _is_remote(target, _NETCDF):
+        from geodiff.io.netcdf import write_netcdf
+
+        return list(write_netcdf(product, target))
     local = _local(target)
     if target.endswith("/") or local.is_dir():
         return _write_folder(product, local)
@@ -71,10 +76,14 @@ def check_target(raster: Raster, target: str) -> None:
     suffix = Path(target.rstrip("/")).suffix.lower()
     if suffix == ".zarr":
         return
-    local = Path(Path(target).name) if _is_remote_tiff(target) else _local(target)
-    if target.endswith("/") or local.is_dir() or suffix in _NETCDF:
+    local = Path(Path(target).name) if _is_remote(target, (*_TIFF, *_NETCDF)) else _local(target)
+    if target.endswith("/") or local.is_dir():
         return
-    if suffix in _TIFF:
+    if suffix in _NETCDF:
+        from geodiff.io import netcdf
+
+        netcdf.refuse_unfit(raster, target)
+    elif suffix in _TIFF:
         from geodiff.io.tiffs import one_file
 
         one_file(raster, local)
@@ -98,13 +107,13 @@ def _local(target: str) -> Path:
     local = local_path(target)
     if local is None:
         raise TargetError(
-            f"{target} is remote, where .zarr and .tif can be written; use one of them, or write locally and upload"
+            f"{target} is remote, where .zarr, .tif and .nc can be written; use one, or write locally and upload"
         )
     return local
 
 
-def _is_remote_tiff(target: str) -> bool:
-    return local_path(target) is None and target.lower().endswith(_TIFF)
+def _is_remote(target: str, suffixes: tuple[str, ...]) -> bool:
+    return local_path(target) is None and target.lower().endswith(suffixes)
 
 
 def _write_elsewhere(product: Product, target: str) -> list[str]:
@@ -154,13 +163,20 @@ def _stems(product: Product, variable: Variable) -> list[str]:
     from geodiff.io.tiffs import reader_at
 
     source = str(product.raster.attributes.get("scene") or _stem(product.raster.path))
-    readers = [reader_at(variable, date) for date in range(len(variable.dates))]
+    readers = [_file_reader(reader_at(variable, date)) for date in range(len(variable.dates))]
     stems = [_stem(reader.path) if isinstance(reader, GdalReader) else source for reader in readers]
     if len(set(stems)) == len(stems):
         return stems
-    return [
+    dated = [
         stem if when is None else f"{stem}_{_compact(when)}" for stem, when in zip(stems, variable.dates, strict=True)
     ]
+    before = [dated[:number].count(stem) for number, stem in enumerate(dated)]  # a date may be there twice
+    return [f"{stem}_{count + 1}" if count else stem for stem, count in zip(dated, before, strict=True)]
+
+
+def _file_reader(reader: Any) -> Any:
+    """The reader of the file itself, which may be placed on a larger grid."""
+    return reader.reader if isinstance(reader, PlacedReader) else reader
 
 
 def _stem(path: str) -> str:
@@ -195,8 +211,12 @@ def fingerprint(target: str) -> str | None:
         from geodiff.io.zarr import zarr_fingerprint
 
         return zarr_fingerprint(target)
-    if _is_remote_tiff(target):
+    if _is_remote(target, _TIFF):
         return _tag_fingerprint(gdal_path(target))
+    if _is_remote(target, _NETCDF):
+        from geodiff.io.netcdf import netcdf_fingerprint
+
+        return netcdf_fingerprint(target) or ""
     local = _local(target)
     return _folder_fingerprint(local) if local.is_dir() else _file_fingerprint(local)
 

@@ -120,6 +120,35 @@ def test_the_command_line_says_what_was_appended(folder: Path, capsys: pytest.Ca
     assert "local .zarr or .nc" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("suffix", ["nc", "zarr"])
+def test_a_folder_of_netcdf_files_grows_to_a_cube(tmp_path: Path, suffix: str) -> None:
+    def deliver(day: int) -> None:
+        """A packed field with a time axis of length 1, as services give it."""
+        y, x = np.mgrid[:20, :30]
+        values = (280 + np.sin((y + day) / 5) + np.cos(x / 6)).astype("f4")
+        values[5:10, 4 * day : 4 * day + 8] = np.nan
+        axes = {
+            "time": np.array([f"2024-01-0{day}T12"], "M8[ns]"),
+            "lat": 50 - 0.25 * np.arange(20),
+            "lon": 0.25 * np.arange(30),
+        }
+        sst = xr.Dataset({"sst": (("time", "lat", "lon"), values[None])}, axes)
+        sst["sst"].encoding = {"dtype": "i2", "scale_factor": 0.01, "add_offset": 273.15, "_FillValue": -32768}
+        sst.to_netcdf(tmp_path / "in" / f"sst_{day}.nc")
+
+    (tmp_path / "in").mkdir()
+    for day in (1, 2, 4):
+        deliver(day)
+    words = [f"{tmp_path}/in", f"{tmp_path}/cube.{suffix}", "--filler", "linear-time"]
+    assert main(words) == 0
+    deliver(3)
+    assert main(words) == 0
+    with (xr.open_zarr if suffix == "zarr" else xr.open_dataset)(tmp_path / f"cube.{suffix}") as cube:
+        assert [str(day)[:13] for day in cube["time"].values] == [f"2024-01-0{day}T12" for day in (1, 2, 3, 4)]
+        assert cube["sst"].notnull().all()
+        assert (cube["sst_source"] != 0).sum(("y", "x")).values.tolist() == [40, 40, 40, 40]
+
+
 def test_a_target_of_another_kind_is_refused_before_anything_runs(folder: Path) -> None:
     with pytest.raises(JobError, match=r"local \.zarr"):
         growing(FillJob.build(source="in", target=f"{folder}/out/"))

@@ -17,6 +17,8 @@ import geodiff
 from geodiff import pipeline
 from geodiff.blocks import BlockResult
 from geodiff.errors import SourceError, TargetError
+from geodiff.io import open_raster
+from geodiff.lattice import Window
 from geodiff.plan import Block
 
 BUCKET = "rasters"
@@ -143,6 +145,60 @@ def test_a_zarr_source_on_s3(server: str, scene: Path, tmp_path: Path) -> None:
     geodiff.fill(f"s3://{BUCKET}/cube.zarr", tmp_path / "filled.zarr", filler="laplace")
     filled = xr.open_zarr(tmp_path / "filled.zarr")
     assert np.isfinite(filled.sst.values).all()
+
+
+def test_a_netcdf_target_on_s3_is_the_one_on_disk(server: str, scene: Path, tmp_path: Path) -> None:
+    import xarray as xr
+
+    target = f"s3://{BUCKET}/nc/filled.nc"
+    geodiff.fill(scene, tmp_path / "filled.nc", filler="laplace")
+    work = str(tmp_path / "work")
+    assert geodiff.fill(scene, target, filler="laplace", work=work).exit_code == 0
+    (tmp_path / "there.nc").write_bytes(_store().cat_file(f"{BUCKET}/nc/filled.nc"))  # type: ignore[attr-defined]
+    with xr.open_dataset(tmp_path / "filled.nc") as here, xr.open_dataset(tmp_path / "there.nc") as there:
+        assert set(here.variables) == set(there.variables)
+        for name in here.data_vars:
+            assert np.array_equal(here[name].values, there[name].values, equal_nan=here[name].dtype.kind == "f")
+    assert geodiff.fill(scene, target, filler="laplace", work=work).status == "up to date"
+    with pytest.raises(TargetError, match="--overwrite"):
+        geodiff.fill(scene, target, filler="nearest", work=work)
+
+
+def test_a_folder_and_a_pattern_on_s3_are_the_stack_on_disk(server: str, scene: Path) -> None:
+    with rasterio.open(scene) as file:
+        values = file.read(1)
+    for day in (3, 1, 2):
+        _store().put_file(str(scene), f"{BUCKET}/days/scene_2024-06-0{day}.tif")  # type: ignore[attr-defined]
+    _store().pipe_file(f"{BUCKET}/days/notes.txt", b"no raster")  # type: ignore[attr-defined]
+    for source in (f"s3://{BUCKET}/days/", f"s3://{BUCKET}/days/*.tif"):
+        (variable,) = open_raster(source).variables
+        assert [str(date)[:10] for date in variable.dates] == ["2024-06-01", "2024-06-02", "2024-06-03"]
+        np.testing.assert_array_equal(variable.reader.read(2, Window(0, 0, 120, 300))[0], values)
+    with pytest.raises(SourceError, match="holds no raster"):
+        open_raster(f"s3://{BUCKET}/days/*.img")
+    with pytest.raises(SourceError, match="cannot be listed"):
+        open_raster(f"s3://{BUCKET}-of-nobody/days/")
+
+
+def test_netcdf_files_on_s3_are_a_stack(server: str) -> None:
+    import xarray as xr
+
+    for day in (1, 2):
+        time = np.array([f"2024-06-0{day}"], "M8[ns]")
+        axes = {"time": time, "lat": [1.0, 0.0], "lon": [5.0, 6.0]}
+        field = xr.Dataset({"sst": (("time", "lat", "lon"), np.full((1, 2, 2), day, "f4"))}, axes)
+        _store().pipe_file(f"{BUCKET}/fields/{day}.nc", bytes(field.to_netcdf(engine="h5netcdf")))  # type: ignore[attr-defined]
+    (variable,) = open_raster(f"s3://{BUCKET}/fields/*.nc").variables
+    assert [str(date)[:10] for date in variable.dates] == ["2024-06-01", "2024-06-02"]
+    assert [float(variable.reader.read(d, Window(0, 0, 1, 1))[0, 0, 0]) for d in (0, 1)] == [1, 2]
+
+
+def test_a_scene_folder_on_s3_does_not_pass_for_a_stack(server: str, scene: Path) -> None:
+    for band in ("SR_B4", "SR_B5"):
+        name = f"LC08_L2SP_015033_20240611_20240701_02_T1_{band}.TIF"
+        _store().put_file(str(scene), f"{BUCKET}/landsat/{name}")  # type: ignore[attr-defined]
+    with pytest.raises(SourceError, match="STAC Item"):
+        open_raster(f"s3://{BUCKET}/landsat/")
 
 
 def test_what_is_not_there_is_one_line_without_the_secret(server: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from affine import Affine
 
 from geodiff.errors import TargetError
@@ -96,8 +97,8 @@ def test_targets_that_cannot_hold_the_product_say_what_can(tmp_path: Path) -> No
         (placed, "out.png", r"\.tif"),
         (floats, "out.png", r"\.tif"),
         (placed, "out.jpg", r"\.zarr"),
-        (placed, "s3://bucket/out.nc", r"\.zarr and \.tif"),
-        (placed, "s3://bucket/out/", r"\.zarr and \.tif"),
+        (placed, "s3://bucket/out.png", r"\.zarr, \.tif and \.nc"),
+        (placed, "s3://bucket/out/", r"\.zarr, \.tif and \.nc"),
     ):
         place = target if "://" in target else str(tmp_path / target)
         with pytest.raises(TargetError, match=cure):
@@ -105,6 +106,18 @@ def test_targets_that_cannot_hold_the_product_say_what_can(tmp_path: Path) -> No
         with pytest.raises(TargetError, match=cure):
             write_product(product, place)
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "float16"])
+def test_what_netcdf_has_no_type_for_is_refused_before_any_work(tmp_path: Path, dtype: str) -> None:
+    axes = {"y": [3.0, 2.0, 1.0], "x": [1.0, 2.0, 3.0, 4.0]}
+    held = xr.Dataset({"wave": (("y", "x"), np.ones((3, 4), dtype))}, axes)
+    held.to_zarr(tmp_path / "in.zarr", consolidated=False)
+    raster = open_raster(str(tmp_path / "in.zarr"))
+    check_target(raster, str(tmp_path / "out.zarr"))
+    for target in (str(tmp_path / "out.nc"), "s3://bucket/out.nc"):
+        with pytest.raises(TargetError, match=rf"wave is {dtype}, which NetCDF cannot hold .*\.zarr"):
+            check_target(raster, target)
 
 
 def test_a_stack_does_not_fit_one_geotiff(tmp_path: Path) -> None:
