@@ -18,6 +18,7 @@ from geodiff import pipeline
 from geodiff.blocks import BlockResult
 from geodiff.errors import SourceError, TargetError
 from geodiff.io import open_raster
+from geodiff.io.cube import close_handles
 from geodiff.lattice import Window
 from geodiff.plan import Block
 
@@ -191,6 +192,7 @@ def test_netcdf_files_on_s3_are_a_stack(server: str) -> None:
     (variable,) = open_raster(f"s3://{BUCKET}/fields/*.nc").variables
     assert [str(date)[:10] for date in variable.dates] == ["2024-06-01", "2024-06-02"]
     assert [float(variable.reader.read(d, Window(0, 0, 1, 1))[0, 0, 0]) for d in (0, 1)] == [1, 2]
+    close_handles()
 
 
 def test_a_scene_folder_on_s3_does_not_pass_for_a_stack(server: str, scene: Path) -> None:

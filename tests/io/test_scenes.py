@@ -7,11 +7,15 @@ import pytest
 import rasterio
 from affine import Affine
 
+from geodiff import fill
 from geodiff.errors import GeodiffError, SourceError, TargetError
 from geodiff.flags import decode
+from geodiff.gaps import Reason
 from geodiff.io import Kind, OpenOptions, Product, ProductVariable, open_raster, write_product
 from geodiff.io.scenes import is_scene, scene_files
+from geodiff.job import FillJob
 from geodiff.lattice import Window
+from geodiff.scene import open_scene
 
 CORNER = (399_960.0, 4_900_020.0)
 
@@ -162,6 +166,40 @@ def test_two_scenes_in_one_folder_are_refused_and_in_two_are_a_stack(tmp_path: P
         path.rename(first / path.name)
     with pytest.raises(SourceError, match="2 scenes"):
         open_raster(str(first))
+
+
+def test_shifted_scenes_are_a_stack_with_their_quality_bands(tmp_path: Path, rng: np.random.Generator) -> None:
+    for day, shift in (("20210131", 0), ("20210216", 90)):
+        stem = f"LC08_L2SP_190030_{day}_20210302_02_T1"
+        place = Affine(30, 0, CORNER[0] + shift, 0, -30, CORNER[1])
+        cloud = np.full((60, 70), 21824, "u2")
+        cloud[10:14, 30:36] = 22280
+        for band, values in (("SR_B4", rng.integers(1, 999, (60, 70)).astype("u2")), ("QA_PIXEL", cloud)):
+            path = tmp_path / "in" / stem / f"{stem}_{band}.TIF"
+            write(path, values, 30, nodata=1 if band == "QA_PIXEL" else 0)
+            with rasterio.open(path, "r+") as file:
+                file.transform = place
+    scene = open_scene(FillJob.build(source=f"{tmp_path}/in", target="out.zarr"))
+    (cube,) = scene.cubes
+    assert cube.shape == (60, 73)
+    for date, left in ((0, 0), (1, 3)):
+        reason = cube.reason(date, Window(0, 0, 60, 73))[0]
+        assert (reason[10:14, left + 30 : left + 36] & Reason.CLOUD).all()
+        outside = np.ones((60, 73), bool)
+        outside[:, left : left + 70] = False
+        assert (reason[outside] & Reason.NODATA).all()
+        assert np.count_nonzero(reason) == 24 + 180
+    fill(f"{tmp_path}/in", f"{tmp_path}/out/", filler="linear-time")
+    with rasterio.open(tmp_path / "out/LC08_L2SP_190030_20210216_20210302_02_T1_SR_B4.tif") as file:
+        given = read_of(tmp_path, "20210216")
+        known = cube.reason(1, Window(0, 0, 60, 73))[0][:, 3:] == 0
+        np.testing.assert_array_equal(file.read(1)[:, 3:][known], given[known])
+
+
+def read_of(folder: Path, day: str) -> np.ndarray:
+    with rasterio.open(next(folder.glob(f"in/LC08*{day}*/*_SR_B4.TIF"))) as file:
+        values: np.ndarray = file.read(1)
+    return values
 
 
 def test_bands_are_sorted_as_people_count(tmp_path: Path) -> None:
