@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from geodiff.errors import TargetError
-from geodiff.identity import target_stem
+from geodiff.identity import LAYERS, WITH_SIDECARS, target_stem
 from geodiff.io.places import delete, exists, local_path, put, read
 from geodiff.io.store import lock
 
@@ -28,9 +28,6 @@ __all__ = [
     "written_before",
 ]
 
-_LAYERS = ("source", "reason", "standard_error", "members", "quantiles")
-"""What may lie beside a target as `<stem>_<layer>.tif`."""
-_WITH_SIDECARS = (".tif", ".tiff", ".png", ".xml")
 _OTHERS = "other_targets"
 """In a record: those of other targets of the same stem, by suffix."""
 
@@ -121,7 +118,7 @@ def delete_left_layers(target: str, paths: Sequence[str]) -> None:
     earlier, now = ({Path(path).name for path in listed} for listed in (written_before(target), paths))
     for path in paths:
         folder, stem = target_stem(path)
-        for name in (f"{stem}_{layer}.tif" for layer in _LAYERS):
+        for name in (f"{stem}_{layer}.tif" for layer in LAYERS):
             if name in earlier - now:
                 delete(f"{folder}/{name}")
                 delete(f"{folder}/{name}.aux.xml")  # where GDAL looks for the CRS
@@ -129,12 +126,12 @@ def delete_left_layers(target: str, paths: Sequence[str]) -> None:
 
 def assert_own_layers(target: str) -> None:
     """Raise TargetError where the layers beside TARGET are those of another product of the same stem."""
-    if _suffix(target) not in _WITH_SIDECARS:
+    if _suffix(target) not in WITH_SIDECARS:
         return
     folder, stem = target_stem(target)
     for suffix, record in _records(target).items():
         other = f"{folder}/{Path(record['target']).name}"
-        if suffix in _WITH_SIDECARS and suffix != _suffix(target) and exists(other):
+        if suffix in WITH_SIDECARS and suffix != _suffix(target) and exists(other):
             raise TargetError(
                 f"{target} would write its layers, such as {stem}_source.tif, over those of {other}; "
                 "give TARGET another name before its suffix"

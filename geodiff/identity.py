@@ -24,18 +24,25 @@ if TYPE_CHECKING:
     from geodiff.job import FillJob
 
 __all__ = [
+    "LAYERS",
+    "WITH_SIDECARS",
     "assert_apart",
     "assert_writable",
     "describe_model",
     "inputs_identity",
     "inputs_stamp",
     "model_identity",
+    "sidecars",
     "source_identity",
     "source_stamp",
     "target_stem",
 ]
 
 logger = logging.getLogger(__name__)
+
+LAYERS = ("source", "reason", "standard_error", "members", "quantiles")
+"""What may lie beside a target as `<stem>_<layer>.tif`."""
+WITH_SIDECARS = (".tif", ".tiff", ".png", ".xml")
 
 METADATA = ("zarr.json", ".zmetadata", ".zgroup", ".zattrs")
 """Documents at the root of a Zarr store."""
@@ -193,19 +200,29 @@ def target_stem(target: str) -> tuple[str, str]:
     return (folder if folder or not slash else "/") or ".", stem
 
 
+def sidecars(target: str) -> list[str]:
+    """Files that may be written beside a target, one a layer; none for stores and folders, which hold their own."""
+    suffix = "" if target.endswith("/") else Path(target).suffix.lower()
+    if suffix not in WITH_SIDECARS:
+        return []
+    folder, stem = target_stem(target)
+    return [f"{folder}/{stem}_{layer}.tif" for layer in (*LAYERS, *(["image"] if suffix == ".xml" else []))]
+
+
 def assert_apart(job: FillJob, raster: Raster) -> None:
-    """Raise TargetError where TARGET is a file that the job reads: writing it would destroy observations."""
+    """Raise TargetError where TARGET, or a layer beside it, is a file that the job reads: it would be destroyed."""
     flags = (text.partition(":")[2] for text in job.qa)
     reads = (raster.path, *raster.files, *job.mask, job.fillable, *flags)
-    target = local_path(job.target.rstrip("/"))
-    if target is None or not target.exists():
-        return
-    for name in filter(None, reads):
-        local = local_path(name)
-        if local is not None and local.exists() and target.samefile(local):
-            raise TargetError(
-                f"{job.target} is itself read by this job ({name}), and would be destroyed; give another target"
-            )
+    for written in (job.target.rstrip("/"), *sidecars(job.target)):
+        target = local_path(written)
+        if target is None or not target.exists():
+            continue
+        for name in filter(None, reads):
+            local = local_path(name)
+            if local is not None and local.exists() and target.samefile(local):
+                raise TargetError(
+                    f"{written} is itself read by this job ({name}), and would be destroyed; give another target"
+                )
 
 
 def assert_writable(folder: str, what: str) -> None:

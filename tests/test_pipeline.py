@@ -557,6 +557,16 @@ def test_what_a_job_reads_is_never_its_target(scene: Path, role: str) -> None:
     assert scene.read_bytes() == before
 
 
+@pytest.mark.parametrize("target", ["filled.tif", "filled.tiff"])
+def test_what_a_job_reads_is_no_layer_of_its_target(scene: Path, tmp_path: Path, target: str) -> None:
+    source = scene.rename(tmp_path / "filled_source.tif")
+    before = source.read_bytes()
+    with pytest.raises(TargetError, match=r"filled_source\.tif is itself read"):
+        geodiff.fill(source, tmp_path / target, filler="nearest", overwrite=True)
+    assert source.read_bytes() == before
+    assert geodiff.fill(source, tmp_path / "filled.zarr", filler="nearest").exit_code == 0
+
+
 def test_a_layer_that_was_removed_is_made_again(scene: Path, tmp_path: Path) -> None:
     geodiff.fill(scene, tmp_path / "filled.tif", filler="nearest")
     (tmp_path / "filled_source.tif").unlink()
