@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from geodiff.errors import TargetError
-from geodiff.identity import LAYERS, WITH_SIDECARS, target_stem
+from geodiff.identity import WITH_SIDECARS, sidecars, suffix_of, target_stem
 from geodiff.io.places import delete, exists, local_path, put, read
 from geodiff.io.store import lock
 
@@ -70,12 +70,12 @@ def record_path(target: str) -> str:
 
 def record_of(target: str) -> dict[str, Any]:
     """What the last run said of a target, and not of another one of the same stem; empty where nothing is known."""
-    return _records(target).get(_suffix(target), {})
+    return _records(target).get(suffix_of(target), {})
 
 
 def keep_record(target: str, record: str) -> None:
     """Write the record of a finished run (JSON); what is said of other targets of the same stem stays in it."""
-    others = {suffix: kept for suffix, kept in _records(target).items() if suffix != _suffix(target)}
+    others = {suffix: kept for suffix, kept in _records(target).items() if suffix != suffix_of(target)}
     facts = json.loads(record) | ({_OTHERS: others} if others else {})
     put(record_path(target), (json.dumps(facts, indent=1) + "\n").encode())
 
@@ -116,22 +116,20 @@ def delete_left_layers(target: str, paths: Sequence[str]) -> None:
     geodiff's to delete. Call it before the new record is kept, so that the next run finds what a kill left.
     """
     earlier, now = ({Path(path).name for path in listed} for listed in (written_before(target), paths))
-    for path in paths:
-        folder, stem = target_stem(path)
-        for name in (f"{stem}_{layer}.tif" for layer in LAYERS):
-            if name in earlier - now:
-                delete(f"{folder}/{name}")
-                delete(f"{folder}/{name}.aux.xml")  # where GDAL looks for the CRS
+    for layer in (layer for path in paths for layer in sidecars(path)):
+        if Path(layer).name in earlier - now:
+            delete(layer)
+            delete(f"{layer}.aux.xml")  # where GDAL looks for the CRS
 
 
 def assert_own_layers(target: str) -> None:
     """Raise TargetError where the layers beside TARGET are those of another product of the same stem."""
-    if _suffix(target) not in WITH_SIDECARS:
+    if suffix_of(target) not in WITH_SIDECARS:
         return
     folder, stem = target_stem(target)
     for suffix, record in _records(target).items():
         other = f"{folder}/{Path(record['target']).name}"
-        if suffix in WITH_SIDECARS and suffix != _suffix(target) and exists(other):
+        if suffix in WITH_SIDECARS and suffix != suffix_of(target) and exists(other):
             raise TargetError(
                 f"{target} would write its layers, such as {stem}_source.tif, over those of {other}; "
                 "give TARGET another name before its suffix"
@@ -149,9 +147,4 @@ def _records(target: str) -> dict[str, dict[str, Any]]:
         return {}
     if not isinstance(found, dict) or "target" not in found:
         return {}
-    return {**found.pop(_OTHERS, {}), _suffix(found["target"]): found}
-
-
-def _suffix(target: str) -> str:
-    """`.tif`, `.zarr` and so on; nothing for a folder, whatever its name."""
-    return "" if target.endswith("/") else Path(target).suffix.lower()
+    return {**found.pop(_OTHERS, {}), suffix_of(found["target"]): found}

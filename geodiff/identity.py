@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from geodiff.job import FillJob
 
 __all__ = [
-    "LAYERS",
     "WITH_SIDECARS",
     "assert_apart",
     "assert_writable",
@@ -35,12 +34,13 @@ __all__ = [
     "sidecars",
     "source_identity",
     "source_stamp",
+    "suffix_of",
     "target_stem",
 ]
 
 logger = logging.getLogger(__name__)
 
-LAYERS = ("source", "reason", "standard_error", "members", "quantiles")
+_LAYERS = ("source", "reason", "standard_error", "members", "quantiles")
 """What may lie beside a target as `<stem>_<layer>.tif`."""
 WITH_SIDECARS = (".tif", ".tiff", ".png", ".xml")
 
@@ -200,13 +200,17 @@ def target_stem(target: str) -> tuple[str, str]:
     return (folder if folder or not slash else "/") or ".", stem
 
 
+def suffix_of(target: str) -> str:
+    """`.tif`, `.zarr` and so on; nothing for a folder, whatever its name."""
+    return "" if target.endswith("/") else Path(target).suffix.lower()
+
+
 def sidecars(target: str) -> list[str]:
     """Files that may be written beside a target, one a layer; none for stores and folders, which hold their own."""
-    suffix = "" if target.endswith("/") else Path(target).suffix.lower()
+    suffix, (folder, stem) = suffix_of(target), target_stem(target)
     if suffix not in WITH_SIDECARS:
         return []
-    folder, stem = target_stem(target)
-    return [f"{folder}/{stem}_{layer}.tif" for layer in (*LAYERS, *(["image"] if suffix == ".xml" else []))]
+    return [f"{folder}/{stem}_{layer}.tif" for layer in (*_LAYERS, *(["image"] if suffix == ".xml" else []))]
 
 
 def assert_apart(job: FillJob, raster: Raster) -> None:

@@ -160,13 +160,13 @@ class _Views:
 
         What a mask calls missing still bears the cloud's number in the source. Dates not asked for are copies.
         """
-        if date not in self.cube.targets:
+        markers = [self.cube.variable.bands[band].encoding.nodata for band in self.cube.bands]
+        if date not in self.cube.targets or all(nodata is None for nodata in markers):
             return
         left = self.gaps.read(date, window).wanted & ~estimated
-        for place, band in enumerate(self.cube.bands):
-            nodata = self.cube.variable.bands[band].encoding.nodata
-            if nodata is not None and left[place].any():
-                values[..., band, :, :][..., left[place]] = nodata
+        for band, nodata, where in zip(self.cube.bands, markers, left, strict=True):
+            if nodata is not None and where.any():
+                values[..., band, :, :][..., where] = nodata
 
     def value(self, date: int, window: Window) -> NDArray[Any]:
         values = self.cube.variable.reader.read(date, window)

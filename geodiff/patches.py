@@ -13,9 +13,6 @@ from geodiff.fillers import Filled, Patch
 from geodiff.lattice import WINDOW, Lattice, Window, overlap_shrinkage, weights
 from geodiff.pyramid import sample_cells
 
-_LARGEST = 1e15
-"""In normalised units: what is larger is no measurement, and its square may be no number."""
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -23,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Blended", "Cells", "Ground", "blend", "cut_patch", "gap_windows", "patch_bytes", "read_ground"]
 
+_LARGEST = 1e15
+"""In normalised units: what is larger is no measurement, and its square may be no number."""
 OVERLAP_CORRELATION = 0.97
 """Correlation of the residuals that two overlapping windows draw for one pixel.
 

@@ -290,7 +290,7 @@ def _targets(variable: Variable, dates: str | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(chosen))
 
 
-_RAIN, _DIFFERENCES = ("rain", "precipitation", "snowfall"), ("anomal", "anom", "difference", "bias", "departure")
+_RAIN, _DIFFERENCES = ("rain", "precipitation", "snowfall"), ("anom", "difference", "bias", "departure")
 """How words begin that name rain (a terrain and a strain are none), and what a mean was taken from."""
 
 
