@@ -32,10 +32,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=6, help="patches of each kind")
     parser.add_argument("--minutes", type=float, default=0, help="further training of each pruned network")
+    parser.add_argument("--timed", nargs="+", metavar="MODEL", help="only time these models, in turn, and stop")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     warnings.filterwarnings("ignore", ".*deprecated.*", FutureWarning)
     torch.set_num_threads(1)
+    if given.timed:
+        timed(given.timed)
+        return
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
         for share in (0.0, 0.25, 0.5):
@@ -64,6 +68,17 @@ def further(model: Path, minutes: float) -> Path:
     train(config)
     ship(work, out)
     return out
+
+
+def timed(models: list[str], rounds: int = 7) -> None:
+    """Print each model's median time over rounds in which all take turns, and its ratio to the first one's."""
+    networks = [open_denoiser(name, device="cpu", dtype="float32").network for name in models]
+    times = np.array([[milliseconds(network) for network in networks] for _ in range(rounds)])
+    for place, name in enumerate(models):
+        ratio = np.quantile(times[:, place] / times[:, 0], (0.5, 0.0, 1.0))
+        count = sum(p.numel() for p in networks[place].parameters())
+        print(f"{name}  {count:,} parameters  {np.median(times[:, place]):.0f} ms  "
+              f"{ratio[0]:.2f} ({ratio[1]:.2f}-{ratio[2]:.2f}) of the first")  # fmt: skip
 
 
 def milliseconds(network) -> float:
