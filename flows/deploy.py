@@ -42,9 +42,8 @@ def nightly(job: FillJob, cron: str, name: str = "nightly", timezone: str = "UTC
 
     Raises InputError where `cron` is no cron line or nobody knows the time zone.
     """
-    here = {"source": str(Path(job.source).absolute()), "target": f"{Path(job.target).absolute()}/"}
-    kept = {} if "://" in job.source + job.target else here
-    parameters = {"job": {**job.model_dump(mode="json", exclude_defaults=True), **kept}, **limits}
+    here = {"source": _from_anywhere(job.source), "target": f"{_from_anywhere(job.target).rstrip('/')}/"}
+    parameters = {"job": {**job.model_dump(mode="json", exclude_defaults=True), **here}, **limits}
     return _deployment(
         fill_scenes,
         name,
@@ -52,6 +51,11 @@ def nightly(job: FillJob, cron: str, name: str = "nightly", timezone: str = "UTC
         parameters=parameters,
         concurrency_limit=1,  # a night that lasts too long is not overtaken by the next
     )
+
+
+def _from_anywhere(path: str) -> str:
+    """A path that means the same wherever a run starts; an address does already."""
+    return path if "://" in path else str(Path(path).absolute())
 
 
 def listed(path: Path = LIST) -> list[RunnerDeployment]:

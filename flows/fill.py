@@ -23,10 +23,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 from pydantic import Field
 
+from flows.finding import called
 from flows.local import complain, local_prefect, run_here
 from flows.options import add_fill_options, job_of
 from flows.scenes import DELIVERED, SceneRecord, fill_new, list_products, on_gpu, picture, refusal, scene_jobs, twins
-from geodiff.errors import GeodiffError, InputError, WriteError
+from geodiff.credentials import redacted
+from geodiff.errors import GeodiffError, InputError, LockedError, WriteError
 from geodiff.job import FillJob
 
 if TYPE_CHECKING:
@@ -45,6 +47,12 @@ TAG = "geodiff-fill"
 """On every scene: `prefect concurrency-limit create geodiff-fill N` holds across flow runs."""
 GPU = "geodiff-gpu"
 """On the scenes whose network runs on a GPU; `python -m flows.deploy` lets one of them run at a time."""
+_NETWORK = re.compile(
+    r"(?:can(?:no|')t|could(?: not|n't)|failed to) (?:connect|resolve)|name resolution|timed out|slow ?down|"
+    r"connection.{0,20}(?:refused|reset|closed|aborted)|service unavailable|http.{0,20}\b(?:429|50[0234])\b",
+    re.IGNORECASE,
+)
+"""What those who read over a network say when it, or a server, is away for a while: they have no error in common."""
 
 
 class ScenesFailedError(GeodiffError):
@@ -53,20 +61,20 @@ class ScenesFailedError(GeodiffError):
     def __init__(self, records: Sequence[SceneRecord]) -> None:
         self.records = tuple(records)
         bad = [record for record in records if record.failed]
-        lines = [f"{Path(record.scene).name}: {record.status}: {record.message}" for record in bad]
+        lines = [f"{record.name}: {record.status}: {record.message}" for record in bad]
         super().__init__("\n".join([f"{len(bad)} of {len(records)} scenes failed", *lines]))
 
 
 def passing(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect calls it so
-    """Whether trying again can help: a disk, a network or the clock failed, not the scene."""
+    """Whether trying again can help: a disk, a network or the clock failed, or another run has it; not the scene."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, (OSError, WriteError))
+    return isinstance(error, (OSError, WriteError, LockedError)) or bool(_NETWORK.search(str(error)))
 
 
 def _scene_name() -> str:
     from prefect.runtime import task_run
 
-    return Path(task_run.parameters["job"].source).name
+    return called(task_run.parameters["job"].source)
 
 
 @task(
@@ -80,7 +88,7 @@ def _scene_name() -> str:
 def fill_scene(job: FillJob) -> SceneRecord:
     """Fill one scene, unless its product is there already."""
     record = fill_new(job)
-    get_run_logger().info("%s: %s, filled %d of %d", job.source, record.status, record.filled, record.to_fill)
+    get_run_logger().info("%s: %s, filled %d of %d", record.scene, record.status, record.filled, record.to_fill)
     shown = picture(record)
     if shown:
         create_image_artifact(shown, key=_picture_key(record), description=f"{record.target}: before and after")
@@ -136,7 +144,7 @@ def fill_scenes(
         tags=[TAG, GPU] if on_gpu(job) else [TAG],
     )
     with _runner(at_once, dask) as runner:
-        records += _fill_each(patient, [job for job in jobs if job.source not in clashing], runner)
+        records += _fill_each(patient, [job for job in jobs if redacted(job.source) not in clashing], runner)
     if any(record.status in DELIVERED for record in records):
         list_products(job)
     _report(records)
@@ -185,7 +193,7 @@ def _worst_first(records: Iterable[SceneRecord]) -> list[SceneRecord]:
 
 def _row(record: SceneRecord) -> dict[str, Any]:
     return {
-        "scene": Path(record.scene).name,
+        "scene": record.name,
         "status": record.status,
         "filled": record.filled,
         "to fill": record.to_fill,
@@ -213,7 +221,7 @@ def _cells(record: SceneRecord) -> list[str]:
     figures = (
         "" if figure is None else f"{figure:.3f}" for figure in (record.coverage90, record.unfilled, record.seam)
     )
-    name = linked(Path(record.scene).name, record.page)
+    name = linked(record.name, record.page)
     return [name, record.status, f"{record.filled:,} of {record.to_fill:,}", *figures, plain(record.message)]
 
 
@@ -273,7 +281,7 @@ def _here(chosen: argparse.Namespace) -> int:
 
 def _print(records: Sequence[SceneRecord]) -> None:
     for record in _worst_first(records) or [SceneRecord("no scenes", "", "nothing to do")]:
-        line = f"{Path(record.scene).name}: {record.status}"
+        line = f"{record.name}: {record.status}"
         if record.to_fill:
             line += f", filled {record.filled:,} of {record.to_fill:,}"
         sys.stdout.write(f"{line}: {record.message}\n" if record.message else f"{line}\n")

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
+from prefect.exceptions import ParameterTypeError
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_HOME,
@@ -135,8 +136,16 @@ def run_here(do: Callable[[], int], *, verbose: bool) -> int:
         return do()
     except GeodiffError as error:
         return complain(str(error), error.exit_code)
+    except ParameterTypeError as error:
+        return complain(_wrong(str(error)), 2)
     except KeyboardInterrupt:
         return complain("interrupted; the same command goes on where this one stopped", 130)
+
+
+def _wrong(said: str) -> str:
+    """Prefect's lines on parameters, ` - at_once: Input should be ...`, as the options that they are here."""
+    lines = (line.removeprefix(" - ").partition(": ") for line in said.splitlines() if line.startswith(" - "))
+    return "; ".join(f"--{name.replace('_', '-')}: {reason[:1].lower()}{reason[1:]}" for name, _, reason in lines)
 
 
 def complain(message: str, code: int) -> int:

@@ -23,7 +23,7 @@ def add_fill_options(parser: argparse.ArgumentParser, *, optional: bool = False)
     """Add FOLDER, OUT, --job and one option a field of FillJob; `optional` lets FOLDER and OUT be left out."""
     parser._negative_number_matcher = _NEGATIVE  # argparse knows single ones only
     count = "?" if optional else None
-    folder = "folder of rasters or scene folders, a glob in quotes, or a STAC catalogue"
+    folder = "folder of rasters or scene folders, here or at s3://, a glob in quotes, or a STAC catalogue"
     parser.add_argument("folder", nargs=count, help=folder)
     parser.add_argument("out", nargs=count, help="folder of products")
     parser.add_argument("--job", type=Path, metavar="FILE", help="job file (TOML) whose options go for every scene")

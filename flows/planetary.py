@@ -10,7 +10,6 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import flow, task
@@ -22,9 +21,11 @@ from prefect.tasks import exponential_backoff
 from pydantic import Field
 
 from flows.fill import GPU, linked, passing, plain
+from flows.finding import called
 from flows.frames import FrameRecord, clashes, frame_jobs, merge_new, reconstruct, refused
 from flows.local import complain, local_prefect, run_here
 from flows.scenes import on_gpu
+from geodiff.credentials import redacted
 from geodiff.errors import GeodiffError
 from geodiff.restoring import RestoreJob
 
@@ -48,14 +49,14 @@ class FramesFailedError(GeodiffError):
     def __init__(self, records: Sequence[FrameRecord]) -> None:
         self.records = tuple(records)
         bad = [record for record in records if record.failed]
-        lines = [f"{Path(record.frame).name}: {record.message}" for record in bad]
+        lines = [f"{called(record.frame)}: {record.message}" for record in bad]
         super().__init__("\n".join([f"{len(bad)} of {len(records)} frames failed", *lines]))
 
 
 def _frame_name() -> str:
     from prefect.runtime import task_run
 
-    return Path(task_run.parameters["job"].source).name
+    return called(task_run.parameters["job"].source)
 
 
 @task(
@@ -115,7 +116,7 @@ def reconstruct_planetary(
         timeout_seconds=timeout_minutes * 60,
         tags=[TAG, GPU] if on_gpu(job.scene) else [TAG],
     )
-    given = [{"job": job, "every": every, "pages": pages} for job in jobs if job.source not in clashing]
+    given = [{"job": job, "every": every, "pages": pages} for job in jobs if redacted(job.source) not in clashing]
     records += _each(patient, given, at_once)
     for line in merge_new(records, job.target.rstrip("/")) if mosaic else ():
         get_run_logger().info("mosaic: %s", line)
@@ -155,7 +156,7 @@ def _worst_first(records: Sequence[FrameRecord]) -> list[FrameRecord]:
 
 def _row(record: FrameRecord) -> dict[str, Any]:
     return {
-        "frame": Path(record.frame).name,
+        "frame": called(record.frame),
         "status": record.status,
         "damaged %": round(100 * record.damaged, 2),
         "filled": record.filled,
@@ -176,7 +177,7 @@ def _markdown(records: Sequence[FrameRecord], summary: str) -> str:
 
 def _cells(record: FrameRecord) -> list[str]:
     figures = (f"{100 * record.damaged:.2f} %", f"{record.filled:,}", plain(record.noise), plain(record.message))
-    return [linked(Path(record.frame).name, record.page), record.status, *figures]
+    return [linked(called(record.frame), record.page), record.status, *figures]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -238,7 +239,7 @@ def _here(chosen: argparse.Namespace) -> int:
 
 def _print(records: Sequence[FrameRecord]) -> None:
     for record in _worst_first(records) or [FrameRecord("no frames", "", "nothing to do")]:
-        line = f"{Path(record.frame).name}: {record.status}"
+        line = f"{called(record.frame)}: {record.status}"
         if record.status == "done":
             line += f", {100 * record.damaged:.2g} % damaged; {record.picture}"
         sys.stdout.write(f"{line}: {record.message}\n" if record.message else f"{line}\n")

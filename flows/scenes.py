@@ -1,31 +1,26 @@
-"""Which scenes there are, where each product goes, and what is said of each one: plain functions, no Prefect.
+"""Where the product of each scene goes, whether it is new, and what is said of it: plain functions, no Prefect.
 
-A scene is a raster file, a Zarr store, a folder of band files or an Item of a STAC catalogue. What is new is told from
-content: the fingerprint in the product and the record beside it, never from clock times or a list kept elsewhere.
+What is new is told from content: the fingerprint in the product and the record beside it, never from clock times or a
+list kept elsewhere.
 """
 
 from __future__ import annotations
 
 import base64
-import glob
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.finding import Found, called, find
 from geodiff.beside import record_of
 from geodiff.credentials import redacted
-from geodiff.errors import GateError, GeodiffError, JobError, NothingKnownError, SourceError, TargetError
+from geodiff.errors import GateError, GeodiffError, JobError, NothingKnownError, TargetError
 from geodiff.identity import describe_model, target_stem
-from geodiff.io.catalogue import is_stac
-from geodiff.io.pds4 import labelled_files
-from geodiff.io.places import exists
-from geodiff.io.scenes import is_scene
-from geodiff.io.stac import item_places
-from geodiff.io.stacitem import CATALOGUE, ITEM, update_catalogue
+from geodiff.io.places import exists, local_path
+from geodiff.io.stacitem import ITEM, update_catalogue
 from geodiff.pipeline import run  # pages are written here, only for what is new
 from geodiff.report import report_path, write_report
 from geodiff.report.preview import preview
@@ -35,20 +30,14 @@ if TYPE_CHECKING:
     from geodiff.record import RunRecord
 
 __all__ = [
-    "DELIVERED", "SceneRecord", "fill_new", "find_scenes", "list_products", "on_gpu", "picture", "refusal",
+    "DELIVERED", "SceneRecord", "fill_new", "list_products", "on_gpu", "picture", "refusal",
     "scene_jobs", "twins", "write_page",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
-_RASTERS = {
-    ".tif", ".tiff", ".jp2", ".vrt", ".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".hdf", ".grib", ".grb", ".grib2",
-    ".grb2", ".img", ".cub", ".qub", ".vic", ".lbl", ".png", ".jpg", ".jpeg",
-}  # fmt: skip
-_LABELLED = {".img", ".dat", ".qub", ".raw"}
-"""Data parts that may have a detached label, by which they are opened."""
-_LIKE_THE_SOURCE = {".zarr": ".zarr", ".nc": ".nc", ".nc4": ".nc", ".png": ".png", ".jpg": ".png", ".jpeg": ".png"}
 _OF_ONE_PRODUCT = ("append", "report", "stac")
+_KINDS = (".tif", ".tiff", ".zarr", ".nc", ".png", ".xml", "/")
 
 FAILED = frozenset({"failed", "refused", "some blocks failed"})
 """What a person has to look at. A scene without one known pixel (`unusable`) is an ordinary cloudy day."""
@@ -79,91 +68,14 @@ class SceneRecord:
     """The HTML report, where there is one."""
 
     @property
+    def name(self) -> str:
+        """What it is called in tables and messages."""
+        return called(self.scene)
+
+    @property
     def failed(self) -> bool:
         """Whether a person has to look at it."""
         return self.status in FAILED
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A scene, what its product is to be called, and the kind of product that is most like it."""
-
-    source: str
-    name: str
-    like: str
-
-
-def find_scenes(source: str) -> list[str]:
-    """The scenes of a folder, a quoted glob or a STAC catalogue, or the one scene that a path names, in order.
-
-    Raises SourceError where the path does not exist. An empty folder holds no scenes and is no error.
-    """
-    return [found.source for found in _find(source)]
-
-
-def _find(source: str) -> list[_Found]:
-    if is_stac(source):
-        return sorted(_of_catalogue(source), key=lambda found: found.source)
-    found = [_Found(path, *_called(Path(path))) for path in _paths(source)]
-    catalogue = Path(source) / CATALOGUE
-    return found if found or not catalogue.is_file() else _find(str(catalogue))
-
-
-def _of_catalogue(source: str) -> Iterator[_Found]:
-    for place in item_places(source):
-        suffixes = {Path(asset.partition("?")[0].rstrip("/")).suffix.lower() for asset in place.assets}
-        alone = len(place.assets) == 1
-        yield _Found(
-            place.href,
-            re.sub(r"[^\w.+@-]", "_", place.id),
-            _LIKE_THE_SOURCE.get(suffixes.pop(), ".tif") if alone else "/",
-        )
-
-
-def _called(path: Path) -> tuple[str, str]:
-    folder = path.is_dir() and path.suffix != ".zarr"
-    like = "/" if folder else _LIKE_THE_SOURCE.get(path.suffix.lower(), ".tif")
-    return (path.name if folder else path.stem), like
-
-
-def _paths(source: str) -> list[str]:
-    path = Path(source)
-    if "://" in source:
-        return [source]
-    if path.is_dir() and not _is_one_scene(path):
-        return _inside(path.resolve())
-    if path.exists():
-        return [str(path.resolve())]
-    if any(sign in source for sign in "*?["):
-        matches = (Path(name).resolve() for name in glob.glob(source))  # noqa: PTH207 - a path in quotes, absolute or not
-        return sorted(str(match) for match in matches)
-    raise SourceError(f"{source} does not exist; name a folder of scenes, one scene, a glob in quotes or a catalogue")
-
-
-def _inside(folder: Path) -> list[str]:
-    """The sources of a folder: labels in the place of the data that they describe, under whatever name it goes."""
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    labels = {entry: labelled_files(entry) for entry in entries if entry.suffix.lower() == ".xml"}
-    described = {folder / name for names in labels.values() for name in names}
-    found = {entry for entry, names in labels.items() if names}
-    found |= {_opened_by(entry) for entry in entries if entry not in described and _is_source(entry)}
-    return sorted(map(str, found))
-
-
-def _is_one_scene(folder: Path) -> bool:
-    return folder.suffix == ".zarr" or (folder / "zarr.json").exists() or is_scene(str(folder))
-
-
-def _is_source(entry: Path) -> bool:
-    if entry.is_dir():
-        return _is_one_scene(entry)
-    return entry.suffix.lower() in _RASTERS or _opened_by(entry) != entry
-
-
-def _opened_by(entry: Path) -> Path:
-    """The label of a data file that has one beside it; otherwise the file itself."""
-    labels = (entry.with_suffix(end) for end in (".lbl", ".LBL", ".xml", ".XML") if entry.suffix.lower() in _LABELLED)
-    return next((label for label in labels if label.is_file()), entry)
 
 
 def scene_jobs(job: FillJob, kind: str = "", *, pages: bool = False) -> list[FillJob]:
@@ -172,7 +84,7 @@ def scene_jobs(job: FillJob, kind: str = "", *, pages: bool = False) -> list[Fil
     Parameters
     ----------
     job : the options of every scene.
-    kind : `.tif`, `.zarr`, `.nc`, `.png`, or `/` for a folder each; default as the source is.
+    kind : `.tif`, `.zarr`, `.nc`, `.png`, `.xml`, or `/` for a folder each; default as the source is.
     pages : whether each product gets its HTML report, beside it or in the folder that `job.report` names. Its STAC Item
         it gets in any case.
 
@@ -185,25 +97,43 @@ def scene_jobs(job: FillJob, kind: str = "", *, pages: bool = False) -> list[Fil
         a_folder = option == "report" and str(job.report).endswith("/")  # each product's report goes into it
         if getattr(job, option) and not a_folder:
             raise JobError(f"--{option} belongs to one product; a flow over many scenes cannot use it")
-    out = job.target.rstrip("/")
-    if "://" not in out:
-        _keep_apart(job.source, Path(out))
-        out = str(Path(out).resolve())
-    return [_job_of(job, found, f"{out}/{found.name}{kind or found.like}", pages) for found in _find(job.source)]
+    if kind and kind not in _KINDS:
+        raise JobError(f"--kind {kind} is no kind of product; use {', '.join(_KINDS)} (a folder for each scene)")
+    out = _place(job.target)
+    _keep_apart(job.source, out)
+    found = _no_products(find(job.source), job.source, out)
+    return [_job_of(job, each, f"{out}/{each.name}{kind or each.like}", pages) for each in found]
 
 
-def _job_of(job: FillJob, found: _Found, target: str, pages: bool) -> FillJob:
+def _job_of(job: FillJob, found: Found, target: str, pages: bool) -> FillJob:
     folder, stem = target_stem(target)
     own = {"source": found.source, "target": target, "stac": f"{folder}/{stem}{ITEM}"}
     return job.model_copy(update={**own, "report": report_path(target, job.report) if pages or job.report else None})
 
 
-def _keep_apart(source: str, out: Path) -> None:
-    if "://" in source:
-        return
-    folder = Path(source) if Path(source).is_dir() else Path(source).parent
-    if folder.resolve() == out.resolve():
+def _place(path: str) -> str:
+    """A folder however it is spelt, without the slash at its end."""
+    local = local_path(path)
+    return path.rstrip("/") if local is None else str(local.resolve())
+
+
+def _keep_apart(source: str, out: str) -> None:
+    local = local_path(source)
+    folder = source if local is None or local.is_dir() else str(local.parent)
+    if _place(folder) == out:
         raise JobError(f"products would land among their sources in {out}; name another folder")
+
+
+def _no_products(found: Sequence[Found], source: str, out: str) -> list[Found]:
+    """What a folder or a glob names, without what it finds in the folder of products."""
+    root = _place(re.split(r"[^/]*[*?[]", source, maxsplit=1)[0] or ".")
+    if _within(root, out):  # the scenes were named on purpose
+        return list(found)
+    return [each for each in found if not _within(_place(each.source), out)]
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
 
 
 def twins(jobs: Iterable[FillJob]) -> Iterator[SceneRecord]:
@@ -212,8 +142,9 @@ def twins(jobs: Iterable[FillJob]) -> Iterator[SceneRecord]:
     count = Counter(target_stem(job.target) for job in jobs)
     for job in jobs:
         if count[target_stem(job.target)] > 1:
-            message = f"other scenes are also called {Path(job.source).stem}; choose one with a glob, or rename them"
-            yield SceneRecord(job.source, job.target, "failed", message=message)
+            stem = target_stem(job.target)[1]
+            message = f"other scenes are also called {stem}; choose one with a glob, or rename them"
+            yield SceneRecord(redacted(job.source), job.target, "failed", message=message)
 
 
 def fill_new(job: FillJob) -> SceneRecord:
@@ -230,7 +161,7 @@ def fill_new(job: FillJob) -> SceneRecord:
     try:
         return _said(job, _fill(job))
     except NothingKnownError as error:
-        return SceneRecord(job.source, job.target, "unusable", message=str(error))
+        return SceneRecord(redacted(job.source), job.target, "unusable", message=str(error))
 
 
 def _fill(job: FillJob) -> RunRecord:
@@ -290,7 +221,7 @@ def _said(job: FillJob, record: RunRecord) -> SceneRecord:
     kept = record_of(job.target) if there else {"variables": record.variables, "gates": record.gates}
     variables = [] if record.status == "planned" else list(kept.get("variables", {}).values())
     return SceneRecord(
-        job.source,
+        redacted(job.source),
         job.target,
         record.status,
         filled=sum(facts["filled"] for facts in variables),
@@ -308,4 +239,4 @@ def refusal(job: FillJob, error: BaseException) -> SceneRecord:
     message = redacted(str(error)) or type(error).__name__
     if isinstance(error, TimeoutError):
         message = f"out of time ({message.rstrip('.')}); the next run goes on where this one stopped"
-    return SceneRecord(job.source, job.target, status, message=message)
+    return SceneRecord(redacted(job.source), job.target, status, message=message)

@@ -67,7 +67,7 @@ def _several(path: str) -> list[str] | None:
         is_pattern = "*" in path.partition("?")[0]
         return listing(path) if is_pattern or (path.endswith("/") and not _is_zarr(path)) else None
     is_pattern = any(sign in path for sign in "*?[") and not Path(path).exists()
-    return sorted(glob.glob(path)) if is_pattern else None  # noqa: PTH207  # a path in quotes, absolute or not
+    return sorted(glob.glob(path, recursive=True)) if is_pattern else None  # noqa: PTH207  # absolute or not
 
 
 def _is_local(path: str) -> bool:

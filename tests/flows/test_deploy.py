@@ -40,6 +40,8 @@ def test_a_deployment_says_when_what_and_one_at_a_time(tmp_path: Path, monkeypat
         },
         "at_once": 2,
     }  # fmt: skip
+    away = nightly(job.model_copy(update={"target": "s3://bucket/out/"}), "0 3 * * *").parameters["job"]
+    assert (away["source"], away["target"]) == (f"{tmp_path}/in", "s3://bucket/out/")
     assert made.concurrency_limit == 1
     assert load_flow_from_entrypoint(made.entrypoint).name == fill_scenes.name
     assert fill_scenes.validate_parameters(made.parameters)["job"].gate == job.gate

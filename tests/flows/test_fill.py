@@ -223,6 +223,9 @@ def test_exit_codes_and_what_a_person_reads(folder: Path, capsys: pytest.Capture
     assert main([*words, "--gate", "beauty>=1"]) == 2
     assert "--gate 'beauty>=1'" in capsys.readouterr().err
     assert main([f"{folder}/nowhere", f"{folder}/out"]) == 2
+    capsys.readouterr()
+    assert main([*words, "--at-once", "0"]) == 2
+    assert capsys.readouterr().err == "error: --at-once: input should be greater than or equal to 1\n"
 
 
 def test_every_option_of_a_fill_is_an_option_of_the_flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,10 +21,11 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
+from prefect.states import Failed
 
 from flows.fill import GPU, ScenesFailedError, fill_scene, fill_scenes, passing
 from flows.scenes import SceneRecord, fill_new, on_gpu
-from geodiff.errors import InputError
+from geodiff.errors import InputError, LockedError, SourceError
 from geodiff.job import FillJob
 
 ROOT = Path(__file__).parents[2]
@@ -249,8 +250,20 @@ def test_scenes_for_the_gpu_carry_the_tag_that_limits_them(
     assert GPU in run.tags
 
 
-def test_every_try_waits_longer_and_only_for_what_passes() -> None:
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (OSError("disk"), True),
+        (LockedError("a.tif is being written by process 7"), True),
+        (SourceError("/vsis3/b/a.tif cannot be read: CURL error: Failed to connect to h port 80"), True),
+        (SourceError("https://h/item.json cannot be read: HTTP Error 503: Service Unavailable"), True),
+        (SourceError("/vsicurl/https://h/a.tif cannot be read: HTTP response code: 404"), False),
+        (SourceError("a.tif has 503 x 429 pixels and b.tif 500 x 400"), False),
+    ],
+)
+def test_tried_again_is_only_what_passes(error: Exception, passes: bool) -> None:
     assert fill_scene.retry_condition_fn is passing
+    assert passing(fill_scene, None, Failed(data=error)) is passes  # type: ignore[arg-type]
 
 
 # -- the one command

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from flows.scenes import SceneRecord, fill_new, find_scenes, refusal, scene_jobs, twins
+from flows.finding import called, find_scenes
+from flows.scenes import SceneRecord, fill_new, refusal, scene_jobs, twins
 from geodiff.errors import GateError, JobError, SourceError, TargetError
 from geodiff.job import FillJob
 
@@ -66,6 +68,35 @@ def test_a_glob_a_scene_folder_and_a_file_name_scenes_too(tmp_path: Path) -> Non
     assert find_scenes(str(tmp_path / "c.nc")) == [str(tmp_path / "c.nc")]
 
 
+def test_an_address_that_ends_in_a_slash_or_has_a_star_names_what_is_there(tmp_path: Path) -> None:
+    place = MemoryFileSystem()
+    for name in ("b.tif", "a.nc", "notes.txt", "deep/c.tif", "cube.zarr/zarr.json"):
+        place.pipe(f"/scenes/{name}", b"")
+    assert names(find_scenes("memory://scenes/")) == ["a.nc", "b.tif", "cube.zarr"]
+    assert names(find_scenes("memory://scenes/**/*.tif")) == ["b.tif", "c.tif"]
+    assert find_scenes("memory://scenes/b.tif") == ["memory://scenes/b.tif"]
+    touch(tmp_path, "a.tif")
+    assert find_scenes(f"file://{tmp_path}/") == [f"{tmp_path}/a.tif"]
+    place.pipe(f"/scenes/{LANDSAT}_SR_B4.TIF", b"")
+    with pytest.raises(SourceError, match="file by file"):
+        find_scenes("memory://scenes/")
+
+
+def test_scenes_in_folders_are_named_by_a_glob_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "2024/06/a.tif", "2025/b.tif")
+    assert find_scenes(str(tmp_path)) == []
+    assert f"'{tmp_path}/**/*.tif'" in caplog.text
+    assert names(find_scenes(f"{tmp_path}/**/*.tif")) == ["a.tif", "b.tif"]
+
+
+def test_a_signed_address_is_called_by_its_file() -> None:
+    assert called("https://me:word@host/scenes/a.tif?sig=a/b.c") == "a.tif"
+    record = refusal(FillJob.build(source="https://h/a.tif?sig=abc", target="a.tif"), OSError("away"))
+    assert "abc" not in str(record)
+
+
 def test_an_empty_folder_is_no_error_and_a_missing_one_is(tmp_path: Path) -> None:
     assert find_scenes(str(tmp_path)) == []
     assert find_scenes(f"{tmp_path}/*.tif") == []
@@ -91,6 +122,30 @@ def test_products_do_not_land_among_their_sources(tmp_path: Path) -> None:
     for source in (str(tmp_path), f"{tmp_path}/*.tif"):
         with pytest.raises(JobError, match="name another folder"):
             scene_jobs(job(source, f"{tmp_path}/"))
+
+
+def test_products_among_the_matches_of_a_glob_are_no_scenes(tmp_path: Path) -> None:
+    touch(tmp_path, "a.tif", "out/a.tif", "out/a_source.tif", "out/new/b.tif")
+    jobs = scene_jobs(job(f"{tmp_path}/**/*.tif", f"{tmp_path}/out/"))
+    assert [each.source for each in jobs] == [f"{tmp_path}/a.tif"]
+    named = scene_jobs(job(f"{tmp_path}/out/new/*.tif", f"{tmp_path}/out/"))
+    assert names([each.source for each in named]) == ["b.tif"]
+
+
+def test_a_kind_that_no_product_has_is_refused_once(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=r"--kind foo .* use \.tif"):
+        scene_jobs(job(tmp_path, f"{tmp_path}/out/"), kind="foo")
+
+
+def test_no_name_in_a_catalogue_leads_out_of_the_folder_of_products(tmp_path: Path) -> None:
+    bands = {key: {"href": f"{key}.tif", "type": "image/tiff", "roles": ["data"]} for key in ("red", "nir")}
+    item = {
+        "type": "Feature", "stac_version": "1.0.0", "id": "..", "geometry": None, "links": [], "assets": bands,
+        "properties": {"datetime": "2024-06-11T15:00:00Z"},
+    }  # fmt: skip
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    (one,) = scene_jobs(job(tmp_path / "item.json", f"{tmp_path}/out/"))
+    assert one.target == f"{tmp_path}/out/item/"
 
 
 @pytest.mark.parametrize("option", [{"append": True}, {"report": "page.html"}, {"stac": "item.json"}])
