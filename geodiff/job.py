@@ -22,7 +22,7 @@ from geodiff.credentials import redacted
 from geodiff.errors import JobError
 from geodiff.samplers import check_sampler
 
-__all__ = ["NOT_BUILT", "FillJob", "Gate", "parse_gates", "spelled", "without_places"]
+__all__ = ["NOT_BUILT", "FillJob", "Gate", "as_list", "parse_gates", "spelled", "without_places"]
 
 GATES = {
     "coverage90": "share of hidden known pixels inside value +- 1.645 standard errors",
@@ -66,6 +66,16 @@ def parse_gates(text: str | None) -> tuple[Gate, ...]:
             raise JobError(f"{part.strip()!r} is not FIGURE>=BOUND or FIGURE<=BOUND; figures: {', '.join(GATES)}")
         gates.append(Gate(figure=match[1], relation=match[2], bound=float(match[3])))
     return tuple(gates)
+
+
+def as_list(given: Any) -> Any:
+    """What a job file may write for a list: one value alone, and bands by number.
+
+    >>> as_list("landsat-c2"), as_list([1, "red"])
+    (('landsat-c2',), ('1', 'red'))
+    """
+    several = given if isinstance(given, (list, tuple)) else (given,)
+    return tuple(str(each) if type(each) is int else each for each in several)
 
 
 class FillJob(BaseModel):
@@ -115,6 +125,8 @@ class FillJob(BaseModel):
     fail_if_empty: bool = Field(False, description="exit 4 where there is nothing to fill")
     report: str | None = Field(None, description="HTML report to write: a file, or for it a folder ending in /")
     stac: str | None = Field(None, description="STAC Item JSON to write")
+
+    _lists = field_validator("variable", "bands", "qa", "mask", "detect", "quantiles", mode="before")(as_list)
 
     @field_validator("quantiles")
     @classmethod
@@ -216,9 +228,10 @@ class FillJob(BaseModel):
     def from_toml(cls, path: str | Path, **overrides: Any) -> FillJob:
         """The job a TOML file describes, with overrides from the command line on top."""
         try:
-            fields = tomllib.loads(Path(path).read_text())
+            fields = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows begins files with a mark
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise JobError(f"cannot read the job file {path}: {error}; `geodiff init` writes a commented one") from None
+            reason = f"cannot read the job file {path}: {error}"
+            raise JobError(f"{reason}; it has to be TOML, and `geodiff init` writes a commented one") from None
         return cls.build(**{**fields, **overrides})
 
 

@@ -66,8 +66,12 @@ def test_gates() -> None:
 def test_a_toml_file_is_the_same_job(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text('source = "a.tif"\ntarget = "b.tif"\nbuffer = 2\nquantiles = [0.1]\n')
     assert FillJob.from_toml(tmp_path / "job.toml", seed=3) == _job(buffer=2, quantiles=(0.1,), seed=3)
+    (tmp_path / "windows.toml").write_bytes(
+        b'\xef\xbb\xbfsource = "a.tif"\r\ntarget = "b.tif"\r\nqa = "landsat-c2"\r\nbands = [1, "red"]\r\n'
+    )
+    assert FillJob.from_toml(tmp_path / "windows.toml") == _job(qa=("landsat-c2",), bands=("1", "red"))
     (tmp_path / "broken.toml").write_text("source = ")
-    with pytest.raises(JobError, match=r"broken\.toml"):
+    with pytest.raises(JobError, match=r"broken\.toml.*TOML"):
         FillJob.from_toml(tmp_path / "broken.toml")
 
 

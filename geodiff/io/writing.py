@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,8 +154,14 @@ def _files(product: Product) -> list[tuple[str, list[Variable], int]]:
     files = []
     for (stem, date), variables in groups.items():
         parts = _alike(variables)
-        files += [(stem if len(parts) == 1 else f"{stem}_{part[0].name}", part, date) for part in parts]
+        names = [stem if len(parts) == 1 else f"{stem}_{part[0].name}" for part in parts]
+        files += [(_one_name(name), part, date) for name, part in zip(names, parts, strict=True)]
     return files
+
+
+def _one_name(text: str) -> str:
+    """A file name out of what a source calls itself, a STAC Item say: nothing in it leads to another folder."""
+    return re.sub(r"[/\\\0]", "_", text).lstrip(".") or "scene"
 
 
 def _stems(product: Product, variable: Variable) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from geodiff.errors import JobError
-from geodiff.job import FillJob, spelled, without_places
+from geodiff.job import FillJob, as_list, spelled, without_places
 
 __all__ = ["RestoreJob"]
 
@@ -53,6 +53,8 @@ class RestoreJob(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="number format of the network")
     zarr_format: Literal[2, 3] = Field(3, description="2 for GDAL before 3.13 and what is built on it")
     overwrite: bool = Field(False, description="replace TARGET")
+
+    _lists = field_validator("variable", "bands", "qa", "mask", "detect", mode="before")(as_list)
 
     @field_validator("task", mode="before")
     @classmethod

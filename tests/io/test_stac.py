@@ -99,6 +99,15 @@ def test_bands_encodings_flags_and_the_date_come_from_the_item(tmp_path: Path, s
     )
 
 
+def test_no_name_in_an_item_leads_out_of_the_folder_of_products(tmp_path: Path) -> None:
+    for band, dtype in {"a": "uint16", "b": "uint16", "c": "float32"}.items():
+        write(tmp_path / f"{band}.tif", nodata=0, dtype=dtype)
+    assets = {band: data(f"{band}.tif", f"../{band}") for band in "abc"}
+    source = save(tmp_path / "item.json", item(assets, "../../scene"))
+    record = run(FillJob.build(source=source, target=f"{tmp_path}/x/y/", filler="laplace", work=str(tmp_path)))
+    assert {Path(path).resolve().parent for path in record.products} == {tmp_path / "x/y"}
+
+
 def test_what_the_file_says_of_its_numbers_goes_before_the_item(tmp_path: Path) -> None:
     write(tmp_path / "a.tif", nodata=7)
     with rasterio.open(tmp_path / "a.tif", "r+") as file:
