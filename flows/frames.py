@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.scenes import scene_jobs, twins, write_page
+from flows.scenes import scene_jobs, shows, twins, write_page
 from geodiff.beside import record_of
 from geodiff.errors import GeodiffError, JobError, NothingKnownError, TargetError
 from geodiff.identity import target_stem
@@ -115,7 +115,7 @@ def _said(job: RestoreJob, status: str, page: str) -> FrameRecord:
     picture = _picture(job)
     if status != "up to date" or not exists(picture):
         put(picture, before_and_after(job))
-    if page and (status != "up to date" or not exists(page)):
+    if page and (status != "up to date" or not shows(page, kept.get("fingerprint", ""))):
         write_page(job.target, page)
     return FrameRecord(
         job.source,

@@ -19,7 +19,7 @@ from geodiff.beside import record_of
 from geodiff.credentials import redacted
 from geodiff.errors import GateError, GeodiffError, JobError, NothingKnownError, TargetError
 from geodiff.identity import describe_model, target_stem
-from geodiff.io.places import exists, local_path
+from geodiff.io.places import exists, local_path, read
 from geodiff.io.stacitem import ITEM, update_catalogue
 from geodiff.pipeline import run  # pages are written here, only for what is new
 from geodiff.report import report_path, write_report
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DELIVERED", "SceneRecord", "fill_new", "list_products", "on_gpu", "picture", "refusal",
-    "scene_jobs", "twins", "write_page",
+    "scene_jobs", "shows", "twins", "write_page",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -178,9 +178,15 @@ def _fill(job: FillJob) -> RunRecord:
 
 def _run(job: FillJob, *, overwrite: bool) -> RunRecord:
     record = run(job.model_copy(update={"overwrite": overwrite}), quiet=True)
-    if job.report and record.status != "planned" and (record.status != "up to date" or not exists(job.report)):
+    new = record.status not in ("planned", "up to date")
+    if job.report and (new or (record.status == "up to date" and not shows(job.report, record.fingerprint))):
         write_page(job.target, job.report)
     return record
+
+
+def shows(page: str, fingerprint: str) -> bool:
+    """Whether a report is there and of that product, not of the one before: a run may have been killed between."""
+    return fingerprint.encode() in (read(page) or b"")
 
 
 def write_page(target: str, page: str) -> None:

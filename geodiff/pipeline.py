@@ -43,6 +43,7 @@ from geodiff.identity import (
 )
 from geodiff.io import check_target, read_fingerprint
 from geodiff.io.places import exists, remove_tree
+from geodiff.io.stacitem import is_item_of
 from geodiff.io.store import VariableSpec, create_work, open_work, remove_work
 from geodiff.plan import FillPlan, Means
 from geodiff.progress import Progress, waiting
@@ -88,7 +89,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         if not job.dry_run and _up_to_date(job, fingerprint):
             remove_tree(fit_path(_work_path(job)))  # what a kill in the last clean-up left
             _judge_again(job)
-            if job.stac and not exists(job.stac):
+            if job.stac and not is_item_of(job.stac, fingerprint):
                 deliver_item(job, scene, written_before(job.target), fingerprint)
             return begin_record(job, fingerprint, "nothing to append" if job.append else "up to date", started)
         assert_own_layers(job.target)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from geodiff.io import Band, Raster
     from geodiff.io.gdal import Header
 
-__all__ = ["CATALOGUE", "ITEM", "update_catalogue", "write_item"]
+__all__ = ["CATALOGUE", "ITEM", "is_item_of", "update_catalogue", "write_item"]
 
 ITEM = ".stac.json"
 """How the name of an Item ends that a catalogue is to list."""
@@ -77,6 +77,14 @@ def write_item(path: str, raster: Raster, products: Sequence[str], attributes: M
     """
     item = _item(path, raster, products, attributes, record)
     put(path, (json.dumps(item.to_dict(include_self_link=False, transform_hrefs=False), indent=1) + "\n").encode())
+
+
+def is_item_of(path: str, fingerprint: str) -> bool:
+    """Whether there is an Item at `path` and it is of the product with that fingerprint."""
+    try:
+        return bool(json.loads(read(path) or b"{}")["properties"]["geodiff:fingerprint"] == fingerprint)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _item(

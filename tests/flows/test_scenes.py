@@ -180,6 +180,22 @@ def test_a_scene_is_filled_once_and_again_when_its_source_changes(write_scene: W
     assert digest(tmp_path / "out")["a.tif"] != before["a.tif"]
 
 
+def test_an_item_and_a_page_of_the_product_before_are_made_anew(write_scene: Writer, tmp_path: Path) -> None:
+    """As a kill leaves them that comes between the product and what tells of it."""
+    write_scene(tmp_path / "in" / "a.tif")
+    (each,) = scene_jobs(job(tmp_path / "in", f"{tmp_path}/out/"), pages=True)
+    fill_new(each)
+    told = [tmp_path / "out" / name for name in ("a.stac.json", "a.report.html")]
+    before = [path.read_bytes() for path in told]
+    write_scene(tmp_path / "in" / "a.tif", seed=1)
+    fill_new(each)
+    for path, old in zip(told, before, strict=True):
+        path.write_bytes(old)
+    assert fill_new(each).status == "up to date"
+    fingerprint = json.loads((tmp_path / "out" / "a.geodiff.json").read_text())["fingerprint"]
+    assert all(fingerprint in path.read_text() for path in told)
+
+
 def test_a_product_of_other_options_stays_unless_told_to_overwrite(write_scene: Writer, tmp_path: Path) -> None:
     each = job(write_scene(tmp_path / "a.tif"), tmp_path / "out" / "a.tif")
     fill_new(each)
