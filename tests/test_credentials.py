@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +91,10 @@ def test_a_gdal_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
         pass
     with pytest.raises(SourceError, match="declares 400000 x 400000"):
         open_raster(str(tmp_path / "bomb.tif"))
+
+
+def test_what_gdal_logs_of_an_address_holds_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    address = f"http://me:{SECRET}@host/a.tif?sig={SECRET}"
+    logging.getLogger("rasterio._env").warning("CPLE_%s in %s", "AppDefined", f"HTTP response code on {address}: 0")
+    assert SECRET not in caplog.text
+    assert "HTTP response code on http://***@host/a.tif?sig=***: 0" in caplog.text

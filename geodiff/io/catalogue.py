@@ -30,6 +30,8 @@ _MOST = 100_000
 """Documents of one catalogue."""
 _API = re.compile(r"^https?://[^?]*/(items|search)(/[^/?]+)?/?(\?|$)")
 """Addresses at which a STAC API answers with Items."""
+_ELSEWHERE = re.compile(r"(https?|s3a?|gc?s|az|abfss?|oss|memory)://[^\"]", re.IGNORECASE)
+"""Addresses that are of no file of this machine."""
 _TYPES = ("Feature", "FeatureCollection", "Catalog", "Collection")
 
 
@@ -144,9 +146,9 @@ def absolute(href: str, base: str) -> str:
     if not base:
         return href if "://" in href else str(Path(href).absolute())
     found = make_absolute_href(href, base, start_is_dir=False)
-    scheme = urlsplit(found).scheme
-    local = scheme in ("", "file")
-    if "/vsi" in found[:8] or (local and urlsplit(base).scheme not in ("", "file")):
+    remote = urlsplit(base).scheme not in ("", "file")
+    # GDAL has names of its own for what is here: NETCDF:"/a.nc":x, vrt:///a.tif, the text of a VRT itself
+    if "/vsi" in found[:8] or "<" in found or (remote and not _ELSEWHERE.match(found)):
         said = f"{base} names {href}, which is not beside it"
         raise SourceError(f"{said}; a STAC document names URLs or files of its own")
     return found

@@ -6,6 +6,7 @@ network unless the caller named a remote path, and a file that declares absurd s
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.credentials import redacted
 from geodiff.errors import SourceError
 from geodiff.io.directory import GDAL_NODATA, text_of
 from geodiff.io.guards import refuse_absurd, refuse_active_text, refuse_special_files
@@ -64,6 +66,15 @@ NETWORK = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": "
 _HANDLES = 64
 _STORES = {"s3": "/vsis3/", "gs": "/vsigs/", "gcs": "/vsigs/", "az": "/vsiaz/", "abfs": "/vsiaz/"}
 _REMOTE = ("s3", "gs", "gcs", "az", "abfs", "http", "https", "ftp")
+
+
+def _without_secrets(record: logging.LogRecord) -> bool:
+    """GDAL logs the address that it failed at, login, signature and all."""
+    record.msg, record.args = redacted(record.getMessage()), ()
+    return True
+
+
+logging.getLogger("rasterio._env").addFilter(_without_secrets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ _PICTURES = (".png", ".jpg", ".jpeg")
 _CONTAINERS = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".hdf", ".zarr", ".zarr.zip")
 _OWN_LAYERS = re.compile(r".*_(source|reason|standard_error|members|quantiles)\.tif")
 _RECORD = "geodiff-product.json"
+_PASS = np.timedelta64(10, "m")
+"""Tiles that a satellite sees later than this belong to another pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def stack_rasters(opened: Sequence[Raster], source: str) -> Raster:
     _say_doubles(times, ordered)
     first = ordered[0]
     variables = tuple(_stacked(ordered, variable, times) for variable in first.variables)
+    _say_tiles(times, ordered)
     return Raster(
         path=source,
         driver="stack",
@@ -269,6 +272,19 @@ def _say_doubles(dates: Sequence[np.datetime64], rasters: Sequence[Raster]) -> N
         logger.warning(
             "%s and %s are both of %s (%d such pairs) and are kept as two dates; if they are bands of one, put them "
             "into one file first (gdalbuildvrt -separate)", first, second, when, len(doubles),
+        )  # fmt: skip
+
+
+def _say_tiles(dates: Sequence[np.datetime64], rasters: Sequence[Raster]) -> None:
+    """Tiles of one pass are no dates: each would be filled as far as the other one reaches."""
+    boxes = [raster.variables[0].geobox for raster in rasters]
+    tiles = [n for n, (a, b) in enumerate(pairwise(dates)) if b - a <= _PASS and boxes[n] != boxes[n + 1]]
+    if tiles:
+        first, second = rasters[tiles[0]].path, rasters[tiles[0] + 1].path
+        logger.warning(
+            "%s and %s are of one pass and on different grids (%d such pairs), as tiles are, and are kept as two "
+            "dates: each is filled where only the other was seen; merge the tiles of a pass first (gdalwarp)",
+            first, second, len(tiles),
         )  # fmt: skip
 
 

@@ -269,9 +269,12 @@ def test_remote_items_open_remote_assets_by_their_own_address(
     assert f"{served}/S2_B02.tif" in raster.files
 
 
-def test_a_remote_item_cannot_name_files_of_this_machine(tmp_path: Path, served: str) -> None:
-    write(tmp_path / "secret.tif")
-    save(tmp_path / "item.json", item({"a": data(f"file://{tmp_path}/secret.tif")}))
+@pytest.mark.parametrize(
+    "href", ["file://{}", "FILE://{}", 'NETCDF:"{}":a', "vrt://{}", "<VRTDataset>{}</VRTDataset>.tif"]
+)
+def test_a_remote_item_cannot_name_files_of_this_machine(tmp_path: Path, served: str, href: str) -> None:
+    secret = write(tmp_path / "secret.tif")
+    save(tmp_path / "item.json", item({"a": data(href.format(secret))}))
     with pytest.raises(SourceError, match="is not beside it"):
         open_raster(f"{served}/item.json")
 

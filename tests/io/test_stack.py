@@ -92,6 +92,14 @@ def test_shifted_members_lie_on_one_grid_bit_for_bit(tmp_path: Path, caplog: pyt
     assert "between the pixels" not in caplog.text
 
 
+def test_tiles_of_one_pass_are_pointed_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "a_20210101T100000.tif", 1)
+    write(tmp_path / "b_20210101T100005.tif", 2, shift=30)
+    write(tmp_path / "c_20210111T100000.tif", 2, shift=10)
+    assert open_raster(str(tmp_path)).variables[0].geobox.shape == (6, 10)
+    assert "are of one pass and on different grids (1 such pairs)" in caplog.text
+
+
 def test_parts_of_a_pixel_go_to_the_nearest_and_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path / "a_2021-01-01.tif", 1)
     write(tmp_path / "b_2021-02-01.tif", 2, shift=13)
