@@ -97,4 +97,4 @@ def test_what_gdal_logs_of_an_address_holds_no_secret(caplog: pytest.LogCaptureF
     address = f"http://me:{SECRET}@host/a.tif?sig={SECRET}"
     logging.getLogger("rasterio._env").warning("CPLE_%s in %s", "AppDefined", f"HTTP response code on {address}: 0")
     assert SECRET not in caplog.text
-    assert "HTTP response code on http://***@host/a.tif?sig=***: 0" in caplog.text
+    assert "HTTP response code on http://***@host/a.tif?sig=***" in caplog.text
