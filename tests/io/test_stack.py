@@ -92,6 +92,14 @@ def test_shifted_members_lie_on_one_grid_bit_for_bit(tmp_path: Path, caplog: pyt
     assert "between the pixels" not in caplog.text
 
 
+def test_two_stars_look_into_folders(tmp_path: Path) -> None:
+    for month in ("01", "02"):
+        (tmp_path / "2021" / month).mkdir(parents=True)
+        write(tmp_path / "2021" / month / f"a_2021-{month}-01.tif", 1)
+    write(tmp_path / "a_2020-12-01.tif", 1)
+    assert len(open_raster(f"{tmp_path}/**/*.tif").variables[0].dates) == 3
+
+
 def test_tiles_of_one_pass_are_pointed_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path / "a_20210101T100000.tif", 1)
     write(tmp_path / "b_20210101T100005.tif", 2, shift=30)
