@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from odc.geo.geobox import GeoBox
 
-    from geodiff.io import Variable
+    from geodiff.io import Raster, Variable
 
 __all__ = ["PlaneReader", "area_files", "is_vector", "open_area", "rasterise", "read_geometries", "read_mask_raster"]
 
@@ -217,11 +218,14 @@ def read_mask_raster(path: str, geobox: GeoBox) -> PlaneReader:
     """A raster as planes of a grid: True where any band is neither 0, nodata nor NaN; False beyond its extent.
 
     Raises GridError where it is on other ground, or on another grid and not georeferenced, InputError where it has
-    several dates: a mask is of the ground, and of which of them would it be?
+    several dates (a mask is of the ground, and of which of them would it be?) or where other numbers than 0 stand for
+    good ground.
     """
     from geodiff.io import open_raster
 
-    variable = open_raster(path).variables[0]
+    raster = open_raster(path)
+    variable = raster.variables[0]
+    _assert_a_mask(raster, variable)
     if len(variable.dates) > 1:
         raise InputError(
             f"{path} has {len(variable.dates)} dates, and a mask holds for every date; give one plane, or name the "
@@ -239,6 +243,25 @@ def read_mask_raster(path: str, geobox: GeoBox) -> PlaneReader:
         )
     header = read_header(variable.reader.path)
     return _Aligned(header.path, geobox, add_alpha=header.alpha is None and header.nodata[0] is None)
+
+
+def _assert_a_mask(raster: Raster, variable: Variable) -> None:
+    """Quality bands and maps of clear ground are not zero where a pixel is good, and would take all of a scene away."""
+    from geodiff.io import Kind
+
+    first, path = variable.bands[0], raster.path
+    if first.kind is Kind.FLAGS and raster.quality:
+        preset = raster.quality[0].preset
+        raise InputError(
+            f"{path} is a quality band ({preset}) and no mask: numbers other than 0 stand for good ground too; "
+            f"name it with --qa {preset}:{path}, or write 1 where it says missing and 0 elsewhere under another name"
+        )
+    usable_data_mask = "udm2" in PurePath(path).name.lower() and len(variable.bands) == 8
+    if first.name.lower() == "clear" or usable_data_mask:
+        raise InputError(
+            f"{path} is no mask: its band 1 is 1 where the ground is clear; take the bands that say what hides it, "
+            f"of a UDM2 shadow, heavy haze and cloud: gdal_translate -b 3 -b 5 -b 6 {path} mask.tif"
+        )
 
 
 def _same_grid(one: GeoBox, other: GeoBox) -> bool:

@@ -142,6 +142,26 @@ def test_a_mask_of_several_dates_is_refused(tmp_path: Path) -> None:
         read_mask_raster(str(tmp_path / "clouds.nc"), UTM)
 
 
+def test_quality_bands_are_no_masks(tmp_path: Path) -> None:
+    """Their numbers stand for good ground too: `nonzero is missing` would take all of a scene away."""
+    classes = np.full((60, 80), 4, np.uint8)
+    path = write(tmp_path / "T33TVN_20240611T100559_SCL.tif", classes, crs="EPSG:32633", transform=UTM.affine)
+    with pytest.raises(InputError, match=r"is a quality band.*--qa sentinel2-scl:.*_SCL\.tif"):
+        read_mask_raster(path, UTM)
+
+
+@pytest.mark.parametrize(("name", "first"), [("scene_udm2_clip.tif", None), ("usable.tif", "clear")])
+def test_bands_that_say_where_it_is_clear_are_no_mask(tmp_path: Path, name: str, first: str | None) -> None:
+    with rasterio.open(
+        tmp_path / name, "w", driver="GTiff", height=60, width=80, count=8, dtype="uint8",
+        crs="EPSG:32633", transform=UTM.affine,
+    ) as file:  # fmt: skip
+        file.write(np.ones((60, 80), np.uint8), 1)
+        file.set_band_description(1, first)
+    with pytest.raises(InputError, match=r"band 1 .*clear.*-b 3 -b 5 -b 6"):
+        read_mask_raster(str(tmp_path / name), UTM)
+
+
 def test_unplaced_masks_must_have_the_same_size(tmp_path: Path) -> None:
     with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
         path = write(tmp_path / "m.tif", np.ones((60, 80), np.uint8))
