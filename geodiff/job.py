@@ -71,7 +71,7 @@ def parse_gates(text: str | None) -> tuple[Gate, ...]:
 
 
 class FillJob(BaseModel):
-    """One `geodiff fill`; see the contract's option table for the meaning of every field."""
+    """One `geodiff fill`: its source, its target, and every option of the command line."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
