@@ -17,7 +17,7 @@ import numpy as np
 from geodiff.encoding import is_nodata, unpack
 from geodiff.errors import FlagError, GridError, InputError, JobError, SourceError
 from geodiff.faults import detect_window
-from geodiff.flags import PRESETS, decode, layer_named, load_preset, slc_off_as_nodata
+from geodiff.flags import PRESETS, ProductFacts, decode, guess, layer_named, load_preset, slc_off_as_nodata
 from geodiff.gaps import Reason
 from geodiff.io import Kind, OpenOptions, QualityBand, Raster, Variable, open_raster
 from geodiff.lattice import Lattice, Window
@@ -333,12 +333,21 @@ def _quality(raster: Raster, variable: Variable, wanted: Sequence[str]) -> tuple
         if text == "auto":
             chosen += found
         elif preset not in PRESETS:
-            raise FlagError(f"--qa {text}: no preset is called {preset!r}; choose one of {', '.join(PRESETS)}")
+            raise FlagError(f"--qa {text}: {_no_preset(text, preset)}")
         elif where:
             chosen += _named_quality(raster, preset, where)
         else:
             chosen += _of_preset(raster, variable, preset, found)
     return tuple(chosen)
+
+
+def _no_preset(text: str, preset: str) -> str:
+    """What is wrong with a `--qa` that names no preset, and the cure."""
+    known = ", ".join(PRESETS)
+    if not Path(text).exists():
+        return f"no preset is called {preset!r}; choose one of {known}"
+    reader = guess(ProductFacts(files=(Path(text).name,))) or "PRESET"
+    return f"that is a file; say how to read it, as --qa {reader}:{text} (one of {known}), or give it as --mask"
 
 
 def _of_preset(raster: Raster, variable: Variable, preset: str, found: Sequence[QualityBand]) -> Sequence[QualityBand]:

@@ -115,12 +115,12 @@ def test_a_frame_without_georeferencing_has_no_place(tmp_path: Path) -> None:
     assert "camera frame" in render(facts)
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_ground_control_points_are_told(tmp_path: Path) -> None:
-    with pytest.warns(NotGeoreferencedWarning):
-        path = write(tmp_path / "sar.tif", np.full((1, 40, 60), 9, np.uint8), None)
-        with rasterio.open(path, "r+") as dataset:
-            places = [(0, 0, 10.0, 46.0), (0, 60, 10.1, 46.0), (40, 0, 10.0, 45.9)]
-            dataset.gcps = [GroundControlPoint(*place) for place in places], rasterio.CRS.from_epsg(4326)
+    path = write(tmp_path / "sar.tif", np.full((1, 40, 60), 9, np.uint8), None)
+    with rasterio.open(path, "r+") as dataset:
+        places = [(0, 0, 10.0, 46.0), (0, 60, 10.1, 46.0), (40, 0, 10.0, 45.9)]
+        dataset.gcps = [GroundControlPoint(*place) for place in places], rasterio.CRS.from_epsg(4326)
     facts = describe(path)
     assert only(facts)["grid"]["control_points"] == 3
     assert "place     3 ground control points" in render(facts)

@@ -10,7 +10,7 @@ import rasterio
 import xarray as xr
 from affine import Affine
 
-from geodiff.errors import GridError, JobError
+from geodiff.errors import FlagError, GridError, JobError
 from geodiff.gaps import Reason
 from geodiff.job import FillJob
 from geodiff.lattice import Window
@@ -152,3 +152,13 @@ def test_a_stack_of_one_index_has_its_flags_by_a_pattern(tmp_path: Path) -> None
     flags = f"modis-vi:{tmp_path}/*pixel_reliability*.tif"
     assert reasons(f"{tmp_path}/*NDVI*.tif", flags, date=0) == {int(Reason.KNOWN)}
     assert reasons(f"{tmp_path}/*NDVI*.tif", flags, date=1) == {int(Reason.CLOUD)}
+
+
+def test_a_path_without_a_preset_is_told_how_to_name_it(tmp_path: Path) -> None:
+    write(tmp_path / "scene.tif", 20, "uint16")
+    write(tmp_path / "T33TVK_20210131T101251_SCL.tif", 20, "uint8")
+    write(tmp_path / "clouds.tif", 20, "uint8")
+    with pytest.raises(FlagError, match=r"is a file; say how to read it, as --qa sentinel2-scl:.*_SCL\.tif"):
+        reasons(str(tmp_path / "scene.tif"), str(tmp_path / "T33TVK_20210131T101251_SCL.tif"))
+    with pytest.raises(FlagError, match=r"is a file; say how to read it, as --qa PRESET:.*clouds\.tif.*--mask"):
+        reasons(str(tmp_path / "scene.tif"), str(tmp_path / "clouds.tif"))

@@ -43,6 +43,11 @@ _CONTAINERS = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".hdf", ".zarr", "
 _OWN_LAYERS = re.compile(r".*_(source|reason|standard_error|members|quantiles)\.tif")
 _RECORD = "geodiff-product.json"
 
+_ONE_LAYER = (
+    "if they are layers of one product, give those of one layer, as 'folder/*_NDVI_*.tif' in quotes, and the quality "
+    "layer as --qa PRESET:'folder/*_QA_*.tif' or --mask; else write all with one dtype"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class StackReader:
@@ -295,7 +300,7 @@ def _same(raster: Raster, variable: Variable) -> Variable:
         said = f"{raster.path} has no {variable.name}, which the first of the stack has"
         raise GridError(f"{said}; leave one of them out")
     for what, one, other, cure in (
-        ("dtype", found.dtype, variable.dtype, "write all with one dtype"),
+        ("dtype", found.dtype, variable.dtype, _ONE_LAYER),
         ("bands", [b.name for b in found.bands], [b.name for b in variable.bands], "give all the same bands"),
         (
             "encoding", [str(b.encoding) for b in found.bands], [str(b.encoding) for b in variable.bands],

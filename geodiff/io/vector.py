@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,6 +55,7 @@ def area_files(path: str) -> tuple[str, ...]:
 
     if not is_vector(path):
         return open_raster(path).files or (path,)
+    path, _ = _layer(path)
     local = local_path(path)
     if local is None or local.suffix.lower() != ".shp":
         return (path,)
@@ -64,7 +65,13 @@ def area_files(path: str) -> tuple[str, ...]:
 
 def is_vector(path: str) -> bool:
     """Whether a path is a vector file by its name."""
-    return path.partition("?")[0].lower().endswith(_VECTORS)
+    return _layer(path)[0].partition("?")[0].lower().endswith(_VECTORS)
+
+
+def _layer(path: str) -> tuple[str, str | None]:
+    """The file and the layer that a path names, as QGIS spells it: `fields.gpkg|layername=clouds`."""
+    file, named, layer = path.partition("|layername=")
+    return file, layer if named else None
 
 
 # Vectors
@@ -121,20 +128,38 @@ def _read_frame(path: str) -> Any:
 
     from geodiff.io.places import local_path
 
+    path, layer = _layer(path)
     local = local_path(path)
     if local is not None and not local.exists():
         raise SourceError(f"{path} cannot be read: no such file; check the path")
+    place = path if local is None else local
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pyogrio on odd rings and field types: only geometries are used
-            reads = geopandas.read_parquet if path.lower().endswith(_PARQUET) else geopandas.read_file
-            frame = reads(path if local is None else local)
+            is_parquet = path.lower().endswith(_PARQUET)
+            frame = geopandas.read_parquet(place) if is_parquet else geopandas.read_file(place, **_one(local, layer))
+    except SourceError:
+        raise
     except Exception as error:  # pyogrio and pyarrow have no error in common
         cure = "give GeoJSON, GPKG, GeoParquet or Shapefile"
         raise SourceError(f"{path} cannot be read as vectors: {_first_line(error)}; {cure}") from error
     if not hasattr(frame, "geometry"):
         raise SourceError(f"{path} is a table without geometries; give one with them")
     return frame
+
+
+def _one(local: Path | None, wanted: str | None) -> dict[str, str]:
+    """What names the layer to be read; SourceError where a file has several and none is named, or not this one."""
+    import geopandas
+
+    layers = [] if local is None else [str(n) for n in geopandas.list_layers(local).dropna(subset="geometry_type").name]
+    if wanted is None and len(layers) > 1:
+        said = f"{local} has {len(layers)} layers with geometries"
+    elif wanted is not None and layers and wanted not in layers:
+        said = f"{local} has no layer {wanted}"
+    else:
+        return {} if wanted is None else {"layer": wanted}
+    raise SourceError(f"{said}; name one of {', '.join(layers)} as '{local}|layername={layers[0]}'")
 
 
 def _first_line(error: BaseException) -> str:
