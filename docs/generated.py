@@ -63,7 +63,7 @@ def _spelt(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return str(parameter.name).upper()
     spelt = ", ".join(sorted((*parameter.opts, *parameter.secondary_opts), key=len))
-    return spelt if parameter.is_flag or parameter.name == "verbose" else f"{spelt} X"
+    return spelt if parameter.is_flag or parameter.name == "verbose" else f"{spelt} {parameter.metavar or 'X'}"
 
 
 def job() -> str:

@@ -35,6 +35,8 @@ _HOW = frozenset(
     | {"target", "fail_if_empty", "batch"}
 )
 """Fields that cannot change a pixel."""
+_DEVICES = "choose auto, cpu, cuda, cuda:1 (or another number) or mps"
+"""For the one field with a pattern."""
 _REPEATED = ("qa", "mask")
 """Options that are given once for each of their values, which may have commas of their own."""
 
@@ -79,7 +81,7 @@ def as_list(given: Any) -> Any:
 
 
 class FillJob(BaseModel):
-    """One `geodiff fill`; see the contract's option table for the meaning of every field."""
+    """One `geodiff fill`: its source, its target, and every option of the command line."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
@@ -140,7 +142,7 @@ class FillJob(BaseModel):
     @classmethod
     def _ordered(cls, bounds: tuple[float, float] | None) -> tuple[float, float] | None:
         if bounds is not None and not bounds[0] < bounds[1]:
-            raise ValueError(f"valid range {bounds[0]},{bounds[1]} is empty; give the lower bound first")
+            raise ValueError("the range is empty; give the lower bound first")
         return bounds
 
     @field_validator("detect")
@@ -230,7 +232,8 @@ class FillJob(BaseModel):
         try:
             fields = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows begins files with a mark
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            reason = f"cannot read the job file {path}: {error}"
+            why = getattr(error, "strerror", None) or error
+            reason = f"cannot read the job file {path}: {why}"
             raise JobError(f"{reason}; it has to be TOML, and `geodiff init` writes a commented one") from None
         return cls.build(**{**fields, **overrides})
 
@@ -280,5 +283,7 @@ def _one_line(error: Any) -> str:
         return f"{option} {_as_word(error['input'])} is not two numbers; give A,B, such as 0,10000"
     if error["type"] == "extra_forbidden":
         return f"{option} {error['input']!r}: there is no such option; `geodiff fill --help` lists them"
-    reason = error["msg"].removeprefix("Value error, ")
-    return f"--{where.replace('_', '-')} {error['input']!r}: {reason}" if where else reason
+    reason = error["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
+    if error["type"] == "string_pattern_mismatch":
+        reason = _DEVICES
+    return f"{option} {_as_word(error['input'])}: {reason}" if where else reason

@@ -65,12 +65,15 @@ class Progress:
             logger.info("%s", self._sentence())
 
     def _sentence(self) -> str:
-        """`filling: 120 of 900 blocks, about 14 min left`."""
+        """`filling: 120 of 900 blocks, about 14 min left`; `filling: 12 %, less than a minute left` of few pieces."""
         done = self._done + self._share
+        few = self._total < 100  # a share of one block of one tells nobody anything
+        told = f"{100 * done / self._total:.0f} %" if few else f"{done:,.0f} of {self._total:,} {self._unit}"
         rate = (done - self._first) / max(self._spoke - self._began, 1e-9)
-        left = (self._total - done) / rate / 60 if rate > 0 else float("inf")
-        told = f"{done:,.0f}" if self._total >= 100 else f"{done:.3g}"
-        return f"{self._what}: {told} of {self._total:,} {self._unit}, about {left:.0f} min left"
+        if rate <= 0:
+            return f"{self._what}: {told}"
+        left = (self._total - done) / rate / 60
+        return f"{self._what}: {told}, " + (f"about {left:.0f} min left" if left >= 1 else "less than a minute left")
 
 
 def within(share: float) -> None:

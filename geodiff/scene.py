@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from geodiff.encoding import is_nodata, unpack
 from geodiff.errors import FlagError, GridError, InputError, JobError, SourceError
 from geodiff.faults import detect_window
-from geodiff.flags import PRESETS, decode, load_preset, slc_off_as_nodata
+from geodiff.flags import PRESETS, ProductFacts, decode, guess, layer_named, load_preset, slc_off_as_nodata
 from geodiff.gaps import Reason
 from geodiff.io import Kind, OpenOptions, QualityBand, Raster, Variable, open_raster
 from geodiff.lattice import Lattice, Window
@@ -333,12 +333,21 @@ def _quality(raster: Raster, variable: Variable, wanted: Sequence[str]) -> tuple
         if text == "auto":
             chosen += found
         elif preset not in PRESETS:
-            raise FlagError(f"--qa {text}: no preset is called {preset!r}; choose one of {', '.join(PRESETS)}")
+            raise FlagError(f"--qa {text}: {_no_preset(text, preset)}")
         elif where:
-            chosen.append(_named_quality(raster, preset, where))
+            chosen += _named_quality(raster, preset, where)
         else:
             chosen += _of_preset(raster, variable, preset, found)
     return tuple(chosen)
+
+
+def _no_preset(text: str, preset: str) -> str:
+    """What is wrong with a `--qa` that names no preset, and the cure."""
+    known = ", ".join(PRESETS)
+    if not Path(text).exists():
+        return f"no preset is called {preset!r}; choose one of {known}"
+    reader = guess(ProductFacts(files=(Path(text).name,))) or "PRESET"
+    return f"that is a file; say how to read it, as --qa {reader}:{text} (one of {known}), or give it as --mask"
 
 
 def _of_preset(raster: Raster, variable: Variable, preset: str, found: Sequence[QualityBand]) -> Sequence[QualityBand]:
@@ -350,14 +359,18 @@ def _of_preset(raster: Raster, variable: Variable, preset: str, found: Sequence[
     raise FlagError(f"--qa {preset}: {raster.path} names no such quality band; say where it is with --qa {preset}:PATH")
 
 
-def _named_quality(raster: Raster, preset: str, where: str) -> QualityBand:
-    """A quality band by band name or number inside the source, or by path."""
+def _named_quality(raster: Raster, preset: str, where: str) -> Sequence[QualityBand]:
+    """Quality bands by band name or number inside the source, or by a path or quoted glob; each with its own table."""
     inside = flags_inside(raster, where)
     if inside is not None:
-        return QualityBand(inside, preset)
-    if not Path(where).exists() and "://" not in where:
+        own = [q for q in raster.quality if (q.preset, q.variable.name) == (preset, inside.name)]
+        return own or [QualityBand(inside, preset, layer=layer_named(preset, inside.name))]
+    if not Path(where).exists() and not any(sign in where for sign in ("://", *"*?[")):
         raise FlagError(f"--qa {preset}:{where} is neither a file nor a band of {raster.path}")
-    return QualityBand(open_raster(where).variables[0], preset)
+    opened = open_raster(where)
+    found = [q for q in opened.quality if q.preset == preset]
+    name = PurePath(next(iter(opened.files), where)).name
+    return found or [QualityBand(opened.variables[0], preset, layer=layer_named(preset, name))]
 
 
 def flags_inside(raster: Raster, where: str) -> Variable | None:
@@ -406,8 +419,12 @@ def _read_aligned(flags: Variable, date: int, window: Window, geobox: GeoBox) ->
         return flags.reader.read(date, window)
     rows, columns = _nearest_pixels(flags.geobox, window, geobox)
     height, width = (int(n) for n in flags.geobox.shape)
-    if rows[0] >= height or columns[0] >= width or rows[-1] < 0 or columns[-1] < 0:
-        raise GridError(f"the quality band {flags.name} does not cover the scene; give one of the same place")
+    beyond = max(-rows.min(), -columns.min(), rows.max() - height + 1, columns.max() - width + 1)
+    if beyond > 1:  # of one pixel grids of several resolutions may miss each other
+        raise GridError(
+            f"the quality band {flags.name} covers the scene only in part, and beyond it nothing says what is missing; "
+            "give flags of the whole scene, or cut the scene to them"
+        )
     rows, columns = np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)
     top, left = int(rows.min()), int(columns.min())
     area = Window(top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1)

@@ -1,4 +1,4 @@
-"""Numbers that may stand for missing although nothing says so: a nodata tag that was lost on the way, or is wrong."""
+"""Numbers that are probably not what they pass for: a nodata tag that was lost on the way, or classes as quantities."""
 
 from __future__ import annotations
 
@@ -13,25 +13,36 @@ if TYPE_CHECKING:
 
     from geodiff.io import Band
 
-__all__ = ["Suspect", "suspect_value", "suspects_of"]
+__all__ = ["Suspect", "few_numbers", "suspect_value", "suspects_of"]
 
 _LEAST = 20
 """Values that must be the same number, and as many that are not."""
 _LEAST_SHARE = 0.0005
 _FAR = 0.5
 """Distance to the nearest other value, as a share of what 98 % of the others span."""
+_ENOUGH = 1000
+"""Values from which few different numbers among them are no accident."""
+_CLASSES = 32
+"""Different numbers at most; pictures of 8 bits have more, however dark."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A stored number of one band that is probably not an observation."""
+    """A stored number of one band that is probably not an observation, or a band of few numbers, probably classes."""
 
     band: str
     value: float
     share: float
     """Of the band's values that count as known."""
+    distinct: int = 0
+    """How many different numbers there are, where they may be classes."""
 
     def __str__(self) -> str:
+        if self.distinct:
+            return (
+                f"{self.band} holds {self.distinct} different numbers only; if they are classes, use --filler nearest, "
+                "which invents none between them"
+            )
         return (
             f"about {100 * self.share:.2g} % of the known values of {self.band} are exactly {self.value:.10g}, far "
             f"from all others; if that stands for missing, add --nodata {self.value:.10g}"
@@ -51,6 +62,12 @@ def suspect_value(values: NDArray[np.float64]) -> tuple[float, float] | None:
     return None
 
 
+def few_numbers(values: NDArray[np.float64]) -> int:
+    """How many different numbers there are, where they are few enough to be classes; 0 where not."""
+    found = np.unique(values).size if values.size >= _ENOUGH else 0
+    return found if found <= _CLASSES else 0
+
+
 def suspects_of(bands: Sequence[Band], known: Sequence[NDArray[np.float64]]) -> tuple[Suspect, ...]:
     """Suspects among known physical values, one array a band, as the numbers that are stored."""
     found = []
@@ -60,4 +77,6 @@ def suspects_of(bands: Sequence[Band], known: Sequence[NDArray[np.float64]]) -> 
             stored = (suspect[0] - band.encoding.offset) / band.encoding.scale
             exact = round(stored) if band.encoding.dtype.kind in "iu" else float(f"{stored:.10g}")
             found.append(Suspect(band.name, exact, suspect[1]))
+        elif band.encoding.dtype.kind in "iu" and (distinct := few_numbers(values)):
+            found.append(Suspect(band.name, float(values[0]), 1.0, distinct))
     return tuple(found)

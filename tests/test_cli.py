@@ -19,9 +19,12 @@ from typer.testing import CliRunner
 
 import geodiff
 from geodiff import cli
+from geodiff.codes import CODES
 from geodiff.fillers import Filled, Fitted
-from geodiff.job import NOT_BUILT, FillJob
+from geodiff.flags import PRESETS
+from geodiff.job import GATES, NOT_BUILT, FillJob
 from geodiff.jobfile import commented_toml
+from geodiff.samplers import NAMES
 
 Run = Callable[..., "Outcome"]
 VERBS = (
@@ -334,6 +337,24 @@ def test_every_field_of_the_job_is_an_option() -> None:
     assert fields <= options
 
 
+def test_the_help_names_what_can_be_chosen() -> None:
+    """Presets, fillers, gates and samplers, so that nobody has to look elsewhere."""
+    shown = CliRunner().invoke(cli.app, ["fill", "--help"], env={"COLUMNS": "140"}).output
+    for name in (*PRESETS, *CODES, *GATES, *NAMES, "stripes", "auto"):
+        assert re.search(rf"(?<![\w-]){name}(?![\w-])", shown), name
+
+
+def test_what_is_missing_and_left_is_no_gap_but_is_told(geodiff_cli: Run, scene: Path) -> None:
+    with rasterio.open(scene, "r+") as file:
+        values = file.read()
+        values[:, :, :40] = file.nodata
+        values[:, :, 40:] = 7
+        file.write(values)
+    done = geodiff_cli("fill", scene, scene.with_name("filled.tif"), "--filler", "laplace", "-q")
+    assert done.code == 0
+    assert re.search(r"has no gap to fill; .*; [\d,]+ missing values are left as they are \(--dry-run says", done.out)
+
+
 def test_json_of_fill_parses_and_stands_alone_on_stdout(geodiff_cli: Run, scene: Path) -> None:
     done = geodiff_cli("fill", scene, scene.with_name("filled.tif"), "--filler", "laplace", "--json")
     record = json.loads(done.out)
@@ -475,8 +496,15 @@ _WITHOUT_TORCH = (
         (["fill", "a.tif"], "TARGET is missing; give it, or a job file with --job"),
         (["fill", "a.tif", "b.tif", "--members", "four"], "'--members': 'four' is no number"),
         (["fill", "a.tif", "b.tif", "--nodata=x"], "'--nodata': 'x' is no number"),
-        (["fill", "a.tif", "b.tif", "--gate", "good"], "--gate 'good': 'good' is not FIGURE>=BOUND"),
+        (["fill", "a.tif", "b.tif", "--gate", "good"], "--gate good: 'good' is not FIGURE>=BOUND"),
         (["fill", "a.tif", "b.tif", "--valid-range", "0"], "--valid-range 0.0 is not two numbers; give A,B"),
+        (["fill", "a.tif", "b.tif", "--valid-range", "5,1"], "--valid-range 5.0,1.0: the range is empty"),
+        (["fill", "a.tif", "b.tif", "--detect", "lines,clouds"], "--detect lines: it should be 'dropouts'"),
+        (["fill", "a.tif", "b.tif", "--detect", "dropouts,clouds"], "--detect dropouts,clouds: clouds cannot be"),
+        (["fill", "a.tif", "b.tif", "--device", "gpu"], "--device gpu: choose auto, cpu, cuda, cuda:1"),
+        (["fill", "a.tif", "b.tif", "--buffer", "-1"], "--buffer -1: it should be greater than or equal to 0"),
+        (["fill", "a.tif", "b.tif", "--quantiles", "5,95"], "--quantiles 5.0,95.0: quantile 5.0 is not between"),
+        (["fill", "--job", "none.toml"], "cannot read the job file none.toml: No such file or directory; `geodiff"),
     ],
 )
 def test_a_wrong_word_is_named_with_the_cure(words: list[str], said: str, geodiff_cli: Run) -> None:

@@ -12,11 +12,11 @@ from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
 from rasterio.errors import NotGeoreferencedWarning
 
-from geodiff import inspection
 from geodiff.errors import FlagError, SourceError
-from geodiff.inspection import describe, render, thumbnail
+from geodiff.inspection import counting, describe, picture, render, thumbnail
 
 HERE = Affine(30, 0, 400000, 0, -30, 5000000)
 
@@ -115,6 +115,23 @@ def test_a_frame_without_georeferencing_has_no_place(tmp_path: Path) -> None:
     assert "camera frame" in render(facts)
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_ground_control_points_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "sar.tif", np.full((1, 40, 60), 9, np.uint8), None)
+    with rasterio.open(path, "r+") as dataset:
+        places = [(0, 0, 10.0, 46.0), (0, 60, 10.1, 46.0), (40, 0, 10.0, 45.9)]
+        dataset.gcps = [GroundControlPoint(*place) for place in places], rasterio.CRS.from_epsg(4326)
+    facts = describe(path)
+    assert only(facts)["grid"]["control_points"] == 3
+    assert "place     3 ground control points" in render(facts)
+
+
+def test_a_source_of_which_nothing_is_known_says_so(tmp_path: Path) -> None:
+    shown = render(describe(write(tmp_path / "empty.tif", np.zeros((1, 40, 60), np.uint8), nodata=0)))
+    assert "no value is known, so nothing can be filled" in shown
+    assert "would fill it" not in shown
+
+
 def test_palettes_are_shown_and_not_counted(tmp_path: Path) -> None:
     path = tmp_path / "classes.tif"
     write(path, np.ones((1, 16, 16), np.uint8), photometric="palette")
@@ -148,7 +165,7 @@ def test_what_cannot_be_read_or_is_not_known_is_refused(scene: str, tmp_path: Pa
 
 def test_a_source_too_large_is_looked_at_in_parts_and_says_so(scene: str, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = only(describe(scene))["gaps"]
-    monkeypatch.setattr(inspection, "_EXACT", 1000)
+    monkeypatch.setattr(counting, "_EXACT", 1000)
     facts = describe(scene)
     rough = only(facts)["gaps"]
     assert not rough["exact"]
@@ -172,7 +189,7 @@ def test_a_large_stack_is_looked_at_for_what_no_date_saw(tmp_path: Path, monkeyp
         values[:, 20 * day : 20 * day + 10, 60:100] = -1
         write(folder / f"2024-06-0{day}.tif", values, nodata=-1)
     exact = only(describe(str(folder)))["gaps"]
-    monkeypatch.setattr(inspection, "_EXACT", 1000)
+    monkeypatch.setattr(counting, "_EXACT", 1000)
     facts = describe(str(folder))
     rough = only(facts)["gaps"]
     assert rough["left_out"] == {"never_seen": pytest.approx(exact["left_out"]["never_seen"], rel=0.1)}
@@ -181,8 +198,8 @@ def test_a_large_stack_is_looked_at_for_what_no_date_saw(tmp_path: Path, monkeyp
 
 def test_looking_at_parts_reads_little_of_a_large_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = write(tmp_path / "large.tif", np.ones((1, 4000, 4000), np.uint8), tiled=True, compress="deflate")
-    monkeypatch.setattr(inspection, "_EXACT", 1000)
-    monkeypatch.setattr(inspection, "_PROBE", 8)
+    monkeypatch.setattr(counting, "_EXACT", 1000)
+    monkeypatch.setattr(counting, "_PROBE", 8)
     assert only(describe(large))["gaps"]["looked_at"] <= 64 * 28 * 64
 
 
@@ -205,15 +222,15 @@ def test_the_thumbnail_marks_hole_and_collar(scene: str) -> None:
 
 @given(st.integers(1, 400), st.integers(1, 400))
 def test_the_thumbnail_has_at_most_64_by_28_characters(rows: int, columns: int) -> None:
-    height, width = inspection._picture_shape((rows, columns))
+    height, width = picture.picture_shape((rows, columns))
     assert 1 <= height <= min(28, rows)
     assert 1 <= width <= min(64, columns)
 
 
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_probes_lie_inside_the_raster(rows: int, columns: int) -> None:
-    cells = inspection._picture_shape((rows, columns))
-    for _, window in inspection._probes((rows, columns), cells):
+    cells = picture.picture_shape((rows, columns))
+    for _, window in counting._probes((rows, columns), cells):
         assert 0 <= window.row < window.stop[0] <= rows
         assert 0 <= window.column < window.stop[1] <= columns
 

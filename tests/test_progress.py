@@ -17,8 +17,8 @@ def test_shares_of_a_piece_count(monkeypatch: pytest.MonkeyPatch, caplog: pytest
         shown.advance()
         within(0.5)
         shown.advance()
-    said = [record.message.split(", about")[0] for record in caplog.records]
-    assert said == [f"filling: {done} of 2 blocks" for done in ("0.25", "1", "1.5", "2")]
+    said = [record.message for record in caplog.records]
+    assert said == [f"filling: {done} %, less than a minute left" for done in (12, 50, 75, 100)]
 
 
 def test_many_pieces_are_whole_numbers(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

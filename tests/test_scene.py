@@ -10,8 +10,10 @@ import rasterio
 import xarray as xr
 from affine import Affine
 
-from geodiff.errors import JobError
+from geodiff.errors import FlagError, GridError, JobError
+from geodiff.gaps import Reason
 from geodiff.job import FillJob
+from geodiff.lattice import Window
 from geodiff.scene import open_scene
 
 LANDSAT = "LC08_L2SP_190030_20210131_20210302_02_T1"
@@ -93,3 +95,70 @@ def test_a_variable_of_one_band_is_a_band_by_its_name(tmp_path: Path) -> None:
     assert chosen(tmp_path / "sea.nc", "sst") == {"sst": ["sst"]}
     with pytest.raises(JobError, match=r"--bands ice: (sst|chl).* has one band, .*; (sst|chl).* has one band"):
         chosen(tmp_path / "sea.nc", "ice")
+
+
+def flagged(folder: Path, name: str, value: int, preset: str, size: int = 20) -> set[int]:
+    """Reasons of a scene of 20 x 20 known pixels whose flags all have one value, in a file of that name."""
+    write(folder / "scene.tif", 20, "uint16")
+    with rasterio.open(
+        folder / name, "w", driver="GTiff", height=size, width=size, count=1, dtype="uint16", crs="EPSG:32633",
+        transform=Affine(30, 0, 400_000, 0, -30, 4_900_000),
+    ) as file:  # fmt: skip
+        file.write(np.full((1, size, size), value, "uint16"))
+    return reasons(str(folder / "scene.tif"), f"{preset}:{folder / name}")
+
+
+def reasons(source: str, qa: str, date: int = 0) -> set[int]:
+    cube = open_scene(FillJob.build(source=source, target="out.zarr", qa=(qa,))).cubes[0]
+    return set(np.unique(cube.reason(date, Window(0, 0, 20, 20))).tolist())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "preset", "reason"),
+    [
+        ("LE07_L1TP_190030_20020131_20210302_01_T1_pixel_qa.tif", 1 << 5, "landsat-c1", Reason.CLOUD),
+        ("LE07_L1TP_190030_20020131_20210302_01_T1_pixel_qa.tif", 1 << 1, "landsat-c1", Reason.KNOWN),
+        (f"{LANDSAT}_QA_RADSAT.TIF", 1, "landsat-c2", Reason.SATURATED),
+        ("VNP09GA.A2024163.h18v04.SurfReflect_QF2_1.tif", 1 << 3, "viirs", Reason.SHADOW),
+        ("QF2.tif", 1 << 3, "viirs", Reason.SHADOW),
+        ("MOD13Q1.A2024161.VI_Quality.tif", 2 | 15 << 2, "modis-vi", Reason.CLOUD | Reason.QUALITY),
+        ("flags.tif", 1 << 3, "landsat-c2", Reason.CLOUD),
+    ],
+)
+def test_flags_named_by_path_are_read_by_their_own_table(
+    tmp_path: Path, name: str, value: int, preset: str, reason: Reason
+) -> None:
+    """A preset has several quality bands, whose bits mean different things; the name says which one it is."""
+    assert flagged(tmp_path, name, value, preset) == {int(reason)}
+
+
+def test_flags_of_a_part_of_the_scene_are_refused(tmp_path: Path) -> None:
+    """Beyond them nothing says what is missing; the flags at their edge do not go on for ever."""
+    with pytest.raises(GridError, match="covers the scene only in part"):
+        flagged(tmp_path, "half_SCL.tif", 9, "sentinel2-scl", size=10)
+    assert flagged(tmp_path, "SCL.tif", 9, "sentinel2-scl", size=19) == {int(Reason.CLOUD)}
+
+
+def test_a_stack_of_one_index_has_its_flags_by_a_pattern(tmp_path: Path) -> None:
+    """As AppEEARS delivers: a file for each layer and date."""
+    for day, reliability in ((1, 0), (17, 3)):
+        stem = f"{tmp_path}/MOD13Q1.061__250m_16_days_{{}}_doy2020{day:03d}_aid0001.tif"
+        write(Path(stem.format("NDVI")), 20, "int16")
+        with rasterio.open(
+            stem.format("pixel_reliability"), "w", driver="GTiff", height=20, width=20, count=1, dtype="int8",
+            crs="EPSG:32633", transform=Affine(30, 0, 400_000, 0, -30, 4_900_000),
+        ) as file:  # fmt: skip
+            file.write(np.full((1, 20, 20), reliability, "int8"))
+    flags = f"modis-vi:{tmp_path}/*pixel_reliability*.tif"
+    assert reasons(f"{tmp_path}/*NDVI*.tif", flags, date=0) == {int(Reason.KNOWN)}
+    assert reasons(f"{tmp_path}/*NDVI*.tif", flags, date=1) == {int(Reason.CLOUD)}
+
+
+def test_a_path_without_a_preset_is_told_how_to_name_it(tmp_path: Path) -> None:
+    write(tmp_path / "scene.tif", 20, "uint16")
+    write(tmp_path / "T33TVK_20210131T101251_SCL.tif", 20, "uint8")
+    write(tmp_path / "clouds.tif", 20, "uint8")
+    with pytest.raises(FlagError, match=r"is a file; say how to read it, as --qa sentinel2-scl:.*_SCL\.tif"):
+        reasons(str(tmp_path / "scene.tif"), str(tmp_path / "T33TVK_20210131T101251_SCL.tif"))
+    with pytest.raises(FlagError, match=r"is a file; say how to read it, as --qa PRESET:.*clouds\.tif.*--mask"):
+        reasons(str(tmp_path / "scene.tif"), str(tmp_path / "clouds.tif"))

@@ -12,7 +12,7 @@ from affine import Affine
 
 import geodiff
 from geodiff.inspection import describe, render
-from geodiff.suspects import suspect_value
+from geodiff.suspects import few_numbers, suspect_value
 
 
 def _ground(rng: np.random.Generator, *, alike: float, count: int) -> np.ndarray:
@@ -56,3 +56,21 @@ def test_info_and_plan_name_the_lost_nodata_and_the_cure_cures(tmp_path: Path, r
     told = geodiff.plan_fill(source, filler="laplace", nodata=-9999)
     assert "warning" not in str(told)
     assert told.wanted == 100
+
+
+def test_few_numbers_may_be_classes(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Land cover that lost its colour table would be filled with means of classes."""
+    classes = np.repeat(np.repeat(rng.integers(1, 9, (8, 8)) * 10, 8, 0), 8, 1).astype(np.uint8)
+    classes[20:30, 20:30] = 0
+    profile = {"driver": "GTiff", "width": 64, "height": 64, "count": 1, "dtype": "uint8", "nodata": 0}
+    with rasterio.open(tmp_path / "cover.tif", "w", **profile, transform=Affine(30, 0, 3e5, 0, -30, 4e6)) as out:
+        out.write(classes, 1)
+    warned = "band_1 holds 8 different numbers only; if they are classes, use --filler nearest"
+    source = str(tmp_path / "cover.tif")
+    assert warned in render(describe(source))
+    assert warned in str(geodiff.plan_fill(source, filler="laplace"))
+
+
+def test_pictures_and_few_pixels_are_no_classes(rng: np.random.Generator) -> None:
+    assert few_numbers(np.round(rng.normal(40, 8, 5000))) == 0
+    assert few_numbers(rng.integers(0, 3, 500).astype(float)) == 0

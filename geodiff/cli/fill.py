@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from geodiff.cli import options
 from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, numbers, talk, what_is_missing, words
 
 __all__ = ["fill"]
@@ -25,43 +25,43 @@ __all__ = ["fill"]
 def fill(
     source: Annotated[str | None, typer.Argument(help="Raster, Zarr, scene folder, glob, STAC, URL.")] = None,
     target: Annotated[str | None, typer.Argument(help=".tif, .zarr, .nc, .png, .xml (PDS4), or folder/.")] = None,
-    job: Annotated[Path | None, typer.Option(help="A job file; options here override it.")] = None,
-    variable: Annotated[str | None, typer.Option(help="Variables to fill, V[,V..]; default all.")] = None,
-    bands: Annotated[str | None, typer.Option(help="Bands to fill by number or name, 1,4.")] = None,
-    dates: Annotated[str | None, typer.Option(help="Fill only these dates, D[,D..] or A:B.")] = None,
-    qa: Annotated[list[str] | None, typer.Option(help="PRESET[:PATH or band], auto or none; repeatable.")] = None,
-    mask: Annotated[list[str] | None, typer.Option(help="Raster or vector of missing pixels; repeatable.")] = None,
-    fillable: Annotated[str | None, typer.Option(help="auto, all, or a raster or vector file.")] = None,
-    nodata: Annotated[float | None, typer.Option(help="An added nodata value.")] = None,
-    valid_range: Annotated[str | None, typer.Option(help="Physical bounds A,B.")] = None,
-    buffer: Annotated[int | None, typer.Option(help="Dilate gaps by N pixels.")] = None,
-    detect: Annotated[str | None, typer.Option(help="dropouts,stripes,reseau,hotpixels")] = None,
-    resolution: Annotated[float | None, typer.Option(help="One ground resolution for scenes with several.")] = None,
-    filler: Annotated[str | None, typer.Option(help="auto, diffusion, laplace, matern, ...")] = None,
-    model: Annotated[str | None, typer.Option(help="Model folder or the name of a shipped one.")] = None,
-    members: Annotated[int | None, typer.Option(help="Realisations (default 4); 0 is fast.")] = None,
-    product: Annotated[str | None, typer.Option(help="What TARGET holds: value or member.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Key of the ground noise.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Network calls a member, at least 4.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="Sampler, default edm-dpm2m.")] = None,
-    max_error: Annotated[float | None, typer.Option(help="Leave nodata where the error exceeds this.")] = None,
-    gate: Annotated[str | None, typer.Option(help='Refuse unless "coverage90>=0.85,seam<=1.05".')] = None,
-    quantiles: Annotated[str | None, typer.Option(help="Also write these quantile layers, 0.05,0.95.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda[:i], mps.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16.")] = None,
-    block_size: Annotated[int | None, typer.Option(help="Smallest unit of I/O in pixels.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Local Dask processes; default 0, as many as pay.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Address of an existing Dask cluster.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Windows x bands a network call.")] = None,
-    work: Annotated[str | None, typer.Option(help="Folder for the working store.")] = None,
-    zarr_format: Annotated[int | None, typer.Option(help="2 for GDAL before 3.13.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace TARGET.")] = False,
-    append: Annotated[bool, typer.Option("--append", help="Extend TARGET with new dates, with its kept fit.")] = False,
-    refit: Annotated[bool, typer.Option("--refit", help="With --append: renew the kept fit.")] = False,
-    fail_if_empty: Annotated[bool, typer.Option("--fail-if-empty", help="Exit 4 with nothing to fill.")] = False,
-    report: Annotated[str | None, typer.Option(help="HTML report: a file, or a folder for it.")] = None,
-    stac: Annotated[str | None, typer.Option(help="STAC Item JSON to write.")] = None,
+    job: options.JobFile = None,
+    variable: options.Variable = None,
+    bands: options.Bands = None,
+    dates: options.Dates = None,
+    resolution: options.Resolution = None,
+    qa: options.Qa = None,
+    mask: options.Mask = None,
+    nodata: options.Nodata = None,
+    valid_range: options.ValidRange = None,
+    buffer: options.Buffer = None,
+    detect: options.Detect = None,
+    fillable: options.Fillable = None,
+    filler: options.Filler = None,
+    model: options.Model = None,
+    members: options.Members = None,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    sampler: options.Sampler = None,
+    product: options.Product = None,
+    quantiles: options.Quantiles = None,
+    max_error: options.MaxError = None,
+    gate: options.Gate = None,
+    report: options.Report = None,
+    stac: options.Stac = None,
+    zarr_format: options.ZarrFormat = None,
+    dry_run: options.DryRun = False,
+    overwrite: options.Overwrite = False,
+    append: options.Append = False,
+    refit: options.Refit = False,
+    fail_if_empty: options.FailIfEmpty = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    workers: options.Workers = None,
+    scheduler: options.Scheduler = None,
+    block_size: options.BlockSize = None,
+    batch: options.Batch = None,
+    work: options.Work = None,
     as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
@@ -101,9 +101,7 @@ def _summary(record: Any) -> str:
         return f"{record.target} is this very product already; nothing to do"
     if record.status == "nothing to append":
         return f"{record.target} holds every date of {record.source} as it is; nothing to append"
-    lines = []
-    if record.status == "nothing to fill":
-        lines.append(f"{record.source} has no gap to fill; the product is a copy with its layers")
+    lines = [_nothing_to_fill(record)] if record.status == "nothing to fill" else []
     for name, facts in record.variables.items() if not lines else ():
         line = f"{name}: filled {facts['filled']:,} of {facts['to_fill']:,} missing values"
         if facts["refused"]:
@@ -122,3 +120,9 @@ def _summary(record: Any) -> str:
     lines += [f"failed: {key}: {error}" for key, error in record.failed_blocks.items()]
     lines += [f"wrote {path}" for path in record.products]
     return "\n".join(lines)
+
+
+def _nothing_to_fill(record: Any) -> str:
+    missing = sum(facts["missing"] for facts in record.variables.values())
+    left = f"; {missing:,} missing values are left as they are (--dry-run says why)" if missing else ""
+    return f"{record.source} has no gap to fill; the product is a copy with its layers{left}"

@@ -8,19 +8,26 @@ from typing import Annotated
 
 import typer
 
+from geodiff.cli import options
 from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, talk, what_is_missing
 
 __all__ = ["demo", "doctor", "info", "init", "schema"]
 
 
-@app.command(epilog=examples("geodiff info scene.tif", "geodiff info sst.zarr --json"))
+@app.command(
+    epilog=examples(
+        "geodiff info scene.tif",
+        "geodiff info scene.tif --qa sentinel2-scl:SCL.tif --mask clouds.gpkg",
+        "geodiff info sst.zarr --json",
+    )
+)
 def info(
     source: Annotated[str, typer.Argument(help="Anything `fill` takes.")],
-    qa: Annotated[list[str] | None, typer.Option(help="Quality flags, as for fill.")] = None,
-    mask: Annotated[list[str] | None, typer.Option(help="Raster or vector of missing pixels, as for fill.")] = None,
-    nodata: Annotated[float | None, typer.Option(help="An added nodata value.")] = None,
-    valid_range: Annotated[str | None, typer.Option(help="LO,HI: values outside are missing.")] = None,
-    fillable: Annotated[str | None, typer.Option(help="auto, all, or a file of what may be filled.")] = None,
+    qa: options.Qa = None,
+    mask: options.Mask = None,
+    nodata: options.Nodata = None,
+    valid_range: options.ValidRange = None,
+    fillable: options.Fillable = None,
     as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,

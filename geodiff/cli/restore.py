@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from geodiff.cli import options
 from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, talk, what_is_missing, words
 
 __all__ = ["restore"]
@@ -26,23 +27,23 @@ def restore(
     noise: Annotated[float | None, typer.Option(help="Its standard deviation (default: estimated by band).")] = None,
     poisson: Annotated[float | None, typer.Option(help="Photon noise: units for one photon; --noise is read.")] = None,
     factor: Annotated[int | None, typer.Option(help="Pixels a side superres makes of one: 2 or 4.")] = None,
-    variable: Annotated[str | None, typer.Option(help="Variables to restore, V[,V..]; default all.")] = None,
-    bands: Annotated[str | None, typer.Option(help="Bands by number or name, 1,4.")] = None,
-    qa: Annotated[list[str] | None, typer.Option(help="PRESET[:PATH or band], auto or none; repeatable.")] = None,
-    mask: Annotated[list[str] | None, typer.Option(help="Raster or vector of missing pixels; repeatable.")] = None,
-    fillable: Annotated[str | None, typer.Option(help="auto, all, or a raster or vector file.")] = None,
-    nodata: Annotated[float | None, typer.Option(help="An added nodata value.")] = None,
-    valid_range: Annotated[str | None, typer.Option(help="Physical bounds A,B.")] = None,
-    buffer: Annotated[int | None, typer.Option(help="Dilate gaps by N pixels.")] = None,
-    detect: Annotated[str | None, typer.Option(help="dropouts,stripes,reseau,hotpixels")] = None,
-    model: Annotated[str | None, typer.Option(help="Model folder or the name of a shipped one.")] = None,
-    members: Annotated[int | None, typer.Option(help="Realisations (default 4); 0 is fast.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Key of the ground noise.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Network calls a member, at least 4.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda[:i], mps.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16.")] = None,
-    zarr_format: Annotated[int | None, typer.Option(help="2 for GDAL before 3.13.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace TARGET.")] = False,
+    variable: options.Variable = None,
+    bands: options.Bands = None,
+    qa: options.Qa = None,
+    mask: options.Mask = None,
+    fillable: options.Fillable = None,
+    nodata: options.Nodata = None,
+    valid_range: options.ValidRange = None,
+    buffer: options.Buffer = None,
+    detect: options.Detect = None,
+    model: options.Model = None,
+    members: options.Members = None,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    zarr_format: options.ZarrFormat = None,
+    overwrite: options.Overwrite = False,
     as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,

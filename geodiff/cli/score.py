@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from geodiff.cli import options
 from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, talk, what_is_missing, words
 
 __all__ = ["score"]
@@ -25,18 +26,18 @@ __all__ = ["score"]
 )
 def score(
     source: Annotated[str, typer.Argument(help="Anything `fill` takes.")],
-    variable: Annotated[str | None, typer.Option(help="Variables to score, V[,V..]; default all.")] = None,
-    bands: Annotated[str | None, typer.Option(help="Bands by number or name, 1,4.")] = None,
+    variable: options.Variable = None,
+    bands: options.Bands = None,
     dates: Annotated[str | None, typer.Option(help="Hide pixels on these dates only, D[,D..] or A:B.")] = None,
-    qa: Annotated[list[str] | None, typer.Option(help="PRESET[:PATH or band], auto or none; repeatable.")] = None,
-    mask: Annotated[list[str] | None, typer.Option(help="Raster or vector of missing pixels; repeatable.")] = None,
-    nodata: Annotated[float | None, typer.Option(help="An added nodata value.")] = None,
-    valid_range: Annotated[str | None, typer.Option(help="Physical bounds A,B.")] = None,
+    qa: options.Qa = None,
+    mask: options.Mask = None,
+    nodata: options.Nodata = None,
+    valid_range: options.ValidRange = None,
     fillers: Annotated[str | None, typer.Option(help="Fillers, F[,F..]; default every one that can.")] = None,
     peers: Annotated[str | None, typer.Option(help="Peers, P[,P..], or none; default all (the extra `score`).")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Gaps to hide (default 12).")] = None,
     members: Annotated[int | None, typer.Option(min=0, help="Independent draws to score (default 8).")] = None,
-    model: Annotated[str | None, typer.Option(help="Model folder or the name of a shipped one.")] = None,
+    model: options.Model = None,
     seed: Annotated[int, typer.Option(help="What is hidden, and the draws, follow from it.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="4 gaps, 3 draws, little tuning: a first look.")] = False,
     realism: Annotated[bool, typer.Option("--realism", help="Add texture distances to the truth.")] = False,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from geodiff.cli import options
 from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, talk, what_is_missing
 
 __all__ = ["train"]
@@ -39,12 +40,12 @@ def train(
     dropout: Annotated[float | None, typer.Option(help="Share of features dropped in training.")] = None,
     seed: Annotated[int | None, typer.Option(help="Key of patches, crops and noise.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda[:i], mps.")] = None,
-    variable: Annotated[str | None, typer.Option(help="Variables to learn from, V[,V..].")] = None,
-    bands: Annotated[str | None, typer.Option(help="Bands to learn from by number or name.")] = None,
-    qa: Annotated[list[str] | None, typer.Option(help="Quality flags, as for fill.")] = None,
-    mask: Annotated[list[str] | None, typer.Option(help="Rasters or vectors of missing pixels.")] = None,
-    nodata: Annotated[float | None, typer.Option(help="An added nodata value.")] = None,
-    valid_range: Annotated[str | None, typer.Option(help="Physical bounds A,B.")] = None,
+    variable: options.Variable = None,
+    bands: options.Bands = None,
+    qa: options.Qa = None,
+    mask: options.Mask = None,
+    nodata: options.Nodata = None,
+    valid_range: options.ValidRange = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
     as_json: Json = False,
     verbose: Verbose = 0,

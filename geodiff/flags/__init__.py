@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,7 @@ __all__ = [
     "Source",
     "decode",
     "guess",
+    "layer_named",
     "load_preset",
     "matches",
     "slc_off_as_nodata",
@@ -404,6 +406,14 @@ def matches(facts: ProductFacts) -> list[Match]:
         if found:
             return found
     return []
+
+
+def layer_named(preset: str, name: str) -> str | None:
+    """The layer of a preset that a file or band of that name holds; None where its name does not say."""
+    for layer in load_preset(preset).layers:
+        if _like(name, layer.file_patterns) or _like(PurePath(name).stem, layer.band_patterns):
+            return layer.name
+    return None
 
 
 def _matches(preset: str, layer: Layer, facts: ProductFacts) -> list[Match]:

@@ -111,6 +111,8 @@ class Header:
     """Flags of each band's mask: `per_dataset`, `alpha`, `nodata`, `all_valid`; empty for a mask of the band's own."""
     blocks: tuple[tuple[int, int], ...]
     files: tuple[str, ...]
+    images: tuple[str, ...] = ()
+    """Names of all images, where the file holds several; the first is the one that is open."""
 
     @property
     def count(self) -> int:
@@ -381,6 +383,7 @@ def _header(path: str, dataset: Any) -> Header:
         masks=tuple(frozenset(flag.name for flag in flags) for flags in dataset.mask_flag_enums),
         blocks=tuple(dataset.block_shapes),
         files=tuple(dataset.files) or (path,),
+        images=tuple(dataset.subdatasets),
     )
 
 

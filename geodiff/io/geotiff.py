@@ -6,6 +6,7 @@ GeoTIFF is the common case and gives the module its name; writing is in `cog`.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NAME", "band_of", "geobox_of", "open_geotiff", "variable_of"]
 
+logger = logging.getLogger(__name__)
+
 NAME = "band_data"
 """What the numbers of a file that has no name for them are called; rioxarray's word."""
 
@@ -45,6 +48,9 @@ def open_geotiff(path: str, options: OpenOptions) -> Raster:
     """
     header = read_header(gdal_path(path))
     refuse_mosaic(header)
+    if header.driver == "GTiff" and len(header.images) > 1:
+        several, following = len(header.images), header.images[1]
+        logger.warning("%s holds %d images, and the first is read; the next is called %s", path, several, following)
     names = band_names(header)
     quality = _quality(header, names)
     if header.driver == "GRIB":

@@ -1,10 +1,12 @@
 """Scene folders: one file a band, as Landsat, HLS and Sentinel-2 are delivered.
 
 Bands keep their names. Those on one grid and of one dtype make one variable, so that they are filled together; bands
-on a coarser grid stay on it unless a resolution is asked for. Quality bands are found by name.
+on a coarser grid stay on it unless a resolution is asked for. Quality bands are found by name. Angles of the sun and
+the sensor, which no cloud hides, are copied as flags are.
 
-Names: Landsat Collection 2 Data Format Control Book (LSDS-1619); HLS User Guide 2.0; Sentinel-2 Products Specification
-Document 14.9 (SAFE).
+Names: Landsat Collection 2 Data Format Control Book (LSDS-1619), and its tiles (ARD, LSDS-1435); HLS User Guide 2.0;
+Sentinel-2 Products Specification Document 14.9 (SAFE); Sentinel-2 COGs of Earth Search, whose day and tile stand in the
+folder's name.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ class SceneFile:
 
 
 _LANDSAT = re.compile(
-    r"(?P<scene>L[COTEM]0\d_L[12]\w{2}_\d{6}_(?P<date>\d{8})_\d{8}_0[12]_(?:T1|T2|RT|A1|A2))_(?P<band>\w+)\.tiff?",
+    r"(?P<scene>L[COTEM]0\d_(?:L[12]\w{2}|CU|AK|HI)_\d{6}_(?P<date>\d{8})_\d{8}_0[12](?:_(?:T1|T2|RT|A1|A2))?)"
+    r"_(?P<band>\w+)\.tiff?",
     re.IGNORECASE,
 )
 _HLS = re.compile(
@@ -61,7 +64,14 @@ _HLS = re.compile(
 _SENTINEL = re.compile(
     r"(?:L2A_)?(?P<scene>T\w{5}_(?P<date>\d{8}T\d{6}))_(?P<band>\w+?)(?:_(?P<resolution>\d\dm))?\.(?:jp2|tiff?)"
 )
+_EARTH_SEARCH = re.compile(
+    r"(?P<scene>S2[A-D]_\d{1,2}[A-Z]{3}_(?P<date>\d{8})_\d+_L2A)/"
+    r"(?P<band>B\d[\dA]|coastal|blue|green|red|rededge[123]|nir|nir08|nir09|swir16|swir22|aot|wvp|scl)\.tiff?",
+    re.IGNORECASE,
+)
 _PREVIEWS = ("TCI", "PVI")
+_NOT_SEEN = frozenset({"SAA", "SZA", "VAA", "VZA", "ST_CDIST"})
+"""Angles, and the distance to the next cloud: known wherever there is a scene."""
 
 
 def is_scene(path: str) -> bool:
@@ -90,6 +100,8 @@ def parsed(path: Path) -> SceneFile | None:
         return SceneFile(path, found["scene"], found["band"], _day(found["date"]))
     if found := _HLS.fullmatch(path.name):
         return SceneFile(path, found["scene"], found["band"], _ordinal(found["date"]))
+    if found := _EARTH_SEARCH.fullmatch(f"{path.parent.name}/{path.name}"):
+        return SceneFile(path, found["scene"], found["band"], _day(found["date"]))
     found = _SENTINEL.fullmatch(path.name)
     if found is None or found["band"] in _PREVIEWS:
         return None
@@ -143,8 +155,8 @@ def open_scene_folder(path: str, options: OpenOptions) -> Raster:
     if options.resolution is not None:
         singles = resampled(singles, options.resolution)
     quality = _quality(files, singles)
-    flags = {q.variable.name for q in quality}
-    singles = [as_flags(v) if v.name in flags or "QA" in v.name.split("_") else v for v in singles]
+    copied = {q.variable.name for q in quality} | _NOT_SEEN
+    singles = [as_flags(v) if v.name in copied or "QA" in v.name.split("_") else v for v in singles]
     quality = [replace(q, variable=as_flags(q.variable)) for q in quality]
     return Raster(
         path=path,
@@ -227,7 +239,7 @@ def _on_grid(variable: Variable, geobox: GeoBox) -> Variable:
     reader = variable.reader
     assert isinstance(reader, GdalReader)
     band = variable.bands[0]
-    is_flag = band.kind is not Kind.CONTINUOUS or "QA" in band.name or band.name in ("SCL", "Fmask")
+    is_flag = band.kind is not Kind.CONTINUOUS or "QA" in band.name or band.name.upper() in ("SCL", "FMASK")
     coarser = abs(geobox.resolution.x) > abs(variable.geobox.resolution.x)
     kind = "nearest" if is_flag else "average" if coarser else "bilinear"
     warped = WarpedReader(reader.path, reader.indexes, geobox, kind, band.encoding.nodata)

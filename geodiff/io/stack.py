@@ -45,6 +45,11 @@ _RECORD = "geodiff-product.json"
 _PASS = np.timedelta64(10, "m")
 """Tiles that a satellite sees later than this belong to another pass."""
 
+_ONE_LAYER = (
+    "if they are layers of one product, give those of one layer, as 'folder/*_NDVI_*.tif' in quotes, and the quality "
+    "layer as --qa PRESET:'folder/*_QA_*.tif' or --mask; else write all with one dtype"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class StackReader:
@@ -311,7 +316,7 @@ def _same(raster: Raster, variable: Variable) -> Variable:
         said = f"{raster.path} has no {variable.name}, which the first of the stack has"
         raise GridError(f"{said}; leave one of them out")
     for what, one, other, cure in (
-        ("dtype", found.dtype, variable.dtype, "write all with one dtype"),
+        ("dtype", found.dtype, variable.dtype, _ONE_LAYER),
         ("bands", [b.name for b in found.bands], [b.name for b in variable.bands], "give all the same bands"),
         (
             "encoding", [str(b.encoding) for b in found.bands], [str(b.encoding) for b in variable.bands],

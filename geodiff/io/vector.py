@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from odc.geo.geobox import GeoBox
 
-    from geodiff.io import Variable
+    from geodiff.io import Raster, Variable
 
 __all__ = ["PlaneReader", "area_files", "is_vector", "open_area", "rasterise", "read_geometries", "read_mask_raster"]
 
@@ -54,6 +55,7 @@ def area_files(path: str) -> tuple[str, ...]:
 
     if not is_vector(path):
         return open_raster(path).files or (path,)
+    path, _ = _layer(path)
     local = local_path(path)
     if local is None or local.suffix.lower() != ".shp":
         return (path,)
@@ -63,7 +65,13 @@ def area_files(path: str) -> tuple[str, ...]:
 
 def is_vector(path: str) -> bool:
     """Whether a path is a vector file by its name."""
-    return path.partition("?")[0].lower().endswith(_VECTORS)
+    return _layer(path)[0].partition("?")[0].lower().endswith(_VECTORS)
+
+
+def _layer(path: str) -> tuple[str, str | None]:
+    """The file and the layer that a path names, as QGIS spells it: `fields.gpkg|layername=clouds`."""
+    file, named, layer = path.partition("|layername=")
+    return file, layer if named else None
 
 
 # Vectors
@@ -120,20 +128,38 @@ def _read_frame(path: str) -> Any:
 
     from geodiff.io.places import local_path
 
+    path, layer = _layer(path)
     local = local_path(path)
     if local is not None and not local.exists():
         raise SourceError(f"{path} cannot be read: no such file; check the path")
+    place = path if local is None else local
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pyogrio on odd rings and field types: only geometries are used
-            reads = geopandas.read_parquet if path.lower().endswith(_PARQUET) else geopandas.read_file
-            frame = reads(path if local is None else local)
+            is_parquet = path.lower().endswith(_PARQUET)
+            frame = geopandas.read_parquet(place) if is_parquet else geopandas.read_file(place, **_one(local, layer))
+    except SourceError:
+        raise
     except Exception as error:  # pyogrio and pyarrow have no error in common
         cure = "give GeoJSON, GPKG, GeoParquet or Shapefile"
         raise SourceError(f"{path} cannot be read as vectors: {_first_line(error)}; {cure}") from error
     if not hasattr(frame, "geometry"):
         raise SourceError(f"{path} is a table without geometries; give one with them")
     return frame
+
+
+def _one(local: Path | None, wanted: str | None) -> dict[str, str]:
+    """What names the layer to be read; SourceError where a file has several and none is named, or not this one."""
+    import geopandas
+
+    layers = [] if local is None else [str(n) for n in geopandas.list_layers(local).dropna(subset="geometry_type").name]
+    if wanted is None and len(layers) > 1:
+        said = f"{local} has {len(layers)} layers with geometries"
+    elif wanted is not None and layers and wanted not in layers:
+        said = f"{local} has no layer {wanted}"
+    else:
+        return {} if wanted is None else {"layer": wanted}
+    raise SourceError(f"{said}; name one of {', '.join(layers)} as '{local}|layername={layers[0]}'")
 
 
 def _first_line(error: BaseException) -> str:
@@ -217,11 +243,14 @@ def read_mask_raster(path: str, geobox: GeoBox) -> PlaneReader:
     """A raster as planes of a grid: True where any band is neither 0, nodata nor NaN; False beyond its extent.
 
     Raises GridError where it is on other ground, or on another grid and not georeferenced, InputError where it has
-    several dates: a mask is of the ground, and of which of them would it be?
+    several dates (a mask is of the ground, and of which of them would it be?) or where other numbers than 0 stand for
+    good ground.
     """
     from geodiff.io import open_raster
 
-    variable = open_raster(path).variables[0]
+    raster = open_raster(path)
+    variable = raster.variables[0]
+    _assert_a_mask(raster, variable)
     if len(variable.dates) > 1:
         raise InputError(
             f"{path} has {len(variable.dates)} dates, and a mask holds for every date; give one plane, or name the "
@@ -239,6 +268,25 @@ def read_mask_raster(path: str, geobox: GeoBox) -> PlaneReader:
         )
     header = read_header(variable.reader.path)
     return _Aligned(header.path, geobox, add_alpha=header.alpha is None and header.nodata[0] is None)
+
+
+def _assert_a_mask(raster: Raster, variable: Variable) -> None:
+    """Quality bands and maps of clear ground are not zero where a pixel is good, and would take all of a scene away."""
+    from geodiff.io import Kind
+
+    first, path = variable.bands[0], raster.path
+    if first.kind is Kind.FLAGS and raster.quality:
+        preset = raster.quality[0].preset
+        raise InputError(
+            f"{path} is a quality band ({preset}) and no mask: numbers other than 0 stand for good ground too; "
+            f"name it with --qa {preset}:{path}, or write 1 where it says missing and 0 elsewhere under another name"
+        )
+    usable_data_mask = "udm2" in PurePath(path).name.lower() and len(variable.bands) == 8
+    if first.name.lower() == "clear" or usable_data_mask:
+        raise InputError(
+            f"{path} is no mask: its band 1 is 1 where the ground is clear; take the bands that say what hides it, "
+            f"of a UDM2 shadow, heavy haze and cloud: gdal_translate -b 3 -b 5 -b 6 {path} mask.tif"
+        )
 
 
 def _same_grid(one: GeoBox, other: GeoBox) -> bool:

@@ -31,6 +31,8 @@ def lead(product: FilledProduct) -> str:
     coverage = product.record.get("gates", {}).get("coverage90")
     if product.restored:
         return f"{values:,} values were restored; {filled:,} of them ({_percent(filled, values)}) had been missing."
+    if not filled:
+        return _nothing_filled(sum(facts.get("missing", 0) for facts in told.values()), values)
     words = f"{filled:,} of {values:,} values ({_percent(filled, values)}) were missing and are now estimated"
     if coverage is not None:
         words += f"; on hidden known values the 90\u00a0% intervals held {100 * coverage:.0f}\u00a0%"
@@ -38,6 +40,11 @@ def lead(product: FilledProduct) -> str:
         if 0 < places < FEW_TRIALS:
             words += f" (in {places} place{'s' * (places > 1)} only: that says little)"
     return f"{words}."
+
+
+def _nothing_filled(missing: int, values: int) -> str:
+    left = f"{missing:,} of {values:,} values ({_percent(missing, values)}) are missing and were left as they are"
+    return f"Nothing was filled: {left if missing else f'none of the {values:,} values was missing'}."
 
 
 def sections(product: FilledProduct) -> str:
@@ -165,6 +172,8 @@ def _trust(product: FilledProduct) -> str:
             "known, and how often its intervals hold it, stands in the model's card: geodiff model show."
         )
         return section("trust", "How far to trust it", paragraph(words))
+    if product.record and not any(facts.get("filled") for facts in _variables(product).values()):
+        return section("trust", "How far to trust it", paragraph("Every value is as it was; there is no estimate."))
     parts = [
         paragraph(
             "Before filling, known pixels were hidden under the scene's own gap shapes. The figures here are from "

@@ -552,3 +552,16 @@ def test_bad_files_end_in_one_line(tmp_path: Path, rng: np.random.Generator) -> 
             read_all(open_raster(str(tmp_path / name)).variables[0])
         assert "\n" not in str(caught.value)
         assert name in str(caught.value)
+
+
+def test_of_a_file_of_several_images_the_others_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    profile = {"driver": "GTiff", "width": 6, "height": 5, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}
+    path = str(tmp_path / "pages.tif")
+    for number, extra in enumerate(({}, {"APPEND_SUBDATASET": "YES"}), 1):
+        with rasterio.open(path, "w", **profile, transform=Affine(10, 0, 5e5, 0, -10, 5e6), **extra) as file:
+            file.write(np.full((1, 5, 6), number, np.uint8))
+    read = open_raster(path).variables[0]
+    assert set(read.reader.read(0, Window(0, 0, 5, 6)).flat) == {1}
+    assert f"holds 2 images, and the first is read; the next is called GTIFF_DIR:2:{path}" in caplog.text
+    second = open_raster(f"GTIFF_DIR:2:{path}").variables[0]
+    assert set(second.reader.read(0, Window(0, 0, 5, 6)).flat) == {2}

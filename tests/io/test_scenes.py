@@ -146,6 +146,51 @@ def test_hls_has_fmask_and_ordinal_dates(tmp_path: Path, rng: np.random.Generato
     assert raster.variables[0].dates[0] == np.datetime64("2021-01-31T10:12:51")
 
 
+@pytest.mark.parametrize("target", ["filled/", "filled.zarr"])
+def test_angles_are_known_under_clouds(tmp_path: Path, rng: np.random.Generator, target: str) -> None:
+    """Where the sun stands and how far the next cloud is, no cloud hides: copied, never estimated."""
+    folder = hls(tmp_path / "scene", rng)
+    for angle in ("SZA", "VAA"):
+        values = rng.integers(3000, 5000, (50, 50)).astype("u2")
+        write(folder / f"HLS.S30.T33TVK.2021031T101251.v2.0.{angle}.tif", values, 30, nodata=40000)
+    record = fill(str(folder), f"{tmp_path}/{target}", filler="nearest")
+    assert list(record.variables) == ["bands"]
+    found = {v.name: v for v in open_raster(str(folder)).variables}
+    assert found["SZA"].bands[0].kind is not Kind.CONTINUOUS
+    names = {b.name for v in open_raster(f"{tmp_path}/{target}").variables for b in v.bands}
+    assert target == "filled/" or {"SZA", "VAA"} <= names
+
+
+@pytest.mark.parametrize("names", ["B02 B04 B11 SCL", "blue red swir16 scl"])
+@pytest.mark.parametrize("resolution", [None, 10])
+def test_sentinel_cogs_in_their_items_folder_are_a_scene(
+    tmp_path: Path, rng: np.random.Generator, names: str, resolution: int | None
+) -> None:
+    """As they come from Earth Search: the tile and the day stand in the folder's name, the files are called by band."""
+    folder = tmp_path / "S2B_33TVK_20210131_0_L2A"
+    for band, pixel, size in zip(names.split(), (10, 10, 20, 20), (60, 60, 30, 30), strict=True):
+        values = rng.choice([4, 9], (size, size)).astype("u1" if band in ("SCL", "scl") else "u2")
+        write(folder / f"{band}.tif", values, pixel, nodata=0)
+    write(folder / "visual.tif", np.ones((60, 60), "u1"), 10)
+    raster = open_raster(str(folder), OpenOptions(resolution=resolution))
+    assert raster.driver == "scene folder"
+    assert {str(date)[:10] for v in raster.variables for date in v.dates} == {"2021-01-31"}
+    assert [q.preset for q in raster.quality] == ["sentinel2-scl"]
+    continuous = [b.name for v in raster.variables for b in v.bands if b.kind is Kind.CONTINUOUS]
+    assert continuous == names.split()[:3]
+    flags = raster.quality[0].variable
+    assert set(np.unique(flags.reader.read(0, Window(0, 0, *flags.shape[2:])))) == {4, 9}  # never averaged
+
+
+def test_landsat_tiles_of_the_united_states_are_scenes(tmp_path: Path, rng: np.random.Generator) -> None:
+    stem = "LC08_CU_029006_20210601_20210618_02"
+    for band in ("SR_B2", "QA_PIXEL"):
+        write(tmp_path / f"{stem}_{band}.TIF", rng.choice(np.array([21824], "u2"), (20, 20)), 30)
+    raster = open_raster(str(tmp_path))
+    assert [q.preset for q in raster.quality] == ["landsat-c2"]
+    assert {str(date)[:10] for v in raster.variables for date in v.dates} == {"2021-06-01"}
+
+
 def test_a_folder_of_other_things_is_no_scene(tmp_path: Path) -> None:
     (tmp_path / "LC08_notes.TIF").touch()
     assert not is_scene(str(tmp_path))

@@ -283,3 +283,14 @@ def test_a_stack_written_to_a_folder_opens_as_the_same_stack(tmp_path: Path) -> 
     assert again.variables[0].dates == variable.dates
     assert again.variables[0].geobox == variable.geobox
     np.testing.assert_array_equal(again.variables[0].reader.read(2, Window(0, 0, 6, 7)), value[2])
+
+
+def test_layers_of_one_product_are_no_dates_and_the_cure_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "LST_2021-01-01.tif", 1)
+    with rasterio.open(
+        tmp_path / "QC_2021-01-01.tif", "w", driver="GTiff", height=6, width=7, count=2, dtype="uint16",
+        crs="EPSG:32633", transform=Affine(10, 0, 100, 0, -10, 900),
+    ):  # fmt: skip
+        pass
+    with pytest.raises(GridError, match=r"layers of one product, give those of one layer.*--qa PRESET:.*--mask"):
+        open_raster(str(tmp_path))

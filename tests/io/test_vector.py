@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from geodiff.errors import GridError, InputError, SourceError
-from geodiff.io.vector import open_area, rasterise, read_geometries, read_mask_raster
+from geodiff.io.vector import area_files, open_area, rasterise, read_geometries, read_mask_raster
 from geodiff.lattice import Window
 
 UTM = GeoBox((60, 80), Affine(10, 0, 500_000, 0, -10, 4_000_000), "EPSG:32633")
@@ -71,6 +71,21 @@ def test_vectors_are_read_in_any_crs(tmp_path: Path, suffix: str) -> None:
     wanted = inside(shape, UTM)
     assert (area(WHOLE) != wanted).sum() <= 2  # edges on pixel centres may fall either way after two projections
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(area))(WHOLE), area(WHOLE))
+
+
+def test_a_file_of_several_layers_needs_the_name_of_one(tmp_path: Path) -> None:
+    """The first of them may be fields as well as clouds; QGIS spells the name so."""
+    path = str(tmp_path / "project.gpkg")
+    for layer, left in (("fields", 500_100), ("clouds", 500_300)):
+        shape = shapely.box(left, 3_999_500, left + 100, 3_999_900)
+        geopandas.GeoDataFrame(geometry=[shape], crs="EPSG:32633").to_file(path, layer=layer)
+    with pytest.raises(SourceError, match=r"has 2 layers.*fields, clouds as '.*project.gpkg\|layername=fields'"):
+        open_area(path, UTM)
+    with pytest.raises(SourceError, match="has no layer cloud;"):
+        open_area(f"{path}|layername=cloud", UTM)
+    found = open_area(f"{path}|layername=clouds", UTM)(WHOLE)
+    assert sorted(set(found.nonzero()[1].tolist())) == list(range(30, 40))
+    assert area_files(f"{path}|layername=clouds") == (path,)
 
 
 def test_degrees_one_turn_away_are_the_same_place(tmp_path: Path) -> None:
@@ -140,6 +155,26 @@ def test_a_mask_of_several_dates_is_refused(tmp_path: Path) -> None:
     clouds.to_netcdf(tmp_path / "clouds.nc")
     with pytest.raises(InputError, match=r"has 2 dates.*--qa"):
         read_mask_raster(str(tmp_path / "clouds.nc"), UTM)
+
+
+def test_quality_bands_are_no_masks(tmp_path: Path) -> None:
+    """Their numbers stand for good ground too: `nonzero is missing` would take all of a scene away."""
+    classes = np.full((60, 80), 4, np.uint8)
+    path = write(tmp_path / "T33TVN_20240611T100559_SCL.tif", classes, crs="EPSG:32633", transform=UTM.affine)
+    with pytest.raises(InputError, match=r"is a quality band.*--qa sentinel2-scl:.*_SCL\.tif"):
+        read_mask_raster(path, UTM)
+
+
+@pytest.mark.parametrize(("name", "first"), [("scene_udm2_clip.tif", None), ("usable.tif", "clear")])
+def test_bands_that_say_where_it_is_clear_are_no_mask(tmp_path: Path, name: str, first: str | None) -> None:
+    with rasterio.open(
+        tmp_path / name, "w", driver="GTiff", height=60, width=80, count=8, dtype="uint8",
+        crs="EPSG:32633", transform=UTM.affine,
+    ) as file:  # fmt: skip
+        file.write(np.ones((60, 80), np.uint8), 1)
+        file.set_band_description(1, first)
+    with pytest.raises(InputError, match=r"band 1 .*clear.*-b 3 -b 5 -b 6"):
+        read_mask_raster(str(tmp_path / name), UTM)
 
 
 def test_unplaced_masks_must_have_the_same_size(tmp_path: Path) -> None:

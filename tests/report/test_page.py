@@ -20,7 +20,7 @@ from geodiff.errors import InputError, JobError, TargetError
 from geodiff.job import FillJob
 from geodiff.record import FEW_TRIALS
 from geodiff.report import report_path, run_and_report, write_report
-from geodiff.report.figures import lead
+from geodiff.report.figures import lead, sections
 from geodiff.report.markup import as_script_json, table, text
 from geodiff.report.plots import coverage_plot, pit_plot
 from geodiff.report.product import open_product
@@ -88,6 +88,20 @@ def test_a_self_check_of_few_places_says_so_in_the_first_sentence(filled: Path) 
     assert "intervals held" in said(FEW_TRIALS)
     assert "says little" not in said(FEW_TRIALS)
     assert "in 2 places only: that says little" in said(2)
+
+
+def test_where_nothing_was_filled_the_page_promises_no_check(filled: Path) -> None:
+    product = open_product(str(filled))
+    told = {**product.record["variables"]["band_data"], "filled": 0, "values": 100}
+
+    def page(missing: int) -> str:
+        facts = {"band_data": {**told, "missing": missing}}
+        emptied = replace(product, record={**product.record, "variables": facts})
+        return lead(emptied) + sections(emptied)
+
+    assert "Nothing was filled: none of the 100 values was missing." in page(0)
+    assert "Nothing was filled: 20 of 100 values (20.0\u00a0%) are missing and were left as they are." in page(20)
+    assert "known pixels were hidden" not in page(0)
 
 
 def test_the_script_knows_the_picture(html: str, facts_of: Callable[[str], dict[str, Any]]) -> None:

@@ -1,0 +1,144 @@
+"""The facts of a source as text for a person."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from geodiff.inspection.picture import GAP, LEFT_OUT
+from geodiff.suspects import Suspect
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["render"]
+
+_WHY = {
+    "qa_fill": "the quality band calls it fill; `--fillable all` would fill it",
+    "undefined": "the product says that there is no such quantity here, as on land",
+    "collar": "the scene's collar or the swath's outside; `--fillable all` would fill it",
+    "never_seen": "no date ever saw it, as land in sea temperature; `--fillable all` would fill it",
+}
+_WHY_ROUGHLY = {"never_seen": "at most: none of the dates looked at saw it; `--fillable all` would fill it"}
+
+
+def render(facts: Mapping[str, Any]) -> str:
+    """The facts of `describe` as text for a person."""
+    files = f", {facts['files']} files" if facts["files"] > 1 else ""
+    lines = [f"{facts['source']}: {facts['driver']}{files}"]
+    for quality in facts["quality"]:
+        explains = quality["explains"] if isinstance(quality["explains"], str) else ", ".join(quality["explains"])
+        lines.append(f"quality: {quality['name']} read as {quality['preset']}, explains {explains}")
+    for variable in facts["variables"]:
+        lines += ["", *_variable_lines(variable)]
+    return "\n".join(lines)
+
+
+def _variable_lines(facts: Mapping[str, Any]) -> list[str]:
+    grid, bands = facts["grid"], facts["bands"]
+    rows = [("grid", f"{grid['rows']:,} rows x {grid['columns']:,} columns")]
+    rows += _place_rows(grid)
+    if facts["dates"]:
+        rows.append(("dates", _dates_text(facts["dates"])))
+    rows += _band_rows(bands)
+    if "gaps" in facts:
+        rows += _gap_rows(facts["gaps"])
+        rows += [("warning", str(Suspect(**suspect))) for suspect in facts["gaps"].get("suspects", ())]
+    else:
+        rows.append(("gaps", "not looked for: no continuous band; `fill` copies it as it is"))
+    shown = facts.get("thumbnail")
+    return [facts["name"], *(f"  {name:<9} {text}".rstrip() for name, text in rows), *_picture_lines(shown)]
+
+
+def _place_rows(grid: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if not grid["georeferenced"]:
+        points = f"{grid['control_points']} ground control points" if "control_points" in grid else "none"
+        return [("place", f"{points}: a camera frame or a swath, filled pixel by pixel; it has no collar")]
+    a, b, c, d, e, f = grid["affine"]
+    x, y = grid["pixel"]
+    turned = ", rotated" if b or d else ", south-up" if e > 0 else ""
+    return [
+        ("CRS", grid["crs"] or "none; the affine alone places it"),
+        ("affine", f"x = {a:.10g} column {b:+.10g} row {c:+.10g}; y = {d:.10g} column {e:+.10g} row {f:+.10g}"),
+        ("pixel", f"{x:.6g} x {y:.6g} {grid['units']}{turned}"),
+        ("bounds", " ".join(f"{bound:.8g}" for bound in grid["bounds"])),
+    ]
+
+
+def _dates_text(dates: Mapping[str, Any]) -> str:
+    if dates["count"] == 1:
+        return str(dates["first"])
+    step = dates["median_step_days"]
+    return f"{dates['count']:,} from {dates['first']} to {dates['last']}, {step:.3g} days apart in the median"
+
+
+def _band_rows(bands: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """One line for each run of bands stored alike."""
+    rows: list[tuple[str, str]] = []
+    first = 0
+    for number in range(1, len(bands) + 1):
+        if number == len(bands) or _encoding(bands[number]) != _encoding(bands[first]):
+            place = f"band {first + 1}" if number == first + 1 else f"{first + 1} to {number}"
+            rows.append((place, f"{_names(bands[first:number])}: {_encoding(bands[first])}"))
+            first = number
+    return rows
+
+
+def _names(bands: Sequence[Mapping[str, Any]]) -> str:
+    names = [band["name"] for band in bands]
+    return ", ".join(names) if len(names) <= 6 else f"{names[0]}, {names[1]} ... {names[-1]}"
+
+
+def _encoding(band: Mapping[str, Any]) -> str:
+    """`continuous, int16, nodata -32768, physical = stored x 0.01 + 273.15, K`."""
+    words = [band["kind"], band["dtype"]]
+    words.append(_nodata([v for v in (band["nodata"], *band["more_nodata"]) if v is not None]))
+    if band["scale"] != 1 or band["offset"] != 0:
+        words.append(f"physical = stored x {band['scale']:g} {band['offset']:+g}")
+    if band["valid_range"]:
+        words.append("valid {} to {}".format(*band["valid_range"]))
+    return ", ".join([*words, *([band["units"]] if band["units"] else [])])
+
+
+def _nodata(missing: Sequence[Any]) -> str:
+    """The stored numbers that mean missing, each written once."""
+    spelt = list(dict.fromkeys(f"{v:g}" if isinstance(v, float) else str(v) for v in missing))
+    more = f" and {len(missing) - 3} special values" if len(missing) > 3 else ""
+    return f"nodata {' or '.join(spelt[:3])}{more}" if spelt else "no nodata value"
+
+
+def _gap_rows(gaps: Mapping[str, Any]) -> list[tuple[str, str]]:
+    total = gaps["values"]
+    if not gaps["missing"]:
+        return [("gaps", "none" if gaps["exact"] else f"none in the {gaps['looked_at']:,} values looked at")]
+    rows = [("missing", _share(gaps["missing"], total))]
+    rows += [
+        ("" if i else "because", f"{name} {_percent(share)}") for i, (name, share) in enumerate(gaps["reasons"].items())
+    ]
+    if gaps["missing"] == total:
+        rows.append(("warning", "no value is known, so nothing can be filled; check nodata, masks and quality flags"))
+        return rows
+    why = _WHY if gaps["exact"] else _WHY | _WHY_ROUGHLY
+    rows.append(("to fill", _share(gaps["to_fill"], total)))
+    rows += [("left out", f"{_share(n, total)}: {why.get(cause, cause)}") for cause, n in gaps["left_out"].items()]
+    if not gaps["exact"]:
+        note = f"estimated from {gaps['looked_at']:,} of {total:,} values; `geodiff fill ... --dry-run` reads all"
+        rows.append(("", note))
+    return rows
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count:,} of {total:,} values ({_percent(count / total)})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.1f} %"
+
+
+def _picture_lines(shown: Mapping[str, Any] | None) -> list[str]:
+    if not shown:
+        return []
+    date = f" on {shown['date']}" if shown["date"] else ""
+    marks = f"dark to bright, {GAP} to fill, {LEFT_OUT} left out or nothing known"
+    lines = shown["lines"]
+    border = "─" * (max(map(len, lines)) if lines else 0)
+    return [f"  {shown['band']}{date}: {marks}", f"  ┌{border}┐", *(f"  │{line}│" for line in lines), f"  └{border}┘"]
