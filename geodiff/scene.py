@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -351,13 +351,16 @@ def _of_preset(raster: Raster, variable: Variable, preset: str, found: Sequence[
 
 
 def _named_quality(raster: Raster, preset: str, where: str) -> QualityBand:
-    """A quality band by band name or number inside the source, or by path."""
+    """A quality band by band name or number inside the source, or by path, with the layer it is known to be."""
     inside = flags_inside(raster, where)
     if inside is not None:
-        return QualityBand(inside, preset)
+        known = (q.layer for q in raster.quality if (q.preset, q.variable.name) == (preset, inside.name))
+        return QualityBand(inside, preset, layer=next(known, None))
     if not Path(where).exists() and "://" not in where:
         raise FlagError(f"--qa {preset}:{where} is neither a file nor a band of {raster.path}")
-    return QualityBand(open_raster(where).variables[0], preset)
+    other = open_raster(where)
+    named = (replace(q, applies_to=()) for q in other.quality if q.preset == preset)
+    return next(named, QualityBand(other.variables[0], preset))
 
 
 def flags_inside(raster: Raster, where: str) -> Variable | None:

@@ -93,3 +93,14 @@ def test_a_variable_of_one_band_is_a_band_by_its_name(tmp_path: Path) -> None:
     assert chosen(tmp_path / "sea.nc", "sst") == {"sst": ["sst"]}
     with pytest.raises(JobError, match=r"--bands ice: (sst|chl).* has one band, .*; (sst|chl).* has one band"):
         chosen(tmp_path / "sea.nc", "ice")
+
+
+def test_a_quality_file_or_band_is_read_by_its_own_layer(landsat: Path) -> None:
+    """Saturation stands in bits that mean fill and cloud in QA_PIXEL."""
+    radsat = landsat / f"{LANDSAT}_QA_RADSAT.TIF"
+    write(radsat, 20, "uint16")
+    scenes = [
+        open_scene(FillJob.build(source=str(source), target="out.zarr", qa=[f"landsat-c2:{where}"]))
+        for source, where in ((landsat / f"{LANDSAT}_SR_B2.TIF", radsat), (landsat, "QA_RADSAT"))
+    ]
+    assert [scene.cubes[0].rules.quality[0].layer for scene in scenes] == ["QA_RADSAT", "QA_RADSAT"]

@@ -247,5 +247,5 @@ def _quality(variables: Sequence[Variable], path: str, driver: str) -> tuple[Qua
             users = tuple(
                 v.name for v in variables if match.band in str(v.attributes.get("ancillary_variables", "")).split()
             )
-            found.append(QualityBand(flags[match.band], match.preset, users))
+            found.append(QualityBand(flags[match.band], match.preset, users, layer=match.layer))
     return tuple(found)
