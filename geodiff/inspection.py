@@ -22,7 +22,7 @@ from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.scan import CHUNK, scan_cube
 from geodiff.scene import scene_of
-from geodiff.suspects import Suspect
+from geodiff.suspects import Suspect, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +49,7 @@ _MARKED = 1 / 3
 
 _WHY = {
     "qa_fill": "the quality band calls it fill; `--fillable all` would fill it",
-    "undefined": "the product says that there is no such quantity here, as on land",
+    "undefined": "the product says that there is no such quantity here, as no sea temperature on land",
     "collar": "the scene's collar or the swath's outside; `--fillable all` would fill it",
     "never_seen": "no date ever saw it, as land in sea temperature; `--fillable all` would fill it",
 }
@@ -140,8 +140,10 @@ def _crs_name(geobox: GeoBox) -> str | None:
     code = crs.to_authority(min_confidence=70)
     if code:
         return f"{':'.join(code)} ({crs.name})"
-    operation = crs.coordinate_operation  # MODIS grids, among others, are written without a name
-    return f"unnamed, {operation.method_name}" if crs.name == "unknown" and operation is not None else str(crs.name)
+    operation = crs.coordinate_operation  # MODIS grids, and CF grid mappings without WKT, are written without a name
+    if crs.name not in ("unknown", "undefined"):
+        return str(crs.name)
+    return f"unnamed, {operation.method_name}" if operation is not None else f"unnamed, {crs.type_name}"
 
 
 def _axis_units(geobox: GeoBox) -> str:
@@ -150,12 +152,19 @@ def _axis_units(geobox: GeoBox) -> str:
 
 
 def _date_facts(dates: Sequence[np.datetime64 | None]) -> dict[str, Any] | None:
-    known = [date for date in dates if date is not None]
-    if not known:
+    known = np.array([date for date in dates if date is not None], "datetime64[s]")
+    if len(dates) < 2 and not known.size:
         return None
-    steps = np.diff(np.array(known, "datetime64[s]")).astype(np.int64)
-    step = float(np.median(steps)) / 86400 if steps.size else None
-    return {"count": len(dates), "first": _day(known[0]), "last": _day(known[-1]), "median_step_days": step}
+    in_time = np.sort(known)
+    steps = np.diff(in_time).astype(np.int64)
+    return {
+        "count": len(dates),
+        "timed": known.size,
+        "first": _day(in_time[0]) if known.size else None,
+        "last": _day(in_time[-1]) if known.size else None,
+        "median_step_days": float(np.median(steps)) / 86400 if steps.size else None,
+        "in_order": bool((known[1:] >= known[:-1]).all()),
+    }
 
 
 def _day(date: np.datetime64) -> str:
@@ -474,7 +483,7 @@ def _variable_lines(facts: Mapping[str, Any]) -> list[str]:
     rows += _band_rows(bands)
     if "gaps" in facts:
         rows += _gap_rows(facts["gaps"])
-        rows += [("warning", str(Suspect(**suspect))) for suspect in facts["gaps"].get("suspects", ())]
+        rows += [("warning", line) for line in told([Suspect(**s) for s in facts["gaps"].get("suspects", ())])]
     else:
         rows.append(("gaps", "not looked for: no continuous band; `fill` copies it as it is"))
     shown = facts.get("thumbnail")
@@ -496,10 +505,15 @@ def _place_rows(grid: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _dates_text(dates: Mapping[str, Any]) -> str:
-    if dates["count"] == 1:
+    count, timed, step = dates["count"], dates["timed"], dates["median_step_days"]
+    if not timed:
+        return f"{count:,} without a time that could be read; taken for evenly spaced, in the order of the file"
+    if count == 1:
         return str(dates["first"])
-    step = dates["median_step_days"]
-    return f"{dates['count']:,} from {dates['first']} to {dates['last']}, {step:.3g} days apart in the median"
+    every = "" if step is None else f", {step:.3g} {'day' if step == 1 else 'days'} apart in the median"
+    order = "" if dates["in_order"] else ", not in the order of time"
+    lost = "" if timed == count else f"; {count - timed:,} of them without a time"
+    return f"{count:,} from {dates['first']} to {dates['last']}{every}{order}{lost}"
 
 
 def _band_rows(bands: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -526,7 +540,7 @@ def _encoding(band: Mapping[str, Any]) -> str:
     if band["scale"] != 1 or band["offset"] != 0:
         words.append(f"physical = stored x {band['scale']:g} {band['offset']:+g}")
     if band["valid_range"]:
-        words.append("valid {} to {}".format(*band["valid_range"]))
+        words.append("valid {:.7g} to {:.7g}".format(*map(float, band["valid_range"])))
     return ", ".join([*words, *([band["units"]] if band["units"] else [])])
 
 

@@ -290,17 +290,20 @@ def _targets(variable: Variable, dates: str | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(chosen))
 
 
-_RAIN, _DIFFERENCES = ("rain", "precipitation", "snowfall"), ("anom", "difference", "bias", "departure")
-"""How words begin that name rain (a terrain and a strain are none), and what a mean was taken from."""
+_RAIN = ("rain", "precipitation", "snowfall")
+_SIGNED = ("anom", "difference", "bias", "departure", "minus", "index", "standardi", "trend", "change", "deficit")
+"""How words begin that name rain (a terrain and a strain are none), and what can be negative although it is of rain."""
+_LOGARITHMS = re.compile(r"\s*(db|log|lg|ln)", re.IGNORECASE)
+"""How units begin that are no amounts any more: radar reflectivity, chlorophyll stored as its logarithm."""
 
 
 def _transform(variable: Variable) -> str:
     """log10 for chlorophyll, which spans decades; the cube root for rain, which is mostly none; linear otherwise."""
-    text = f"{variable.name} {variable.attributes.get('standard_name', '')}".lower()
-    words = re.split("[^a-z]+", text)
-    if any(word.startswith(_DIFFERENCES) for word in words):  # has no zero to keep to
-        return "linear"
-    if "chlorophyll" in text or "conc_chl" in text or text.startswith("chl"):
+    named = f"{variable.name} {variable.attributes.get('standard_name', '')}".lower()
+    words = re.split("[^a-z]+", f"{named} {variable.attributes.get('long_name', '')}".lower())
+    if any(word.startswith(_SIGNED) for word in words) or _LOGARITHMS.match(variable.bands[0].units):
+        return "linear"  # has no zero to keep to
+    if "chlorophyll" in named or "conc_chl" in named or named.startswith("chl"):
         return "log10"
     return "cbrt" if any(word.startswith(_RAIN) or word == "precip" for word in words) else "linear"
 

@@ -12,7 +12,7 @@ from affine import Affine
 
 import geodiff
 from geodiff.inspection import describe, render
-from geodiff.suspects import suspect_value
+from geodiff.suspects import Suspect, suspect_value, told
 
 
 def _ground(rng: np.random.Generator, *, alike: float, count: int) -> np.ndarray:
@@ -56,3 +56,10 @@ def test_info_and_plan_name_the_lost_nodata_and_the_cure_cures(tmp_path: Path, r
     told = geodiff.plan_fill(source, filler="laplace", nodata=-9999)
     assert "warning" not in str(told)
     assert told.wanted == 100
+
+
+def test_a_number_that_many_bands_hold_is_told_once() -> None:
+    months = [Suspect(f"sst_{month:02d}", 0.0, 0.06 + month / 1000) for month in range(1, 13)]
+    first, second = told([*months, Suspect("depth", -9999.0, 0.2)])
+    assert first.startswith("about 7.2 % of the known values of sst_01, sst_02 and 10 more bands are exactly 0,")
+    assert second.startswith("about 20 % of the known values of depth are exactly -9999,")
