@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.fillers import Filler, Trial
-from geodiff.fillers.series import days_of
 from geodiff.lattice import Lattice, Window
 from geodiff.patches import Cells, cut_patch, patch_bytes, read_ground
 from geodiff.pyramid import CellSums, fill_cells
@@ -76,8 +75,8 @@ def context(cube: Cube, filler: Filler, target: int, seen: Sequence[bool]) -> li
 def nearest_dates(seconds: NDArray[np.int64], filler: Filler, target: int, seen: Sequence[bool]) -> list[int]:
     """`context` for dates in seconds since 1970; without dates the nearest are those beside it in the stack."""
     wanted = int(getattr(filler, "context_dates", 0))
-    days = days_of(seconds)
-    apart = np.abs(days - days[target])
+    line = seconds if np.ptp(seconds) else np.arange(len(seconds))
+    apart = np.abs(line - line[target])
     others = [int(i) for i in np.argsort(apart, kind="stable") if i != target and seen[i]]
     return sorted([target, *(others if wanted < 0 else others[:wanted])])
 
