@@ -159,14 +159,21 @@ def assert_same_job(job: FillJob, kept: Kept) -> None:
     ours, theirs = without_places(job.pixels()), without_places(kept.job)
     other = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
     if other:
-        options = ", ".join(f"--{name.replace('_', '-')} {kept.job.get(name)}" for name in other)
+        options = ", ".join(_as_option(name, theirs.get(name)) for name in other)
         raise TargetError(
-            f"{job.target} was made by another job, with {options}; append with the same options, or use --overwrite"
+            f"{job.target} was made by another job, {options}; append with the same options, or use --overwrite"
         )
     if not job.refit and kept.model != model_identity(job):
         raise TargetError(
             f"{job.target} was made by another model or version of geodiff; use --append --refit to make all of it anew"
         )
+
+
+def _as_option(name: str, value: Any) -> str:
+    """`with --buffer 2`, `without --nodata`."""
+    words = [str(v) for v in value] if isinstance(value, (list, tuple)) else [] if value is None else [str(value)]
+    option = f"--{name.replace('_', '-')}"
+    return f"with {option} {','.join(words)}" if words else f"without {option}"
 
 
 def kept_job(job: FillJob) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from geodiff.gaps import Reason, shares
 from geodiff.lattice import STRIDE, WINDOW, Window, blocks
 from geodiff.patches import patch_bytes
 from geodiff.scan import CHUNK, chunk_span
+from geodiff.suspects import told
 from geodiff.threads import cores
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class CubePlan:
         with_gaps = len(self.blocks) + len(self.kept)
         rest = "; the others are copied" if with_gaps < self.all_blocks else ""
         text.append(f"  {with_gaps} of {self.all_blocks} blocks hold gaps{rest}")
-        text += [f"  warning: {suspect}" for suspect in scan.suspects]
+        text += [f"  warning: {line}" for line in told(scan.suspects)]
         if self.new_dates is not None:
             text.append(
                 f"  {self.new_dates} dates are new; {len(self.kept)} blocks stay as they are, {len(self.blocks)} are "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -290,17 +290,20 @@ def _targets(variable: Variable, dates: str | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(chosen))
 
 
-_RAIN, _DIFFERENCES = ("rain", "precipitation", "snowfall"), ("anom", "difference", "bias", "departure")
-"""How words begin that name rain (a terrain and a strain are none), and what a mean was taken from."""
+_RAIN = ("rain", "precipitation", "snowfall")
+_SIGNED = ("anom", "difference", "bias", "departure", "minus", "index", "standardi", "trend", "change", "deficit")
+"""How words begin that name rain (a terrain and a strain are none), and what can be negative although it is of rain."""
+_LOGARITHMS = re.compile(r"\s*(db|log|lg|ln)", re.IGNORECASE)
+"""How units begin that are no amounts any more: radar reflectivity, chlorophyll stored as its logarithm."""
 
 
 def _transform(variable: Variable) -> str:
     """log10 for chlorophyll, which spans decades; the cube root for rain, which is mostly none; linear otherwise."""
-    text = f"{variable.name} {variable.attributes.get('standard_name', '')}".lower()
-    words = re.split("[^a-z]+", text)
-    if any(word.startswith(_DIFFERENCES) for word in words):  # has no zero to keep to
-        return "linear"
-    if "chlorophyll" in text or "conc_chl" in text or text.startswith("chl"):
+    named = f"{variable.name} {variable.attributes.get('standard_name', '')}".lower()
+    words = re.split("[^a-z]+", f"{named} {variable.attributes.get('long_name', '')}".lower())
+    if any(word.startswith(_SIGNED) for word in words) or _LOGARITHMS.match(variable.bands[0].units):
+        return "linear"  # has no zero to keep to
+    if "chlorophyll" in named or "conc_chl" in named or named.startswith("chl"):
         return "log10"
     return "cbrt" if any(word.startswith(_RAIN) or word == "precip" for word in words) else "linear"
 
@@ -368,7 +371,7 @@ def _named_quality(raster: Raster, preset: str, where: str) -> Sequence[QualityB
     if not Path(where).exists() and not any(sign in where for sign in ("://", *"*?[")):
         raise FlagError(f"--qa {preset}:{where} is neither a file nor a band of {raster.path}")
     opened = open_raster(where)
-    found = [q for q in opened.quality if q.preset == preset]
+    found = [replace(q, applies_to=()) for q in opened.quality if q.preset == preset]
     name = PurePath(next(iter(opened.files), where)).name
     return found or [QualityBand(opened.variables[0], preset, layer=layer_named(preset, name))]
 

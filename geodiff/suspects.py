@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from geodiff.io import Band
 
-__all__ = ["Suspect", "few_numbers", "suspect_value", "suspects_of"]
+__all__ = ["Suspect", "few_numbers", "suspect_value", "suspects_of", "told"]
 
 _LEAST = 20
 """Values that must be the same number, and as many that are not."""
@@ -47,6 +47,19 @@ class Suspect:
             f"about {100 * self.share:.2g} % of the known values of {self.band} are exactly {self.value:.10g}, far "
             f"from all others; if that stands for missing, add --nodata {self.value:.10g}"
         )
+
+
+def told(suspects: Sequence[Suspect]) -> list[str]:
+    """One line for each number, also where many bands (the months of a series, often) hold it."""
+    alike: dict[tuple[int, float], list[Suspect]] = {}
+    for suspect in suspects:
+        alike.setdefault((suspect.distinct, 0.0 if suspect.distinct else suspect.value), []).append(suspect)
+    return [str(replace(max(some, key=lambda s: s.share), band=_named(some))) for some in alike.values()]
+
+
+def _named(suspects: Sequence[Suspect]) -> str:
+    names = [suspect.band for suspect in suspects]
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more bands"
 
 
 def suspect_value(values: NDArray[np.float64]) -> tuple[float, float] | None:

@@ -73,9 +73,10 @@ def context(cube: Cube, filler: Filler, target: int, seen: Sequence[bool]) -> li
 
 
 def nearest_dates(seconds: NDArray[np.int64], filler: Filler, target: int, seen: Sequence[bool]) -> list[int]:
-    """`context` for dates in seconds since 1970."""
+    """`context` for dates in seconds since 1970; without dates the nearest are those beside it in the stack."""
     wanted = int(getattr(filler, "context_dates", 0))
-    apart = np.abs(seconds - seconds[target])
+    line = seconds if np.ptp(seconds) else np.arange(len(seconds))
+    apart = np.abs(line - line[target])
     others = [int(i) for i in np.argsort(apart, kind="stable") if i != target and seen[i]]
     return sorted([target, *(others if wanted < 0 else others[:wanted])])
 

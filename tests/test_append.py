@@ -227,6 +227,8 @@ def test_another_jobs_target_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="another job, with --filler laplace") as refused:
         _fill(source, target, filler="idw", append=True)
     assert refused.value.exit_code == 2
+    with pytest.raises(TargetError, match="another job, without --nodata; append with the same options"):
+        _fill(source, target, filler="laplace", nodata=-1.0, append=True)
     with pytest.raises(TargetError, match="holds 2 dates that the source has no more"):
         _fill(_cube(source, [3, 4]), target, filler="laplace", append=True)
     other = {f"day{day}": _values(day) + 1 for day in (1, 2, 3)}

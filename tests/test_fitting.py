@@ -151,3 +151,10 @@ def test_the_search_for_places_is_bounded_and_forgets_no_date(monkeypatch: pytes
     found = list(trials._order(cube))
     assert 500 < len(found) <= 1000
     assert {date for date, _ in found} == set(range(50))
+
+
+@pytest.mark.parametrize("seconds", [np.zeros(9, np.int64), 3600 * np.arange(9)])
+def test_the_context_of_a_date_is_what_lies_beside_it_with_or_without_times(seconds: np.ndarray) -> None:
+    few = Listener(context_dates=2)
+    assert trials.nearest_dates(seconds, few, 6, [True] * 9) == [5, 6, 7]
+    assert trials.nearest_dates(seconds, few, 6, [True] * 5 + [False, True, True, True]) == [4, 6, 7]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
@@ -266,3 +267,30 @@ def test_a_crs_without_a_name_is_told_by_its_projection(tmp_path: Path) -> None:
     crs = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m +no_defs"
     path = write(tmp_path / "tile.tif", np.ones((1, 8, 8), np.float32), crs=crs)
     assert only(describe(path))["grid"]["crs"] == "unnamed, Sinusoidal"
+
+
+def _stack(path: Path, time: Any, **attributes: Any) -> str:
+    """A cube whose time axis holds these numbers, with what `info` says of its dates."""
+    axes = {"time": ("time", time, attributes), "lat": [1.0, 2.0, 3.0], "lon": [4.0, 5.0, 6.0]}
+    low = {"valid_min": np.float32(-1.8)}
+    xr.Dataset({"v": (("time", "lat", "lon"), np.ones((len(time), 3, 3), "f4"), low)}, axes).to_netcdf(path)
+    text = render(describe(str(path)))
+    assert "valid -1.8 to inf" in text
+    return next((line.strip() for line in text.splitlines() if line.startswith("  dates")), "")
+
+
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [
+        ([0, 1, 2, 4], "4 from 2020-01-01 to 2020-01-05, 1 day apart in the median"),
+        ([4, 0, 2, 3], "4 from 2020-01-01 to 2020-01-05, 1 day apart in the median, not in the order of time"),
+        ([7], "2020-01-08"),
+    ],
+)
+def test_dates_are_told_from_first_to_last_in_any_order(tmp_path: Path, days: list[int], expected: str) -> None:
+    assert _stack(tmp_path / "cube.nc", days, units="days since 2020-01-01") == f"dates     {expected}"
+
+
+def test_dates_without_a_time_are_told(tmp_path: Path) -> None:
+    said = _stack(tmp_path / "cube.nc", [1, 2, 3], long_name="month")
+    assert said == "dates     3 without a time that could be read; taken for evenly spaced, in the order of the file"

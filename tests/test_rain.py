@@ -42,17 +42,21 @@ def test_rain_is_never_negative_and_closer_than_without_the_root(rng: np.random.
 
 
 @pytest.mark.parametrize(
-    ("name", "standard_name", "expected"),
+    ("name", "attributes", "expected"),
     [
-        ("tp", "precipitation_amount", "cbrt"), ("rainfall_rate", "", "cbrt"), ("RAINNC", "", "cbrt"),
-        ("precip", "", "cbrt"), ("pr", "precipitation_flux", "cbrt"), ("snowfall", "", "cbrt"),
-        ("terrain_height", "", "linear"), ("strain_rate", "", "linear"), ("drainage_area", "", "linear"),
-        ("precipitable_water", "", "linear"), ("precipitation_anomaly", "", "linear"), ("elevation", "", "linear"),
-        ("chl", "", "log10"), ("conc_chl", "", "log10"), ("chl_anomaly", "", "linear"),
+        ("tp", {"standard_name": "precipitation_amount"}, "cbrt"), ("rainfall_rate", {}, "cbrt"),
+        ("tp", {"standard_name": "unknown", "long_name": "Total precipitation", "units": "m"}, "cbrt"),
+        ("RAINNC", {}, "cbrt"), ("precip", {}, "cbrt"), ("pr", {"standard_name": "precipitation_flux"}, "cbrt"),
+        ("snowfall", {}, "cbrt"), ("terrain_height", {}, "linear"), ("strain_rate", {}, "linear"),
+        ("drainage_area", {}, "linear"), ("precipitable_water", {}, "linear"), ("elevation", {}, "linear"),
+        ("precipitation_anomaly", {}, "linear"), ("pme", {"long_name": "precipitation minus evaporation"}, "linear"),
+        ("spi", {"long_name": "Standardized Precipitation Index"}, "linear"),
+        ("rain_reflectivity", {"units": "dBZ"}, "linear"), ("chl", {}, "log10"), ("conc_chl", {}, "log10"),
+        ("chl_anomaly", {}, "linear"), ("CHL", {"units": "lg(re 1 mg m-3)"}, "linear"),
     ],
 )  # fmt: skip
-def test_only_rain_is_filled_as_rain(tmp_path: Path, name: str, standard_name: str, expected: str) -> None:
+def test_only_rain_is_filled_as_rain(tmp_path: Path, name: str, attributes: dict[str, str], expected: str) -> None:
     field = xr.DataArray(np.ones((4, 5), "f4"), {"y": np.arange(4.0), "x": np.arange(5.0)}, ("y", "x"), name)
-    field.assign_attrs(standard_name=standard_name).to_netcdf(tmp_path / "field.nc")
+    field.assign_attrs(attributes).to_netcdf(tmp_path / "field.nc")
     (cube,) = open_scene(FillJob(source=str(tmp_path / "field.nc"), target="filled.nc")).cubes
     assert cube.transform == expected

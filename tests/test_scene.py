@@ -162,3 +162,14 @@ def test_a_path_without_a_preset_is_told_how_to_name_it(tmp_path: Path) -> None:
         reasons(str(tmp_path / "scene.tif"), str(tmp_path / "T33TVK_20210131T101251_SCL.tif"))
     with pytest.raises(FlagError, match=r"is a file; say how to read it, as --qa PRESET:.*clouds\.tif.*--mask"):
         reasons(str(tmp_path / "scene.tif"), str(tmp_path / "clouds.tif"))
+
+
+def test_a_quality_file_or_band_is_read_by_its_own_layer(landsat: Path) -> None:
+    """Saturation stands in bits that mean fill and cloud in QA_PIXEL."""
+    radsat = landsat / f"{LANDSAT}_QA_RADSAT.TIF"
+    write(radsat, 20, "uint16")
+    scenes = [
+        open_scene(FillJob.build(source=str(source), target="out.zarr", qa=[f"landsat-c2:{where}"]))
+        for source, where in ((landsat / f"{LANDSAT}_SR_B2.TIF", radsat), (landsat, "QA_RADSAT"))
+    ]
+    assert [scene.cubes[0].rules.quality[0].layer for scene in scenes] == ["QA_RADSAT", "QA_RADSAT"]

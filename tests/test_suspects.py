@@ -12,7 +12,7 @@ from affine import Affine
 
 import geodiff
 from geodiff.inspection import describe, render
-from geodiff.suspects import few_numbers, suspect_value
+from geodiff.suspects import Suspect, few_numbers, suspect_value, told
 
 
 def _ground(rng: np.random.Generator, *, alike: float, count: int) -> np.ndarray:
@@ -74,3 +74,10 @@ def test_few_numbers_may_be_classes(tmp_path: Path, rng: np.random.Generator) ->
 def test_pictures_and_few_pixels_are_no_classes(rng: np.random.Generator) -> None:
     assert few_numbers(np.round(rng.normal(40, 8, 5000))) == 0
     assert few_numbers(rng.integers(0, 3, 500).astype(float)) == 0
+
+
+def test_a_number_that_many_bands_hold_is_told_once() -> None:
+    months = [Suspect(f"sst_{month:02d}", 0.0, 0.06 + month / 1000) for month in range(1, 13)]
+    first, second = told([*months, Suspect("depth", -9999.0, 0.2)])
+    assert first.startswith("about 7.2 % of the known values of sst_01, sst_02 and 10 more bands are exactly 0,")
+    assert second.startswith("about 20 % of the known values of depth are exactly -9999,")

@@ -107,8 +107,10 @@ def _crs_name(geobox: GeoBox) -> str | None:
     code = crs.to_authority(min_confidence=70)
     if code:
         return f"{':'.join(code)} ({crs.name})"
-    operation = crs.coordinate_operation  # MODIS grids, among others, are written without a name
-    return f"unnamed, {operation.method_name}" if crs.name == "unknown" and operation is not None else str(crs.name)
+    operation = crs.coordinate_operation  # MODIS grids, and CF grid mappings without WKT, are written without a name
+    if crs.name not in ("unknown", "undefined"):
+        return str(crs.name)
+    return f"unnamed, {operation.method_name}" if operation is not None else f"unnamed, {crs.type_name}"
 
 
 def _axis_units(geobox: GeoBox) -> str:
@@ -117,12 +119,19 @@ def _axis_units(geobox: GeoBox) -> str:
 
 
 def _date_facts(dates: Sequence[np.datetime64 | None]) -> dict[str, Any] | None:
-    known = [date for date in dates if date is not None]
-    if not known:
+    known = np.array([date for date in dates if date is not None], "datetime64[s]")
+    if len(dates) < 2 and not known.size:
         return None
-    steps = np.diff(np.array(known, "datetime64[s]")).astype(np.int64)
-    step = float(np.median(steps)) / 86400 if steps.size else None
-    return {"count": len(dates), "first": day(known[0]), "last": day(known[-1]), "median_step_days": step}
+    in_time = np.sort(known)
+    steps = np.diff(in_time).astype(np.int64)
+    return {
+        "count": len(dates),
+        "timed": known.size,
+        "first": day(in_time[0]) if known.size else None,
+        "last": day(in_time[-1]) if known.size else None,
+        "median_step_days": float(np.median(steps)) / 86400 if steps.size else None,
+        "in_order": bool((known[1:] >= known[:-1]).all()),
+    }
 
 
 def _band_facts(band: Band) -> dict[str, Any]:

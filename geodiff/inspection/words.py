@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from geodiff.inspection.picture import GAP, LEFT_OUT
-from geodiff.suspects import Suspect
+from geodiff.suspects import Suspect, told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ __all__ = ["render"]
 
 _WHY = {
     "qa_fill": "the quality band calls it fill; `--fillable all` would fill it",
-    "undefined": "the product says that there is no such quantity here, as on land",
+    "undefined": "the product says that there is no such quantity here, as no sea temperature on land",
     "collar": "the scene's collar or the swath's outside; `--fillable all` would fill it",
     "never_seen": "no date ever saw it, as land in sea temperature; `--fillable all` would fill it",
 }
@@ -42,7 +42,7 @@ def _variable_lines(facts: Mapping[str, Any]) -> list[str]:
     rows += _band_rows(bands)
     if "gaps" in facts:
         rows += _gap_rows(facts["gaps"])
-        rows += [("warning", str(Suspect(**suspect))) for suspect in facts["gaps"].get("suspects", ())]
+        rows += [("warning", line) for line in told([Suspect(**s) for s in facts["gaps"].get("suspects", ())])]
     else:
         rows.append(("gaps", "not looked for: no continuous band; `fill` copies it as it is"))
     shown = facts.get("thumbnail")
@@ -65,10 +65,15 @@ def _place_rows(grid: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _dates_text(dates: Mapping[str, Any]) -> str:
-    if dates["count"] == 1:
+    count, timed, step = dates["count"], dates["timed"], dates["median_step_days"]
+    if not timed:
+        return f"{count:,} without a time that could be read; taken for evenly spaced, in the order of the file"
+    if count == 1:
         return str(dates["first"])
-    step = dates["median_step_days"]
-    return f"{dates['count']:,} from {dates['first']} to {dates['last']}, {step:.3g} days apart in the median"
+    every = "" if step is None else f", {step:.3g} {'day' if step == 1 else 'days'} apart in the median"
+    order = "" if dates["in_order"] else ", not in the order of time"
+    lost = "" if timed == count else f"; {count - timed:,} of them without a time"
+    return f"{count:,} from {dates['first']} to {dates['last']}{every}{order}{lost}"
 
 
 def _band_rows(bands: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -95,7 +100,7 @@ def _encoding(band: Mapping[str, Any]) -> str:
     if band["scale"] != 1 or band["offset"] != 0:
         words.append(f"physical = stored x {band['scale']:g} {band['offset']:+g}")
     if band["valid_range"]:
-        words.append("valid {} to {}".format(*band["valid_range"]))
+        words.append("valid {:.7g} to {:.7g}".format(*map(float, band["valid_range"])))
     return ", ".join([*words, *([band["units"]] if band["units"] else [])])
 
 

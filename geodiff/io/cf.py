@@ -65,7 +65,19 @@ def open_dataset_as_raster(
             f"{path or 'the dataset'} holds no numeric variable with rows and columns (it holds {held or 'nothing'}); "
             "name its dimensions y and x (or lat and lon), or give them coordinates with a standard_name"
         )
+    _tell_notes(variables)
     return Raster(path, driver, variables, _quality(variables, path, driver), dict(dataset.attrs), tuple(files))
+
+
+def _tell_notes(variables: Sequence[Variable]) -> None:
+    """One line for all variables that are kept in index space for one reason."""
+    named: dict[str, list[str]] = {}
+    for variable in variables:
+        if GRID_NOTE in variable.attributes:
+            named.setdefault(variable.attributes[GRID_NOTE], []).append(variable.name)
+    for note, names in named.items():
+        shown = ", ".join(names) if len(names) <= 4 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
+        logger.info("%s: %s", shown, note)
 
 
 def _variable(dataset: xr.Dataset, name: str, layout: Layout, options: OpenOptions, source: Source) -> Variable:
@@ -73,8 +85,6 @@ def _variable(dataset: xr.Dataset, name: str, layout: Layout, options: OpenOptio
     encoding, kind = encoding_of(stored, options), kind_of(stored)
     geobox, note = grid_of(dataset, stored, layout)
     attributes = {**stored.attrs, **({GRID_NOTE: note} if note else {})}
-    if note:
-        logger.info("%s: %s", name, note)
     units = str(pick(stored, "units", ""))
     bands = tuple(Band(label, encoding, kind, units) for label in _band_names(dataset, name, layout))
     reader = CubeReader(source, name, layout, encoding.dtype)
@@ -247,5 +257,5 @@ def _quality(variables: Sequence[Variable], path: str, driver: str) -> tuple[Qua
             users = tuple(
                 v.name for v in variables if match.band in str(v.attributes.get("ancillary_variables", "")).split()
             )
-            found.append(QualityBand(flags[match.band], match.preset, users))
+            found.append(QualityBand(flags[match.band], match.preset, users, layer=match.layer))
     return tuple(found)

@@ -79,9 +79,10 @@ def open_zarr(path: str, options: OpenOptions | None = None) -> Raster:
         rows and columns.
     """
     groups = _groups(path)
-    for name, group in groups.items():
-        _refuse_pickles(path, name, group)
-        _refuse_huge_chunks(path, name, group)
+    with _quiet():
+        for name, group in groups.items():
+            _refuse_pickles(path, name, group)
+            _refuse_huge_chunks(path, name, group)
     one_file = groups[""].metadata.consolidated_metadata is not None
     sources = [ZarrSource(path, name, one_file and not name) for name in groups]
     try:

@@ -242,6 +242,15 @@ def test_known_quality_flags_are_found_with_the_variables_they_explain():
     assert (quality.preset, quality.variable.name, quality.applies_to) == ("ghrsst", "quality_level", ("v",))
 
 
+def test_quality_flags_are_read_by_the_layer_of_their_table_that_their_meanings_give_away():
+    """GOES calls the flags of every product DQF; those of land surface temperature are bits."""
+    dataset = _dataset(attrs={"ancillary_variables": "DQF"})
+    meanings = "invalid_due_to_cloudy_conditions_qf invalid_due_to_water_surface_type_qf"
+    dataset["DQF"] = xr.Variable(("time", "lat", "lon"), np.zeros((2, 3, 4), "u2"), {"flag_meanings": meanings})
+    (quality,) = open_dataset_as_raster(dataset).quality
+    assert (quality.preset, quality.layer) == ("goes-dqf", "LST_DQF")
+
+
 @given(st.floats(-50, 50), st.sampled_from([0.01, -0.01, 0.5]), st.floats(-10, 10))
 def test_stored_and_physical_agree_through_attributes(value, scale, offset):
     attrs = {"scale_factor": scale, "add_offset": offset, "_FillValue": np.int16(-32768)}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 import zipfile
+from pathlib import Path
 
 import numcodecs
 import numpy as np
@@ -236,3 +238,13 @@ def test_an_array_that_only_the_consolidated_metadata_remember_is_not_there(tmp_
     cube.to_zarr(tmp_path / "a.zarr", zarr_format=2, consolidated=True)
     shutil.rmtree(tmp_path / "a.zarr" / "gone")
     assert [variable.name for variable in open_zarr(str(tmp_path / "a.zarr")).variables] == ["sst"]
+
+
+def test_band_names_of_one_length_are_read_without_a_warning(tmp_path: Path) -> None:
+    """As xarray writes them; warnings are errors in tests."""
+    axes = {"band": np.array(["red", "nir"]), "y": [2.0, 1.0], "x": [1.0, 2.0]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        xr.Dataset({"v": (("band", "y", "x"), np.ones((2, 2, 2), "f4"))}, axes).to_zarr(tmp_path / "bands.zarr")
+    (variable,) = open_zarr(str(tmp_path / "bands.zarr")).variables
+    assert [band.name for band in variable.bands] == ["red", "nir"]
