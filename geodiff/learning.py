@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from geodiff.diffusion.sources import Source, Stack
 from geodiff.encoding import Normalisation, unpack
 from geodiff.errors import InputError, TargetError
+from geodiff.identity import inputs_identity, source_identity
 from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.progress import Progress
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geodiff.diffusion.trainconfig import TrainConfig
+    from geodiff.io import Raster
     from geodiff.scene import Cube
 
 __all__ = ["FINE_TUNING", "Learnt", "learn", "next_model", "recalibrate", "user_sources"]
@@ -41,6 +44,8 @@ _TILES = 48
 """Tiles taken of one variable; drawn at random where it has more."""
 _DATES, _BANDS = 6, 4
 """Dates and bands of one tile at most: 6 x 4 x 512 x 512 float32 are 25 MB."""
+_WINDOWS, _LOOKS = 24, 400
+"""Windows that the scale of a variable is taken from, and how often one is looked for where little is known."""
 _ASIDE = 0.25
 """Share of the columns, in the east, that is set aside: by place, never by pixel."""
 
@@ -70,16 +75,24 @@ def user_sources(paths: Sequence[str], *, seed: int = 0, **options: Any) -> list
     """
     found: list[Source] = []
     for path in paths:
-        scene = open_scene(FillJob.build(source=path, target="unused.zarr", **options))
+        job = FillJob.build(source=path, target="unused.zarr", **options)
+        scene = open_scene(job)
+        seen_as = _identity(job, scene.raster)
         for cube in scene.cubes:
-            found += _tiles(path, cube, np.random.default_rng([seed, len(found)]))
+            found += _tiles(path, cube, np.random.default_rng([seed, len(found)]), seen_as)
     for part in ("train", "validation"):
         if not any(source.part == part for source in found):
             raise InputError(f"{', '.join(paths)}: too small to set a part aside; give rasters of 200 pixels and more")
     return found
 
 
-def _tiles(path: str, cube: Cube, rng: np.random.Generator) -> list[Source]:
+def _identity(job: FillJob, raster: Raster) -> str:
+    """SHA-256 of what the files hold and what the options make of them: kept tiles must outlive neither."""
+    told = job.model_dump_json(exclude={"source", "mask"})
+    return sha256(f"{source_identity(raster)} {inputs_identity(job, raster)} {told}".encode()).hexdigest()
+
+
+def _tiles(path: str, cube: Cube, rng: np.random.Generator, seen_as: str) -> list[Source]:
     rows, columns = cube.shape
     cut = int(columns * (1 - _ASIDE))
     normalisations = _normalised(cube, rng)
@@ -96,7 +109,8 @@ def _tiles(path: str, cube: Cube, rng: np.random.Generator) -> list[Source]:
         for window in chosen:
             dates, bands = _some(len(cube.variable.dates), _DATES, rng), _some(len(cube.bands), _BANDS, rng)
             place = f"{path}:{cube.name} rows {window.row}+{window.height} columns {window.column}+{window.width}"
-            made.append(Source("user", part, place, read=_reader(cube, window, dates, bands, normalisations)))
+            read = _reader(cube, window, dates, bands, normalisations)
+            made.append(Source("user", part, place, f"dates {dates}, bands {bands} of {seen_as}", read))
     return made
 
 
@@ -133,16 +147,19 @@ def _plane(
 
 
 def _normalised(cube: Cube, rng: np.random.Generator) -> list[Normalisation]:
-    """One a band, from up to 24 windows anywhere: median and robust standard deviation."""
+    """One a band: median and robust standard deviation in 24 windows anywhere that show something."""
     rows, columns = cube.shape
     seen: list[list[NDArray[np.float64]]] = [[] for _ in cube.bands]
-    side = min(256, rows, columns)
-    for _ in range(24):
+    side, shown = min(256, rows, columns), 0
+    for _ in range(_LOOKS):
+        if shown == _WINDOWS:
+            break
         date = int(rng.integers(len(cube.variable.dates)))
         window = Window(int(rng.integers(rows - side + 1)), int(rng.integers(columns - side + 1)), side, side)
         values, known = _plane(cube, date, window, None)
         for band, own in enumerate(seen):
             own.append(values[band][known[band]][::7])
+        shown += bool(known.any())
     return [_recipe(np.concatenate(own), cube.transform) for own in seen]
 
 
