@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +150,6 @@ def read_layout(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in _json(folder / "unet" / "config.json").items() if not name.startswith("_")}
 
 
-@lru_cache(maxsize=8)
 def read_calibration(folder: Path) -> Calibration:
     """The calibration in model_index.json; neutral where there is none."""
     facts = _json(folder / "model_index.json").get("calibration")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from scipy import ndimage
 
 from geodiff.diffusion import GapFillPipeline, GapFillUNet
@@ -15,6 +16,8 @@ from geodiff.diffusion.denoiser import open_denoiser
 from geodiff.diffusion.folder import Calibration, check_folder, find_folder, model_hash, stored_hash
 from geodiff.diffusion.sampling import SAMPLERS
 from geodiff.errors import InputError, JobError, ModelError, NothingKnownError
+from geodiff.identity import model_identity
+from geodiff.job import FillJob
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")  # diffusers' own, on its own calls
 
@@ -83,6 +86,54 @@ def test_known_pixels_come_back_and_hidden_ones_are_estimated(pipeline, image) -
 def test_the_value_does_not_depend_on_members_or_seed(pipeline, image) -> None:
     first = pipeline(*image).value
     np.testing.assert_array_equal(pipeline(*image, members=3, steps=4, seed=9).value, first)
+
+
+def test_calibration_goes_by_the_distance_to_data(pipeline, image, tmp_path) -> None:
+    plain = Calibration(factors=(1.0,) * 5, spread=(1.0,) * 5).as_json()
+    wide = Calibration(factors=(1.0, 1.0, 1.0, 2.0, 2.0), spread=(1.0, 1.0, 1.0, 2.0, 2.0)).as_json()
+    pipes = [GapFillPipeline(pipeline.unet, pipeline.scheduler, c) for c in (plain, wide)]
+    one, two = (pipe(*image, members=3, steps=4) for pipe in pipes)
+    missing = ~image[1]
+    ratio = two.standard_error[missing] / one.standard_error[missing]
+    away = ndimage.distance_transform_edt(missing)[missing]
+    np.testing.assert_allclose(ratio[away <= 4], 1.0, rtol=1e-5)
+    assert ratio[away > 7].min() > 1.2
+    departures = [np.abs(a.members - a.value).mean(axis=0)[missing] for a in (one, two)]
+    assert departures[1][away > 7].mean() > 1.1 * departures[0][away > 7].mean()
+
+
+def test_numbers_that_are_none_and_masked_ones_are_not_known(pipeline, image) -> None:
+    values, known = image
+    expected = pipeline(values, known)
+    broken = np.where(known, values, np.nan)
+    np.testing.assert_array_equal(pipeline(broken, np.ones_like(known)).value, expected.value)
+    np.testing.assert_array_equal(pipeline(np.ma.masked_array(values, ~known), True * known).value, expected.value)
+
+
+def test_another_scheduler_is_used_or_refused(pipeline, image) -> None:
+    swapped = GapFillPipeline(pipeline.unet, SAMPLERS["edm-euler"].build(10), pipeline.config.get("calibration"))
+    drawn = [p(*image, members=1, steps=4, sampler=s).members for p, s in ((swapped, None), (pipeline, "edm-euler"))]
+    np.testing.assert_array_equal(*drawn)
+    assert not np.array_equal(drawn[0], pipeline(*image, members=1, steps=4).members)
+    swapped.scheduler = DDIMScheduler()
+    with pytest.raises(JobError, match="DDIMScheduler"):
+        swapped(*image)
+
+
+def test_saving_over_another_model_leaves_a_whole_one(pipeline, folder) -> None:
+    other = GapFillPipeline(GapFillUNet(channels=(8, 12), embedding=16), pipeline.scheduler)
+    other.save_pretrained(folder)
+    check_folder(folder)
+
+
+def test_a_model_that_is_calibrated_again_is_opened_anew_and_is_another_for_products(folder) -> None:
+    job = FillJob(source="scene.tif", target="filled.tif", model=str(folder))
+    before, opened = model_identity(job), open_denoiser(folder)
+    facts = json.loads((folder / "model_index.json").read_text())
+    facts["calibration"]["factors"] = [3.0] * 5
+    (folder / "model_index.json").write_text(json.dumps(facts))
+    assert open_denoiser(folder).calibration.factors == (3.0,) * 5 != opened.calibration.factors
+    assert model_identity(job) != before
 
 
 def test_bands_and_tensors(pipeline, image) -> None:
