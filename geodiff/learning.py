@@ -15,7 +15,7 @@ import numpy as np
 
 from geodiff.diffusion.sources import Source, Stack
 from geodiff.encoding import Normalisation, unpack
-from geodiff.errors import InputError, TargetError
+from geodiff.errors import InputError
 from geodiff.identity import inputs_identity, source_identity
 from geodiff.job import FillJob
 from geodiff.lattice import Window
@@ -189,11 +189,11 @@ def learn(
     InputError, TargetError.
     """
     from geodiff.diffusion.denoiser import open_denoiser
+    from geodiff.diffusion.folder import assert_replaceable
     from geodiff.diffusion.shipping import ship, user_card
     from geodiff.diffusion.training import train
 
-    if out.exists() and not overwrite:
-        raise TargetError(f"{out} is there already; use --overwrite, or name another folder")
+    assert_replaceable(out, overwrite=overwrite)
     sources = user_sources(paths, seed=config.seed, **options)
     _log.info("%d tiles to learn from, %d set aside", *_counted(sources))
     with _shown(quiet) as watch:

@@ -164,6 +164,7 @@ def _is_memory(reason: BaseException) -> bool:
 
 @lru_cache(maxsize=4)
 def _opened(folder: Path, device: str, dtype: str, stamp: tuple[object, ...]) -> Denoiser:  # noqa: ARG001 (a changed file is opened anew)
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from geodiff.diffusion.unet import UNet
@@ -172,7 +173,10 @@ def _opened(folder: Path, device: str, dtype: str, stamp: tuple[object, ...]) ->
     check_folder(folder)
     where = pick_device(device)
     precision = dtype_of(dtype, where)
-    weights = {k: v.float() for k, v in load_file(weights_path(folder)).items()}
+    try:
+        weights = {k: v.float() for k, v in load_file(weights_path(folder)).items()}
+    except SafetensorError as reason:
+        raise ModelError(f"the weights in {folder} cannot be read ({reason}); fetch the model again") from reason
     try:
         network = UNet(**read_layout(folder))
         network.load_state_dict(weights)

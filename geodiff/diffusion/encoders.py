@@ -134,7 +134,7 @@ class InceptionEncoder:
         counts = np.clip(255 * (patches - low) / max(high - low, 1e-9), 0, 255).astype(np.uint8)
         tensor = torch.from_numpy(counts)[:, None].repeat(1, 3, 1, 1)
         with torch.inference_mode():  # some at a time: it enlarges each to 299 x 299 pixels
-            found = [self._network(some).double().numpy() for some in tensor.split(_AT_ONCE)]
+            found = [self._network(some).double().numpy() for some in torch.split(tensor, _AT_ONCE)]
         return np.concatenate(found)
 
 

@@ -15,7 +15,8 @@ from geodiff.diffusion import GapFillPipeline, GapFillUNet
 from geodiff.diffusion.denoiser import open_denoiser
 from geodiff.diffusion.folder import Calibration, check_folder, find_folder, model_hash, stored_hash
 from geodiff.diffusion.sampling import SAMPLERS
-from geodiff.errors import InputError, JobError, ModelError, NothingKnownError
+from geodiff.diffusion.shipping import copied
+from geodiff.errors import InputError, JobError, ModelError, NothingKnownError, TargetError
 from geodiff.identity import model_identity
 from geodiff.job import FillJob
 
@@ -184,6 +185,24 @@ def test_weights_that_are_not_the_cards_are_refused(folder) -> None:
     weights.write_bytes(weights.read_bytes()[:-2] + b"\x00\x3c")
     with pytest.raises(ModelError, match="SHA-256"):
         open_denoiser(folder)
+
+
+def test_weights_cut_short_are_refused(folder) -> None:
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:5000])
+    (folder / "README.md").unlink()
+    with pytest.raises(ModelError, match="cannot be read"):
+        open_denoiser(folder)
+
+
+def test_only_models_are_overwritten(folder, tmp_path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "scene.tif").write_bytes(b"mine")
+    with pytest.raises(TargetError, match="no model folder"):
+        copied(folder, tmp_path / "own", overwrite=True)
+    assert (tmp_path / "own" / "scene.tif").exists()
+    copied(folder, copied(folder, tmp_path / "two"), overwrite=True)
+    check_folder(tmp_path / "two")
 
 
 def test_missing_folders_and_weights_are_said(folder, tmp_path) -> None:
