@@ -46,6 +46,9 @@ _DATES, _BANDS = 6, 4
 """Dates and bands of one tile at most: 6 x 4 x 512 x 512 float32 are 25 MB."""
 _WINDOWS, _LOOKS = 24, 400
 """Windows that the scale of a variable is taken from, and how often one is looked for where little is known."""
+_FAR, _WILD = 30.0, 1e4
+"""Bounds for numbers that no sensor measured, as nodata that lost its tag: on what the scale is taken from, in robust
+deviations, and on what is learnt from, in scales."""
 _ASIDE = 0.25
 """Share of the columns, in the east, that is set aside: by place, never by pixel."""
 
@@ -126,6 +129,7 @@ def _reader(
     def read(_: Path) -> Stack:
         pairs = [_plane(cube, date, window, recipes) for date in dates]
         values, known = (np.stack([pair[i] for pair in pairs])[:, bands] for i in (0, 1))
+        known &= np.abs(values) < _WILD
         days = cube.seconds[dates] // 86400 if cube.seconds.any() else None
         return Stack(np.where(known, values, 0).astype(np.float32), known, days)
 
@@ -167,7 +171,9 @@ def _recipe(sample: NDArray[np.float64], transform: str) -> Normalisation:
     unit = Normalisation(0.0, 1.0, transform)
     seen = unit.transformed(sample) if sample.size else np.zeros(1)
     centre = float(np.median(seen))
-    scale = max(1.4826 * float(np.median(np.abs(seen - centre))), 0.3 * float(seen.std()))
+    away = np.abs(seen - centre)
+    middle = 1.4826 * float(np.median(away))
+    scale = max(middle, 0.3 * float(seen[away <= _FAR * middle].std() if middle > 0 else seen.std()))
     return Normalisation(centre, scale if scale > 0 else 1.0, transform)
 
 

@@ -131,6 +131,17 @@ def test_a_raster_of_which_little_is_known_is_scaled_by_what_is(scene, tmp_path)
     assert abs(float(np.median(corner.values[corner.known]))) < 1
 
 
+def test_numbers_that_no_sensor_measured_are_not_learnt_from(scene, tmp_path) -> None:
+    path = tmp_path / "wild.tif"
+    with rasterio.open(scene) as source:
+        bands, profile = source.read().astype(np.float32), {**source.profile, "dtype": "float32", "nodata": None}
+    with rasterio.open(path, "w", **profile) as target:
+        target.write(np.where(bands == 0, np.float32(-3.4028235e38), bands))
+    west = next(s for s in user_sources([str(path)]) if s.part == "train").read(Path())
+    assert not west.known[0, :, 40:80, 60:130].any()
+    assert west.values[west.known].std() > 0.3
+
+
 def test_a_configuration_file_stands_over_the_defaults_and_under_the_options(tmp_path) -> None:
     (tmp_path / "train.toml").write_text("augment = false\nbatch = 4\n")
     made = read_config(tmp_path / "train.toml", FINE_TUNING, work=tmp_path, batch=2)
