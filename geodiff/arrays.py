@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.encoding import Encoding
-from geodiff.errors import GridError
+from geodiff.encoding import Encoding, as_float64
+from geodiff.errors import GridError, NothingKnownError
 from geodiff.estimate import estimate
 from geodiff.fillers import FillerSettings, load_filler
 from geodiff.fitting import fit_cube
@@ -45,7 +45,8 @@ def fill_array(
 
     Parameters
     ----------
-    values : (row, column) or (band, row, column) numbers; NaN is unknown whatever `known` says.
+    values : (row, column) or (band, row, column) numbers; what is not finite, or masked in a masked array, is unknown
+        whatever `known` says.
     known : bool, same shape or (row, column); True where observed. Default: where `values` is finite.
     filler : `auto`, `diffusion`, or a classical one; see `geodiff.fillers`.
     seed : key of the ground noise; the value does not depend on it.
@@ -62,7 +63,7 @@ def fill_array(
     GridError : shapes do not fit.
     NothingKnownError : no pixel is known.
     """
-    given = np.asarray(values, np.float64)
+    given = as_float64(values)
     trusted = _trusted(given, known)
     planes, seen = (a if a.ndim == 3 else a[None] for a in (given, trusted))
     cube = _cube(np.where(seen, planes, np.nan))
@@ -93,7 +94,13 @@ def _trusted(values: NDArray[np.float64], known: ArrayLike | None) -> NDArray[np
     said = np.asarray(known, bool)
     if said.shape not in (values.shape, values.shape[-2:]):
         raise GridError(f"known has shape {said.shape}, values {values.shape}; they must cover the same pixels")
-    return np.asarray(finite & np.broadcast_to(said, values.shape))
+    trusted = np.asarray(finite & np.broadcast_to(said, values.shape))
+    if finite.any() and not trusted.any():
+        raise NothingKnownError(
+            f"`known` is true at none of the {finite.sum():,} pixels that have a number; it is True where observed, so "
+            "give ~known if it says what is missing"
+        )
+    return trusted
 
 
 def _cube(planes: NDArray[np.float64]) -> Cube:

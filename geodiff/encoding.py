@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.errors import EncodingError
+from geodiff.errors import EncodingError, InputError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Encoding", "Normalisation", "pack", "unpack"]
+__all__ = ["Encoding", "Normalisation", "as_float64", "pack", "unpack"]
 
 
 _LEAST = 1e-4
@@ -102,6 +102,16 @@ class Normalisation:
         if self.transform == "log10":
             spread = spread * np.abs(physical) * np.log(10.0)
         return spread.astype(np.float32)
+
+
+def as_float64(array: ArrayLike) -> NDArray[np.float64]:
+    """The numbers of an array, NaN where a masked one hides them; raises InputError where they are complex."""
+    if np.iscomplexobj(array):
+        raise InputError("complex values have no one fill; give their real and imaginary part, or their amplitude")
+    numbers = np.array(array, np.float64)  # of a masked array too, which keeps what it hides
+    if isinstance(array, np.ma.MaskedArray):
+        numbers[np.ma.getmaskarray(array)] = np.nan
+    return numbers
 
 
 def unpack(stored: NDArray[Any], encoding: Encoding) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -243,17 +243,18 @@ def assert_writable(folder: str, what: str) -> None:
 
 
 def model_identity(job: FillJob) -> str:
-    """Hash of the model's weights where the filler uses one, and geodiff's own version in any case.
+    """Hash of the model's weights and its calibration where the filler uses one, and geodiff's version in any case.
 
     Raises ModelError where the job names a model that is not there.
     """
     from geodiff import __version__
-    from geodiff.diffusion.folder import find_folder
+    from geodiff.diffusion.folder import find_folder, read_calibration
 
-    find_folder(job.model)  # one that is not there is refused, also by fillers that would not ask for it
+    folder = find_folder(job.model)  # one that is not there is refused, also by fillers that would not ask for it
     # A device that is not there is refused before any work; the choice that cannot fail need not wait for torch.
     chosen = (job.device, job.dtype) != ("auto", "auto")
-    return __version__ + describe_model(job, ran=chosen).get("model_hash", "")
+    facts = describe_model(job, ran=chosen)
+    return f"{__version__}{facts['model_hash']}{read_calibration(folder).as_json()}" if facts else __version__
 
 
 def describe_model(job: FillJob, *, ran: bool = True) -> dict[str, str]:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ import numpy as np
 
 from geodiff.diffusion.sources import Source, Stack
 from geodiff.encoding import Normalisation, unpack
-from geodiff.errors import InputError, TargetError
+from geodiff.errors import InputError
+from geodiff.identity import inputs_identity, source_identity
 from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.progress import Progress
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geodiff.diffusion.trainconfig import TrainConfig
+    from geodiff.io import Raster
     from geodiff.scene import Cube
 
 __all__ = ["FINE_TUNING", "Learnt", "learn", "next_model", "recalibrate", "user_sources"]
@@ -41,6 +44,11 @@ _TILES = 48
 """Tiles taken of one variable; drawn at random where it has more."""
 _DATES, _BANDS = 6, 4
 """Dates and bands of one tile at most: 6 x 4 x 512 x 512 float32 are 25 MB."""
+_WINDOWS, _LOOKS = 24, 400
+"""Windows that the scale of a variable is taken from, and how often one is looked for where little is known."""
+_FAR, _WILD = 30.0, 1e4
+"""Bounds for numbers that no sensor measured, as nodata that lost its tag: on what the scale is taken from, in robust
+deviations, and on what is learnt from, in scales."""
 _ASIDE = 0.25
 """Share of the columns, in the east, that is set aside: by place, never by pixel."""
 
@@ -70,16 +78,24 @@ def user_sources(paths: Sequence[str], *, seed: int = 0, **options: Any) -> list
     """
     found: list[Source] = []
     for path in paths:
-        scene = open_scene(FillJob.build(source=path, target="unused.zarr", **options))
+        job = FillJob.build(source=path, target="unused.zarr", **options)
+        scene = open_scene(job)
+        seen_as = _identity(job, scene.raster)
         for cube in scene.cubes:
-            found += _tiles(path, cube, np.random.default_rng([seed, len(found)]))
+            found += _tiles(path, cube, np.random.default_rng([seed, len(found)]), seen_as)
     for part in ("train", "validation"):
         if not any(source.part == part for source in found):
             raise InputError(f"{', '.join(paths)}: too small to set a part aside; give rasters of 200 pixels and more")
     return found
 
 
-def _tiles(path: str, cube: Cube, rng: np.random.Generator) -> list[Source]:
+def _identity(job: FillJob, raster: Raster) -> str:
+    """SHA-256 of what the files hold and what the options make of them: kept tiles must outlive neither."""
+    told = job.model_dump_json(exclude={"source", "mask"})
+    return sha256(f"{source_identity(raster)} {inputs_identity(job, raster)} {told}".encode()).hexdigest()
+
+
+def _tiles(path: str, cube: Cube, rng: np.random.Generator, seen_as: str) -> list[Source]:
     rows, columns = cube.shape
     cut = int(columns * (1 - _ASIDE))
     normalisations = _normalised(cube, rng)
@@ -96,7 +112,8 @@ def _tiles(path: str, cube: Cube, rng: np.random.Generator) -> list[Source]:
         for window in chosen:
             dates, bands = _some(len(cube.variable.dates), _DATES, rng), _some(len(cube.bands), _BANDS, rng)
             place = f"{path}:{cube.name} rows {window.row}+{window.height} columns {window.column}+{window.width}"
-            made.append(Source("user", part, place, read=_reader(cube, window, dates, bands, normalisations)))
+            read = _reader(cube, window, dates, bands, normalisations)
+            made.append(Source("user", part, place, f"dates {dates}, bands {bands} of {seen_as}", read))
     return made
 
 
@@ -112,6 +129,7 @@ def _reader(
     def read(_: Path) -> Stack:
         pairs = [_plane(cube, date, window, recipes) for date in dates]
         values, known = (np.stack([pair[i] for pair in pairs])[:, bands] for i in (0, 1))
+        known &= np.abs(values) < _WILD
         days = cube.seconds[dates] // 86400 if cube.seconds.any() else None
         return Stack(np.where(known, values, 0).astype(np.float32), known, days)
 
@@ -133,16 +151,19 @@ def _plane(
 
 
 def _normalised(cube: Cube, rng: np.random.Generator) -> list[Normalisation]:
-    """One a band, from up to 24 windows anywhere: median and robust standard deviation."""
+    """One a band: median and robust standard deviation in 24 windows anywhere that show something."""
     rows, columns = cube.shape
     seen: list[list[NDArray[np.float64]]] = [[] for _ in cube.bands]
-    side = min(256, rows, columns)
-    for _ in range(24):
+    side, shown = min(256, rows, columns), 0
+    for _ in range(_LOOKS):
+        if shown == _WINDOWS:
+            break
         date = int(rng.integers(len(cube.variable.dates)))
         window = Window(int(rng.integers(rows - side + 1)), int(rng.integers(columns - side + 1)), side, side)
         values, known = _plane(cube, date, window, None)
         for band, own in enumerate(seen):
             own.append(values[band][known[band]][::7])
+        shown += bool(known.any())
     return [_recipe(np.concatenate(own), cube.transform) for own in seen]
 
 
@@ -150,7 +171,9 @@ def _recipe(sample: NDArray[np.float64], transform: str) -> Normalisation:
     unit = Normalisation(0.0, 1.0, transform)
     seen = unit.transformed(sample) if sample.size else np.zeros(1)
     centre = float(np.median(seen))
-    scale = max(1.4826 * float(np.median(np.abs(seen - centre))), 0.3 * float(seen.std()))
+    away = np.abs(seen - centre)
+    middle = 1.4826 * float(np.median(away))
+    scale = max(middle, 0.3 * float(seen[away <= _FAR * middle].std() if middle > 0 else seen.std()))
     return Normalisation(centre, scale if scale > 0 else 1.0, transform)
 
 
@@ -172,11 +195,11 @@ def learn(
     InputError, TargetError.
     """
     from geodiff.diffusion.denoiser import open_denoiser
+    from geodiff.diffusion.folder import assert_replaceable
     from geodiff.diffusion.shipping import ship, user_card
     from geodiff.diffusion.training import train
 
-    if out.exists() and not overwrite:
-        raise TargetError(f"{out} is there already; use --overwrite, or name another folder")
+    assert_replaceable(out, overwrite=overwrite)
     sources = user_sources(paths, seed=config.seed, **options)
     _log.info("%d tiles to learn from, %d set aside", *_counted(sources))
     with _shown(quiet) as watch:

@@ -126,7 +126,8 @@ def judge(
     if len(images) < ENOUGH:
         _log.warning("%s: %d patches; below %d set distances are mostly bias, so compare them only at the same number",
                      name, len(images), ENOUGH)  # fmt: skip
-    features = [encoder.features(x) for x in (images, truth)]
+    # Together: an encoder that stretches contrast would hide from each set alone what it has too little of.
+    features = np.split(encoder.features(np.concatenate([images, truth])), [len(images)])
     centre, scale = features[1].mean(axis=0), features[1].std(axis=0) + 1e-6
     a, b = ((f - centre) / scale for f in features)
     near = perceptual_distance(images, truth)

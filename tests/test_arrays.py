@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import geodiff
+from geodiff.errors import InputError, NothingKnownError
 
 
 def _ground(rng: np.random.Generator) -> np.ndarray:
@@ -18,6 +19,26 @@ def test_a_band_that_is_known_nowhere_is_not_invented(rng: np.random.Generator) 
     assert (error[0][20:30, 20:30] > 0).all()
     assert np.isnan(value[1]).all()
     assert np.isnan(error[1]).all()
+
+
+def test_what_a_masked_array_hides_is_unknown(rng: np.random.Generator) -> None:
+    truth = np.round(_ground(rng))
+    hidden = np.zeros(truth.shape, bool)
+    hidden[20:30, 20:30] = True
+    expected, _ = geodiff.fill_array(truth, ~hidden, filler="laplace")
+    masked = np.ma.masked_array(np.where(hidden, -9999, truth).astype("i2"), hidden)
+    value, error = geodiff.fill_array(masked, filler="laplace")
+    np.testing.assert_array_equal(value, expected)
+    assert (error[hidden] > 0).all()
+
+
+def test_complex_numbers_and_a_mask_upside_down_are_refused(rng: np.random.Generator) -> None:
+    image = _ground(rng)
+    with pytest.raises(InputError, match="complex"):
+        geodiff.fill_array(image + 1j)
+    image[20:30, 20:30] = np.nan
+    with pytest.raises(NothingKnownError, match="~known"):
+        geodiff.fill_array(image, np.isnan(image))
 
 
 @pytest.mark.parametrize("wild", [-3.4028235e38, 9.96921e36])

@@ -17,8 +17,9 @@ from geodiff.diffusion.folder import check_folder
 from geodiff.diffusion.journal import Verdict
 from geodiff.diffusion.losses import named_loss, spectral_difference
 from geodiff.diffusion.trainconfig import read_config
+from geodiff.diffusion.training import train
 from geodiff.errors import InputError, JobError, TargetError
-from geodiff.learning import learn, recalibrate, user_sources
+from geodiff.learning import FINE_TUNING, learn, recalibrate, user_sources
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")
 
@@ -90,6 +91,70 @@ def test_a_resumed_training_ends_where_one_run_does(scene, tmp_path) -> None:
     assert "verdict" in log
     steps = [json.loads((tmp_path / w / "checkpoint.json").read_text())["step"] for w in "ab"]
     assert steps == [4, 4]
+
+
+def rewritten(scene: str, path: Path, values=lambda bands: bands) -> str:
+    with rasterio.open(scene) as source, rasterio.open(path, "w", **source.profile) as target:
+        target.write(values(source.read()))
+    return str(path)
+
+
+def test_tiles_of_a_file_that_changed_or_is_read_otherwise_are_others(scene, tmp_path) -> None:
+    path = rewritten(scene, tmp_path / "scene.tif")
+    first = user_sources([path])
+    assert user_sources([path]) == first
+    assert not set(user_sources([path], nodata=3000)) & set(first)
+    rewritten(scene, tmp_path / "scene.tif", lambda bands: bands[:, ::-1])
+    assert not set(user_sources([path])) & set(first)
+
+
+def test_a_work_folder_does_not_pass_on_patches_or_models_of_other_rasters(scene, tmp_path) -> None:
+    other = rewritten(scene, tmp_path / "other.tif", lambda bands: bands[:, ::-1])
+    made = config(tmp_path, patches=1, validation_patches=1, steps=1, crop=16)
+    train(made, sources=user_sources([scene]))
+    before, rows = set(tmp_path.glob("train-*")), (tmp_path / "scores.csv").read_text().count("\n")
+    train(made, sources=user_sources([other]))
+    assert len(set(tmp_path.glob("train-*")) - before) == 1
+    assert (tmp_path / "scores.csv").read_text().count("\n") == rows, "scores of this training alone"
+    train(made.model_copy(update={"validation_patches": 0}), sources=user_sources([other]))
+    assert not (tmp_path / "best").exists(), "what another training thought best is not shipped"
+
+
+def test_a_raster_of_which_little_is_known_is_scaled_by_what_is(scene, tmp_path) -> None:
+    path = tmp_path / "wide.tif"
+    with rasterio.open(scene) as source:
+        bands, profile = np.zeros((2, 1600, 1600), np.uint16), {**source.profile, "width": 1600, "height": 1600}
+        bands[:, -100:, -100:] = bands[:, :100, :100] = source.read()[:, :100, 320:420]
+    with rasterio.open(path, "w", **profile, compress="deflate") as target:
+        target.write(bands)
+    corner = next(s for s in user_sources([str(path)]) if " rows 0+512 columns 0+512" in s.name).read(Path())
+    assert abs(float(np.median(corner.values[corner.known]))) < 1
+
+
+def test_numbers_that_no_sensor_measured_are_not_learnt_from(scene, tmp_path) -> None:
+    path = tmp_path / "wild.tif"
+    with rasterio.open(scene) as source:
+        bands, profile = source.read().astype(np.float32), {**source.profile, "dtype": "float32", "nodata": None}
+    with rasterio.open(path, "w", **profile) as target:
+        target.write(np.where(bands == 0, np.float32(-3.4028235e38), bands))
+    west = next(s for s in user_sources([str(path)]) if s.part == "train").read(Path())
+    assert not west.known[0, :, 40:80, 60:130].any()
+    assert west.values[west.known].std() > 0.3
+
+
+def test_a_configuration_file_stands_over_the_defaults_and_under_the_options(tmp_path) -> None:
+    (tmp_path / "train.toml").write_text("augment = false\nbatch = 4\n")
+    made = read_config(tmp_path / "train.toml", FINE_TUNING, work=tmp_path, batch=2)
+    assert (made.augment, made.batch, made.patches, made.frames) == (False, 2, 600, 0)
+    assert made.minutes == FINE_TUNING["minutes"]
+    assert read_config(None, FINE_TUNING, work=tmp_path, steps=4).minutes is None
+
+
+@pytest.mark.parametrize("wrong", [{"device": "nowhere"}, {"loss": "mae"}])
+def test_what_cannot_be_trained_is_told_before_patches_are_cut(scene, tmp_path, wrong) -> None:
+    with pytest.raises(JobError, match=next(iter(wrong.values()))):
+        train(config(tmp_path, **wrong), sources=user_sources([scene]))
+    assert not list(tmp_path.iterdir())
 
 
 def test_recalibrating_keeps_the_weights(scene, tmp_path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from geodiff.diffusion.encoders import TextureEncoder, encoder_of, perceptual_distance
+from geodiff.diffusion.encoders import InceptionEncoder, TextureEncoder, encoder_of, perceptual_distance
 from geodiff.errors import InputError
 from geodiff.realism import diversity, frechet_distance, judge, kernel_distance, precision_recall, windows_of
 
@@ -124,6 +124,16 @@ def test_windows_are_those_that_are_missing_for_the_most_part() -> None:
     assert len(found) == 3  # the window itself, and its neighbours half of it over
     np.testing.assert_array_equal(found[0], image[:64, :64])
     assert windows_of([image], ~missing & missing)[0].shape == (0, 64, 64)
+
+
+def test_an_encoder_that_stretches_contrast_sees_who_has_too_little() -> None:
+    class Stretching(InceptionEncoder):
+        def __init__(self) -> None:
+            self._network = lambda counts: counts[:, 0].float().flatten(1)[:, ::97]
+
+    truth = textures(40, 1)
+    flat = judge("flat", truth * np.float32(0.3), truth, Stretching(), repeats=2)
+    assert flat.frechet[0] > 1
 
 
 def test_what_cannot_be_judged_is_said() -> None:

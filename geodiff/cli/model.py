@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -101,4 +102,4 @@ def export(
     from geodiff.diffusion.shipping import copied
 
     copied(name, out, overwrite=overwrite)
-    typer.echo(f"wrote {out}; upload it with: huggingface-cli upload OWNER/NAME {out}")
+    typer.echo(f"wrote {out}; upload it with: huggingface-cli upload OWNER/NAME {quote(str(out))}")

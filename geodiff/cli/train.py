@@ -39,7 +39,7 @@ def train(
     loss: Annotated[str | None, typer.Option(help="mse, huber, or MODULE:FUNCTION.")] = None,
     dropout: Annotated[float | None, typer.Option(help="Share of features dropped in training.")] = None,
     seed: Annotated[int | None, typer.Option(help="Key of patches, crops and noise.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda[:i], mps.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda[:i], mps; default cpu.")] = None,
     variable: options.Variable = None,
     bands: options.Bands = None,
     qa: options.Qa = None,
@@ -63,9 +63,7 @@ def train(
         "work": work or out.with_name(f"{out.name}.training"),
     }  # fmt: skip
     defaults = dict(FINE_TUNING) if begin_from else _ANEW
-    if steps is not None:
-        defaults = {name: value for name, value in defaults.items() if name != "minutes"}
-    made = read_config(config, **({} if config else defaults) | chosen(given))
+    made = read_config(config, defaults, **chosen(given))
     named = chosen(what_is_missing(variable, bands, qa, mask, nodata, valid_range))
     learnt = learn(sources, out, made, resume=resume, overwrite=overwrite, quiet=quiet, **named)
     if not learnt.held_out:

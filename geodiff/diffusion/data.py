@@ -264,7 +264,10 @@ def examples(
             empty = 0
             yield example
         elif (empty := empty + 1) > _HOPELESS:
-            raise InputError(f"{empty} patches in a row held too little to learn from; give rasters with fewer gaps")
+            raise InputError(
+                f"{empty} patches in a row held too little to learn from, few known pixels or nothing that changes "
+                "among them; give rasters with fewer gaps"
+            )
 
 
 # the cache

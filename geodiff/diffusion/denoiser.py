@@ -163,7 +163,8 @@ def _is_memory(reason: BaseException) -> bool:
 
 
 @lru_cache(maxsize=4)
-def _opened(folder: Path, device: str, dtype: str, stamp: tuple[int, int]) -> Denoiser:  # noqa: ARG001 (a changed file is opened anew)
+def _opened(folder: Path, device: str, dtype: str, stamp: tuple[object, ...]) -> Denoiser:  # noqa: ARG001 (a changed file is opened anew)
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from geodiff.diffusion.unet import UNet
@@ -172,7 +173,10 @@ def _opened(folder: Path, device: str, dtype: str, stamp: tuple[int, int]) -> De
     check_folder(folder)
     where = pick_device(device)
     precision = dtype_of(dtype, where)
-    weights = {k: v.float() for k, v in load_file(weights_path(folder)).items()}
+    try:
+        weights = {k: v.float() for k, v in load_file(weights_path(folder)).items()}
+    except SafetensorError as reason:
+        raise ModelError(f"the weights in {folder} cannot be read ({reason}); fetch the model again") from reason
     try:
         network = UNet(**read_layout(folder))
         network.load_state_dict(weights)
@@ -187,5 +191,6 @@ def _opened(folder: Path, device: str, dtype: str, stamp: tuple[int, int]) -> De
 def open_denoiser(model: str | Path = "default", *, device: str = "auto", dtype: str = "auto") -> Denoiser:
     """The denoiser of a model folder, loaded once per process; raises ModelError or JobError."""
     folder = find_folder(model).resolve()
-    state = weights_path(folder).stat()
-    return _opened(folder, device, dtype, (state.st_mtime_ns, state.st_size))
+    parts = [path for path in (weights_path(folder), folder / "model_index.json") if path.is_file()]
+    states = [path.stat() for path in parts]
+    return _opened(folder, device, dtype, tuple((s.st_mtime_ns, s.st_size, s.st_ino) for s in states))

@@ -25,6 +25,8 @@ __all__ = ["ENCODERS", "Encoder", "InceptionEncoder", "TextureEncoder", "encoder
 
 OCTAVES, ORIENTATIONS = 4, 8
 _FLOOR = 1e-3
+_AT_ONCE = 32
+"""Patches in memory together."""
 
 
 class Encoder(Protocol):
@@ -83,7 +85,7 @@ class TextureEncoder:
         """(patch, row, column) of at least 32 pixels a side to (patch, 83); in the patches' own scale."""
         if patches.ndim != 3 or min(patches.shape[1:]) < 32:
             raise InputError(f"patches of shape {patches.shape}: the texture encoder needs 32 pixels a side or more")
-        rows = [self._some(patches[first : first + 32]) for first in range(0, len(patches), 32)]
+        rows = [self._some(patches[first : first + _AT_ONCE]) for first in range(0, len(patches), _AT_ONCE)]
         return np.concatenate(rows)
 
     @torch.inference_mode()
@@ -131,9 +133,9 @@ class InceptionEncoder:
         low, high = np.percentile(patches, (1, 99))
         counts = np.clip(255 * (patches - low) / max(high - low, 1e-9), 0, 255).astype(np.uint8)
         tensor = torch.from_numpy(counts)[:, None].repeat(1, 3, 1, 1)
-        with torch.inference_mode():
-            found: NDArray[np.float64] = self._network(tensor).double().numpy()
-        return found
+        with torch.inference_mode():  # some at a time: it enlarges each to 299 x 299 pixels
+            found = [self._network(some).double().numpy() for some in torch.split(tensor, _AT_ONCE)]
+        return np.concatenate(found)
 
 
 ENCODERS: dict[str, type[Any]] = {"texture": TextureEncoder, "inception": InceptionEncoder}

@@ -38,6 +38,8 @@ __all__ = [
 ]  # fmt: skip
 
 DRAWS = 8
+_THIN = 50
+"""Pixels of a distance class that speak as loud as the calibration before: two independent ones, at 25 to one."""
 _PIXELS = 3000
 """Hidden pixels kept of an example."""
 
@@ -174,19 +176,25 @@ def outcome_of(drawn: Drawn) -> Outcome:
 
 
 def calibrate(outcomes: Sequence[Outcome], base: Calibration | None = None) -> Calibration:
-    """`base` with factors by distance class: conformal on the value's standard error, mean absolute on the spread."""
-    factors, spread = np.ones(DISTANCES), np.ones(DISTANCES)
+    """`base` with factors by distance class: conformal on the value's standard error, mean absolute on the spread.
+
+    A class of few pixels keeps more of what `base` says of it.
+    """
+    base = base or Calibration()
+    factors, spread = np.asarray(base.factors, np.float64).copy(), np.asarray(base.spread, np.float64).copy()
     for distance in range(DISTANCES):
         parts = [(o, o.distance == distance) for o in outcomes]
         parts = [(o, m) for o, m in parts if m.any()]
         if not parts:
             continue
         ratio = np.concatenate([(np.abs(o.truth - o.mean) / o.sigma)[m] for o, m in parts])
-        factors[distance] = np.quantile(ratio, 0.9) / Z90
         error = np.mean([np.abs(o.truth - o.mean)[m].mean() for o, m in parts])
-        spread[distance] = error / np.mean([_deviation(o.draws[:, m]) for o, m in parts])
+        wide = np.mean([_deviation(o.draws[:, m]) for o, m in parts])
+        trust = len(ratio) / (len(ratio) + _THIN)
+        factors[distance] *= (np.quantile(ratio, 0.9) / Z90 / factors[distance]) ** trust
+        spread[distance] *= (error / wide / spread[distance]) ** trust
     rounded = [tuple(np.round(a, 4).tolist()) for a in (factors, spread)]
-    return replace(base or Calibration(), factors=rounded[0], spread=rounded[1])
+    return replace(base, factors=rounded[0], spread=rounded[1])
 
 
 def _deviation(draws: Numbers) -> float:

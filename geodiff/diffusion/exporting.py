@@ -6,8 +6,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from geodiff.diffusion.folder import check_folder, find_folder, model_hash, read_calibration, read_layout, weights_path
-from geodiff.errors import TargetError
+from geodiff.diffusion.folder import (
+    assert_replaceable,
+    check_folder,
+    find_folder,
+    model_hash,
+    read_calibration,
+    read_layout,
+    weights_path,
+)
 
 __all__ = ["describe", "prune_folder"]
 
@@ -41,8 +48,7 @@ def prune_folder(model: str, out: Path, share: float, *, overwrite: bool = False
     from geodiff.diffusion.pruning import pruned
     from geodiff.diffusion.shipping import gflop, write_card
 
-    if out.exists() and not overwrite:
-        raise TargetError(f"{out} is there already; use --overwrite, or name another folder")
+    assert_replaceable(out, overwrite=overwrite)
     pipeline = GapFillPipeline.from_pretrained(model)
     network = pruned(pipeline.unet, share)
     beside = out.with_name(f".{out.name}.next")

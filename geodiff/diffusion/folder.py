@@ -11,15 +11,15 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from geodiff.errors import ModelError
+from geodiff.errors import ModelError, TargetError
 
 __all__ = [
     "RESTORED",
     "Calibration",
+    "assert_replaceable",
     "check_folder",
     "find_folder",
     "model_hash",
@@ -80,6 +80,16 @@ def find_folder(model: str | Path) -> Path:
         names = ", ".join(sorted(p.name for p in _MODELS.iterdir() if p.is_dir())) if _MODELS.is_dir() else ""
         raise ModelError(f"no model folder {str(model)!r}; give the path of one, or a shipped name: {names}")
     return path
+
+
+def assert_replaceable(out: Path, *, overwrite: bool) -> None:
+    """Raise TargetError where something is there that is not to be replaced: other than models never is."""
+    if not out.exists():
+        return
+    if not overwrite:
+        raise TargetError(f"{out} is there already; use --overwrite, or name another folder")
+    if not out.is_dir() or (any(out.iterdir()) and not (out / "model_index.json").is_file()):
+        raise TargetError(f"{out} is no model folder, and --overwrite would destroy what it holds; name another folder")
 
 
 def check_folder(folder: Path) -> None:
@@ -151,7 +161,6 @@ def read_layout(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in _json(folder / "unet" / "config.json").items() if not name.startswith("_")}
 
 
-@lru_cache(maxsize=8)
 def read_calibration(folder: Path) -> Calibration:
     """The calibration in model_index.json; neutral where there is none."""
     facts = _json(folder / "model_index.json").get("calibration")

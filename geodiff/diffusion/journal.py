@@ -9,7 +9,9 @@ from typing import Any
 
 from geodiff.errors import InputError
 
-__all__ = ["Journal", "Verdict"]
+__all__ = ["LOG", "SCORES", "Journal", "Verdict"]
+
+LOG, SCORES = "log.csv", "scores.csv"
 
 _TOLERANCE = 0.002
 """Relative change of the mean score that is taken for noise."""
@@ -23,6 +25,18 @@ class Verdict:
         self.since = 0
         """Validations since the best one."""
         self._training: list[float] = []
+
+    @classmethod
+    def after(cls, folder: Path, step: int) -> Verdict:
+        """Of the validations up to a step that a folder's scores.csv tells of; none where there is no such file."""
+        verdict, told = cls(), dict[str, dict[str, dict[str, float]]]()
+        path = folder / SCORES
+        for row in csv.DictReader(path.read_text().splitlines()) if path.exists() else ():
+            if int(row["step"]) <= step and row["part"] != "verdict":
+                told.setdefault(row["step"], {}).setdefault(row["part"], {})[row["name"]] = float(row["score"])
+        for parts in told.values():
+            verdict.add(parts.get("validation", {}), parts.get("training", {}))
+        return verdict
 
     def add(self, validation: Mapping[str, float], training: Mapping[str, float]) -> str:
         """`better`, `level`, `worse`, or `overfitting`: worse than the best while training still improves."""
@@ -52,15 +66,15 @@ class Journal:
 
     def step(self, step: int, facts: Mapping[str, float]) -> None:
         """One row of means since the last."""
-        self._append("log.csv", {"step": step, **facts})
+        self._append(LOG, {"step": step, **facts})
         self._tell(step, facts)
 
     def scores(self, step: int, validation: Mapping[str, float], training: Mapping[str, float], verdict: str) -> None:
         """One row a score: which part, its name and number."""
         for part, scores in (("validation", validation), ("training", training)):
             for name, score in scores.items():
-                self._append("scores.csv", {"step": step, "part": part, "name": name, "score": score})
-        self._append("scores.csv", {"step": step, "part": "verdict", "name": verdict, "score": ""})
+                self._append(SCORES, {"step": step, "part": part, "name": name, "score": score})
+        self._append(SCORES, {"step": step, "part": "verdict", "name": verdict, "score": ""})
         self._tell(step, {f"validation/{name}": score for name, score in validation.items()})
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:

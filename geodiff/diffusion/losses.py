@@ -69,7 +69,13 @@ def edm_loss(model: Any, batch: Batch, config: TrainConfig) -> tuple[Tensor, dic
     square = (estimate - batch.residual) ** 2
     nll = 0.5 * (log_variance + square * torch.exp(-log_variance)) * torch.exp(config.beta * log_variance).detach()
     value = batch.is_value[:, None, None, None]
-    error = edm.loss_weight(batch.sigma) * named_loss(config.loss)(estimate, batch.residual)
+    loss = named_loss(config.loss)(estimate, batch.residual)
+    if loss.shape != estimate.shape:
+        raise JobError(
+            f"loss {config.loss!r} gives an array of shape {tuple(loss.shape)} for {tuple(estimate.shape)}; it "
+            "must give one number for each pixel (reduction='none'), for only hidden pixels count"
+        )
+    error = edm.loss_weight(batch.sigma) * loss
     each = torch.where(value, nll, error) * batch.hidden
     count = batch.hidden.sum((1, 2, 3))
     mean = each.sum((1, 2, 3)) / count.clamp(min=1)

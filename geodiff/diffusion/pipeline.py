@@ -7,6 +7,7 @@ filled = pipe(values, known, members=4)
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,13 @@ from diffusers.utils.outputs import BaseOutput
 
 from geodiff.diffusion.denoiser import Denoiser
 from geodiff.diffusion.fields import Layer, Scene, context, whitening_error
-from geodiff.diffusion.folder import Calibration, check_folder, find_folder, front_matter, stored_hash
+from geodiff.diffusion.folder import Calibration, check_folder, find_folder, front_matter, model_hash, stored_hash
 from geodiff.diffusion.network import GapFillUNet
-from geodiff.diffusion.sampling import sampler_of
+from geodiff.diffusion.sampling import sampler_like, sampler_of
+from geodiff.encoding import as_float64
 from geodiff.errors import InputError, NothingKnownError
 from geodiff.fillers import Fitted
+from geodiff.fillers.calibration import DAYS, factor_field
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.whitening import distance_to_known
 from geodiff.noise import ground_noise
@@ -86,7 +89,7 @@ class GapFillPipeline(DiffusionPipeline):
         finally:
             torch.nn.Module.to(self.unet, was)
         folder = Path(save_directory)
-        if stored_hash(folder) is None:
+        if stored_hash(folder) != model_hash(folder):  # none, or that of a model which lay there before
             card = front_matter(folder, ["license: apache-2.0"]) + "\nA geodiff model.\n"
             (folder / "README.md").write_text(card)
 
@@ -105,23 +108,26 @@ class GapFillPipeline(DiffusionPipeline):
         *,
         members: int = 0,
         steps: int = 10,
-        sampler: str = "edm-dpm2m",
+        sampler: str | None = None,
         seed: int = 0,
     ) -> GapFillOutput:
         """Fill every pixel that is not known.
 
         Parameters
         ----------
-        values : (row, column) or (band, row, column), any real numbers; ignored where not known.
+        values : (row, column) or (band, row, column), any real numbers; ignored where not known. What is not finite,
+            or masked in a masked array, is not known whatever `known` says.
         known : bool, same shape, or (row, column) for all bands.
+        sampler : a name of `geodiff.samplers.NAMES`; by default that of `scheduler`, which may be another of the list.
 
         Raises
         ------
         NothingKnownError, InputError (shapes), JobError (sampler, steps).
         """
+        sampler = sampler or sampler_like(self.scheduler)
         sampler_of(sampler, steps)
         image, seen = _as_planes(values), _as_planes(known).astype(bool)
-        seen = np.broadcast_to(seen, image.shape)
+        seen = np.broadcast_to(seen, image.shape) & np.isfinite(image)
         if image.ndim != 3 or not image.size:
             raise InputError(
                 f"values of shape {image.shape} are not an image; give (row, column) or (band, row, column)"
@@ -160,7 +166,7 @@ class GapFillPipeline(DiffusionPipeline):
         planes, wanted = context(Scene(Layer(flat, mask), ~mask, prior, error))[None], ~mask[None]
         denoiser = self.denoiser
         mean, spread = (a[0] for a in denoiser.value(planes, wanted))
-        value = prior + error * mean
+        value, away = prior + error * mean, distance_to_known(mask)
         drawn = np.empty((0, *flat.shape), np.float32)
         if members:
 
@@ -177,21 +183,25 @@ class GapFillPipeline(DiffusionPipeline):
                 sampler=sampler,
                 steps=steps,
             )
-            broad = Broad.of(white, members, distance_to_known(mask))
+            broad = Broad.of(white, members, away)
             departures = matched(np.where(wanted[0], r - mean, np.float32(0)), spread, wanted[0], broad)
-            drawn = recentred(value + error * departures, value)
+            drawn = recentred(value + error * departures, value, _at(denoiser.calibration.spread, away))
         cut = np.s_[..., : plane.shape[0], : plane.shape[1]]
-        factor = denoiser.calibration.factors[1]
-        bars = np.where(known, 0, (scale * error * spread * factor)[cut])
+        bars = np.where(known, 0, (scale * error * spread * _at(denoiser.calibration.factors, away))[cut])
         filled = np.where(known, plane, (value * scale + centre)[cut])
         members_out = np.where(known, plane, (drawn * scale + centre)[cut])
         return filled.astype(np.float32), bars.astype(np.float32), members_out.astype(np.float32)
 
 
+def _at(factors: Sequence[float], away: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A factor of the calibration at each pixel, by its distance to data, as in a scene without trials."""
+    table = np.tile(np.asarray(factors, np.float32), DAYS)
+    return factor_field(table, np.zeros(away.shape, np.int8), away)
+
+
 def _as_planes(array: ArrayLike | torch.Tensor) -> NDArray[Any]:
     """(band, row, column) float64."""
-    plain = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
-    plain = plain.astype(np.float64)
+    plain = array.detach().cpu().double().numpy() if isinstance(array, torch.Tensor) else as_float64(array)
     return plain[None] if plain.ndim == 2 else plain
 
 

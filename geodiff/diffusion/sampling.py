@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Network = Callable[[Tensor, float], Tensor]
 
-__all__ = ["LEAST_STEPS", "SAMPLERS", "Sampler", "sample", "sampler_of"]
+__all__ = ["LEAST_STEPS", "SAMPLERS", "Sampler", "sample", "sampler_like", "sampler_of"]
 
 LEAST_STEPS = 4
 """One step gives the start noise back; below four, the spread is wrong."""
@@ -95,6 +95,16 @@ def sampler_of(name: str, steps: int) -> Sampler:
     if steps < LEAST_STEPS:
         raise JobError(f"{steps} steps are too few: below {LEAST_STEPS} the spread is wrong; use --steps 10")
     return SAMPLERS[name]
+
+
+def sampler_like(scheduler: Any) -> str:
+    """The name of the sampler that a diffusers scheduler is; raises JobError for one that is not on the list."""
+    kind, order = type(scheduler).__name__, dict(scheduler.config).get("solver_order")
+    for name, one in SAMPLERS.items():
+        like = one.build(LEAST_STEPS)
+        if (type(like).__name__, dict(like.config).get("solver_order")) == (kind, order):
+            return name
+    raise JobError(f"scheduler {kind} is not one that is tested with this model; use one of {', '.join(SAMPLERS)}")
 
 
 def sample(network: Network, noise: Tensor, *, sampler: str = "edm-dpm2m", steps: int = 10) -> Tensor:

@@ -15,11 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from geodiff.diffusion.data import SHARES
-from geodiff.diffusion.folder import Calibration, check_folder, find_folder, front_matter, weights_path
+from geodiff.diffusion.folder import (
+    Calibration,
+    assert_replaceable,
+    check_folder,
+    find_folder,
+    front_matter,
+    weights_path,
+)
 from geodiff.diffusion.network import GapFillUNet
 from geodiff.diffusion.trainconfig import TrainConfig
 from geodiff.diffusion.training import part_of, read_checkpoint
-from geodiff.errors import TargetError
 
 __all__ = ["average_of", "card", "copied", "gflop", "ship", "ship_scored", "user_card", "write_card"]
 
@@ -124,8 +130,7 @@ def copied(model: str | Path, out: Path, *, calibration: Calibration | None = No
     """A model folder at another place, whole or not at all; with another calibration where one is given."""
     folder = find_folder(model)
     check_folder(folder)
-    if out.exists() and not overwrite:
-        raise TargetError(f"{out} is there already; use --overwrite, or name another folder")
+    assert_replaceable(out, overwrite=overwrite)
     beside = out.with_name(f".{out.name}.next")
     shutil.rmtree(beside, ignore_errors=True)
     shutil.copytree(folder, beside)

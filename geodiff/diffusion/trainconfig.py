@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,6 +87,7 @@ class TrainConfig(BaseModel):
     dtype: str = Field("auto", pattern="^(auto|bfloat16|float32)$")
     """Of products of matrices; auto is bfloat16 where the hardware has it."""
     device: str = "cpu"
+    """auto, cpu, cuda[:i] or mps."""
     threads: int | None = Field(None, ge=1)
     """Processor threads of each process; None shares out the cores. Where other work uses a core, fewer are faster."""
 
@@ -97,8 +99,11 @@ class TrainConfig(BaseModel):
     """Write TensorBoard events beside log.csv; needs the tensorboard package."""
 
 
-def read_config(path: Path | None, **given: Any) -> TrainConfig:
-    """A configuration file (TOML or JSON) with the given fields over it; raises JobError in one line."""
+def read_config(path: Path | None, defaults: Mapping[str, Any] | None = None, **given: Any) -> TrainConfig:
+    """A configuration file (TOML or JSON) over the defaults and with the given fields over it.
+
+    Minutes by default give way to steps that are given. Raises JobError in one line.
+    """
     fields: dict[str, Any] = {}
     if path is not None:
         try:
@@ -106,9 +111,10 @@ def read_config(path: Path | None, **given: Any) -> TrainConfig:
             fields = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
         except (OSError, ValueError) as reason:
             raise JobError(f"{path} is not a training configuration ({reason}); write TOML or JSON") from None
-    fields |= {name: value for name, value in given.items() if value is not None}
+    told = fields | {name: value for name, value in given.items() if value is not None}
+    standing = {name: value for name, value in (defaults or {}).items() if name != "minutes" or "steps" not in told}
     try:
-        return TrainConfig(**fields)
+        return TrainConfig(**standing | told)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +25,13 @@ from torch import Tensor
 from geodiff.diffusion import edm
 from geodiff.diffusion.batches import Batch, Caches, draw_batch
 from geodiff.diffusion.data import SIZE, Cache, build, build_frames
-from geodiff.diffusion.device import dtype_of, on_threads
-from geodiff.diffusion.journal import Journal, Verdict
+from geodiff.diffusion.device import dtype_of, on_threads, pick_device
+from geodiff.diffusion.journal import LOG, SCORES, Journal, Verdict
 from geodiff.diffusion.losses import denoise, edm_loss, named_loss
 from geodiff.diffusion.network import GapFillUNet
 from geodiff.diffusion.processes import Processes
 from geodiff.diffusion.trainconfig import TrainConfig, read_config
-from geodiff.errors import InputError
+from geodiff.errors import InputError, JobError
 
 if TYPE_CHECKING:
     from geodiff.diffusion.sources import Source
@@ -47,7 +49,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, processes: Processes | None = None) -> None:
         torch.manual_seed(config.seed)
-        named_loss(config.loss)  # a wrong name is told before anything is cut
+        named_loss(config.loss)  # a wrong name is told now
         self.config, self.processes = config, processes or Processes()
         self.model, self.average = _network(config), _network(config, dropout=0.0).requires_grad_(False)
         for network in (self.model, self.average):
@@ -81,13 +83,19 @@ class Trainer:
         return float(rate * min(1.0, (self.since + 1) / max(config.warm_up, 1)))
 
     def advance(self, batch: Batch) -> dict[str, float]:
-        """One step of AdamW; returns the parts of the loss."""
+        """One step of AdamW; returns the parts of the loss. Raises JobError where the gradient is no number."""
         self.model.train()
+        torch.manual_seed(int(np.random.SeedSequence(self._key).generate_state(1)[0]))  # what dropout drops
         with torch.autocast(torch.device(self.config.device).type, torch.bfloat16, enabled=_half(self.config)):
             loss, facts = edm_loss(self.called, batch, self.config)
         self.synchronised.zero_grad(set_to_none=True)
         self.processes.backward(loss)
         facts["gradient"] = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
+        if not np.isfinite(facts["gradient"]):
+            raise JobError(
+                f"the gradient of loss {self.config.loss!r} is {facts['gradient']} at step {self.step}, from which "
+                f"nothing can be learnt; lower learning_rate ({self.config.learning_rate:g}), or choose another loss"
+            )
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
         self.synchronised.step()
@@ -96,6 +104,10 @@ class Trainer:
         for mean, now in zip(self.average.parameters(), self.model.parameters(), strict=True):
             mean.lerp_(now.detach(), 1 - decay)
         return facts
+
+    @property
+    def _key(self) -> tuple[int, int, int]:
+        return self.config.seed, self.step, self.processes.rank
 
     def save(self, folder: Path) -> None:
         """Write safetensors and JSON; a reader never sees half a checkpoint."""
@@ -116,8 +128,14 @@ class Trainer:
         (folder / "checkpoint.json").write_text(json.dumps(facts, indent=1))
 
     def restore(self, folder: Path) -> None:
-        """Go on from a checkpoint of a network of the same shape; raises InputError where there is none."""
+        """Go on from a checkpoint; raises InputError where there is none, or one of a network of another shape."""
         tensors, facts = read_checkpoint(folder)
+        shapes = {name: value.shape for name, value in self.model.state_dict().items()}
+        if {name: value.shape for name, value in part_of(tensors, "raw.").items()} != shapes:
+            raise InputError(
+                f"the checkpoint in {folder} is of a network with {_layout_of(facts['layout'])}, this training's has "
+                f"{_layout_of(self.average.config)}; give the configuration it began with, or leave out --resume"
+            )
         self.model.load_state_dict(part_of(tensors, "raw."))
         self.average.load_state_dict(part_of(tensors, "ema."))
         state: dict[int, dict[str, Tensor]] = {}
@@ -127,6 +145,11 @@ class Trainer:
         whole = self.optimiser.state_dict()
         self.optimiser.load_state_dict({**whole, "state": state})
         self.step, self.seconds, self.since = facts["step"], facts["seconds"], 0
+
+
+def _layout_of(layout: Mapping[str, Any]) -> str:
+    told = {name: layout[name] for name in ("channels", "inner", "blocks", "fold") if layout.get(name) is not None}
+    return ", ".join(f"{name} {value}" for name, value in told.items())
 
 
 def _network(config: TrainConfig, dropout: float | None = None) -> GapFillUNet:
@@ -197,14 +220,16 @@ def _half(config: TrainConfig) -> bool:
 @torch.inference_mode()
 def _add_scores(sums: dict[str, list[float]], model: Any, cache: Cache, index: int, config: TrainConfig) -> None:
     """Sums of squared errors of one patch: the value's and the prior's by kind, the denoiser's by level."""
-    context, residual, hidden = (torch.from_numpy(a)[None] for a in cache.take(index, 0, 0, SIZE))
-    shown, scalars = hidden[:, None].float(), torch.from_numpy(cache.scalars[index])[None]
-    noise = torch.randn(shown.shape, generator=torch.Generator().manual_seed(index))
+    device = torch.device(config.device)
+    context, residual, hidden = (torch.from_numpy(a)[None].to(device) for a in cache.take(index, 0, 0, SIZE))
+    shown, scalars = hidden[:, None].float(), torch.from_numpy(cache.scalars[index])[None].to(device)
+    noise = torch.randn(shown.shape, generator=torch.Generator().manual_seed(index)).to(device)
     levels = (edm.SIGMA_MAX,) if "degraded" in cache.names else (edm.SIGMA_MAX, 2.0, 0.5, 0.1)
     for level in levels:
-        value, sigma = torch.tensor([level == edm.SIGMA_MAX]), torch.tensor(level)[None, None, None, None]
+        value = torch.tensor([level == edm.SIGMA_MAX], device=device)
+        sigma = torch.tensor(level, device=device)[None, None, None, None]
         batch = Batch(context, residual[:, None].float(), shown, sigma, noise, value, scalars)
-        with torch.autocast("cpu", torch.bfloat16, enabled=_half(config)):
+        with torch.autocast(device.type, torch.bfloat16, enabled=_half(config)):
             error = (denoise(model, batch)[0] - batch.residual)[batch.hidden > 0]
         own = sums.setdefault(f"value/{cache.kinds[index]}" if value else f"denoise/{level}", [0.0, 0.0])
         own[0] += float((error**2).sum()) if value else float((error**2).mean()) / level**2
@@ -215,7 +240,7 @@ def _caches(config: TrainConfig, sources: Sequence[Source] | None = None) -> Cac
     """The patches of both parts, built where they are not there yet."""
 
     def of(make: Any, name: str, part: str, count: int) -> Cache | None:
-        folder = config.work / f"{name}-{count}-{config.seed}"
+        folder = _folder(config, name, count, sources)
         if not count:
             return None
         if (folder / "cache.json").exists():
@@ -230,6 +255,13 @@ def _caches(config: TrainConfig, sources: Sequence[Source] | None = None) -> Cac
     frames = of(build_frames, "frames", "train", config.frames)
     beside = of(build_frames, "validation-frames", "validation", aside // 2 if frames is not None else 0)
     return Caches(gaps, frames, of(build, "validation", "validation", aside), beside)
+
+
+def _folder(config: TrainConfig, name: str, count: int, sources: Sequence[Source] | None) -> Path:
+    """Of patches; a user's own observations are in its name, so that those of others are never taken for them."""
+    told = [(s.kind, s.part, s.name, s.window, s.weight) for s in sources or ()]
+    digest = f"-{sha256(repr(told).encode()).hexdigest()[:12]}" if told else ""
+    return config.work / f"{name}-{count}-{config.seed}{digest}"
 
 
 def train(
@@ -250,23 +282,36 @@ def train(
     Every few minutes a checkpoint is written, scored, and kept as `best` where it is better than those before; the
     model that a training begins from is the first of them.
     """
+    config = config.model_copy(update={"device": str(pick_device(config.device))})
     processes = Processes.here(config.device, half=_half(config))
+    trainer = Trainer(config, processes)  # what is wrong with it is told before minutes of cutting
+    if resume:
+        trainer.restore(config.work)
     if processes.first:
+        _forgotten(config, sources, resume=resume)
         _caches(config, sources)  # the others open what the first one cut
     processes.wait()
     caches = _caches(config, sources)
-    trainer = Trainer(config, processes)
-    if resume:
-        trainer.restore(config.work)
     with on_threads(config.threads or processes.cores):
         _train(trainer, caches, watch)
     return trainer
 
 
+def _forgotten(config: TrainConfig, sources: Sequence[Source] | None, *, resume: bool) -> None:
+    """Remove the best model and the logs of another training, or of one that was judged by other patches."""
+    judged = _folder(config, "validation", config.validation_patches, sources)
+    if not (resume and judged.exists()):
+        shutil.rmtree(config.work / "best", ignore_errors=True)
+        (config.work / SCORES).unlink(missing_ok=True)
+    if not resume:
+        (config.work / LOG).unlink(missing_ok=True)
+
+
 def _train(trainer: Trainer, caches: Caches, watch: Watch) -> None:
     """Steps and checkpoints until it is done."""
     config, processes = trainer.config, trainer.processes
-    journal, verdict = Journal(config.work, tensorboard=config.tensorboard) if processes.first else None, Verdict()
+    verdict = Verdict.after(config.work, trainer.step)
+    journal = Journal(config.work, tensorboard=config.tensorboard) if processes.first else None
     if trainer.step == 0 and config.begin_from is not None:  # what fine-tuning has to beat, and gives where it does not
         watch(trainer, _checkpoint(trainer, caches, journal, verdict))
     saved = time.monotonic()

@@ -1,5 +1,7 @@
 """Scores: closed forms, and a calibration that does what it says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from geodiff.diffusion.evaluation import (
     summarise,
 )
 from geodiff.diffusion.fields import CHANNELS, channel
+from geodiff.diffusion.folder import Calibration
 from geodiff.fillers.members import Broad
 
 
@@ -52,6 +55,18 @@ def test_a_calibration_mends_a_wrong_width(rng, width) -> None:
     assert table["all"]["top octave, draw, dB"][0] == pytest.approx(0)
     assert table["all"]["examples"] == [6.0]
     assert as_markdown(table).count("\n") == len(table["all"]) + 1
+
+
+def test_distances_that_are_rare_keep_most_of_the_calibration_before(rng) -> None:
+    def at(one, count):
+        return replace(one, distance=np.where(np.arange(one.distance.size) < count, 4, 0).astype(np.intp))
+
+    base = Calibration(factors=(1.0, 1.0, 1.0, 1.0, 1.5), spread=(1.0, 1.0, 1.0, 1.0, 1.2))
+    none, few, many = (calibrate([at(outcome(rng, 0, 1.0), count)], base) for count in (0, 3, 1500))
+    assert none.factors[1:] == base.factors[1:]
+    assert none.spread[1:] == base.spread[1:]
+    assert few.factors[4] == pytest.approx(1.5, rel=0.2)
+    assert many.factors[4] == pytest.approx(1.0, rel=0.15)
 
 
 def drawn(rng, index: int, width: float) -> Drawn:

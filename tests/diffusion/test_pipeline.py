@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from scipy import ndimage
 
 from geodiff.diffusion import GapFillPipeline, GapFillUNet
 from geodiff.diffusion.denoiser import open_denoiser
 from geodiff.diffusion.folder import Calibration, check_folder, find_folder, model_hash, stored_hash
 from geodiff.diffusion.sampling import SAMPLERS
-from geodiff.errors import InputError, JobError, ModelError, NothingKnownError
+from geodiff.diffusion.shipping import copied
+from geodiff.errors import InputError, JobError, ModelError, NothingKnownError, TargetError
+from geodiff.identity import model_identity
+from geodiff.job import FillJob
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")  # diffusers' own, on its own calls
 
@@ -85,6 +89,54 @@ def test_the_value_does_not_depend_on_members_or_seed(pipeline, image) -> None:
     np.testing.assert_array_equal(pipeline(*image, members=3, steps=4, seed=9).value, first)
 
 
+def test_calibration_goes_by_the_distance_to_data(pipeline, image, tmp_path) -> None:
+    plain = Calibration(factors=(1.0,) * 5, spread=(1.0,) * 5).as_json()
+    wide = Calibration(factors=(1.0, 1.0, 1.0, 2.0, 2.0), spread=(1.0, 1.0, 1.0, 2.0, 2.0)).as_json()
+    pipes = [GapFillPipeline(pipeline.unet, pipeline.scheduler, c) for c in (plain, wide)]
+    one, two = (pipe(*image, members=3, steps=4) for pipe in pipes)
+    missing = ~image[1]
+    ratio = two.standard_error[missing] / one.standard_error[missing]
+    away = ndimage.distance_transform_edt(missing)[missing]
+    np.testing.assert_allclose(ratio[away <= 4], 1.0, rtol=1e-5)
+    assert ratio[away > 7].min() > 1.2
+    departures = [np.abs(a.members - a.value).mean(axis=0)[missing] for a in (one, two)]
+    assert departures[1][away > 7].mean() > 1.1 * departures[0][away > 7].mean()
+
+
+def test_numbers_that_are_none_and_masked_ones_are_not_known(pipeline, image) -> None:
+    values, known = image
+    expected = pipeline(values, known)
+    broken = np.where(known, values, np.nan)
+    np.testing.assert_array_equal(pipeline(broken, np.ones_like(known)).value, expected.value)
+    np.testing.assert_array_equal(pipeline(np.ma.masked_array(values, ~known), True * known).value, expected.value)
+
+
+def test_another_scheduler_is_used_or_refused(pipeline, image) -> None:
+    swapped = GapFillPipeline(pipeline.unet, SAMPLERS["edm-euler"].build(10), pipeline.config.get("calibration"))
+    drawn = [p(*image, members=1, steps=4, sampler=s).members for p, s in ((swapped, None), (pipeline, "edm-euler"))]
+    np.testing.assert_array_equal(*drawn)
+    assert not np.array_equal(drawn[0], pipeline(*image, members=1, steps=4).members)
+    swapped.scheduler = DDIMScheduler()
+    with pytest.raises(JobError, match="DDIMScheduler"):
+        swapped(*image)
+
+
+def test_saving_over_another_model_leaves_a_whole_one(pipeline, folder) -> None:
+    other = GapFillPipeline(GapFillUNet(channels=(8, 12), embedding=16), pipeline.scheduler)
+    other.save_pretrained(folder)
+    check_folder(folder)
+
+
+def test_a_model_that_is_calibrated_again_is_opened_anew_and_is_another_for_products(folder) -> None:
+    job = FillJob(source="scene.tif", target="filled.tif", model=str(folder))
+    before, opened = model_identity(job), open_denoiser(folder)
+    facts = json.loads((folder / "model_index.json").read_text())
+    facts["calibration"]["factors"] = [3.0] * 5
+    (folder / "model_index.json").write_text(json.dumps(facts))
+    assert open_denoiser(folder).calibration.factors == (3.0,) * 5 != opened.calibration.factors
+    assert model_identity(job) != before
+
+
 def test_bands_and_tensors(pipeline, image) -> None:
     values, known = image
     both = pipeline(torch.from_numpy(np.stack([values, values])), torch.from_numpy(known), members=1, steps=4)
@@ -133,6 +185,24 @@ def test_weights_that_are_not_the_cards_are_refused(folder) -> None:
     weights.write_bytes(weights.read_bytes()[:-2] + b"\x00\x3c")
     with pytest.raises(ModelError, match="SHA-256"):
         open_denoiser(folder)
+
+
+def test_weights_cut_short_are_refused(folder) -> None:
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:5000])
+    (folder / "README.md").unlink()
+    with pytest.raises(ModelError, match="cannot be read"):
+        open_denoiser(folder)
+
+
+def test_only_models_are_overwritten(folder, tmp_path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "scene.tif").write_bytes(b"mine")
+    with pytest.raises(TargetError, match="no model folder"):
+        copied(folder, tmp_path / "own", overwrite=True)
+    assert (tmp_path / "own" / "scene.tif").exists()
+    copied(folder, copied(folder, tmp_path / "two"), overwrite=True)
+    check_folder(tmp_path / "two")
 
 
 def test_missing_folders_and_weights_are_said(folder, tmp_path) -> None:

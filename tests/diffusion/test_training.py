@@ -13,11 +13,12 @@ from geodiff.diffusion.data import FRAME_PLANES, PLAIN, PLANES, SIZE, Cache, fla
 from geodiff.diffusion.denoiser import open_denoiser
 from geodiff.diffusion.fields import CHANNELS, channel
 from geodiff.diffusion.folder import check_folder
+from geodiff.diffusion.journal import Verdict
 from geodiff.diffusion.losses import edm_loss
 from geodiff.diffusion.shipping import average_of, ship
 from geodiff.diffusion.trainconfig import TrainConfig
-from geodiff.diffusion.training import Trainer, read_checkpoint, validation_scores
-from geodiff.errors import InputError
+from geodiff.diffusion.training import Trainer, _train, read_checkpoint, validation_scores
+from geodiff.errors import InputError, JobError
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,45 @@ def test_a_resumed_run_is_one_run(cache, tmp_path) -> None:
     run(resumed, cache, 3)
     for one, two in zip(whole.average.parameters(), resumed.average.parameters(), strict=True):
         torch.testing.assert_close(two, one)
+
+
+def test_a_resumed_run_drops_what_an_undisturbed_one_would(cache, tmp_path) -> None:
+    made = config(tmp_path, warm_up=0, dropout=0.5)
+    whole = run(Trainer(made), cache, 4)
+    run(Trainer(made), cache, 2).save(tmp_path)
+    resumed = Trainer(made)
+    resumed.restore(tmp_path)
+    run(resumed, cache, 2)
+    for one, two in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        torch.testing.assert_close(two, one)
+
+
+def test_a_checkpoint_of_another_network_is_refused_in_words(cache, tmp_path) -> None:
+    Trainer(config(tmp_path)).save(tmp_path)
+    with pytest.raises(InputError, match=r"channels .*8, 12.*8, 16.*leave out --resume"):
+        Trainer(config(tmp_path, channels=(8, 16))).restore(tmp_path)
+
+
+def test_a_gradient_that_is_no_number_stops_the_training(cache, tmp_path) -> None:
+    with pytest.raises(JobError, match="lower learning_rate"):
+        run(Trainer(config(tmp_path, learning_rate=1e30, warm_up=0)), cache, 4)
+
+
+def test_a_loss_that_is_one_number_is_refused(cache, tmp_path) -> None:
+    with pytest.raises(JobError, match="one number for each pixel"):
+        run(Trainer(config(tmp_path, loss="torch.nn.functional:mse_loss")), cache, 1)
+
+
+def test_what_a_resumed_training_has_to_beat_is_what_it_had_reached(cache, tmp_path) -> None:
+    _train(Trainer(config(tmp_path, steps=2)), cache, lambda *_: None)
+    assert (tmp_path / "best").exists()
+    for row in ("validation", "training"):  # a later validation that was far better
+        with (tmp_path / "scores.csv").open("a") as file:
+            file.write(f"2,{row},value/optical,0.01\n")
+    verdict = Verdict.after(tmp_path, 2)
+    assert verdict.best < 1
+    assert Verdict.after(tmp_path, 1).best == float("inf"), "nothing was judged by then"
+    assert Verdict.after(tmp_path / "none", 9).best == float("inf")
 
 
 def test_degraded_frames_come_in_their_share_with_their_scalars(cache, tmp_path) -> None:
