@@ -7,9 +7,9 @@ answer belongs to the frame: noise is keyed by seed, band, row and column.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,10 @@ __all__ = ["FACTORS", "Restored", "estimate_noise", "restore_band"]
 FACTORS = (1, 2, 4)
 """Enlargements the network knows."""
 _MARGIN = 16
+_CUT = 0.05
+"""Share of a block's cells that may stand at an end of the range: more, and noise is cut off there."""
+_LOWER_MEAN = 0.5149
+"""Mean of the lower three quarters of |z| for a standard normal z."""
 _CORRELATION = 0.97
 """Of two windows' draws for one pixel, as for gaps (`geodiff.patches`)."""
 
@@ -141,27 +145,53 @@ def _enlarged(low: Frame, factor: int) -> Frame:
 def estimate_noise(image: NDArray[np.floating], known: NDArray[np.bool_]) -> float:
     """Standard deviation of white noise, from the calmest tenth of the image.
 
-    Texture can only add to the details of a cell, so the noise is what is left where there is least: the median
-    absolute diagonal detail (Donoho & Johnstone 1994) of blocks of 32 x 32 pixels, at its tenth percentile, less what
-    the percentile of such medians takes from pure noise (0.93, by simulation).
+    Texture can only add to the details of a cell, so the noise is what is left where there is least: the diagonal
+    details (Donoho & Johnstone 1994) of blocks of 32 x 32 pixels without their largest quarter, at their tenth
+    percentile, less what the percentile takes from pure noise (0.93, by simulation). A black sky and what is saturated
+    hold none of the noise, or half of it, so blocks that stand at an end of the range tell only where there are no
+    others.
     """
-    rows, columns = (n // 2 * 2 for n in image.shape)
-    a, b, c, d = (image[i:rows:2, j:columns:2] for i in (0, 1) for j in (0, 1))
-    detail = np.abs(a - b - c + d) / 2
-    whole = np.logical_and.reduce([known[i:rows:2, j:columns:2] for i in (0, 1) for j in (0, 1)])
-    medians = [float(np.median(part[seen])) for part, seen in _tiles(detail, whole) if seen.sum() >= 64]
-    if not medians:
-        medians = [float(np.median(detail[whole]))] if whole.any() else [0.0]
-    return float(np.quantile(medians, 0.1)) / 0.6745 / (0.93 if len(medians) > 8 else 1.0)
+    detail = np.abs(np.einsum("krc,k->rc", _corners(image), (1.0, -1.0, -1.0, 1.0))) / 2
+    whole = _corners(known).all(axis=0)
+    seen = image[known]
+    cut = _corners((image == seen.min()) | (image == seen.max())).any(axis=0) if seen.size else ~whole
+    levels, free = _levels(detail, whole, cut)
+    chosen = levels[free] if free.any() else levels
+    if not chosen.size:
+        chosen = np.array([_typical(detail[whole])])
+    return float(np.quantile(chosen, 0.1)) / (0.93 if len(chosen) > 8 else 1.0)
 
 
-def _tiles(
-    detail: NDArray[np.floating], whole: NDArray[np.bool_]
-) -> Iterator[tuple[NDArray[np.floating], NDArray[np.bool_]]]:
+def _corners(plane: NDArray[Any]) -> NDArray[Any]:
+    """(4, row, column): the pixels of each 2 x 2 cell."""
+    rows, columns = (n // 2 * 2 for n in plane.shape)
+    return np.stack([plane[i:rows:2, j:columns:2] for i in (0, 1) for j in (0, 1)])
+
+
+def _levels(
+    detail: NDArray[np.floating], whole: NDArray[np.bool_], cut: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(block,): noise of the blocks of which enough is known, and whether next to none of it is cut off."""
+    levels, free = [], []
     for row in range(0, detail.shape[0], 16):
         for column in range(0, detail.shape[1], 16):
             part = np.s_[row : row + 16, column : column + 16]
-            yield detail[part], whole[part]
+            seen = whole[part]
+            if seen.sum() >= 64:
+                levels.append(_typical(detail[part][seen]))
+                free.append(cut[part][seen].mean() <= _CUT)
+    return np.array(levels), np.array(free, bool)
+
+
+def _typical(detail: NDArray[np.floating]) -> float:
+    """The standard deviation that details of either sign have; 0 where half of them show none.
+
+    A mean of the lower ones, and not their median: those of whole numbers are multiples of a half.
+    """
+    if not detail.size or not np.median(detail):
+        return 0.0
+    lower = np.sort(detail)[: max(detail.size * 3 // 4, 1)]
+    return float(lower.mean()) / _LOWER_MEAN
 
 
 # -- one window

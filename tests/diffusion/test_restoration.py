@@ -76,6 +76,22 @@ def test_the_noise_of_a_textured_frame_is_found(noise) -> None:
     assert found == pytest.approx(noise, rel=0.15)
 
 
+@pytest.mark.parametrize("noise", [0.4, 1.0, 2.0, 20.0])
+def test_the_noise_of_whole_numbers_beside_black_sky_and_what_is_saturated_is_found(noise) -> None:
+    """A limb with a burnt-out sun: most of the frame holds no noise, or the half that is not cut off."""
+    rows, columns = np.mgrid[:256, :256]
+    limb = np.where(columns > 150, 0, 110 + rows / 7.3 + columns / 11) + np.where(rows > 200, 200, 0)
+    counts = np.clip(np.rint(limb + noise * RNG.normal(size=limb.shape)), 0, 255)
+    found = estimate_noise(counts, np.ones(limb.shape, bool))
+    assert found == pytest.approx(noise, rel=0.15)
+
+
+def test_a_frame_without_noise_has_none_although_its_numbers_are_rounded() -> None:
+    rows, columns = np.mgrid[:256, :256]
+    clean = np.rint(100 + 20 * np.sin(columns / 9) * np.cos(rows / 7))
+    assert estimate_noise(clean, np.ones(clean.shape, bool)) == 0
+
+
 def test_what_cannot_be_done_is_said(denoiser) -> None:
     with pytest.raises(InputError, match="superres by 3"):
         restore_band(IMAGE, EVERYWHERE, denoiser, factor=3)
