@@ -36,6 +36,10 @@ _CUT = 0.05
 """Share of a block's cells that may stand at an end of the range: more, and noise is cut off there."""
 _LOWER_MEAN = 0.5149
 """Mean of the lower three quarters of |z| for a standard normal z."""
+_WEAKEST, _WEAKEST_COARSE = 0.08, 0.024
+"""Weakest noise that training shows, over the scale of a frame: of its own grid, and of one that is enlarged."""
+_NARROWEST = 1e-3
+"""Of a frame's own scale: with less, values would outgrow float32."""
 _CORRELATION = 0.97
 """Of two windows' draws for one pixel, as for gaps (`geodiff.patches`)."""
 
@@ -90,8 +94,9 @@ def restore_band(
     """
     _check(known, noise, factor)
     centre, scale = _robust(values[known])
-    flat = np.where(known, (values - centre) / scale, 0).astype(np.float32)
-    level = (estimate_noise(flat, known) if noise is None else noise / scale) if denoise else 0.0
+    sigma = (estimate_noise(values, known) if noise is None else noise) if denoise else 0.0
+    scale = _scale_for(sigma, scale, factor)
+    flat, level = np.where(known, (values - centre) / scale, 0).astype(np.float32), sigma / scale
     low = Frame(_quiet(flat, known), known, level)
     wide = _enlarged(low, factor)
     draws = _Draws(members, seed, band, steps, sampler)
@@ -108,7 +113,7 @@ def restore_band(
         value, error = np.where(known, flat, value), np.where(known, np.float32(0), error)
         drawn = np.where(known, flat, drawn)
     layers = (_scaled(value, scale, centre), _scaled(error, scale), _scaled(drawn, scale, centre))
-    return Restored(*layers, level * scale, len(windows))
+    return Restored(*layers, sigma, len(windows))
 
 
 def _check(known: NDArray[np.bool_], noise: float | None, factor: int) -> None:
@@ -132,6 +137,15 @@ def _robust(seen: NDArray[np.floating]) -> tuple[float, float]:
     return centre, scale if scale > 0 else 1.0
 
 
+def _scale_for(noise: float, scale: float, factor: int) -> float:
+    """The scale that a frame is divided by: its own, or a smaller one in which weak noise is as strong as in training.
+
+    The network was never shown weaker noise, and takes less than `fields.FLOOR` for that much.
+    """
+    weakest = _WEAKEST if factor == 1 else _WEAKEST_COARSE
+    return float(np.clip(noise / weakest, _NARROWEST * scale, scale)) if noise > 0 else scale
+
+
 def _quiet(flat: Plane, known: NDArray[np.bool_]) -> Plane:
     """Holes filled with the mean, so that nothing rings into them."""
     return np.where(known, flat, np.float32(flat[known].mean()))
@@ -151,7 +165,8 @@ def estimate_noise(image: NDArray[np.floating], known: NDArray[np.bool_]) -> flo
     hold none of the noise, or half of it, so blocks that stand at an end of the range tell only where there are no
     others.
     """
-    detail = np.abs(np.einsum("krc,k->rc", _corners(image), (1.0, -1.0, -1.0, 1.0))) / 2
+    a, b, c, d = _corners(np.where(known, image, 0))
+    detail = np.abs(a - b - c + d) / 2
     whole = _corners(known).all(axis=0)
     seen = image[known]
     cut = _corners((image == seen.min()) | (image == seen.max())).any(axis=0) if seen.size else ~whole

@@ -49,6 +49,16 @@ def test_noise_is_taken_away_and_its_strength_found(denoiser) -> None:
     assert ((made.value - IMAGE) ** 2).mean() < 0.4 * 30**2
 
 
+@pytest.mark.parametrize("share", [0.002, 0.01])
+def test_weak_noise_is_taken_away_with_errors_and_members_of_its_size(denoiser, share) -> None:
+    noise = share * float(IMAGE.std())
+    grainy = IMAGE + noise * np.random.default_rng(5).normal(size=IMAGE.shape)
+    found = restore_band(grainy, EVERYWHERE, denoiser, denoise=True, noise=noise, members=1, steps=4)
+    assert np.sqrt(((found.value - IMAGE) ** 2).mean()) < noise
+    assert np.median(found.standard_error) < 1.1 * noise
+    assert (found.members[0] - found.value).std() < 1.1 * noise
+
+
 def test_four_members_mean_the_value_and_a_seed_is_an_answer(denoiser) -> None:
     noisy = IMAGE[:96, :96] + 30 * RNG.normal(size=(96, 96))
     seen = np.ones(noisy.shape, bool)
