@@ -225,6 +225,41 @@ def test_bands_that_were_not_asked_for_are_copied_and_say_so(tmp_path: Path) -> 
     assert np.isnan(read(tmp_path / "fine_standard_error.tif")[1]).all()
 
 
+# -- colour frames
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> Path:
+    """A grainy colour frame; in the green band a block was lost."""
+    values = portrait() + np.random.default_rng(4).normal(0, 15, (3, 96, 96))
+    values = np.clip(np.rint(values), 1, 255).astype("uint8")
+    values[1, 30:46, 40:72] = 0
+    return write(tmp_path / "colours.png", values, driver="PNG")
+
+
+def portrait() -> np.ndarray:
+    from skimage import data
+
+    return np.moveaxis(data.astronaut()[:96, 100:196], -1, 0).astype(np.float64)
+
+
+def test_the_bands_of_a_colour_frame_are_cleared_together(colours: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"task": "denoise,inpaint", "nodata": 0, "members": 1, "steps": 4}
+    record = geodiff.restore(colours, tmp_path / "all.png", **options)
+    geodiff.restore(colours, tmp_path / "red.png", bands="1", **options)
+    truth, members = portrait(), read(tmp_path / "all_members.tif").astype(float)
+    together, alone = (read(tmp_path / name).astype(float) - truth for name in ("all.png", "red.png"))
+    lost = read(colours)[1] == 0
+    assert np.sqrt((together[0][~lost] ** 2).mean()) < 0.9 * np.sqrt((alone[0][~lost] ** 2).mean())
+    np.testing.assert_allclose(together[0][lost], alone[0][lost])  # red was seen there, and stays what it was
+    assert np.abs(together[1][lost]).mean() < 30
+    assert list(record.variables["band_data"]["noise"].values()) == pytest.approx([15, 15, 15], rel=0.15)
+    error = read(tmp_path / "all_standard_error.tif")
+    assert 0.86 < (np.abs(together) < 1.645 * error)[:, ~lost].mean() < 0.97
+    grain = members - read(tmp_path / "all.png")
+    assert np.corrcoef(grain[0][~lost], grain[2][~lost])[0, 1] > 0.3  # a member's grain is that of the scene
+
+
 # -- noise of other kinds
 
 

@@ -167,9 +167,9 @@ def estimate_noise(image: NDArray[np.floating], known: NDArray[np.bool_]) -> flo
     """
     a, b, c, d = _corners(np.where(known, image, 0))
     detail = np.abs(a - b - c + d) / 2
-    whole = _corners(known).all(axis=0)
+    whole = np.logical_and.reduce(_corners(known))
     seen = image[known]
-    cut = _corners((image == seen.min()) | (image == seen.max())).any(axis=0) if seen.size else ~whole
+    cut = np.logical_or.reduce(_corners((image == seen.min()) | (image == seen.max()))) if seen.size else ~whole
     levels, free = _levels(detail, whole, cut)
     chosen = levels[free] if free.any() else levels
     if not chosen.size:
