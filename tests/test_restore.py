@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,10 @@ import xarray as xr
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.rpc import RPC
 from typer.testing import CliRunner
 
 import geodiff
@@ -69,11 +74,16 @@ def write(path: Path, values: np.ndarray, **profile: Any) -> Path:
     return path
 
 
-def read(path: Path | str) -> np.ndarray:
+@contextmanager
+def ignoring_place() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path) as opened:
-            return opened.read()
+        yield
+
+
+def read(path: Path | str) -> np.ndarray:
+    with ignoring_place(), rasterio.open(path) as opened:
+        return opened.read()
 
 
 @pytest.fixture
@@ -177,6 +187,25 @@ def test_counts_are_consistent_to_their_rounding(frame: Path, tmp_path: Path) ->
     inside = (before > 20) & (before < 235)
     assert np.abs(means - before)[inside].max() <= 0.5
     assert (after != 0).all()
+
+
+def test_control_points_and_polynomials_of_a_frame_count_its_finer_pixels(tmp_path: Path) -> None:
+    path = write(tmp_path / "frame.tif", scene().astype("uint8"), driver="GTiff")
+    numbers = {f"{axis}_{what}_COEFF": " ".join(["1.0"] * 20) for axis in ("LINE", "SAMP") for what in ("NUM", "DEN")}
+    places = {f"{axis}_{what}": "7.0" for axis in ("LAT", "LONG", "HEIGHT") for what in ("OFF", "SCALE")}
+    image = {"LINE_OFF": "5.0", "LINE_SCALE": "6.0", "SAMP_OFF": "9.5", "SAMP_SCALE": "10.0"}
+    with ignoring_place(), rasterio.open(path, "r+") as file:
+        file.rpcs = RPC.from_gdal({**numbers, **places, **image})
+        file.gcps = ([GroundControlPoint(4, 10.5, 1.0, 2.0), GroundControlPoint(0, 0, 3.0, 4.0)], CRS.from_epsg(4326))
+    geodiff.restore(path, tmp_path / "out.tif", task="superres", factor=4, members=0)
+    for name in ("out.tif", "out_standard_error.tif"):
+        with rasterio.open(tmp_path / name) as fine:
+            points, crs = fine.gcps
+            assert [(p.row, p.col, p.x, p.y) for p in points] == [(16, 42, 1, 2), (0, 0, 3, 4)]  # corners
+            assert crs == CRS.from_epsg(4326)
+            assert (fine.rpcs.line_off, fine.rpcs.line_scale) == (21.5, 24)  # a middle, half a pixel in
+            assert (fine.rpcs.samp_off, fine.rpcs.samp_scale) == (39.5, 40)
+            assert fine.rpcs.lat_off == 7
 
 
 @pytest.mark.parametrize("kind", [".zarr", ".nc"])
