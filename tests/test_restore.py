@@ -134,6 +134,18 @@ def test_denoising_alone_leaves_holes_as_nodata(map_: Path, tmp_path: Path) -> N
     assert (read(tmp_path / "out_reason.tif") != 0)[holes].all()
 
 
+def test_special_pixels_that_are_not_filled_stay_what_they_are(tmp_path: Path) -> None:
+    values = (scene() * 40 + np.random.default_rng(2).normal(0, 60, (SIDE, SIDE))).astype("int16")
+    values[10:20, 5:30], values[40:44], values[50:60, 50:60] = -32768, -32766, -32764  # null, low and high saturation
+    path = write(tmp_path / "frame.cub", values, driver="ISIS3")
+    for task, factor in (("denoise", 1), ("superres", 2)):
+        geodiff.restore(path, tmp_path / f"{task}.tif", task=task, members=1)
+        special = repeated(np.where(values < -32760, values, 0), factor)
+        for name in (f"{task}.tif", f"{task}_members.tif"):
+            product = read(tmp_path / name)[0]
+            np.testing.assert_array_equal(np.where(product < -32760, product, 0), special)
+
+
 def test_denoise_and_inpaint_go_in_one_pass(frame: Path, tmp_path: Path) -> None:
     record = geodiff.restore(frame, tmp_path / "out.png", task="inpaint,denoise", nodata=0, members=3)
     source, reason = read(tmp_path / "out_source.tif"), read(tmp_path / "out_reason.tif")

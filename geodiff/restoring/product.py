@@ -195,6 +195,6 @@ class Layers:
 
 
 def _blank(stored: NDArray[Any], where: NDArray[np.bool_], encoding: Encoding) -> None:
-    """Damage that is not repaired becomes nodata, where the band has such a number."""
+    """Damage that is not repaired becomes nodata, where the band has such a number; special numbers stay."""
     if encoding.nodata is not None:
-        stored[where] = encoding.nodata
+        stored[where & unpack(stored, encoding)[1]] = encoding.nodata
