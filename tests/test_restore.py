@@ -454,6 +454,13 @@ def test_the_command_line_does_the_same_and_tells_the_noise(frame: Path, tmp_pat
     assert json.loads(again.stdout)["status"] == "up to date"
 
 
+def test_noise_is_told_where_it_was_looked_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "flat.tif", np.full((SIDE, SIDE), 7, "int16"), driver="GTiff")
+    for task, said in (("denoise", ["noise of band_1: none found"]), ("superres", [])):
+        run = CliRunner().invoke(app, ["restore", str(path), str(tmp_path / f"{task}.tif"), "--task", task])
+        assert [line.strip() for line in run.output.splitlines() if "noise" in line and "wrote" not in line] == said
+
+
 def test_a_job_spells_itself_so_that_it_can_be_typed() -> None:
     job = RestoreJob.build(source="a b.img", target="o.tif", task="inpaint,denoise", detect=("dropouts",), seed=3)
     assert job.command() == "geodiff restore 'a b.img' o.tif --task denoise,inpaint --detect dropouts --seed 3"

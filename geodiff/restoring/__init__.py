@@ -250,7 +250,8 @@ def _sharpened(
         for place, done in zip(shown, made, strict=True):
             band = cube.bands[place]
             layers.put_restored(date, band, found, place, done, inpaint=job.inpaints)
-            noise.setdefault(cube.variable.bands[band].name, []).append(done.noise)
+            if job.denoises:
+                noise.setdefault(cube.variable.bands[band].name, []).append(done.noise)
             windows += done.windows
     return _Restored(layers, _facts(cube, scan, layers, windows, noise))
 
