@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,10 @@ import xarray as xr
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.rpc import RPC
 from typer.testing import CliRunner
 
 import geodiff
@@ -69,11 +74,16 @@ def write(path: Path, values: np.ndarray, **profile: Any) -> Path:
     return path
 
 
-def read(path: Path | str) -> np.ndarray:
+@contextmanager
+def ignoring_place() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path) as opened:
-            return opened.read()
+        yield
+
+
+def read(path: Path | str) -> np.ndarray:
+    with ignoring_place(), rasterio.open(path) as opened:
+        return opened.read()
 
 
 @pytest.fixture
@@ -122,6 +132,18 @@ def test_denoising_alone_leaves_holes_as_nodata(map_: Path, tmp_path: Path) -> N
     assert (error[~holes] > 0).all()
     assert ((read(tmp_path / "out_members.tif") == -9999) == holes).all()
     assert (read(tmp_path / "out_reason.tif") != 0)[holes].all()
+
+
+def test_special_pixels_that_are_not_filled_stay_what_they_are(tmp_path: Path) -> None:
+    values = (scene() * 40 + np.random.default_rng(2).normal(0, 60, (SIDE, SIDE))).astype("int16")
+    values[10:20, 5:30], values[40:44], values[50:60, 50:60] = -32768, -32766, -32764  # null, low and high saturation
+    path = write(tmp_path / "frame.cub", values, driver="ISIS3")
+    for task, factor in (("denoise", 1), ("superres", 2)):
+        geodiff.restore(path, tmp_path / f"{task}.tif", task=task, members=1)
+        special = repeated(np.where(values < -32760, values, 0), factor)
+        for name in (f"{task}.tif", f"{task}_members.tif"):
+            product = read(tmp_path / name)[0]
+            np.testing.assert_array_equal(np.where(product < -32760, product, 0), special)
 
 
 def test_denoise_and_inpaint_go_in_one_pass(frame: Path, tmp_path: Path) -> None:
@@ -179,6 +201,25 @@ def test_counts_are_consistent_to_their_rounding(frame: Path, tmp_path: Path) ->
     assert (after != 0).all()
 
 
+def test_control_points_and_polynomials_of_a_frame_count_its_finer_pixels(tmp_path: Path) -> None:
+    path = write(tmp_path / "frame.tif", scene().astype("uint8"), driver="GTiff")
+    numbers = {f"{axis}_{what}_COEFF": " ".join(["1.0"] * 20) for axis in ("LINE", "SAMP") for what in ("NUM", "DEN")}
+    places = {f"{axis}_{what}": "7.0" for axis in ("LAT", "LONG", "HEIGHT") for what in ("OFF", "SCALE")}
+    image = {"LINE_OFF": "5.0", "LINE_SCALE": "6.0", "SAMP_OFF": "9.5", "SAMP_SCALE": "10.0"}
+    with ignoring_place(), rasterio.open(path, "r+") as file:
+        file.rpcs = RPC.from_gdal({**numbers, **places, **image})
+        file.gcps = ([GroundControlPoint(4, 10.5, 1.0, 2.0), GroundControlPoint(0, 0, 3.0, 4.0)], CRS.from_epsg(4326))
+    geodiff.restore(path, tmp_path / "out.tif", task="superres", factor=4, members=0)
+    for name in ("out.tif", "out_standard_error.tif"):
+        with rasterio.open(tmp_path / name) as fine:
+            points, crs = fine.gcps
+            assert [(p.row, p.col, p.x, p.y) for p in points] == [(16, 42, 1, 2), (0, 0, 3, 4)]  # corners
+            assert crs == CRS.from_epsg(4326)
+            assert (fine.rpcs.line_off, fine.rpcs.line_scale) == (21.5, 24)  # a middle, half a pixel in
+            assert (fine.rpcs.samp_off, fine.rpcs.samp_scale) == (39.5, 40)
+            assert fine.rpcs.lat_off == 7
+
+
 @pytest.mark.parametrize("kind", [".zarr", ".nc"])
 def test_an_enlarged_dataset_keeps_its_ground(map_: Path, tmp_path: Path, kind: str) -> None:
     target = tmp_path / f"out{kind}"
@@ -223,6 +264,41 @@ def test_bands_that_were_not_asked_for_are_copied_and_say_so(tmp_path: Path) -> 
     np.testing.assert_array_equal(read(tmp_path / "fine.tif")[1], repeated(values[1], 2))
     assert set(np.unique(read(tmp_path / "fine_source.tif")[1])) == {geodiff.fillers.CODES["nearest"]}
     assert np.isnan(read(tmp_path / "fine_standard_error.tif")[1]).all()
+
+
+# -- colour frames
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> Path:
+    """A grainy colour frame; in the green band a block was lost."""
+    values = portrait() + np.random.default_rng(4).normal(0, 15, (3, 96, 96))
+    values = np.clip(np.rint(values), 1, 255).astype("uint8")
+    values[1, 30:46, 40:72] = 0
+    return write(tmp_path / "colours.png", values, driver="PNG")
+
+
+def portrait() -> np.ndarray:
+    from skimage import data
+
+    return np.moveaxis(data.astronaut()[:96, 100:196], -1, 0).astype(np.float64)
+
+
+def test_the_bands_of_a_colour_frame_are_cleared_together(colours: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"task": "denoise,inpaint", "nodata": 0, "members": 1, "steps": 4}
+    record = geodiff.restore(colours, tmp_path / "all.png", **options)
+    geodiff.restore(colours, tmp_path / "red.png", bands="1", **options)
+    truth, members = portrait(), read(tmp_path / "all_members.tif").astype(float)
+    together, alone = (read(tmp_path / name).astype(float) - truth for name in ("all.png", "red.png"))
+    lost = read(colours)[1] == 0
+    assert np.sqrt((together[0][~lost] ** 2).mean()) < 0.9 * np.sqrt((alone[0][~lost] ** 2).mean())
+    np.testing.assert_allclose(together[0][lost], alone[0][lost])  # red was seen there, and stays what it was
+    assert np.abs(together[1][lost]).mean() < 30
+    assert list(record.variables["band_data"]["noise"].values()) == pytest.approx([15, 15, 15], rel=0.15)
+    error = read(tmp_path / "all_standard_error.tif")
+    assert 0.86 < (np.abs(together) < 1.645 * error)[:, ~lost].mean() < 0.97
+    grain = members - read(tmp_path / "all.png")
+    assert np.corrcoef(grain[0][~lost], grain[2][~lost])[0, 1] > 0.3  # a member's grain is that of the scene
 
 
 # -- noise of other kinds
@@ -376,6 +452,13 @@ def test_the_command_line_does_the_same_and_tells_the_noise(frame: Path, tmp_pat
         app, ["restore", str(frame), str(tmp_path / "out.png"), "--task", "denoise", "--members", "0", "--json"]
     )
     assert json.loads(again.stdout)["status"] == "up to date"
+
+
+def test_noise_is_told_where_it_was_looked_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "flat.tif", np.full((SIDE, SIDE), 7, "int16"), driver="GTiff")
+    for task, said in (("denoise", ["noise of band_1: none found"]), ("superres", [])):
+        run = CliRunner().invoke(app, ["restore", str(path), str(tmp_path / f"{task}.tif"), "--task", task])
+        assert [line.strip() for line in run.output.splitlines() if "noise" in line and "wrote" not in line] == said
 
 
 def test_a_job_spells_itself_so_that_it_can_be_typed() -> None:

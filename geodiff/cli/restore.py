@@ -84,7 +84,7 @@ def _alike(noise: dict[str, float | list[float]]) -> dict[str, list[str]]:
     """Bands by their level of noise as it is printed: one line for all that share one."""
     bands: dict[str, list[str]] = {}
     for band, level in noise.items():
-        bands.setdefault(f"standard deviation {_level(level)}", []).append(band)
+        bands.setdefault(f"standard deviation {_level(level)}" if level else "none found", []).append(band)
     return bands
 
 

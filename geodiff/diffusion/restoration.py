@@ -7,9 +7,9 @@ answer belongs to the frame: noise is keyed by seed, band, row and column.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,14 @@ __all__ = ["FACTORS", "Restored", "estimate_noise", "restore_band"]
 FACTORS = (1, 2, 4)
 """Enlargements the network knows."""
 _MARGIN = 16
+_CUT = 0.05
+"""Share of a block's cells that may stand at an end of the range: more, and noise is cut off there."""
+_LOWER_MEAN = 0.5149
+"""Mean of the lower three quarters of |z| for a standard normal z."""
+_WEAKEST, _WEAKEST_COARSE = 0.08, 0.024
+"""Weakest noise that training shows, over the scale of a frame: of its own grid, and of one that is enlarged."""
+_NARROWEST = 1e-3
+"""Of a frame's own scale: with less, values would outgrow float32."""
 _CORRELATION = 0.97
 """Of two windows' draws for one pixel, as for gaps (`geodiff.patches`)."""
 
@@ -86,8 +94,9 @@ def restore_band(
     """
     _check(known, noise, factor)
     centre, scale = _robust(values[known])
-    flat = np.where(known, (values - centre) / scale, 0).astype(np.float32)
-    level = (estimate_noise(flat, known) if noise is None else noise / scale) if denoise else 0.0
+    sigma = (estimate_noise(values, known) if noise is None else noise) if denoise else 0.0
+    scale = _scale_for(sigma, scale, factor)
+    flat, level = np.where(known, (values - centre) / scale, 0).astype(np.float32), sigma / scale
     low = Frame(_quiet(flat, known), known, level)
     wide = _enlarged(low, factor)
     draws = _Draws(members, seed, band, steps, sampler)
@@ -104,7 +113,7 @@ def restore_band(
         value, error = np.where(known, flat, value), np.where(known, np.float32(0), error)
         drawn = np.where(known, flat, drawn)
     layers = (_scaled(value, scale, centre), _scaled(error, scale), _scaled(drawn, scale, centre))
-    return Restored(*layers, level * scale, len(windows))
+    return Restored(*layers, sigma, len(windows))
 
 
 def _check(known: NDArray[np.bool_], noise: float | None, factor: int) -> None:
@@ -128,6 +137,15 @@ def _robust(seen: NDArray[np.floating]) -> tuple[float, float]:
     return centre, scale if scale > 0 else 1.0
 
 
+def _scale_for(noise: float, scale: float, factor: int) -> float:
+    """The scale that a frame is divided by: its own, or a smaller one in which weak noise is as strong as in training.
+
+    The network was never shown weaker noise, and takes less than `fields.FLOOR` for that much.
+    """
+    weakest = _WEAKEST if factor == 1 else _WEAKEST_COARSE
+    return float(np.clip(noise / weakest, _NARROWEST * scale, scale)) if noise > 0 else scale
+
+
 def _quiet(flat: Plane, known: NDArray[np.bool_]) -> Plane:
     """Holes filled with the mean, so that nothing rings into them."""
     return np.where(known, flat, np.float32(flat[known].mean()))
@@ -141,27 +159,54 @@ def _enlarged(low: Frame, factor: int) -> Frame:
 def estimate_noise(image: NDArray[np.floating], known: NDArray[np.bool_]) -> float:
     """Standard deviation of white noise, from the calmest tenth of the image.
 
-    Texture can only add to the details of a cell, so the noise is what is left where there is least: the median
-    absolute diagonal detail (Donoho & Johnstone 1994) of blocks of 32 x 32 pixels, at its tenth percentile, less what
-    the percentile of such medians takes from pure noise (0.93, by simulation).
+    Texture can only add to the details of a cell, so the noise is what is left where there is least: the diagonal
+    details (Donoho & Johnstone 1994) of blocks of 32 x 32 pixels without their largest quarter, at their tenth
+    percentile, less what the percentile takes from pure noise (0.93, by simulation). A black sky and what is saturated
+    hold none of the noise, or half of it, so blocks that stand at an end of the range tell only where there are no
+    others.
     """
-    rows, columns = (n // 2 * 2 for n in image.shape)
-    a, b, c, d = (image[i:rows:2, j:columns:2] for i in (0, 1) for j in (0, 1))
+    a, b, c, d = _corners(np.where(known, image, 0))
     detail = np.abs(a - b - c + d) / 2
-    whole = np.logical_and.reduce([known[i:rows:2, j:columns:2] for i in (0, 1) for j in (0, 1)])
-    medians = [float(np.median(part[seen])) for part, seen in _tiles(detail, whole) if seen.sum() >= 64]
-    if not medians:
-        medians = [float(np.median(detail[whole]))] if whole.any() else [0.0]
-    return float(np.quantile(medians, 0.1)) / 0.6745 / (0.93 if len(medians) > 8 else 1.0)
+    whole = np.logical_and.reduce(_corners(known))
+    seen = image[known]
+    cut = np.logical_or.reduce(_corners((image == seen.min()) | (image == seen.max()))) if seen.size else ~whole
+    levels, free = _levels(detail, whole, cut)
+    chosen = levels[free] if free.any() else levels
+    if not chosen.size:
+        chosen = np.array([_typical(detail[whole])])
+    return float(np.quantile(chosen, 0.1)) / (0.93 if len(chosen) > 8 else 1.0)
 
 
-def _tiles(
-    detail: NDArray[np.floating], whole: NDArray[np.bool_]
-) -> Iterator[tuple[NDArray[np.floating], NDArray[np.bool_]]]:
+def _corners(plane: NDArray[Any]) -> NDArray[Any]:
+    """(4, row, column): the pixels of each 2 x 2 cell."""
+    rows, columns = (n // 2 * 2 for n in plane.shape)
+    return np.stack([plane[i:rows:2, j:columns:2] for i in (0, 1) for j in (0, 1)])
+
+
+def _levels(
+    detail: NDArray[np.floating], whole: NDArray[np.bool_], cut: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(block,): noise of the blocks of which enough is known, and whether next to none of it is cut off."""
+    levels, free = [], []
     for row in range(0, detail.shape[0], 16):
         for column in range(0, detail.shape[1], 16):
             part = np.s_[row : row + 16, column : column + 16]
-            yield detail[part], whole[part]
+            seen = whole[part]
+            if seen.sum() >= 64:
+                levels.append(_typical(detail[part][seen]))
+                free.append(cut[part][seen].mean() <= _CUT)
+    return np.array(levels), np.array(free, bool)
+
+
+def _typical(detail: NDArray[np.floating]) -> float:
+    """The standard deviation that details of either sign have; 0 where half of them show none.
+
+    A mean of the lower ones, and not their median: those of whole numbers are multiples of a half.
+    """
+    if not detail.size or not np.median(detail):
+        return 0.0
+    lower = np.sort(detail)[: max(detail.size * 3 // 4, 1)]
+    return float(lower.mean()) / _LOWER_MEAN
 
 
 # -- one window

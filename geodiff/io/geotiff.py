@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from geodiff.io.planetary import Missing, missing_values
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["NAME", "band_of", "geobox_of", "open_geotiff", "variable_of"]
+__all__ = ["NAME", "band_of", "control_points", "finer_points", "geobox_of", "open_geotiff", "variable_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -257,6 +257,37 @@ def dataset_attributes(header: Header) -> dict[str, str]:
     if header.rpcs is not None:
         flat |= {f"RPC:{key}": str(value) for key, value in header.rpcs.to_gdal().items()}
     return flat
+
+
+def control_points(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What `dataset_attributes` says of ground control points and rational polynomials, as rasterio takes it."""
+    from rasterio.control import GroundControlPoint
+    from rasterio.crs import CRS
+    from rasterio.rpc import RPC
+
+    found: dict[str, Any] = {}
+    if "gcps" in attributes:
+        features = json.loads(attributes["gcps"])["features"]
+        places = [(f["properties"], f["geometry"]["coordinates"]) for f in features]
+        found["gcps"] = tuple(GroundControlPoint(said["row"], said["col"], *place) for said, place in places)
+        found["gcp_crs"] = CRS.from_wkt(attributes["gcps_crs"]) if "gcps_crs" in attributes else None
+    polynomials = {key.removeprefix("RPC:"): value for key, value in attributes.items() if key.startswith("RPC:")}
+    return found | ({"rpcs": RPC.from_gdal(polynomials)} if polynomials else {})
+
+
+def finer_points(attributes: Mapping[str, Any], factor: int) -> dict[str, Any]:
+    """The same where every pixel was divided: control points count from corners of pixels, polynomials from middles."""
+    finer = dict(attributes)
+    if "gcps" in finer:
+        collection = json.loads(finer["gcps"])
+        for feature in collection["features"]:
+            feature["properties"] |= {name: factor * feature["properties"][name] for name in ("row", "col")}
+        finer["gcps"] = json.dumps(collection)
+    for axis in ("LINE", "SAMP"):
+        if f"RPC:{axis}_OFF" in finer:
+            finer[f"RPC:{axis}_OFF"] = str((float(finer[f"RPC:{axis}_OFF"]) + 0.5) * factor - 0.5)
+            finer[f"RPC:{axis}_SCALE"] = str(float(finer[f"RPC:{axis}_SCALE"]) * factor)
+    return finer
 
 
 def _geojson(header: Header) -> str:

@@ -19,6 +19,7 @@ from geodiff.errors import TargetError
 from geodiff.io import KIND, Band, Kind, Product, ProductVariable, Raster, Variable
 from geodiff.io.cog import Content, write_cog
 from geodiff.io.gdal import GdalReader, Header, read_header
+from geodiff.io.geotiff import control_points
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -206,6 +207,8 @@ def _ground(piece: Slice) -> dict[str, Any]:
     geobox, header = piece.first.geobox, piece.place
     if header is not None and tuple(geobox.shape) == header.shape and geobox.affine == header.affine:
         return {name: getattr(header, name) for name in ("affine", "crs", "gcps", "gcp_crs", "rpcs")}
+    if geobox.crs is None and geobox.affine.is_identity:
+        return {"affine": geobox.affine, "crs": None, **control_points(piece.product.raster.attributes)}
     from rasterio.crs import CRS
 
     return {"affine": geobox.affine, "crs": None if geobox.crs is None else CRS.from_wkt(geobox.crs.to_wkt())}
@@ -217,7 +220,8 @@ def _tags(piece: Slice) -> dict[str, dict[str, str]]:
     if header is not None:
         tags = {namespace: dict(values) for namespace, values in header.tags.items()}
     else:
-        attributes = {key: str(value) for key, value in piece.product.raster.attributes.items()}
+        said = piece.product.raster.attributes.items()
+        attributes = {key: str(value) for key, value in said if not key.startswith(("gcps", "RPC:"))}
         tags = {"": {**attributes, **_pixel_tag(piece)}}
     return {**tags, "": {**piece.product.said_over(tags.get("", {})), **_time(piece)}}
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,13 +147,14 @@ def assert_fits(scene: Scene, job: RestoreJob) -> None:
 
 
 def memory_needed(scene: Scene, job: RestoreJob) -> int:
-    """Bytes at the peak: the layers of every variable, and one band in work."""
+    """Bytes at the peak: the layers of every variable, and the bands of one date in work."""
     layers, work = 0, 0
     for cube in scene.cubes:
         dates, bands, rows, columns = cube.variable.shape
         pixels, item = rows * columns * job.enlargement**2, cube.variable.dtype.itemsize
         layers += dates * bands * pixels * (item * (1 + job.members) + 7)
-        work = max(work, pixels * (100 + 40 * job.members))
+        together = bands * (rows * columns * 32 + pixels * (8 + 4 * job.members) * job.denoises)
+        work = max(work, pixels * (100 + 40 * job.members) + (0 if job.only_inpaints else together))
     return _BASE_MEMORY + layers + work
 
 
@@ -227,40 +228,39 @@ def _filled(
 def _sharpened(
     scene: Scene, cube: Cube, scan: Scan, gaps: GapReader, job: RestoreJob, advance: Callable[[], None]
 ) -> _Restored:
-    """Noise taken away, pixels divided, and gaps with them: the network's work, band by band."""
+    """Noise taken away, pixels divided, and gaps with them: the network's work, date by date."""
     from geodiff.diffusion.denoiser import open_denoiser
-    from geodiff.restoring.bands import restored_band
+    from geodiff.restoring.bands import restored_bands
 
     denoiser = open_denoiser(job.model, device=job.device, dtype=job.dtype)
     layers, windows = Layers.copied(cube.variable, job.enlargement, job.members), 0
     noise: dict[str, list[float]] = {}
-    for date, place, band, values, found in _bands(cube, gaps):
-        name = cube.variable.bands[band].name
-        if not (~found.missing[place]).any():
-            layers.leave(date, band, found, place)
-            continue
-        done = restored_band(
-            values,
-            ~found.missing[place],
-            job,
-            denoiser,
-            key=(date << 16) + band,
-            least_noise=_compression(scene, cube) if job.denoises and job.noise is None else 0.0,
-            advance=advance,
+    least = _compression(scene, cube) if job.denoises and job.noise is None else 0.0
+    whole = Window(0, 0, *cube.shape)
+    for date in range(len(cube.variable.dates)):
+        values, found = _physical(cube, date), gaps.read(date, whole)
+        known = ~found.missing
+        shown = [place for place in range(len(cube.bands)) if known[place].any()]
+        for place in set(range(len(cube.bands))).difference(shown):
+            layers.leave(date, cube.bands[place], found, place)
+        keys = [(date << 16) + cube.bands[place] for place in shown]
+        made = restored_bands(
+            values[shown], known[shown], job, denoiser, keys=keys, least_noise=least, advance=advance
         )
-        layers.put_restored(date, band, found, place, done, inpaint=job.inpaints)
-        noise.setdefault(name, []).append(done.noise)
-        windows += done.windows
+        for place, done in zip(shown, made, strict=True):
+            band = cube.bands[place]
+            layers.put_restored(date, band, found, place, done, inpaint=job.inpaints)
+            if job.denoises:
+                noise.setdefault(cube.variable.bands[band].name, []).append(done.noise)
+            windows += done.windows
     return _Restored(layers, _facts(cube, scan, layers, windows, noise))
 
 
-def _bands(cube: Cube, gaps: GapReader) -> Iterator[tuple[int, int, int, NDArray[np.float64], Any]]:
-    """Date, place among the bands asked for, band, physical values (row, column), and the date's gaps."""
-    whole = Window(0, 0, *cube.shape)
-    for date in range(len(cube.variable.dates)):
-        stored, found = cube.read(date, whole), gaps.read(date, whole)
-        for place, band in enumerate(cube.bands):
-            yield date, place, band, unpack(stored[place], cube.variable.bands[band].encoding)[0], found
+def _physical(cube: Cube, date: int) -> NDArray[np.float64]:
+    """(band, row, column) of the bands asked for."""
+    stored = cube.read(date, Window(0, 0, *cube.shape))
+    bands = (cube.variable.bands[band].encoding for band in cube.bands)
+    return np.stack([unpack(plane, encoding)[0] for plane, encoding in zip(stored, bands, strict=True)])
 
 
 def _compression(scene: Scene, cube: Cube) -> float:

@@ -1,15 +1,17 @@
-"""One band restored: physical values go in, and come out with their error, their realisations and where each stands."""
+"""Bands restored: physical values go in, and come out with their error, their realisations and where each stands."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geodiff.diffusion.restoration import Restored, estimate_noise, restore_band
+from geodiff.restoring.components import Components, alike, noise_of
 from geodiff.restoring.photons import flattened, raised, slope
+from geodiff.restoring.product import repeated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     Plane = NDArray[np.float64]
 
-__all__ = ["RestoredBand", "restored_band"]
+__all__ = ["RestoredBand", "restored_bands"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,50 +43,111 @@ class RestoredBand:
         return self.noise == 0
 
 
-def restored_band(
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """How one band, or one component of several, is restored."""
+
+    job: RestoreJob
+    denoiser: Denoiser
+
+    def __call__(
+        self,
+        seen: Plane,
+        known: NDArray[np.bool_],
+        noise: float,
+        key: int,
+        advance: Callable[[], None] = lambda: None,
+    ) -> Restored:
+        return restore_band(
+            seen,
+            known,
+            self.denoiser,
+            denoise=noise > 0,
+            noise=noise or None,
+            factor=self.job.enlargement,
+            members=self.job.members,
+            seed=self.job.seed,
+            band=key,
+            steps=self.job.steps,
+            advance=advance,
+        )
+
+
+def restored_bands(
     values: Plane,
     known: NDArray[np.bool_],
     job: RestoreJob,
     denoiser: Denoiser,
     *,
-    key: int,
+    keys: Sequence[int],
     least_noise: float = 0.0,
     advance: Callable[[], None] = lambda: None,
-) -> RestoredBand:
-    """Do a job's tasks on one band.
+) -> Iterator[RestoredBand]:
+    """Do a job's tasks on the bands of one date, grainy ones that are alike together.
 
     Parameters
     ----------
-    values : (row, column), physical; ignored where not known.
-    key : of the ground noise: another one for each band and date.
+    values : (band, row, column), physical; ignored where not known. Of each band something is known.
+    keys : of the ground noise, one a band: others for each band and date.
     least_noise : what is known of the noise from elsewhere (compression), where the job gives no level.
     """
-    light = job.poisson is not None
-    seen = flattened(values, job.poisson or 1.0, job.noise or 0.0) if light else values
-    found = restore_band(
-        seen,
-        known,
-        denoiser,
-        denoise=job.denoises,
-        noise=1.0 if light else _noise(job, values, known, least_noise),
-        factor=job.enlargement,
-        members=job.members,
-        seed=job.seed,
-        band=key,
-        steps=job.steps,
-        advance=advance,
-    )
-    if job.poisson is None:
-        return _as_is(found)
-    brightness = float(np.maximum(values[known], 0).mean())
-    return _light(found, job.poisson, job.noise or 0.0, brightness)
+    noise = [_noise(job, *each, least_noise) for each in zip(values, known, strict=True)]
+    seen = values if job.poisson is None else flattened(values, job.poisson, job.noise or 0.0)
+    seen, common, work = np.where(known, seen, 0.0), np.logical_and.reduce(known), _Work(job, denoiser)
+    apart = least_noise > 0 or 0 in noise or not alike(seen, common)
+    found = (_one_by_one if apart else _together)(seen, known, noise, keys, work, advance)
+    for made, before, where in zip(found, values, known, strict=True):
+        yield _as_is(made) if job.poisson is None else _light(made, job, before[where])
 
 
-def _noise(job: RestoreJob, values: Plane, known: NDArray[np.bool_], least: float) -> float | None:
-    """The noise to remove; None leaves it to be estimated."""
-    if not job.denoises or job.noise is not None or least <= 0:
-        return job.noise if job.denoises else None
-    return max(least, estimate_noise(values, known))
+def _one_by_one(
+    seen: Plane,
+    known: NDArray[np.bool_],
+    noise: Sequence[float],
+    keys: Sequence[int],
+    work: _Work,
+    advance: Callable[[], None],
+) -> Iterator[Restored]:
+    for each in zip(seen, known, noise, keys, strict=True):
+        yield work(*each, advance)
+
+
+def _together(
+    seen: Plane,
+    known: NDArray[np.bool_],
+    noise: Sequence[float],
+    keys: Sequence[int],
+    work: _Work,
+    advance: Callable[[], None],
+) -> Iterator[Restored]:
+    """Bands by way of their components; each by itself where only some of them are known."""
+    common = np.logical_and.reduce(known)
+    components = Components.of(seen, common, noise)
+    planes = components.of_bands(seen, common)
+    made = [
+        work(plane, common, level, key, advance)
+        for plane, level, key in zip(planes, noise_of(planes, common), keys, strict=True)
+    ]
+    apart = repeated(np.logical_or.reduce(known) & ~common, work.job.enlargement)
+    for number, key in enumerate(keys):
+        band = components.band(number, made)
+        yield _mixed(apart, work(seen[number], known[number], noise[number], key), band) if apart.any() else band
+
+
+def _mixed(where: NDArray[np.bool_], one: Restored, other: Restored) -> Restored:
+    """The one where it is asked for, the other elsewhere."""
+    value = np.where(where, one.value, other.value)
+    error = np.where(where, one.standard_error, other.standard_error)
+    return Restored(value, error, np.where(where, one.members, other.members), other.noise, other.windows)
+
+
+def _noise(job: RestoreJob, values: Plane, known: NDArray[np.bool_], least: float) -> float:
+    """The noise to remove; 0 for none. Photon noise is even after its transform."""
+    if not job.denoises:
+        return 0.0
+    if job.poisson is not None:
+        return 1.0
+    return job.noise if job.noise is not None else max(least, estimate_noise(values, known))
 
 
 def _as_is(found: Restored) -> RestoredBand:
@@ -92,9 +155,10 @@ def _as_is(found: Restored) -> RestoredBand:
     return RestoredBand(value, error, members, found.noise, found.windows)
 
 
-def _light(found: Restored, gain: float, read: float, brightness: float) -> RestoredBand:
+def _light(found: Restored, job: RestoreJob, seen: Plane) -> RestoredBand:
     """Back from the transform in which photon noise is even; the noise told is that at the mean brightness."""
-    noise = float(np.hypot(np.sqrt(gain * brightness), read))
+    gain, read = job.poisson or 1.0, job.noise or 0.0
+    noise = float(np.hypot(np.sqrt(gain * np.maximum(seen, 0).mean()), read))
     error = slope(found.value, gain) * found.standard_error
     value, members = (raised(a, gain, read) for a in (found.value, found.members))
     return RestoredBand(value, error, members, noise, found.windows)

@@ -12,6 +12,7 @@ from geodiff.codes import CODES, OBSERVED, OUTSIDE, UNFILLED
 from geodiff.encoding import Encoding, pack, unpack
 from geodiff.gaps import Gaps, Reason
 from geodiff.io import Kind, ProductVariable, Raster, Reader, Variable
+from geodiff.io.geotiff import finer_points
 from geodiff.lattice import Window
 
 if TYPE_CHECKING:
@@ -67,11 +68,10 @@ def enlarged_raster(raster: Raster, factor: int) -> Raster:
     """The same source on a grid of pixels a `factor`-th the size, exactly over the same ground."""
     if factor == 1:
         return raster
-    placed = ("gcps", "RPC:", "GEOLOCATION:")
-    dropped = [key for key in raster.attributes if key.startswith(placed)]
+    dropped = [key for key in raster.attributes if key.startswith("GEOLOCATION:")]
     if dropped:
-        _log.warning("%s: control points count the source's pixels; the enlarged product has none", raster.path)
-    kept = {key: value for key, value in raster.attributes.items() if key not in dropped}
+        _log.warning("%s: geolocation arrays count the source's pixels; the enlarged product has none", raster.path)
+    kept = {key: value for key, value in finer_points(raster.attributes, factor).items() if key not in dropped}
     variables = tuple(enlarged_variable(variable, factor) for variable in raster.variables)
     return replace(raster, variables=variables, quality=(), attributes=kept)
 
@@ -195,6 +195,6 @@ class Layers:
 
 
 def _blank(stored: NDArray[Any], where: NDArray[np.bool_], encoding: Encoding) -> None:
-    """Damage that is not repaired becomes nodata, where the band has such a number."""
+    """Damage that is not repaired becomes nodata, where the band has such a number; special numbers stay."""
     if encoding.nodata is not None:
-        stored[where] = encoding.nodata
+        stored[where & unpack(stored, encoding)[1]] = encoding.nodata

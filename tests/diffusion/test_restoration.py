@@ -49,6 +49,16 @@ def test_noise_is_taken_away_and_its_strength_found(denoiser) -> None:
     assert ((made.value - IMAGE) ** 2).mean() < 0.4 * 30**2
 
 
+@pytest.mark.parametrize("share", [0.002, 0.01])
+def test_weak_noise_is_taken_away_with_errors_and_members_of_its_size(denoiser, share) -> None:
+    noise = share * float(IMAGE.std())
+    grainy = IMAGE + noise * np.random.default_rng(5).normal(size=IMAGE.shape)
+    found = restore_band(grainy, EVERYWHERE, denoiser, denoise=True, noise=noise, members=1, steps=4)
+    assert np.sqrt(((found.value - IMAGE) ** 2).mean()) < noise
+    assert np.median(found.standard_error) < 1.1 * noise
+    assert (found.members[0] - found.value).std() < 1.1 * noise
+
+
 def test_four_members_mean_the_value_and_a_seed_is_an_answer(denoiser) -> None:
     noisy = IMAGE[:96, :96] + 30 * RNG.normal(size=(96, 96))
     seen = np.ones(noisy.shape, bool)
@@ -74,6 +84,22 @@ def test_the_noise_of_a_textured_frame_is_found(noise) -> None:
     textured = gaussian_filter(RNG.normal(size=(256, 256)), 2.5) * 8
     found = estimate_noise(textured + noise * RNG.normal(size=textured.shape), np.ones(textured.shape, bool))
     assert found == pytest.approx(noise, rel=0.15)
+
+
+@pytest.mark.parametrize("noise", [0.4, 1.0, 2.0, 20.0])
+def test_the_noise_of_whole_numbers_beside_black_sky_and_what_is_saturated_is_found(noise) -> None:
+    """A limb with a burnt-out sun: most of the frame holds no noise, or the half that is not cut off."""
+    rows, columns = np.mgrid[:256, :256]
+    limb = np.where(columns > 150, 0, 110 + rows / 7.3 + columns / 11) + np.where(rows > 200, 200, 0)
+    counts = np.clip(np.rint(limb + noise * RNG.normal(size=limb.shape)), 0, 255)
+    found = estimate_noise(counts, np.ones(limb.shape, bool))
+    assert found == pytest.approx(noise, rel=0.15)
+
+
+def test_a_frame_without_noise_has_none_although_its_numbers_are_rounded() -> None:
+    rows, columns = np.mgrid[:256, :256]
+    clean = np.rint(100 + 20 * np.sin(columns / 9) * np.cos(rows / 7))
+    assert estimate_noise(clean, np.ones(clean.shape, bool)) == 0
 
 
 def test_what_cannot_be_done_is_said(denoiser) -> None:

@@ -1,0 +1,99 @@
+"""Grainy bands of one scene seen together: what they share stands apart from what differs, and noise is even.
+
+Grain differs from band to band where the scene hardly does. The minimum noise fraction transform (Green et al. 1988)
+divides each band by its noise and turns all to their principal components: what the bands share is then seen with the
+light of all of them, and the little that differs, such as the colour of a frame, is smoothed as much as it may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geodiff.diffusion.restoration import Restored, estimate_noise
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Planes = NDArray[np.float64]
+
+__all__ = ["Components", "alike", "noise_of"]
+
+_ALIKE = 0.7
+"""Least correlation of any two bands that are taken together."""
+_MOST = 16
+"""Bands that are taken together at most: all of them are in memory at a time."""
+_SAMPLE = 1 << 20
+"""Pixels from which correlations are learnt, about."""
+_LAYERS = ("value", "standard_error", "members")
+_NOTHING = 1e-3
+"""A component with less of the noise of a band has none: bands that are copies of each other differ by rounding."""
+
+
+def alike(planes: Planes, known: NDArray[np.bool_]) -> bool:
+    """Whether bands (band, row, column) show the same where all are known (row, column): each like each other."""
+    if not 2 <= len(planes) <= _MOST:
+        return False
+    seen = _sample(planes, known)
+    if seen.shape[1] < 64 or not (seen.std(axis=1) > 0).all():
+        return False
+    return bool(np.corrcoef(seen).min() >= _ALIKE)
+
+
+def _sample(planes: Planes, known: NDArray[np.bool_]) -> Planes:
+    """(band, pixel): known pixels, every so many of them in large frames."""
+    where = np.flatnonzero(known)
+    return np.asarray(planes.reshape(len(planes), -1)[:, where[:: max(1, where.size // _SAMPLE)]], np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """A turn of bands that were divided by their noise; it goes both ways without loss."""
+
+    centre: Planes
+    """(band,): subtracted first."""
+    noise: Planes
+    """(band,): standard deviations, positive."""
+    turn: Planes
+    """(component, band): orthonormal rows, the component that bands share first."""
+
+    @classmethod
+    def of(cls, planes: Planes, known: NDArray[np.bool_], noise: Sequence[float]) -> Components:
+        """The transform that a frame (band, row, column) asks for."""
+        seen = _sample(planes, known)
+        centre, each = seen.mean(axis=1), np.asarray(noise, np.float64)
+        _, vectors = np.linalg.eigh(np.cov((seen - centre[:, None]) / each[:, None]))
+        turn = vectors.T[::-1]
+        largest = np.take_along_axis(turn, np.abs(turn).argmax(axis=1)[:, None], axis=1)
+        return cls(centre, each, np.ascontiguousarray(turn * np.sign(largest)))
+
+    def of_bands(self, planes: Planes, known: NDArray[np.bool_]) -> Planes:
+        """(component, row, column); 0 where not known."""
+        whitened = (planes - self.centre[:, None, None]) / self.noise[:, None, None]
+        return np.tensordot(self.turn, np.where(known, whitened, 0.0), 1)
+
+    def band(self, number: int, found: Sequence[Restored]) -> Restored:
+        """A band of what was made of the components; their errors are independent."""
+        weights = self.noise[number] * self.turn[:, number]
+        value, error, members = (np.stack([getattr(each, name) for each in found]) for name in _LAYERS)
+        return Restored(
+            np.asarray(np.tensordot(weights, value, 1) + self.centre[number], np.float32),
+            np.sqrt(np.tensordot(weights**2, error.astype(np.float64) ** 2, 1)).astype(np.float32),
+            np.asarray(np.tensordot(weights, members, 1) + self.centre[number], np.float32),
+            float(self.noise[number]),
+            found[number].windows,
+        )
+
+
+def noise_of(components: Planes, known: NDArray[np.bool_]) -> list[float]:
+    """The noise of each component (component, row, column), 1 on average of variances.
+
+    Noise of which bands share nothing is 1 in each; after demosaicking or compression they share some, and it stands
+    in the first components.
+    """
+    levels = np.array([estimate_noise(plane, known) for plane in components])
+    levels *= np.sqrt(len(levels) / max(float((levels**2).sum()), 1e-12))
+    return [float(level) if level > _NOTHING else 0.0 for level in levels]
