@@ -55,12 +55,13 @@ def nonlocal_bayes(noisy: Plane, pilot: Plane, noise: float) -> Plane:
     """
     rows, columns = (-(-n // _STEP) + 1 for n in noisy.shape)
     padded = _padded(noisy, rows, columns), _padded(pilot, rows, columns)
-    strips = [(first, min(_STRIP, rows - first)) for first in range(0, rows, _STRIP)]
     total, count = (np.zeros(padded[0].shape, np.float32) for _ in range(2))
+
+    def strip(first: int) -> tuple[int, Plane, Plane]:
+        return first, *_strip(*padded, noise, first, min(_STRIP, rows - first), columns)
+
     with one_thread(), ThreadPoolExecutor(cores()) as pool:
-        for (first, _), (sums, counts) in zip(
-            strips, pool.map(lambda strip: _strip(*padded, noise, *strip, columns), strips), strict=True
-        ):
+        for first, sums, counts in pool.map(strip, range(0, rows, _STRIP)):
             there = np.s_[first * _STEP : first * _STEP + len(sums)]
             total[there] += sums
             count[there] += counts
@@ -106,7 +107,7 @@ def _alike(pilot: Plane, rows: int, columns: int) -> NDArray[np.intp]:
     nearest = np.argpartition(distances.reshape(-1, len(_SHIFTS)), _ALIKE - 1, axis=1)[:, :_ALIKE]
     row, column = np.ix_(_REACH + _STEP * np.arange(rows), _REACH + _STEP * np.arange(columns))
     steps = np.array([i * pilot.shape[1] + j for i, j in _SHIFTS])
-    return (row * pilot.shape[1] + column).reshape(-1, 1) + steps[nearest]
+    return np.asarray((row * pilot.shape[1] + column).reshape(-1, 1) + steps[nearest])
 
 
 def _block_sums(image: Plane) -> Plane:
