@@ -180,10 +180,16 @@ def _best(moments: Moments) -> int:
 
 
 def _needed(moments: Moments, defaults: NDArray[np.float64]) -> list[int]:
-    """Backward elimination: drop each part, the dearest first, that is hardly missed."""
+    """Backward elimination: drop each part, the dearest first, that is hardly missed.
+
+    Those that are good on average over scenes are not dropped on the word of few pixels: a dozen small trials of a rover
+    frame had liked the harmonic fill best, which was a third worse than the network in the gaps.
+    """
     kept = list(range(len(defaults)))
     most = SPARED * moments.squared_error(_table(moments, kept, defaults))
     for part in reversed(range(len(defaults))):
+        if defaults[part] > 0 and moments.trust <= _ENOUGH:
+            continue
         rest = [k for k in kept if k != part]
         if rest and moments.squared_error(_table(moments, rest, defaults)) <= most:
             kept = rest
