@@ -22,6 +22,7 @@ CODES: Mapping[str, int] = {
     "dineof": 11,
     "climatology": 12,
     "kriging": 13,
+    "nonlocal": 14,
     "diffusion": 20,
     "auto": 21,
 }

@@ -49,6 +49,7 @@ _BUILT_IN: Mapping[str, str] = {
     "matern": "geodiff.fillers.spatial:Matern",
     "biharmonic": "geodiff.fillers.spatial:Biharmonic",
     "kriging": "geodiff.fillers.kriging:Kriging",
+    "nonlocal": "geodiff.fillers.likeness:NonLocal",
     "linear-time": "geodiff.fillers.temporal:LinearTime",
     "harmonic": "geodiff.fillers.temporal:Harmonic",
     "whittaker": "geodiff.fillers.temporal:Whittaker",

@@ -26,6 +26,7 @@ from geodiff.fillers.calibration import (
     target_distance,
 )
 from geodiff.fillers.kriging import Kriging
+from geodiff.fillers.likeness import NonLocal
 from geodiff.fillers.members import stretched
 from geodiff.fillers.spatial import Biharmonic, Laplace, SpatialFiller, window_error
 from geodiff.fillers.weights import (
@@ -189,7 +190,7 @@ class Stacked:
     def _default_fit(self, parts: Sequence[Filler], fits: Mapping[str, Fitted]) -> Fitted:
         """For scenes too small to spare pixels."""
         names = [part.name for part in parts]
-        weights = _Weights(np.tile(default_weights(names), (STRATA, 1)))
+        weights = _Weights(default_weights(names))
         factors = conformal_factors(np.empty(0), np.empty(0, np.int8), _DEFAULT_FACTORS)
         return _as_fitted(self.name, names, fits, weights, factors, WHITENING, "stored defaults: no pixel to hide")
 
@@ -385,7 +386,7 @@ def priors_around(network: Filler) -> tuple[Filler, ...]:
     """The parts of the default stack, from cheap to dear; temporal ones join where there are other dates."""
     from geodiff.fillers.temporal import LinearTime, Regression, SpaceTime
 
-    spatial = Laplace(), Kriging(), network, Biharmonic()
+    spatial = Laplace(), Kriging(), NonLocal(), network, Biharmonic()
     return *spatial, LinearTime(), SpaceTime(), Regression()
 
 

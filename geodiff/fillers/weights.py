@@ -24,15 +24,17 @@ __all__ = [
     "weights_by_stratum",
 ]
 
-DEFAULT_WEIGHTS: Mapping[str, float] = {
+DEFAULT_WEIGHTS: Mapping[str, float | tuple[float, ...]] = {
     "laplace": 0.05,
     "kriging": 0.1,
+    "nonlocal": (0.35, 0.2, 0.1, 0.0, 0.0),
     "diffusion": 0.85,
     "linear-time": 1.0,
     "spacetime": 1.0,
     "regression": 4.0,
 }
-"""Shares where a scene has no trials, rescaled to the parts at hand; good on average over scenes of other places."""
+"""Shares where a scene has no trials, rescaled to the parts at hand; good on average over scenes of other places. One
+for each distance class where a part has something of its own to say near data only."""
 LEAST = 0.02
 """A smaller weight is not worth a part's running time."""
 SPARED = 1.004
@@ -44,6 +46,8 @@ _PRIOR = 50.0
 _LEAST_ERROR = 1e-3
 _TOLERATED = 1.01**2
 _ENOUGH = 0.6
+_HEARD = 0.4
+"""Trust up to which no part of the default stack is left out: some 3,300 hidden pixels."""
 _THINNING = 100.0
 _PER_TRIAL = 10.0
 _CAUTIOUS = "linear-time"
@@ -100,17 +104,17 @@ class Moments:
 
 
 def convex_weights(moments: Moments, defaults: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights (20, part), each row not negative and of sum 1, that minimise the squared error.
+    """Weights (20, part), each row not negative and of sum 1, that minimise the squared error; `defaults` (20, part).
 
     Parts that the others can do without are left out, the later ones first: give them from cheap to dear. Where
     the result is more than 1 % worse, in RMSE, than the best single part, that one gets all the weight; but not on the
     word of so few pixels that the defaults count as much as they.
     """
     if not moments.counts.any():
-        return np.tile(_normalised(defaults), (STRATA, 1))
+        return _normalised(defaults)
     kept = _needed(moments, defaults)
     table = _table(moments, kept, defaults)
-    single = np.tile(np.eye(len(defaults))[_best(moments)], (STRATA, 1))
+    single = np.tile(np.eye(defaults.shape[1])[_best(moments)], (STRATA, 1))
     worse = moments.squared_error(table) > _TOLERATED * moments.squared_error(single)
     return single if worse and moments.trust > _ENOUGH else table
 
@@ -182,13 +186,13 @@ def _best(moments: Moments) -> int:
 def _needed(moments: Moments, defaults: NDArray[np.float64]) -> list[int]:
     """Backward elimination: drop each part, the dearest first, that is hardly missed.
 
-    Those that are good on average over scenes are not dropped on the word of few pixels: a dozen small trials of a rover
-    frame had liked the harmonic fill best, which was a third worse than the network in the gaps.
+    Those that are good on average over scenes are not dropped on the word of few pixels: eleven small trials of a rover
+    frame liked the harmonic fill best, which was a third worse than the network in the gaps.
     """
-    kept = list(range(len(defaults)))
+    kept = list(range(defaults.shape[1]))
     most = SPARED * moments.squared_error(_table(moments, kept, defaults))
-    for part in reversed(range(len(defaults))):
-        if defaults[part] > 0 and moments.trust <= _ENOUGH:
+    for part in reversed(range(defaults.shape[1])):
+        if defaults[:, part].any() and moments.trust <= _HEARD:
             continue
         rest = [k for k in kept if k != part]
         if rest and moments.squared_error(_table(moments, rest, defaults)) <= most:
@@ -202,9 +206,9 @@ def _table(moments: Moments, kept: Sequence[int], defaults: NDArray[np.float64])
     products = moments.products[:, chosen[:, None], chosen]
     pooled = products.sum(axis=0) / max(float(moments.counts.sum()), 1.0)
     own = np.stack([simplex_minimum(p + _CROWD * pooled) for p in products])
-    rows = moments.trust * own + (1.0 - moments.trust) * _normalised(defaults[chosen])
+    rows = moments.trust * own + (1.0 - moments.trust) * _normalised(defaults[:, chosen])
     rows[rows < LEAST] = 0.0
-    table = np.zeros((STRATA, len(defaults)))
+    table = np.zeros(defaults.shape)
     table[:, chosen] = rows / rows.sum(axis=1, keepdims=True)
     return table
 
@@ -226,13 +230,16 @@ def simplex_minimum(products: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def default_weights(names: Sequence[str]) -> NDArray[np.float64]:
-    """(part,) stored shares of the parts at hand; equal ones where none is stored."""
-    return _normalised(np.array([DEFAULT_WEIGHTS.get(name, 0.0) for name in names]))
+    """(20, part) stored shares of the parts at hand; equal ones where none is stored."""
+    shares = [np.broadcast_to(DEFAULT_WEIGHTS.get(name, 0.0), DISTANCES) for name in names]
+    return np.tile(_normalised(np.stack(shares, axis=-1)), (STRATA // DISTANCES, 1))
 
 
 def _normalised(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    total = float(weights.sum())
-    return weights / total if total > 0 else np.full(len(weights), 1.0 / len(weights))
+    """(..., part) of sum 1; equal shares where there are none."""
+    total = weights.sum(axis=-1, keepdims=True)
+    equal = np.full_like(weights, 1.0 / weights.shape[-1])
+    return np.asarray(np.divide(weights, total, out=equal, where=total > 0))
 
 
 def weight_fields(

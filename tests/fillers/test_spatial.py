@@ -8,12 +8,13 @@ from scipy.ndimage import gaussian_filter
 
 from geodiff.fillers import CODES, Filler, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.kriging import Kriging
+from geodiff.fillers.likeness import NonLocal
 from geodiff.fillers.spatial import Biharmonic, InverseDistance, Laplace, Matern, Nearest, SpatialFiller
 from geodiff.lattice import Window
 from geodiff.metrics import coverage, rmse
 
 SIDE, HALO = 40, 12
-FILLERS = [Nearest(), InverseDistance(), Laplace(), Biharmonic(), Matern(), Kriging()]
+FILLERS = [Nearest(), InverseDistance(), Laplace(), Biharmonic(), Matern(), Kriging(), NonLocal()]
 names = pytest.mark.parametrize("filler", FILLERS, ids=lambda f: f.name)
 
 
@@ -100,7 +101,7 @@ def test_a_constant_field_is_continued(filler, rng):
     np.testing.assert_allclose(filled.value[patch.missing], 1.5, atol=0.02)
 
 
-@pytest.mark.parametrize("filler", [Laplace(), Biharmonic(), Matern(), Kriging()], ids=lambda f: f.name)
+@pytest.mark.parametrize("filler", [Laplace(), Biharmonic(), Matern(), Kriging(), NonLocal()], ids=lambda f: f.name)
 def test_a_plane_is_continued_into_a_gap(filler):
     y, x = np.mgrid[-1 : 1 : (SIDE + 2 * HALO) * 1j, -1 : 1 : (SIDE + 2 * HALO) * 1j]
     truth = (0.5 + 1.5 * y - 0.7 * x).astype(np.float32)[None, None]
@@ -190,7 +191,7 @@ def test_a_plane_too_large_for_biharmonic_is_harmonic_and_says_so(rng, monkeypat
     np.testing.assert_array_equal(filled.value[:, 1], Laplace().estimate(patch, Fitted("laplace"))[:, 1])
 
 
-@pytest.mark.parametrize("filler", [Biharmonic(), Matern(), Laplace()], ids=lambda f: f.name)
+@pytest.mark.parametrize("filler", [Biharmonic(), Matern(), Laplace(), NonLocal()], ids=lambda f: f.name)
 def test_what_is_near_hidden_pixels_is_enough_for_their_estimate(filler, rng):
     shape = (1, 1, 120 + 2 * HALO, 120 + 2 * HALO)
     truth, known = rough(rng, shape), ~blobs(rng, shape, 0.4)
