@@ -88,8 +88,8 @@ Filler = Annotated[
         "F",
         _METHOD,
         "auto (default: weighs classical methods and the network on known pixels of the scene), diffusion (the network "
-        "alone), fast ones (nearest, idw, laplace, matern, biharmonic, kriging), or for stacks of dates linear-time, "
-        "harmonic, whittaker, climatology, spacetime, regression, dineof.",
+        "alone), fast ones (nearest, idw, laplace, matern, biharmonic, kriging, nonlocal), or for stacks of dates "
+        "linear-time, harmonic, whittaker, climatology, spacetime, regression, dineof.",
     ),
 ]
 Model = Annotated[str | None, _valued("MODEL", _METHOD, "Folder of a model, or the name of a shipped one.")]
