@@ -65,7 +65,7 @@ def parse_gates(text: str | None) -> tuple[Gate, ...]:
     for part in filter(None, (text or "").split(",")):
         match = _GATE.match(part)
         if not match or match[1] not in GATES:
-            raise JobError(f"{part.strip()!r} is not FIGURE>=BOUND or FIGURE<=BOUND; figures: {', '.join(GATES)}")
+            raise JobError(f"{part.strip()} is not FIGURE>=BOUND or FIGURE<=BOUND; figures: {', '.join(GATES)}")
         gates.append(Gate(figure=match[1], relation=match[2], bound=float(match[3])))
     return tuple(gates)
 
@@ -232,9 +232,8 @@ class FillJob(BaseModel):
         try:
             fields = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows begins files with a mark
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            why = getattr(error, "strerror", None) or error
-            reason = f"cannot read the job file {path}: {why}"
-            raise JobError(f"{reason}; it has to be TOML, and `geodiff init` writes a commented one") from None
+            why = error.strerror if isinstance(error, OSError) else f"{error}; it has to be TOML"
+            raise JobError(f"cannot read the job file {path}: {why}; `geodiff init` writes a commented one") from None
         return cls.build(**{**fields, **overrides})
 
 

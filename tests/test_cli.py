@@ -496,7 +496,7 @@ _WITHOUT_TORCH = (
         (["fill", "a.tif"], "TARGET is missing; give it, or a job file with --job"),
         (["fill", "a.tif", "b.tif", "--members", "four"], "'--members': 'four' is no number"),
         (["fill", "a.tif", "b.tif", "--nodata=x"], "'--nodata': 'x' is no number"),
-        (["fill", "a.tif", "b.tif", "--gate", "good"], "--gate good: 'good' is not FIGURE>=BOUND"),
+        (["fill", "a.tif", "b.tif", "--gate", "good"], "--gate good: good is not FIGURE>=BOUND"),
         (["fill", "a.tif", "b.tif", "--valid-range", "0"], "--valid-range 0.0 is not two numbers; give A,B"),
         (["fill", "a.tif", "b.tif", "--valid-range", "5,1"], "--valid-range 5.0,1.0: the range is empty"),
         (["fill", "a.tif", "b.tif", "--detect", "lines,clouds"], "--detect lines: it should be 'dropouts'"),

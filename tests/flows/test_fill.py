@@ -221,7 +221,7 @@ def test_exit_codes_and_what_a_person_reads(folder: Path, capsys: pytest.Capture
     assert main([f"{folder}/in", f"{folder}/in", "--filler", "laplace"]) == 2
     assert "name another folder" in capsys.readouterr().err
     assert main([*words, "--gate", "beauty>=1"]) == 2
-    assert "--gate 'beauty>=1'" in capsys.readouterr().err
+    assert "--gate beauty>=1: beauty>=1 is not FIGURE" in capsys.readouterr().err
     assert main([f"{folder}/nowhere", f"{folder}/out"]) == 2
     capsys.readouterr()
     assert main([*words, "--at-once", "0"]) == 2
