@@ -52,7 +52,7 @@ def _errors(example: Example, denoiser: Denoiser) -> dict[str, float]:
         "diffusion": example.prior + example.error * mean,
         "whole windows": example.prior + example.error * whole,
     }
-    weights = default_weights(PARTS)
+    weights = default_weights(PARTS)[-1]  # these have the same shares at any distance
     fills["default weights"] = sum(w * fills[name] for w, name in zip(weights, PARTS, strict=True))
     return {n: float(np.sqrt(np.mean((f - example.truth)[example.hidden] ** 2))) for n, f in fills.items()}
 
