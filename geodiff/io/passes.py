@@ -191,8 +191,8 @@ class Flags:
 
     def fill(self, date: int, window: Window) -> NDArray[np.bool_]:
         """(row, column): True where they say that nothing was seen."""
-        said: NDArray[np.bool_] = is_fill(self.reader.read(date, window), self.preset, layer=self.layer).any(axis=0)
-        return said
+        fill = is_fill(self.reader.read(date, window), self.preset, layer=self.layer)
+        return np.asarray(fill.any(axis=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ class Part:
 
     def known(self, stored: NDArray[Any], date: int, window: Window) -> NDArray[np.bool_]:
         """(band, row, column): True where the numbers are values and no flag of the tile says fill."""
-        known = np.stack([_is_known(*each) for each in zip(stored, self.encodings, strict=True)])
+        known: NDArray[np.bool_] = np.stack([_is_known(*each) for each in zip(stored, self.encodings, strict=True)])
         for flags in self.flags:
             known &= ~flags.fill(date, window)
         return known
