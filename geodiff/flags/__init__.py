@@ -41,6 +41,7 @@ __all__ = [
     "Source",
     "decode",
     "guess",
+    "is_fill",
     "layer_named",
     "load_preset",
     "matches",
@@ -288,6 +289,15 @@ def decode(
     if table.kind == "bands":
         reason[(index & _wanted_bits(table, band)) != 0] |= np.uint16(Reason.SATURATED)
     return reason
+
+
+def is_fill(values: NDArray[Any], preset: str, *, layer: str | None = None) -> NDArray[np.bool_]:
+    """Where quality flags say that nothing was ever observed; a number that the table does not know says nothing."""
+    table = load_preset(preset).layer(layer)
+    fill = np.flatnonzero(table.reasons & np.uint16(Reason.QA_FILL)) + table.low
+    if values.dtype.kind == "i" and 1 << 8 * values.dtype.itemsize == table.reasons.size:
+        values = values.view(f"u{values.dtype.itemsize}")  # NetCDF 3 has no unsigned numbers
+    return np.isin(values, fill)
 
 
 def _indices(values: NDArray[Any], preset: str, table: Layer) -> NDArray[Any]:

@@ -54,7 +54,8 @@ def describe(source: str, **missing: Any) -> dict[str, Any]:
     return {
         "source": source,
         "driver": raster.driver,
-        "files": len(raster.files),
+        "files": sum(not name.startswith("item:") for name in raster.files),
+        "items": len(raster.origins),
         "quality": [_quality_facts(q) for q in raster.quality],
         "variables": [_variable_facts(v, raster) | gaps.get(v.name, {}) for v in raster.variables],
     }

@@ -24,7 +24,8 @@ _WHY_ROUGHLY = {"never_seen": "at most: none of the dates looked at saw it; `--f
 def render(facts: Mapping[str, Any]) -> str:
     """The facts of `describe` as text for a person."""
     files = f", {facts['files']} files" if facts["files"] > 1 else ""
-    lines = [f"{facts['source']}: {facts['driver']}{files}"]
+    items = f", {facts['items']} Items" if facts["items"] else ""
+    lines = [f"{facts['source']}: {facts['driver']}{items}{files}"]
     for quality in facts["quality"]:
         explains = quality["explains"] if isinstance(quality["explains"], str) else ", ".join(quality["explains"])
         lines.append(f"quality: {quality['name']} read as {quality['preset']}, explains {explains}")

@@ -139,6 +139,8 @@ class Raster:
     """Attributes of the whole dataset."""
     files: tuple[str, ...] = ()
     """Every file the source consists of, for its identity."""
+    origins: tuple[str, ...] = ()
+    """What it was made of, where its path leads to several Items."""
 
 
 @dataclass(frozen=True, slots=True)

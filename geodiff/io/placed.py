@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from geodiff.io import Reader, Variable
 
-__all__ = ["PlacedReader", "assert_shifted_only", "common_grid", "on_grid"]
+__all__ = ["PlacedReader", "assert_joined", "assert_same_ground", "assert_shifted_only", "common_grid", "on_grid"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +79,26 @@ def assert_shifted_only(variable: Variable, first: Variable, path: str) -> None:
                 f"{path} has the {what} {mine} and the first of the stack {theirs}; bring all to one grid first "
                 "(gdalwarp -t_srs -tr -tap), or leave it out"
             )
+
+
+def assert_same_ground(variable: Variable, first: Variable, path: str) -> None:
+    """Raise GridError where a raster shows nothing of what the first shows."""
     if _place(variable.geobox, first.geobox).intersect(Window(0, 0, *first.shape[2:])) is None:
         raise GridError(f"{path} shows no ground that the first of the stack shows; fill it by itself")
+
+
+def assert_joined(boxes: Sequence[GeoBox], paths: Sequence[str]) -> None:
+    """Raise GridError where rasters lie apart, so that a grid over all of them would be empty in between."""
+    reached = [_place(boxes[0], boxes[0])]
+    apart = {_place(box, boxes[0]) for box in boxes} - {*reached}
+    while reached and apart:
+        ground = reached.pop().expand(1)
+        near = [place for place in apart if ground.intersect(place) is not None]
+        apart -= {*near}
+        reached += near
+    if apart:
+        path = next(path for path, box in zip(paths, boxes, strict=True) if _place(box, boxes[0]) in apart)
+        raise GridError(f"{path} shows no ground that touches what the others show; fill it by itself")
 
 
 def common_grid(boxes: Sequence[GeoBox], name: str) -> GeoBox:

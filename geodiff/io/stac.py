@@ -2,7 +2,7 @@
 
 The Item says what the files do not: which assets are data, what the bands are called, scale, offset and nodata, and
 when it all was acquired. What a file says of its own numbers goes before what the Item says of them. Several Items are
-a stack of dates.
+a stack of dates, those that are tiles of one pass one date.
 
 Formats: STAC 1.1 and, through pystac, older ones; extensions eo and raster (1.x as `eo:bands` and `raster:bands`, 2.x
 in `bands`).
@@ -185,7 +185,7 @@ def _names(asset: _Asset) -> tuple[str, ...]:
 
 
 def open_stac(source: str, options: OpenOptions) -> Raster:
-    """Open an Item, or several as a stack of dates.
+    """Open an Item, or several as a stack of dates, one a pass.
 
     Raises
     ------
@@ -194,12 +194,24 @@ def open_stac(source: str, options: OpenOptions) -> Raster:
     GridError
         Where the Items of a stack differ in grid, bands or dtype.
     """
-    from geodiff.io.stack import stack_rasters
+    from geodiff.io.passes import Tile, one_date_a_pass
+    from geodiff.io.stack import by_date, stack_rasters
 
-    rasters = [_open_item(item, href, options) for href, item in items_of(source)]
-    if not rasters:
+    opened = [(item, _open_item(item, href, options)) for href, item in items_of(source)]
+    if not opened:
         raise SourceError(f"{source} leads to no Item; give a catalogue that has some, or an Item")
-    return replace(rasters[0], path=source) if len(rasters) == 1 else stack_rasters(rasters, source)
+    if len(opened) == 1:
+        return replace(opened[0][1], path=source)
+    tiles = [Tile(item.id, one, _satellite(item)) for item, raster in opened for one in by_date(raster)]
+    rasters = one_date_a_pass(tiles, source)
+    made = rasters[0] if len(rasters) == 1 else stack_rasters(rasters, source)
+    return replace(made, path=source, origins=tuple(raster.path for _, raster in opened))
+
+
+def _satellite(item: pystac.Item) -> str:
+    return str(item.common_metadata.platform or "").lower()
+
+
 
 
 def _open_item(item: pystac.Item, href: str, options: OpenOptions) -> Raster:

@@ -184,7 +184,9 @@ def _processing(attributes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _sources(raster: Raster) -> list[str]:
-    """What the product was made from: the source itself, or the files that a glob named."""
+    """What the product was made from: the source itself, its Items, or the files that a glob named."""
+    if raster.origins:
+        return list(raster.origins)
     if not any(sign in raster.path for sign in "*?[") or "://" in raster.path:
         return [raster.path]
     return [name for name in raster.files if not name.startswith(("item:", "asset:"))]
@@ -194,8 +196,11 @@ def _beside(href: str, path: str) -> str:
     """An address as seen from the Item: relative where both lie in one place."""
     from pystac.utils import make_relative_href
 
-    here, there = (p if "://" in p else str(Path(p).absolute()) for p in (path, href))
-    return make_relative_href(there, here, start_is_dir=False)
+    place, sign, item = href.rpartition("#")
+    if not place.endswith("json"):  # a file may be called so
+        place, sign, item = href, "", ""
+    here, there = (p if "://" in p else str(Path(p).absolute()) for p in (path, place))
+    return make_relative_href(there, here, start_is_dir=False) + sign + item  # which leaves out what follows `#`
 
 
 # -- assets

@@ -21,7 +21,7 @@ from geodiff.errors import GridError, SourceError
 from geodiff.io import OpenOptions, QualityBand, Raster, Variable
 from geodiff.io.axes import curvilinear
 from geodiff.io.cube import CubeReader
-from geodiff.io.placed import assert_shifted_only, common_grid, on_grid
+from geodiff.io.placed import assert_same_ground, assert_shifted_only, common_grid, on_grid
 from geodiff.io.places import exists, local_path
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
     from geodiff.lattice import Window
 
-__all__ = ["DateReader", "StackReader", "date_of", "open_stack", "stack_rasters", "usable"]
+__all__ = [
+    "PASS", "DateReader", "StackReader", "by_date", "common", "date_of", "open_stack", "required_date", "same_quality",
+    "same_variable", "stack_rasters", "usable",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ _PICTURES = (".png", ".jpg", ".jpeg")
 _CONTAINERS = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".hdf", ".zarr", ".zarr.zip")
 _OWN_LAYERS = re.compile(r".*_(source|reason|standard_error|members|quantiles)\.tif")
 _RECORD = "geodiff-product.json"
-_PASS = np.timedelta64(10, "m")
+PASS = np.timedelta64(10, "m")
 """Tiles that a satellite sees later than this belong to another pass."""
 
 _ONE_LAYER = (
@@ -121,8 +124,8 @@ def _refuse_bands(paths: Sequence[str], source: str) -> None:
 
 def stack_rasters(opened: Sequence[Raster], source: str) -> Raster:
     """Rasters as one with all their dates, in the order of time; raises as `open_stack` does."""
-    single = [one for raster in opened for one in _by_date(raster)]
-    dates = [_required_date(raster) for raster in single]
+    single = [one for raster in opened for one in by_date(raster)]
+    dates = [required_date(raster) for raster in single]
     order = sorted(range(len(single)), key=lambda i: dates[i])
     ordered = [single[i] for i in order]
     times = tuple(dates[i] for i in order)
@@ -135,12 +138,12 @@ def stack_rasters(opened: Sequence[Raster], source: str) -> Raster:
         driver="stack",
         variables=variables,
         quality=tuple(_stacked_quality(ordered, number, times) for number in range(len(first.quality))),
-        attributes=_common([raster.attributes for raster in ordered]),
+        attributes=common([raster.attributes for raster in ordered]),
         files=tuple(dict.fromkeys(name for raster in ordered for name in raster.files)),
     )
 
 
-def _by_date(raster: Raster) -> list[Raster]:
+def by_date(raster: Raster) -> list[Raster]:
     """A raster of several dates as one a date; what has no dates is the same on each.
 
     Raises SourceError where it has layers along time but does not say when, or variables of different dates.
@@ -207,7 +210,8 @@ def _open_member(path: str, options: OpenOptions) -> Raster:
     return open_source(path, options)
 
 
-def _required_date(raster: Raster) -> np.datetime64:
+def required_date(raster: Raster) -> np.datetime64:
+    """When a raster of one date was acquired; raises SourceError with the cure where it is not told."""
     found = date_of(raster)
     if found is None:
         raise SourceError(
@@ -283,7 +287,7 @@ def _say_doubles(dates: Sequence[np.datetime64], rasters: Sequence[Raster]) -> N
 def _say_tiles(dates: Sequence[np.datetime64], rasters: Sequence[Raster]) -> None:
     """Tiles of one pass are no dates: each would be filled as far as the other one reaches."""
     boxes = [raster.variables[0].geobox for raster in rasters]
-    tiles = [n for n, (a, b) in enumerate(pairwise(dates)) if b - a <= _PASS and boxes[n] != boxes[n + 1]]
+    tiles = [n for n, (a, b) in enumerate(pairwise(dates)) if b - a <= PASS and boxes[n] != boxes[n + 1]]
     if tiles:
         first, second = rasters[tiles[0]].path, rasters[tiles[0] + 1].path
         logger.warning(
@@ -294,7 +298,7 @@ def _say_tiles(dates: Sequence[np.datetime64], rasters: Sequence[Raster]) -> Non
 
 
 def _stacked(rasters: Sequence[Raster], variable: Variable, dates: tuple[np.datetime64, ...]) -> Variable:
-    alike = [_same(raster, variable) for raster in rasters]
+    alike = [same_variable(raster, variable) for raster in rasters]
     return _joined(alike, [raster.path for raster in rasters], dates)
 
 
@@ -303,13 +307,14 @@ def _joined(alike: Sequence[Variable], paths: Sequence[str], dates: tuple[np.dat
     first = alike[0]
     for variable, path in zip(alike, paths, strict=True):
         assert_shifted_only(variable, first, path)
+        assert_same_ground(variable, first, path)
     grid = common_grid([variable.geobox for variable in alike], first.name)
     reader = StackReader(tuple(on_grid(variable, grid) for variable in alike))
-    attributes = _common([variable.attributes for variable in alike])
+    attributes = common([variable.attributes for variable in alike])
     return replace(first, geobox=grid, reader=reader, dates=dates, attributes=attributes)
 
 
-def _same(raster: Raster, variable: Variable) -> Variable:
+def same_variable(raster: Raster, variable: Variable) -> Variable:
     """The variable of that name in another member, which must have the same bands and dtype."""
     found = next((v for v in raster.variables if v.name == variable.name), None)
     if found is None:
@@ -343,11 +348,12 @@ def _ground(variable: Variable) -> str:
 
 def _stacked_quality(rasters: Sequence[Raster], number: int, dates: tuple[np.datetime64, ...]) -> QualityBand:
     first = rasters[0].quality[number]
-    alike = [_same_quality(raster, first).variable for raster in rasters]
+    alike = [same_quality(raster, first).variable for raster in rasters]
     return replace(first, variable=_joined(alike, [raster.path for raster in rasters], dates))
 
 
-def _same_quality(raster: Raster, wanted: QualityBand) -> QualityBand:
+def same_quality(raster: Raster, wanted: QualityBand) -> QualityBand:
+    """The same quality band of another member; raises SourceError where it has none."""
     name = (wanted.preset, wanted.layer, wanted.variable.name)
     for quality in raster.quality:
         if (quality.preset, quality.layer, quality.variable.name) == name:
@@ -356,7 +362,7 @@ def _same_quality(raster: Raster, wanted: QualityBand) -> QualityBand:
     raise SourceError(f"{said}; leave one of them out")
 
 
-def _common(attributes: Sequence[Any]) -> dict[str, Any]:
+def common(attributes: Sequence[Any]) -> dict[str, Any]:
     """What all members say alike."""
     first = dict(attributes[0])
     return {key: value for key, value in first.items() if all(_equal(o.get(key), value) for o in attributes[1:])}

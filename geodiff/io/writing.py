@@ -171,11 +171,14 @@ def _stems(product: Product, variable: Variable) -> list[str]:
 
     source = str(product.raster.attributes.get("scene") or _stem(product.raster.path))
     readers = [_file_reader(reader_at(variable, date)) for date in range(len(variable.dates))]
-    stems = [_stem(reader.path) if isinstance(reader, GdalReader) else source for reader in readers]
-    if len(set(stems)) == len(stems):
-        return stems
+    own = [_stem(reader.path) if isinstance(reader, GdalReader) else None for reader in readers]
+    if len(own) == 1:
+        return [own[0] or source]
+    if None not in own and len(set(own)) == len(own):
+        return [stem for stem in own if stem is not None]
     dated = [
-        stem if when is None else f"{stem}_{_compact(when)}" for stem, when in zip(stems, variable.dates, strict=True)
+        stem or source if when is None else f"{stem or source}_{_compact(when)}"
+        for stem, when in zip(own, variable.dates, strict=True)
     ]
     before = [dated[:number].count(stem) for number, stem in enumerate(dated)]  # a date may be there twice
     return [f"{stem}_{count + 1}" if count else stem for stem, count in zip(dated, before, strict=True)]
