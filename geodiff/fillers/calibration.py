@@ -108,8 +108,8 @@ def conformal_factors(
     """Factors on the expected error by stratum.
 
     Few hidden pixels are deep in gaps, and all together are mostly those near data: a distance class is drawn to the
-    one before it. The interval score (Gneiting & Raftery 2007) is up to 5 % less than with classes drawn to all pixels, 1 %
-    more on the worst of eight kinds of single images, and coverage the same or .01 better.
+    one before it. The interval score (Gneiting & Raftery 2007) is up to 5 % less than with classes drawn to all pixels,
+    1 % more on the worst of eight kinds of single images, and coverage within .01 of theirs.
 
     With dates the factors are to hold on a date not yet seen: errors of one date go together, so every date counts the
     same however many of its pixels are hidden, and is worth a few independent pixels at most.
