@@ -290,7 +290,8 @@ def _normalise(cube: Cube, sample: list[NDArray[np.float64]]) -> tuple[Normalisa
             continue
         low, centre, high = np.percentile(values, [16, 50, 84])
         # Half the 16-84 % range is a Gaussian's standard deviation; where it is 0 (mostly constant), the plain one.
-        scale = (high - low) / 2 or float(values.std()) or 1.0
+        # One number alone tells no scale but its own size.
+        scale = (high - low) / 2 or float(values.std()) or (values.size == 1 and abs(float(centre))) or 1.0
         recipes.append(Normalisation(float(centre), float(scale), cube.transform))
     return tuple(recipes)
 

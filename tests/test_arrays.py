@@ -53,3 +53,12 @@ def test_a_number_that_no_sensor_measured_does_not_spread(rng: np.random.Generat
     assert np.isfinite(value).all()
     assert np.isfinite(error).all()
     np.testing.assert_allclose(value[20:30, 20:30], plain[20:30, 20:30], atol=3)
+
+
+@pytest.mark.parametrize("value", [7.5, 3e-4, -2e5])
+def test_one_number_in_an_image_says_little_of_the_others(value: float) -> None:
+    values = np.full((80, 70), np.nan)
+    values[40, 30] = value
+    filled, error = geodiff.fill_array(values, filler="laplace")
+    np.testing.assert_allclose(filled, value, rtol=1e-6)
+    assert (error[np.isnan(values)] > abs(value) / 2).all()

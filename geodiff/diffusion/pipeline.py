@@ -67,7 +67,6 @@ class GapFillPipeline(DiffusionPipeline):
         folder = find_folder(os.fspath(model))
         check_folder(folder)
         options = {
-            "torch_dtype": torch.float32,
             **options,
             "use_safetensors": True,
             "local_files_only": True,

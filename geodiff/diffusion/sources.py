@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ __all__ = ["KINDS", "Source", "Stack", "catalogue", "load", "raster", "write_spl
 
 KINDS = ("optical", "stack", "hirise", "msl", "elevation", "thermal")
 """Kinds of observation; training draws them with fixed shares, so that none dominates."""
+_LEAST_ROOM = 256 << 20
+"""Bytes of observations that are kept however little memory is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,12 @@ class Stack:
     days: NDArray[np.int64] | None = None
     """(date,) days since 1970 where the images have dates."""
     elevation: NDArray[np.float32] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """What its arrays take."""
+        arrays = (self.values, self.known, self.days, self.elevation)
+        return sum(array.nbytes for array in arrays if array is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +67,29 @@ def _empty() -> Stack:
     raise SourceError("this source has no reader")
 
 
-@lru_cache(maxsize=400)
-def _load(root: Path, source: Source) -> Stack:
-    return source.read(root)
+_kept: OrderedDict[tuple[Path, Source], Stack] = OrderedDict()
 
 
 def load(root: Path, source: Source) -> Stack:
-    """The observations of a source; read once per process."""
-    return _load(root, source)
+    """The observations of a source; kept while they all fit in `_room`, the longest unused let go first."""
+    key = (root, source)
+    if key in _kept:
+        _kept.move_to_end(key)
+        return _kept[key]
+    stack = source.read(root)
+    room = _room() - stack.nbytes
+    while _kept and sum(kept.nbytes for kept in _kept.values()) > room:
+        _kept.popitem(last=False)
+    _kept[key] = stack
+    return stack
+
+
+def _room() -> int:
+    """Bytes that observations may take: a quarter of what they and the machine's free memory are together."""
+    import psutil
+
+    held = sum(stack.nbytes for stack in _kept.values())
+    return max(_LEAST_ROOM, (held + int(psutil.virtual_memory().available)) // 4)
 
 
 def catalogue(root: Path) -> list[Source]:

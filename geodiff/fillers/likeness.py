@@ -140,19 +140,18 @@ def _told(
     patch: NDArray[np.float32], gap: NDArray[np.bool_], like: Numbers, common: Numbers
 ) -> tuple[Numbers, Numbers]:
     """The normal prediction of a patch's missing pixels from the others, and its weight: one over its variance."""
-    from scipy.linalg import cho_factor, cho_solve
+    from scipy.linalg.lapack import dposv  # solve's own: its checks would take as long as the system
 
     lost = gap.ravel()
     seen = ~lost
     mean = like.mean(axis=0)
     apart = like - mean
-    covariance = (1 - _STATIONARY) * (apart.T @ apart) / (len(like) - 1) + _STATIONARY * common
+    covariance = ((1 - _STATIONARY) / (len(like) - 1)) * (apart.T @ apart) + _STATIONARY * common
     noise = _ROUNDING * float(np.trace(covariance)) / len(covariance) + 1e-9
     system = covariance[np.ix_(seen, seen)]
     system[np.diag_indices(len(system))] += noise
     across = covariance[np.ix_(seen, lost)]
-    factor = cho_factor(system, lower=True, check_finite=False, overwrite_a=True)
-    gain = cho_solve(factor, across, check_finite=False)
+    gain = dposv(system, across)[1]
     observed = patch.ravel()[seen].astype(np.float64)
     told = mean[lost] + (observed - mean[seen]) @ gain
     left = np.diagonal(covariance)[lost] - np.einsum("sl,sl->l", across, gain)

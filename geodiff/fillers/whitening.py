@@ -21,6 +21,9 @@ FLOOR = np.float32(1e-3)
 _SIDE = 11
 _RANGE = np.float32(5.0)
 _FACTOR = np.float32(1.3)
+_COPIES, _SAME = 4.5, 1e-9
+"""As many equal numbers as mirrors at a corner make of one say nothing of how much numbers differ; equal is what the
+rounding of a mean square cannot tell apart."""
 
 
 def distance_to_known(known: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -110,7 +113,8 @@ def _local_deviation(
     count, first, second = _box_sum(held), _box_sum(kept), _box_sum(kept * values)
     at_least = np.maximum(count, 1.0)
     variance = np.maximum(second / at_least - (first / at_least) ** 2, 0.0)
-    weight = np.where(known & (count > 1.5), count / _SIDE**2, 0.0)
+    differ = variance > _SAME * (second / at_least)
+    weight = np.where(known & ((count > _COPIES) | (differ & (count > 1.5))), count / _SIDE**2, 0.0)
     return np.sqrt(variance).astype(np.float32), weight.astype(np.float32)
 
 

@@ -1,6 +1,7 @@
 """Training data: reproducible, honest about what was hidden, and apart from the validation part."""
 
 import tomllib
+from collections import OrderedDict
 from itertools import islice
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 
 import geodiff.diffusion
+from geodiff.diffusion import sources
 from geodiff.diffusion.data import Cache, build, cut, examples
 from geodiff.diffusion.fields import CHANNELS, channel
-from geodiff.diffusion.sources import Source, catalogue, load, normalised, training_folder
+from geodiff.diffusion.sources import Source, Stack, catalogue, load, normalised, training_folder
 from geodiff.errors import InputError, SourceError
 
 
@@ -81,3 +83,21 @@ def test_observations_load_and_a_cache_gives_examples_back(data_dir, tmp_path) -
         np.testing.assert_allclose(context, example.context, atol=2e-2)
         np.testing.assert_array_equal(hidden, example.hidden)
         np.testing.assert_allclose(residual, example.residual, atol=2e-2, rtol=1e-2)
+
+
+def test_observations_are_kept_as_far_as_memory_allows_and_the_longest_unused_let_go(monkeypatch):
+    reads: list[str] = []
+
+    def source(name: str) -> Source:
+        def read(_: Path) -> Stack:
+            reads.append(name)
+            return Stack(np.zeros((1, 1, 100, 100), np.float32), np.ones((1, 1, 100, 100), bool))
+
+        return Source("user", "train", name, read=read)
+
+    monkeypatch.setattr(sources, "_kept", OrderedDict())
+    monkeypatch.setattr(sources, "_room", lambda: 120_000)  # two of 50,000 bytes
+    for name in "abacabb":
+        sources.load(Path(), source(name))
+    assert "".join(reads) == "abcb"
+    assert [key[1].name for key in sources._kept] == ["a", "b"]

@@ -58,6 +58,12 @@ def test_a_saved_pipeline_answers_the_same(pipeline, folder, image) -> None:
     np.testing.assert_allclose(second.standard_error, first.standard_error, rtol=0.02)
 
 
+@pytest.mark.filterwarnings("error::FutureWarning")
+def test_the_number_format_is_asked_for_as_in_diffusers(folder) -> None:
+    assert GapFillPipeline.from_pretrained(folder).unet.dtype == torch.float32, "files hold float16"
+    assert GapFillPipeline.from_pretrained(folder, dtype=torch.bfloat16).unet.dtype == torch.bfloat16
+
+
 def test_weights_are_float16_safetensors_under_their_hash(folder) -> None:
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     assert model_hash(folder) == stored_hash(folder) == hashlib.sha256(weights.read_bytes()).hexdigest()

@@ -57,6 +57,16 @@ def test_what_one_stratum_learns_the_others_hear(rng):
     assert factors[19] > 2.5 * 1.4
 
 
+def test_a_class_deep_in_gaps_of_which_few_pixels_are_hidden_follows_the_class_before(rng):
+    """All pixels together are mostly those near data, which say least of it."""
+    stratum = np.append(np.repeat([15, 17], [38_000, 2001]), 0)[:40_001]
+    ratio = np.abs(rng.normal(size=stratum.size)) * np.where(stratum == 17, 3.0, 0.5)
+    factors = conformal_factors(ratio, stratum, DEFAULTS)
+    expected = factors[17] * np.array(DEFAULTS[3:]) / DEFAULTS[2]
+    np.testing.assert_allclose(factors[18:], expected, rtol=1e-5)
+    assert factors[17] > 2.5
+
+
 def test_the_order_of_pixels_does_not_matter(rng):
     ratio, stratum = rng.exponential(size=3000), rng.integers(0, STRATA, 3000)
     order = rng.permutation(3000)

@@ -81,3 +81,14 @@ def test_hidden_values_have_no_influence(rng):
     known = rng.random(values.shape) < 0.7
     spoiled = np.where(known, values, np.float32(1e4))
     np.testing.assert_array_equal(expected_error(values, known), expected_error(spoiled, known))
+
+
+def test_a_number_and_its_mirror_images_do_not_say_that_a_field_is_constant():
+    values, known = np.full((1, 40, 40), 3, np.float32), np.zeros((1, 40, 40), bool)
+    known[0, [0, 39, 20], [0, 39, 1]] = True
+    np.testing.assert_array_equal(local_spread(values, known), 1)
+    known[0, :10, :10] = True
+    assert local_spread(values, known)[0, 30, 30] < FLOOR
+    values[0, 0, 2], known[0, :10, :10] = 5, False
+    known[0, 0, [0, 2]] = True
+    assert 0.5 < local_spread(values, known)[0, 0, 2] < 2
