@@ -185,7 +185,7 @@ class _Areas(NamedTuple):
         return cls(labels, around, value[1:], np.array([np.median(s) if s.size else np.nan for s in told]))
 
     def usual_step(self, value: float) -> float:
-        """`UNLIKE` times what areas of any other value step by; 0 where there are too few to tell."""
+        """`UNLIKE` times what areas of any other value (NaN: of all) step by; 0 where there are too few to tell."""
         others = self.step[(self.value != value) & np.isfinite(self.step)]
         return UNLIKE * float(np.median(others)) if others.size >= PATCHWORK else 0.0
 
