@@ -395,3 +395,30 @@ def test_a_stripe_that_runs_into_a_black_collar_is_found():
     frame[:, 150:] = 0
     frame[70, :150] += 24
     assert found(frame, "stripes")[70, :150].all()
+
+
+def compressed(frame, quality):
+    import io
+
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))
+
+
+def test_blocks_of_a_strongly_compressed_frame_are_no_dropouts_and_a_lost_one_among_them_is():
+    soft = ndimage.gaussian_filter(scene().astype(float), 4)
+    frame = compressed(np.rint(soft + np.random.default_rng(1).normal(0, 1, soft.shape)).astype(np.uint8), 20)
+    assert not found(frame, "dropouts").any()
+    broken = frame.copy()
+    broken[64:80, 96:144] = 0
+    assert np.array_equal(found(broken, "dropouts"), broken != frame)
+
+
+@pytest.mark.parametrize("drawn", ["bars", "checkers"])
+def test_an_exact_pattern_over_the_whole_frame_is_no_damage(drawn):
+    row, column = np.mgrid[:256, :256]
+    frame = 15 * (column // 16) if drawn == "bars" else 30 + 180 * ((row // 32 + column // 32) % 2)
+    assert not found(frame.astype(np.uint8), "dropouts").any()
+    assert not found(frame.astype(np.uint8).T, "dropouts").any()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,10 @@ SHARP = 0.5
 """The border of what was lost steps by this many typical differences."""
 UNITS = 5.0
 """And by more than this many of the steps that the numbers take: compressed skies are flat in blocks too."""
+UNLIKE = 3.0
+"""And by more than this many of the steps that flat areas of other values take: compressed scenes are made of such."""
+PATCHWORK = 8
+"""So many flat areas of other values tell what such areas usually do in the frame."""
 CLEAR = 3.0
 """A step of this many typical differences is rare in the scene."""
 LIVELY = 0.75
@@ -39,11 +43,13 @@ def flat_lines(frame: Frame, known: Plane) -> Plane:
     of the line or is a third of it, and steps away clearly along nine tenths, or sharply along most of it between
     rows that are anything but flat.
     """
-    thin = _lines_up_to(BLOCK, frame, known)  # first, since what they cut in two would look lost between them
-    return thin | _lines_up_to(len(frame) // 4, frame, known & ~thin)
+    areas = _Areas.of(frame, known)
+    least = areas.usual_step(np.nan)
+    thin = _lines_up_to(BLOCK, frame, known, least)  # first: what they cut in two would look lost between them
+    return thin | _lines_up_to(len(frame) // 4, frame, known & ~thin, least)
 
 
-def _lines_up_to(thickest: int, frame: Frame, known: Plane) -> Plane:
+def _lines_up_to(thickest: int, frame: Frame, known: Plane, patch_step: float) -> Plane:
     height, width = frame.shape
     above, below, thick = _beyond(frame, known)
     judged = np.isfinite(above) & np.isfinite(below) & (thick <= thickest)
@@ -51,9 +57,10 @@ def _lines_up_to(thickest: int, frame: Frame, known: Plane) -> Plane:
     if not runs.row.size:
         return np.zeros(frame.shape, bool)
     usual, unit = roughness(frame, known), grain(frame, known)
+    least = np.where(thick < BLOCK, 0.0, patch_step)  # no block of compression is thinner
     nearest = np.minimum(np.abs(above - frame), np.abs(below - frame))
-    cut = share(nearest >= max(UNITS * unit, SHARP * usual), runs)
-    clear = share(nearest >= CLEAR * usual, runs)
+    cut = share(nearest >= np.maximum(max(UNITS * unit, SHARP * usual), least), runs)
+    clear = share(nearest >= np.maximum(CLEAR * usual, least), runs)
     lively = np.minimum(share(_changes(above), runs), share(_changes(below), runs))
     start, stop = _reach(frame, known, runs)
     seen = known.sum(axis=1)[runs.row]
@@ -147,16 +154,40 @@ def flat_blocks(frame: Frame, known: Plane) -> Plane:
     a whole side of it.
     """
     lost = np.zeros(frame.shape, bool)
-    labels, count = _squares(frame, known)
-    if not count:
-        return lost
-    steps = _border_steps(frame, known, labels)
-    threshold = max(UNITS * grain(frame, known), SHARP * roughness(frame, known))
-    for number, around in enumerate(steps, start=1):
-        part = labels == number
+    areas = _Areas.of(frame, known)
+    least = max(UNITS * grain(frame, known), SHARP * roughness(frame, known))
+    for number, (around, value) in enumerate(zip(areas.around, areas.value, strict=True), start=1):
+        part = areas.labels == number
+        threshold = max(least, areas.usual_step(value))
         if around.size and _clean(around, threshold, part) and _straight(part) and not _frames(part):
             lost |= part
     return lost
+
+
+class _Areas(NamedTuple):
+    """Areas of one value that squares of `BLOCK` pixels cover, and how each steps to what is around it."""
+
+    labels: NDArray[np.int32]
+    around: list[Frame]
+    """For each, the steps along its border; NaN to what is missing."""
+    value: Frame
+    step: Frame
+    """For each, the median of its steps; NaN where none is known."""
+
+    @classmethod
+    def of(cls, frame: Frame, known: Plane) -> _Areas:
+        """Those of a frame."""
+        labels, count = _squares(frame, known)
+        around = _border_steps(frame, known, labels) if count else []
+        told = [steps[steps > 0] for steps in around]
+        value = np.zeros(count + 1)
+        value[labels.ravel()] = frame.ravel()
+        return cls(labels, around, value[1:], np.array([np.median(s) if s.size else np.nan for s in told]))
+
+    def usual_step(self, value: float) -> float:
+        """`UNLIKE` times what areas of any other value (NaN: of all) step by; 0 where there are too few to tell."""
+        others = self.step[(self.value != value) & np.isfinite(self.step)]
+        return UNLIKE * float(np.median(others)) if others.size >= PATCHWORK else 0.0
 
 
 def _clean(around: Frame, threshold: float, part: Plane) -> bool:
