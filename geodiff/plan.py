@@ -69,6 +69,8 @@ class CubePlan:
     """Dates that it does not hold; None where none is extended."""
     looks_at: int = 0
     """How many of a date's nearest dates its estimate is made from; -1 for all."""
+    land_unknown: bool = False
+    """Whether it is of the sea, and nothing tells its gaps from land."""
 
     @classmethod
     def of(cls, cube: Cube, scan: Scan, size: int) -> CubePlan:
@@ -82,7 +84,8 @@ class CubePlan:
         )
         shape = (len(cube.variable.dates), len(cube.bands), *cube.shape)
         asked = int(scan.wanted_by_date[list(cube.targets)].sum())
-        return cls(cube.name, shape, scan, wanted, len(every) * len(cube.targets), asked)
+        unknown = bool(wanted) and cube.of_the_sea and not cube.land_is_told
+        return cls(cube.name, shape, scan, wanted, len(every) * len(cube.targets), asked, land_unknown=unknown)
 
     def only(self, changed: NDArray[np.bool_], new_dates: int, looks_at: int) -> CubePlan:
         """The plan for a product that holds everything but the changed chunks (date, chunk row, chunk column)."""
@@ -110,6 +113,11 @@ class CubePlan:
         rest = "; the others are copied" if with_gaps < self.all_blocks else ""
         text.append(f"  {with_gaps} of {self.all_blocks} blocks hold gaps{rest}")
         text += [f"  warning: {line}" for line in told(scan.suspects)]
+        if self.land_unknown:
+            text.append(
+                "  one date of the sea does not tell land from clouds: if some of the gaps are land, give the sea with "
+                "--fillable PATH"
+            )
         if self.new_dates is not None:
             text.append(
                 f"  {self.new_dates} dates are new; {len(self.kept)} blocks stay as they are, {len(self.blocks)} are "

@@ -34,6 +34,7 @@ __all__ = ["Cube", "Scene", "open_scene", "scene_of"]
 PlaneReader = Callable[[Window], "NDArray[np.bool_]"]
 """(window) to bool (row, column)."""
 
+_SEA = re.compile(r"sea_surface_|_in_sea_water")
 _SCAN_GAPS = re.compile(r"LE07_\w{4}_\d{6}_(\d{8})")
 """Landsat 7 product names; its scan line corrector failed on 2003-05-31."""
 
@@ -68,6 +69,18 @@ class Cube:
     @property
     def name(self) -> str:
         return self.variable.name
+
+    @property
+    def of_the_sea(self) -> bool:
+        """Whether its standard or long name says that it exists at sea only."""
+        told = (str(self.variable.attributes.get(key, "")) for key in ("standard_name", "long_name"))
+        return any(_SEA.search(text.lower().replace(" ", "_")) for text in told)
+
+    @property
+    def land_is_told(self) -> bool:
+        """Whether anything sets apart what has no value at all: flags, an area of the user's, or other dates."""
+        rules = self.rules
+        return bool(rules.quality) or rules.fill_everything or len(self.variable.dates) > 1
 
     @property
     def shape(self) -> tuple[int, int]:

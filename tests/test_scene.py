@@ -15,6 +15,7 @@ from geodiff.fillers.series import days_of
 from geodiff.gaps import Reason
 from geodiff.job import FillJob
 from geodiff.lattice import Window
+from geodiff.pipeline import plan
 from geodiff.scene import Cube, open_scene
 from geodiff.undated import has_season
 
@@ -220,3 +221,23 @@ def test_dates_of_an_undated_stack_are_apart_and_of_no_season(tmp_path: Path) ->
 def test_dates_cannot_be_chosen_where_there_are_none(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="v has no dates"):
         targets(tmp_path, [1, 2, 3], "2020")
+
+
+@pytest.mark.parametrize(
+    ("name", "dates", "fillable", "unknown"),
+    [
+        ("sea_surface_temperature", 1, "auto", True),
+        ("mass_concentration_of_chlorophyll_a_in_sea_water", 1, "auto", True),
+        ("sea_surface_temperature", 2, "auto", False), ("sea_surface_temperature", 1, "all", False),
+        ("surface_temperature", 1, "auto", False), ("air_pressure_at_sea_level", 1, "auto", False),
+    ],
+)  # fmt: skip
+def test_one_date_of_the_sea_is_said_not_to_tell_land(
+    tmp_path: Path, name: str, dates: int, fillable: str, unknown: bool
+) -> None:
+    values = np.random.default_rng(0).normal(size=(dates, 40, 50)).astype("f4")
+    values[0, 10:15, 20:25] = np.nan
+    cube = xr.DataArray(values, {"time": range(dates)}, ("time", "y", "x"), "v", {"standard_name": name})
+    cube.to_netcdf(tmp_path / "sea.nc")
+    planned = plan(FillJob(source=str(tmp_path / "sea.nc"), target="filled.nc", fillable=fillable, filler="laplace"))
+    assert ("does not tell land from clouds" in str(planned)) == unknown
