@@ -87,7 +87,8 @@ def _written(values: NDArray[Any], units: str) -> tuple[Date, ...] | None:
     """
     told = _ABSOLUTE.match(units)
     if told:
-        return tuple(_READ[told[1].lower()](float(value)) for value in values)
+        read = _READ[told[1].lower()]
+        return tuple(read(float(value)) if np.isfinite(value) else None for value in values)
     if units.lower() not in _UNTOLD or not len(values):
         return None
     rising = bool((np.diff(values.astype(np.float64)) > 0).all() and not (values % 1).any())

@@ -285,6 +285,7 @@ def test_irregular_duplicate_and_descending_dates_stay_as_found():
         ([1], "hours since 1900-01-01 00:00:0.0", "gregorian", ["1900-01-01T01:00:00"]),
         ([20200229.25], "day as %Y%m%d.%f", "standard", ["2020-02-29T06:00:00"]),
         ([20200229], "", "standard", ["2020-02-29T00:00:00"]),
+        ([20200229.0, np.nan], "day as %Y%m%d.%f", "standard", ["2020-02-29T00:00:00", None]),
         ([201702.5], "month as %Y%m.%f", "standard", ["2017-02-15T00:00:00"]),
         ([2019.5], "year as %Y.%f", "standard", ["2019-07-02T12:00:00"]),
         ([201612, 201701], "", "standard", ["2016-12-01T00:00:00", "2017-01-01T00:00:00"]),
