@@ -381,7 +381,8 @@ def extended(
         cube.name: _changed(cube, scans[cube.name], filler, job.buffer, kept, now, places[cube.name])
         for cube in scene.cubes
     }
-    planned = planned.only(changed, {name: found.count(-1) for name, found in places.items()})
+    added = {name: found.count(-1) for name, found in places.items()}
+    planned = planned.only(changed, added, int(getattr(filler, "context_dates", 0)))
     blocks_kept = {block.key for cube in planned.cubes for block in cube.kept}
     markers = {key: m for name, p in places.items() for key, m in renumbered(kept, name, p).items()}
     done = {key: marker for key, marker in markers.items() if key in blocks_kept}

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["Encoding", "Normalisation", "as_float64", "pack", "unpack"]
 
 
+_NINETY = 1.645
+"""Standard deviations to each side that hold 90 % of a Gaussian."""
 _LEAST = 1e-4
 """Where log10 begins: below what any sensor can tell from zero, in the units of chlorophyll (mg m-3)."""
 
@@ -85,22 +87,26 @@ class Normalisation:
 
     def inverse(self, normalised: NDArray[np.float32]) -> NDArray[np.float64]:
         """Normalised values back to physical float64."""
-        value = normalised.astype(np.float64) * self.scale + self.centre
+        return self._physical(normalised.astype(np.float64) * self.scale + self.centre)
+
+    def _physical(self, transformed: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.transform == "cbrt":
-            return np.maximum(value, 0.0) ** 3  # less than no rain is none
-        return 10.0**value if self.transform == "log10" else value
+            return np.maximum(transformed, 0.0) ** 3  # less than no rain is none
+        return 10.0**transformed if self.transform == "log10" else transformed
 
     def error(self, physical: NDArray[np.float64], standard_error: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A normalised standard error in physical units, by the delta method at `physical`.
+        """A normalised standard error in physical units, at `physical`: half the 90 % interval's length over 1.645.
 
-        Of a cube root, whose derivative is 0 where there is no rain: half the way from one error below to one above.
+        The delta method is its limit for small errors, and is too small for large ones: it knows neither how far a
+        lognormal reaches nor, where the derivative of a cube root's inverse is 0, that rain may fall where none is
+        expected.
         """
         spread = standard_error.astype(np.float64) * self.scale
-        if self.transform == "cbrt":
-            root = np.cbrt(np.maximum(physical, 0.0))
-            spread = ((root + spread) ** 3 - np.maximum(root - spread, 0.0) ** 3) / 2
-        if self.transform == "log10":
-            spread = spread * np.abs(physical) * np.log(10.0)
+        if self.transform != "linear":
+            middle = self.transformed(np.maximum(physical, 0.0))
+            with np.errstate(over="ignore"):
+                most, least = (self._physical(middle + sign * _NINETY * spread) for sign in (1, -1))
+            spread = (most - least) / (2 * _NINETY)
         return spread.astype(np.float32)
 
 

@@ -21,6 +21,7 @@ from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.progress import Progress
 from geodiff.scene import open_scene
+from geodiff.undated import has_season
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -130,7 +131,7 @@ def _reader(
         pairs = [_plane(cube, date, window, recipes) for date in dates]
         values, known = (np.stack([pair[i] for pair in pairs])[:, bands] for i in (0, 1))
         known &= np.abs(values) < _WILD
-        days = cube.seconds[dates] // 86400 if cube.seconds.any() else None
+        days = cube.seconds[dates] // 86400 if has_season(int(cube.seconds.max())) else None
         return Stack(np.where(known, values, 0).astype(np.float32), known, days)
 
     return read

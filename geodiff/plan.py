@@ -67,6 +67,10 @@ class CubePlan:
     """Blocks with gaps that a product holds already which is being extended."""
     new_dates: int | None = None
     """Dates that it does not hold; None where none is extended."""
+    looks_at: int = 0
+    """How many of a date's nearest dates its estimate is made from; -1 for all."""
+    land_unknown: bool = False
+    """Whether it is of the sea, and nothing tells its gaps from land."""
 
     @classmethod
     def of(cls, cube: Cube, scan: Scan, size: int) -> CubePlan:
@@ -80,13 +84,15 @@ class CubePlan:
         )
         shape = (len(cube.variable.dates), len(cube.bands), *cube.shape)
         asked = int(scan.wanted_by_date[list(cube.targets)].sum())
-        return cls(cube.name, shape, scan, wanted, len(every) * len(cube.targets), asked)
+        unknown = bool(wanted) and cube.of_the_sea and not cube.land_is_told
+        return cls(cube.name, shape, scan, wanted, len(every) * len(cube.targets), asked, land_unknown=unknown)
 
-    def only(self, changed: NDArray[np.bool_], new_dates: int) -> CubePlan:
+    def only(self, changed: NDArray[np.bool_], new_dates: int, looks_at: int) -> CubePlan:
         """The plan for a product that holds everything but the changed chunks (date, chunk row, chunk column)."""
         todo = tuple(b for b in self.blocks if changed[(b.date, *chunk_span(b.window))].any())
         kept = set(self.blocks) - set(todo)
-        return replace(self, blocks=todo, kept=tuple(b for b in self.blocks if b in kept), new_dates=new_dates)
+        left = tuple(b for b in self.blocks if b in kept)
+        return replace(self, blocks=todo, kept=left, new_dates=new_dates, looks_at=looks_at)
 
     def lines(self) -> list[str]:
         """What the plan says about this variable."""
@@ -107,12 +113,27 @@ class CubePlan:
         rest = "; the others are copied" if with_gaps < self.all_blocks else ""
         text.append(f"  {with_gaps} of {self.all_blocks} blocks hold gaps{rest}")
         text += [f"  warning: {line}" for line in told(scan.suspects)]
+        if self.land_unknown:
+            text.append(
+                "  one date of the sea does not tell land from clouds: if some of the gaps are land, give the sea with "
+                "--fillable PATH"
+            )
         if self.new_dates is not None:
             text.append(
                 f"  {self.new_dates} dates are new; {len(self.kept)} blocks stay as they are, {len(self.blocks)} are "
-                f"filled, on {len({b.date for b in self.blocks})} dates: new ones, and those whose neighbours changed"
+                f"filled, on {len({b.date for b in self.blocks})} dates: new ones, and {self._again()}"
             )
         return text
+
+    def _again(self) -> str:
+        """Which dates of before are filled again."""
+        held = self.shape[0] - (self.new_dates or 0)
+        if not self.looks_at:
+            return "those that changed in the source"
+        if 0 < self.looks_at < held:
+            return f"those with another date among the {self.looks_at} nearest, which the filler looks at"
+        most = f"the {self.looks_at} nearest dates, more than the {held} there were"
+        return f"those of before, because the filler looks at {most if self.looks_at > 0 else 'all dates'}"
 
 
 _CAUSES = {
@@ -190,9 +211,11 @@ class FillPlan:
         cubes = tuple(CubePlan.of(cube, scans[cube.name], means.block_size) for cube in scene.cubes)
         return cls(job, fingerprint, means.block_size, cubes, means.memory, means.processes)
 
-    def only(self, changed: Mapping[str, NDArray[np.bool_]], new_dates: Mapping[str, int]) -> FillPlan:
+    def only(
+        self, changed: Mapping[str, NDArray[np.bool_]], new_dates: Mapping[str, int], looks_at: int
+    ) -> FillPlan:
         """The plan for a product that is extended; both by variable, see `CubePlan.only`."""
-        cubes = tuple(cube.only(changed[cube.name], new_dates[cube.name]) for cube in self.cubes)
+        cubes = tuple(cube.only(changed[cube.name], new_dates[cube.name], looks_at) for cube in self.cubes)
         return replace(self, cubes=cubes)
 
     @property

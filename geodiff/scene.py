@@ -21,6 +21,7 @@ from geodiff.flags import PRESETS, ProductFacts, decode, guess, layer_named, loa
 from geodiff.gaps import Reason
 from geodiff.io import Kind, OpenOptions, QualityBand, Raster, Variable, open_raster
 from geodiff.lattice import Lattice, Window
+from geodiff.undated import ordinals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +34,7 @@ __all__ = ["Cube", "Scene", "open_scene", "scene_of"]
 PlaneReader = Callable[[Window], "NDArray[np.bool_]"]
 """(window) to bool (row, column)."""
 
+_SEA = re.compile(r"sea_surface_|_in_sea_water")
 _SCAN_GAPS = re.compile(r"LE07_\w{4}_\d{6}_(\d{8})")
 """Landsat 7 product names; its scan line corrector failed on 2003-05-31."""
 
@@ -69,6 +71,18 @@ class Cube:
         return self.variable.name
 
     @property
+    def of_the_sea(self) -> bool:
+        """Whether its standard or long name says that it exists at sea only."""
+        told = (str(self.variable.attributes.get(key, "")) for key in ("standard_name", "long_name"))
+        return any(_SEA.search(text.lower().replace(" ", "_")) for text in told)
+
+    @property
+    def land_is_told(self) -> bool:
+        """Whether anything sets apart what has no value at all: flags, an area of the user's, or other dates."""
+        rules = self.rules
+        return bool(rules.quality) or rules.fill_everything or len(self.variable.dates) > 1
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.variable.shape[2:]
@@ -81,8 +95,11 @@ class Cube:
 
     @property
     def seconds(self) -> NDArray[np.int64]:
-        """(date,) seconds since 1970; 0 where the source has no dates."""
-        return np.array([0 if d is None else d.astype("datetime64[s]").astype(np.int64) for d in self.variable.dates])
+        """(date,) seconds since 1970; `ordinals` where the source has no dates, 0 where one lacks among others."""
+        dates = self.variable.dates
+        if all(date is None for date in dates):
+            return ordinals(len(dates))
+        return np.array([0 if d is None else d.astype("datetime64[s]").astype(np.int64) for d in dates])
 
     def read(self, date: int, window: Window) -> NDArray[Any]:
         """Stored numbers (band, row, column) of the bands to fill."""
@@ -273,21 +290,38 @@ def _targets(variable: Variable, dates: str | None) -> tuple[int, ...]:
     """Indices of the dates to fill, from D[,D..] or A:B (both ends included, each may be left out)."""
     if dates is None:
         return tuple(range(len(variable.dates)))
-    if variable.dates == (None,):
+    if all(date is None for date in variable.dates):
         raise JobError(f"--dates {dates}: {variable.name} has no dates; leave the option out")
     days = [str(date.astype("datetime64[s]")) if date is not None else "" for date in variable.dates]
-    first, colon, last = dates.partition(":")
-    if colon and "T" not in first:
+    ends = _RANGE.fullmatch(dates)
+    if ends:
+        first, last = ends.groups()
         chosen = [i for i, day in enumerate(days) if first <= day and (not last or day[: len(last)] <= last)]
-    else:
-        chosen = [i for text in dates.split(",") for i, day in enumerate(days) if day.startswith(text.strip())]
-    if not chosen:
-        ends = " to ".join(day.removesuffix("T00:00:00") for day in (days[0], days[-1]))
-        raise JobError(
-            f"--dates {dates} selects none of the {len(days)} dates from {ends}; give dates as YYYY-MM-DD[,..], a "
-            "beginning such as 2024-06, or A:B (geodiff info lists first and last)"
-        )
+        _refuse_no_dates(dates, dates, days if not chosen else ())
+        return tuple(chosen)
+    chosen = []
+    for text in map(str.strip, dates.split(",")):
+        found = [i for i, day in enumerate(days) if text and day.startswith(text)]
+        _refuse_no_dates(dates, text, days if not found else ())
+        chosen += found
     return tuple(dict.fromkeys(chosen))
+
+
+_RANGE = re.compile(r"\s*([^,]*?)\s*:\s*((?:\d{4}(?:-[^,]*)?)?)\s*")
+"""A:B; hours have colons of their own, before two digits."""
+
+
+def _refuse_no_dates(dates: str, part: str, days: Sequence[str]) -> None:
+    """Raise JobError where a part of --dates names none of the days there are; empty where it names some."""
+    if not days:
+        return
+    said = f"--dates {dates}" + (f": {part or 'an empty date'}" if part != dates else "")
+    told = sorted(day for day in days if day)
+    ends = " to ".join(day.removesuffix("T00:00:00") for day in (told[0], told[-1]))
+    raise JobError(
+        f"{said} selects none of the {len(days)} dates from {ends}; give dates as YYYY-MM-DD[,..], a beginning such as "
+        "2024-06, or A:B (geodiff info lists first and last)"
+    )
 
 
 _RAIN = ("rain", "precipitation", "snowfall")

@@ -161,6 +161,15 @@ def test_only_new_dates_and_those_with_new_neighbours_are_filled(tmp_path: Path)
     assert facts["filled"] == facts["to_fill"] - facts["refused"]  # of all dates
 
 
+def test_the_plan_says_why_a_short_product_is_filled_again(tmp_path: Path) -> None:
+    source, target = _cube(tmp_path / "sst.zarr", [1, 2, 3]), tmp_path / "filled.zarr"
+    _fill(source, target, append=True)
+    _cube(source, [1, 2, 3, 4])
+    planned = plan(FillJob.build(source=str(source), target=str(target), filler="around", append=True))
+    assert {block.date for block in planned.blocks} == {0, 1, 2, 3}
+    assert "the filler looks at the 4 nearest dates, more than the 3 there were" in str(planned)
+
+
 def _blocks_of(source: Path, dates: list[int]) -> int:
     whole = plan(FillJob.build(source=str(source), target=str(source.with_name("other.zarr")), filler="laplace"))
     return sum(block.date in dates for block in whole.blocks)
@@ -175,6 +184,7 @@ def test_a_late_date_refills_its_neighbours_and_no_more(tmp_path: Path) -> None:
     planned = plan(FillJob.build(source=str(source), target=str(target), filler="around", append=True))
     assert {block.date for block in planned.blocks} == {6, 7, 8, 9, 10}
     assert "stay as they are" in str(planned)
+    assert "those with another date among the 4 nearest" in str(planned)
 
 
 @pytest.mark.parametrize("sharded", [False, True])

@@ -113,16 +113,31 @@ def test_the_cube_root_keeps_dry_places_dry_and_its_error_is_never_none() -> Non
     assert np.allclose(recipe.inverse(recipe.forward(rain)), rain, atol=1e-4)
     assert (recipe.inverse(np.float32([-9.0, -3.0])) == 0).all()
     error = recipe.error(rain, np.full(4, 0.3, np.float32))
-    assert error[0] == pytest.approx(0.15**3 / 2, rel=1e-5)
+    assert error[0] == pytest.approx((1.645 * 0.15) ** 3 / 2 / 1.645, rel=1e-5)
     assert (np.diff(error) > 0).all()
-    z, step = recipe.forward(rain[2:]), np.float32(0.3)
-    assert np.allclose(error[2:], (recipe.inverse(z + step) - recipe.inverse(z - step)) / 2, rtol=1e-3)
+    z, step = recipe.forward(rain[2:]), np.float32(1.645 * 0.3)
+    assert np.allclose(error[2:], (recipe.inverse(z + step) - recipe.inverse(z - step)) / 2 / 1.645, rtol=1e-3)
 
 
-def test_the_error_of_a_logarithm_is_that_of_the_delta_method() -> None:
+@pytest.mark.parametrize(("transform", "spread"), [("cbrt", 0.1), ("cbrt", 0.4), ("log10", 0.05), ("log10", 0.6)])
+def test_errors_of_transformed_values_hold_nine_of_ten_truths(
+    rng: np.random.Generator, transform: str, spread: float
+) -> None:
+    """Half of the places dry, or values over decades: as wide as it should be where the value is little, too."""
+    recipe = Normalisation(0.0, 1.0, transform)
+    expected = rng.normal(size=200_000).astype(np.float32)
+    truth = recipe.inverse((expected + spread * rng.normal(size=expected.size)).astype(np.float32))
+    value = recipe.inverse(expected)
+    inside = np.abs(truth - value) <= 1.645 * recipe.error(value, np.full(expected.size, spread, np.float32))
+    assert 0.87 < inside[truth > 0].mean() < 0.92
+    least = (truth > 0) & (value <= np.quantile(value, 0.4))
+    assert 0.87 < inside[least].mean() < 0.92
+
+
+def test_the_error_of_a_logarithm_is_that_of_the_delta_method_where_it_is_small() -> None:
     recipe = Normalisation(-0.5, 0.4, "log10")
     physical = np.array([0.02, 1.0, 30.0])
     z = recipe.forward(physical)
     step = np.float32(1e-2)
     slope = (recipe.inverse(z + step) - recipe.inverse(z - step)) / (2 * step)
-    assert np.allclose(recipe.error(physical, np.ones(3, "float32")), slope, rtol=1e-3)
+    assert np.allclose(100 * recipe.error(physical, np.full(3, 0.01, "float32")), slope, rtol=1e-3)

@@ -11,10 +11,13 @@ import xarray as xr
 from affine import Affine
 
 from geodiff.errors import FlagError, GridError, JobError
+from geodiff.fillers.series import days_of
 from geodiff.gaps import Reason
 from geodiff.job import FillJob
 from geodiff.lattice import Window
-from geodiff.scene import open_scene
+from geodiff.pipeline import plan
+from geodiff.scene import Cube, open_scene
+from geodiff.undated import has_season
 
 LANDSAT = "LC08_L2SP_190030_20210131_20210302_02_T1"
 SENTINEL = "T33TVK_20210131T101251"
@@ -173,3 +176,68 @@ def test_a_quality_file_or_band_is_read_by_its_own_layer(landsat: Path) -> None:
         for source, where in ((landsat / f"{LANDSAT}_SR_B2.TIF", radsat), (landsat, "QA_RADSAT"))
     ]
     assert [scene.cubes[0].rules.quality[0].layer for scene in scenes] == ["QA_RADSAT", "QA_RADSAT"]
+
+
+def targets(folder: Path, time: object, dates: str | None) -> tuple[int, ...]:
+    """Which dates of a stack with that time axis a job fills."""
+    return stack(folder, time, dates).targets
+
+
+def stack(folder: Path, time: object, dates: str | None = None) -> Cube:
+    size = len(time)
+    cube = xr.DataArray(np.ones((size, 4, 5), "f4"), {"time": time, "y": np.arange(4.0), "x": np.arange(5.0)}, name="v")
+    cube.to_netcdf(folder / "stack.nc")
+    return open_scene(FillJob(source=str(folder / "stack.nc"), target="filled.nc", dates=dates)).cubes[0]
+
+
+@pytest.mark.parametrize(
+    ("dates", "expected"),
+    [
+        ("2020-01-01T06", (1,)), ("2020-01-01T06:00", (1,)), ("2020-01-01T06:2020-01-01T12", (1, 2)),
+        ("2020-01-01T12:00:2020-01-02", (2, 3, 4)), ("2020-01-02:", (4,)), (":2020-01-01T06:00", (0, 1)),
+        ("2020-01-02,2020-01-01T00", (4, 0)), ("2020:2021", (0, 1, 2, 3, 4)),
+    ],
+)  # fmt: skip
+def test_dates_are_chosen_by_day_and_by_hour(tmp_path: Path, dates: str, expected: tuple[int, ...]) -> None:
+    hours = np.arange("2020-01-01T00", "2020-01-02T06", 6, dtype="M8[h]").astype("M8[ns]")
+    assert targets(tmp_path, hours, dates) == expected
+
+
+@pytest.mark.parametrize("dates", ["2020-01-01,2021-01-01", "2020-01-01,", "2021:2022", "2020-01-01T07:00"])
+def test_each_of_the_dates_asked_for_must_be_there(tmp_path: Path, dates: str) -> None:
+    days = np.array(["2020-01-02", "2020-01-01"], "M8[ns]")
+    with pytest.raises(JobError, match="selects none of the 2 dates from 2020-01-01 to 2020-01-02"):
+        targets(tmp_path, days, dates)
+
+
+def test_dates_of_an_undated_stack_are_apart_and_of_no_season(tmp_path: Path) -> None:
+    cube = stack(tmp_path, [1, 2, 3])
+    assert cube.variable.dates == (None,) * 3
+    assert np.diff(cube.seconds).tolist() == [86400] * 2
+    assert not any(map(has_season, cube.seconds.tolist()))
+    assert days_of(cube.seconds[1:]).tolist() == [1.0, 2.0]
+
+
+def test_dates_cannot_be_chosen_where_there_are_none(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="v has no dates"):
+        targets(tmp_path, [1, 2, 3], "2020")
+
+
+@pytest.mark.parametrize(
+    ("name", "dates", "fillable", "unknown"),
+    [
+        ("sea_surface_temperature", 1, "auto", True),
+        ("mass_concentration_of_chlorophyll_a_in_sea_water", 1, "auto", True),
+        ("sea_surface_temperature", 2, "auto", False), ("sea_surface_temperature", 1, "all", False),
+        ("surface_temperature", 1, "auto", False), ("air_pressure_at_sea_level", 1, "auto", False),
+    ],
+)  # fmt: skip
+def test_one_date_of_the_sea_is_said_not_to_tell_land(
+    tmp_path: Path, name: str, dates: int, fillable: str, unknown: bool
+) -> None:
+    values = np.random.default_rng(0).normal(size=(dates, 40, 50)).astype("f4")
+    values[0, 10:15, 20:25] = np.nan
+    cube = xr.DataArray(values, {"time": range(dates)}, ("time", "y", "x"), "v", {"standard_name": name})
+    cube.to_netcdf(tmp_path / "sea.nc")
+    planned = plan(FillJob(source=str(tmp_path / "sea.nc"), target="filled.nc", fillable=fillable, filler="laplace"))
+    assert ("does not tell land from clouds" in str(planned)) == unknown

@@ -81,7 +81,7 @@ class Patch:
     absolute: tuple[int, int]
     """Absolute row and column of the window's first pixel: the key of the ground noise."""
     dates: NDArray[np.int64]
-    """(date,) seconds since 1970; 0 where the source has no dates."""
+    """(date,) seconds since 1970; `ordinals` of a stack that has no dates, 0 where one lacks."""
     targets: tuple[int, ...] = (0,)
     """Indices into `dates` of those to estimate; the others are context."""
     _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)

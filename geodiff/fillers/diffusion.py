@@ -21,6 +21,7 @@ from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.members import Broad, White, matched, recentred, starts
 from geodiff.fillers.spatial import Laplace, SpatialFiller
 from geodiff.noise import noise_in_time
+from geodiff.undated import has_season
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -434,7 +435,7 @@ def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 def _day(patch: Patch, date: int) -> float | None:
     """Day of the year of a date; None where the source has none."""
     seconds = int(patch.dates[date])
-    return (seconds / 86400.0) % 365.25 if seconds else None
+    return (seconds / 86400.0) % 365.25 if has_season(seconds) else None
 
 
 def describe(model: str, device: str = "auto", dtype: str = "auto") -> dict[str, str]:

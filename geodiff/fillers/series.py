@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geodiff.fillers.relaxation import push_pull
+from geodiff.undated import UNDATED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,10 +84,11 @@ class Series:
 
 
 def days_of(seconds: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Days; evenly spaced ones where all dates are the same, which is how sources without dates look."""
+    """Days since 1970; from 0 on where the source has no dates, and evenly spaced where all are the same."""
     if len(seconds) > 1 and (seconds == seconds[0]).all():
         return np.arange(len(seconds), dtype=np.float64)
-    return seconds / DAY
+    since = UNDATED if len(seconds) and seconds[0] <= UNDATED // 2 else 0
+    return (seconds - since) / DAY
 
 
 def _nearest(days: NDArray[np.float64], target: int, most: int, known: Known) -> NDArray[np.intp]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,8 +17,15 @@ if TYPE_CHECKING:
 
 __all__ = ["dates_of", "decode", "encode"]
 
+_log = logging.getLogger(__name__)
+
 _GREGORIAN = frozenset({"", "standard", "gregorian", "proleptic_gregorian", "none"})
 _UNITS = re.compile(r"\s*(\w+)\s+since\s+(.+?)\s*$", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"(day|month|year) as %Y", re.IGNORECASE)
+_UNTOLD = frozenset({"", "1", "year", "years", "yyyymmdd", "yyyymm", "yyyy"})
+"""Units that say nothing of what is counted since when."""
+_SPANS = {"day": (18000101, 22001231), "month": (180001, 220012), "year": (1800, 2200)}
+_WRITTEN = {"day": "YYYYMMDD", "month": "YYYYMM", "year": "years"}
 Date = np.datetime64 | None
 
 
@@ -45,8 +53,9 @@ def decode(values: NDArray[Any], units: str, calendar: str = "standard") -> tupl
         return _decode_objects(values.tolist())
     if values.dtype.kind not in "iuf":
         return (None,) * len(values)
-    if re.match(r"day as %Y%m%d", units) or (not units and _looks_like_yyyymmdd(values)):
-        return tuple(_compact(float(value)) for value in values)
+    written = _written(values, units)
+    if written is not None:
+        return written
     known = np.isfinite(values.astype(np.float64))
     moments = _moments(np.where(known, values, 0), units, calendar)
     if moments is None:
@@ -70,14 +79,53 @@ def _from_text(text: str) -> Date:
     return None if np.isnat(date) else date
 
 
-def _looks_like_yyyymmdd(values: NDArray[Any]) -> bool:
-    return bool(len(values) and ((values >= 18000101) & (values <= 22001231)).all())
+def _written(values: NDArray[Any], units: str) -> tuple[Date, ...] | None:
+    """Dates of numbers that are written as dates are: 20170131, 201701 or 2017; None where they are not.
+
+    Units may say so, as CDO's absolute time axes do. Without units all of the numbers must be such dates, months and
+    years whole and in ascending order: what merely counts is not mistaken for them.
+    """
+    told = _ABSOLUTE.match(units)
+    if told:
+        read = _READ[told[1].lower()]
+        return tuple(read(float(value)) if np.isfinite(value) else None for value in values)
+    if units.lower() not in _UNTOLD or not len(values):
+        return None
+    rising = bool((np.diff(values.astype(np.float64)) > 0).all() and not (values % 1).any())
+    for unit, (first, last) in _SPANS.items():
+        if ((values >= first) & (values <= last)).all():
+            dates = tuple(_READ[unit](float(value)) for value in values)
+            if None not in dates and (unit == "day" or rising) and (unit != "year" or len(values) > 1):
+                _log.info("time %s to %s without units is read as %s", values[0], values[-1], _WRITTEN[unit])
+                return dates
+    return None
 
 
 def _compact(value: float) -> Date:
     text = f"{int(value):08d}"
     day = _from_text(f"{text[:4]}-{text[4:6]}-{text[6:]}")
     return None if day is None else day + np.timedelta64(round((value % 1) * 86_400_000_000), "us")
+
+
+def _compact_month(value: float) -> Date:
+    """201701.5 is the middle of January."""
+    text = f"{int(value):06d}"
+    return _within(_from_text(f"{text[:4]}-{text[4:6]}-01"), value % 1, "M")
+
+
+def _compact_year(value: float) -> Date:
+    return _within(_from_text(f"{int(value):04d}-01-01"), value % 1, "Y")
+
+
+def _within(start: Date, share: float, unit: Literal["M", "Y"]) -> Date:
+    """The instant at that share of the month or year that begins then."""
+    if start is None:
+        return None
+    following = (start.astype(f"M8[{unit}]") + 1).astype("M8[us]")
+    return start + np.timedelta64(round(share * int((following - start).astype(np.int64))), "us")
+
+
+_READ: dict[str, Callable[[float], Date]] = {"day": _compact, "month": _compact_month, "year": _compact_year}
 
 
 def _moments(values: NDArray[Any], units: str, calendar: str) -> Sequence[Any] | None:

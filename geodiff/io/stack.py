@@ -251,27 +251,59 @@ def _tagged(attributes: Any) -> np.datetime64 | None:
     return None
 
 
-_DAY = re.compile(
-    r"(?<!\d)((?:19|20)\d{2})([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])"
-    r"(?:[T_-]?([01]\d|2[0-3])([0-5]\d)([0-5]\d))?(?!\d)"
+_HOUR, _SIXTY = r"([01]\d|2[0-3])", r"([0-5]\d)"
+_CLOCK = rf"(?:{_HOUR}{_SIXTY}{_SIXTY}?|{_HOUR}([:-]){_SIXTY}(?:\5{_SIXTY})?)(?!\d)"
+_TIME = re.compile(rf"(?!.?(?:19|20)\d{{2}}[-_.]\d{{2}})(?:[T_.-]|[-_]S)?{_CLOCK}|T?{_HOUR}(?!\d)")
+"""What follows a day: T0600, _060000, -S003000, T06:00, _06-00-00, T06, hours right behind it; no second day."""
+_YEARS = r"((?:19|20)\d{2})"
+_DAY = re.compile(rf"(?<!\d){_YEARS}([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])")
+_DAY_LAST = re.compile(rf"(?<!\d)(\d\d)([-.])(\d\d)\2{_YEARS}(?!\d)")
+_ORDINAL = re.compile(rf"(?<!\d)(?:A|a)?{_YEARS}(00[1-9]|0[1-9]\d|[12]\d{{2}}|3[0-5]\d|36[0-6])")
+_COUNTED = re.compile(
+    rf"_s{_YEARS}(\d{{3}})(\d{{6}})\d_e\d{{14}}|(?<![A-Za-z0-9])[A-Z]{_YEARS}(\d{{3}})(?:19|20)\d{{5}}\.L3"
 )
-_ORDINAL = re.compile(r"(?<!\d)(?:A|a)?((?:19|20)\d{2})(00[1-9]|0[1-9]\d|[12]\d{2}|3[0-5]\d|36[0-6])(?!\d)")
-_YEAR = re.compile(r"(?<!\d)((?:19|20)\d{2})(?!\d)")
+"""Days of the year in 14 digits that could be a month, a day and a time: ABI's start, and ocean colour's span."""
+_MONTH = re.compile(rf"(?<!\d){_YEARS}[-_.](0[1-9]|1[0-2])(?!\d)")
+_YEAR = re.compile(rf"(?<!\d){_YEARS}(?!\d)")
+_SHORT = re.compile(rf"(?<!\d){_YEARS}(0[1-9]|1[0-2])(?!\d)")
+"""202101, which a path and row could be as well: last of all."""
 
 
 def _named(name: str) -> np.datetime64 | None:
-    """The first date in a name: 20210131, 2021-01-31, 20210131T101500, 2021031 (day of the year) or a year alone."""
-    if found := _DAY.search(name):
-        year, _, month, day, *clock = found.groups()
-        time = "T" + ":".join(clock) if clock[0] else ""
-        try:
-            return np.datetime64(f"{year}-{month}-{day}{time}", "ns")
-        except ValueError:
-            return None  # 20210231
-    if found := _ORDINAL.search(name):
-        return np.datetime64(found[1], "ns") + np.timedelta64(int(found[2]) - 1, "D")
-    found = _YEAR.search(name)
-    return None if found is None else np.datetime64(found[1], "ns")
+    """The first date in a name: 20210131, 2021-01-31, 20210131T1015, 2021031 (day of the year), 2021-01, a year alone.
+
+    31-01-2021 is one too; 02-01-2021 is none, because it may be of January or of February.
+    """
+    if found := _COUNTED.search(name):
+        year, number, clock = found[1] or found[4], found[2] or found[5], found[3] or ""
+        return _day_of_year(year, number, clock)
+    for found in _DAY.finditer(name):
+        clock = name[found.end() :]
+        if _TIME.match(clock) or not clock[:1].isdigit():
+            return _instant(f"{found[1]}-{found[3]}-{found[4]}", clock)
+    if found := _DAY_LAST.search(name):
+        return _instant(f"{found[4]}-{found[3]}-{found[1]}", "") if int(found[1]) > 12 else None
+    for found in _ORDINAL.finditer(name):
+        clock = name[found.end() :]
+        if _TIME.match(clock) or not clock[:1].isdigit():
+            return _day_of_year(found[1], found[2], clock)
+    found = _MONTH.search(name) or _YEAR.search(name) or _SHORT.search(name)
+    return None if found is None else np.datetime64("-".join(found.groups()), "ns")
+
+
+def _day_of_year(year: str, number: str, clock: str) -> np.datetime64 | None:
+    return _instant(str(np.datetime64(year, "D") + np.timedelta64(int(number) - 1, "D")), clock)
+
+
+def _instant(day: str, clock: str) -> np.datetime64 | None:
+    """A day with the time that the text behind it begins with, if any; None where there is no such day (20210231)."""
+    found = _TIME.match(clock)
+    parts = [part for part in (found.groups() if found else ()) if part and part.isdigit()]
+    hour, minute, second = [*parts, "00", "00", "00"][:3]
+    try:
+        return np.datetime64(f"{day}T{hour}:{minute}:{second}", "ns")
+    except ValueError:
+        return None
 
 
 def _say_doubles(dates: Sequence[np.datetime64], rasters: Sequence[Raster]) -> None:
