@@ -137,6 +137,7 @@ def put(path: str, content: bytes) -> None:
         filesystem, root = filesystem_of(path)
         filesystem.pipe_file(root, content)
         return
+    local = _written_through(local)
     local.parent.mkdir(parents=True, exist_ok=True)
     partial = local.with_name(f".{local.name}.{uuid.uuid4().hex[:8]}.partial")
     with partial.open("wb") as file:
@@ -203,6 +204,7 @@ def appearing(target: Path) -> Iterator[Path]:
     The sibling's name ends in the target's suffix, because some libraries go by it, and is always the same, so that
     the next run clears what a killed one left (jobs on one target are kept apart by the lock).
     """
+    target = _written_through(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.stem}.geodiff-partial{target.suffix}")
     _remove(partial)
@@ -211,6 +213,11 @@ def appearing(target: Path) -> Iterator[Path]:
         swap_in(partial, target)
     finally:
         _remove(partial)
+
+
+def _written_through(target: Path) -> Path:
+    """What a link points to, which is to change and not the link: a product may lie on another disk."""
+    return target.resolve() if target.is_symlink() else target
 
 
 def _remove(path: Path) -> None:
