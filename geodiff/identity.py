@@ -235,8 +235,8 @@ def assert_apart(job: FillJob, raster: Raster) -> None:
     masks = [name for files in _inputs(job, raster) for name in files]
     for name in (raster.path, *raster.files, *masks):
         read = _existing(address(name))
-        for written, target in there if read else ():
-            if target.samefile(read) or target.resolve() in read.resolve().parents:
+        for written, target in there:
+            if read is not None and (target.samefile(read) or target.resolve() in read.resolve().parents):
                 raise TargetError(
                     f"{written} is itself read by this job ({name}), and would be destroyed; give another target"
                 )

@@ -109,8 +109,9 @@ class CubePlan:
         text += [f"  warning: {line}" for line in told(scan.suspects)]
         if self.new_dates is not None:
             text.append(
-                f"  {self.new_dates} dates are new; {len(self.kept)} blocks stay as they are, {len(self.blocks)} are "
-                f"filled, on {len({b.date for b in self.blocks})} dates: new ones, and those whose neighbours changed"
+                f"  new dates: {self.new_dates}; blocks that stay as they are: {len(self.kept)}; blocks to fill: "
+                f"{len(self.blocks)}, on dates that are new or whose neighbours changed: "
+                f"{len({b.date for b in self.blocks})}"
             )
         return text
 

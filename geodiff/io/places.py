@@ -118,12 +118,19 @@ def read_all(folder: str) -> dict[str, bytes]:
 def listing(pattern: str) -> list[str]:
     """URLs of what lies in a remote folder, or matches a pattern with stars, sorted.
 
-    Raises SourceError where the place cannot be listed.
+    A bucket knows no empty folders: where it is there and nothing in it begins so, nothing is found. Raises SourceError
+    where the place cannot be listed.
     """
     try:
         filesystem, root = filesystem_of(pattern)
         filesystem.invalidate_cache()
-        found = filesystem.glob(root) if "*" in root else filesystem.ls(root, detail=False)
+        try:
+            found = filesystem.glob(root) if "*" in root else filesystem.ls(root, detail=False)
+        except FileNotFoundError:
+            bucket, within, _ = root.strip("/").partition("/")
+            if not within or pattern.startswith(("http://", "https://")) or not filesystem.exists(bucket):
+                raise
+            found = []
     except (OSError, ValueError, ImportError, NotImplementedError) as error:
         said = f"{pattern} cannot be listed ({' '.join(str(error).split())[:120] or type(error).__name__})"
         raise SourceError(f"{said}; check the address and its credentials, or name one file") from error
