@@ -54,7 +54,7 @@ class Digests:
         """What to keep for the next run; None where nothing is new."""
         if self.seen.items() <= self.kept.items():
             return None
-        return json.dumps(dict([*(self.kept | self.seen).items()][-_MOST:]), indent=1).encode() + b"\n"
+        return json.dumps(dict([*{**self.kept, **self.seen}.items()][-_MOST:]), indent=1).encode() + b"\n"
 
 
 def _is_hash(digest: object) -> bool:
