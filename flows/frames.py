@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flows.scenes import scene_jobs, shows, twins, write_page
 from geodiff.beside import record_of
+from geodiff.credentials import redacted
 from geodiff.errors import GeodiffError, JobError, NothingKnownError, TargetError
 from geodiff.identity import target_stem
 from geodiff.io.places import exists, put
@@ -111,7 +112,7 @@ def _said(job: RestoreJob, status: str, page: str) -> FrameRecord:
     kept = record_of(job.target)
     facts = list((kept.get("variables") or {}).values())
     values = sum(each["values"] for each in facts)
-    noise = [f"{band} {level}" for each in facts for band, level in each["noise"].items()]
+    noise = [f"{band} {_shown(level)}" for each in facts for band, level in each["noise"].items()]
     picture = _picture(job)
     if status != "up to date" or not exists(picture):
         put(picture, before_and_after(job))
@@ -130,6 +131,11 @@ def _said(job: RestoreJob, status: str, page: str) -> FrameRecord:
     )
 
 
+def _shown(level: float | list[float]) -> str:
+    """A noise level, or one a date, as people read it."""
+    return " ".join(f"{each:.3g}" for each in (level if isinstance(level, list) else [level]))
+
+
 def _picture(job: RestoreJob) -> str:
     folder, stem = target_stem(job.target)
     return f"{folder}/{stem}_before_after.png"
@@ -137,7 +143,7 @@ def _picture(job: RestoreJob) -> str:
 
 def refused(job: RestoreJob, error: BaseException) -> FrameRecord:
     """The record of a frame that ended in an error."""
-    return FrameRecord(job.source, job.target, "failed", message=str(error) or type(error).__name__)
+    return FrameRecord(job.source, job.target, "failed", message=redacted(str(error)) or type(error).__name__)
 
 
 def merge_new(records: Iterable[FrameRecord], folder: str) -> list[str]:

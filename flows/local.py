@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -132,6 +133,7 @@ def run_here(do: Callable[[], int], *, verbose: bool) -> int:
     """The ending that every flow's command line has: what `do` returns, or one line on stderr and its exit code."""
     if not verbose:
         quiet()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop: the server here goes too
     try:
         return do()
     except GeodiffError as error:
@@ -140,6 +142,8 @@ def run_here(do: Callable[[], int], *, verbose: bool) -> int:
         return complain(_wrong(str(error)), 2)
     except KeyboardInterrupt:
         return complain("interrupted; the same command goes on where this one stopped", 130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _wrong(said: str) -> str:

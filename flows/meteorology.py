@@ -121,7 +121,7 @@ def _row(record: CubeRecord) -> dict[str, Any]:
 def _line(record: CubeRecord) -> str:
     line = f"{Path(record.target).name}: {record.status}"
     if record.dates:
-        line += f", {record.new_dates} of {record.dates} dates are new, filled on {record.dates_filled}"
+        line += f", {record.new_dates} of {record.dates} dates new, filled on {record.dates_filled}"
     return f"{line}: {record.message}" if record.message else line
 
 

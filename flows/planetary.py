@@ -70,7 +70,7 @@ def _frame_name() -> str:
 def reconstruct_frame(job: RestoreJob, every: bool = False, pages: bool = True) -> FrameRecord:
     """Restore one frame where it is damaged, unless its product is there already."""
     record = reconstruct(job, every=every, pages=pages)
-    get_run_logger().info("%s: %s, %.2f %% damaged", job.source, record.status, 100 * record.damaged)
+    get_run_logger().info("%s: %s, %.2f %% damaged", called(job.source), record.status, 100 * record.damaged)
     return record
 
 

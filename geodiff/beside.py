@@ -1,4 +1,4 @@
-"""What lies beside a target: the record of its last run, and the layers that belong to it and to no other target.
+"""What lies beside a target: the record of its last run, what it read, and the layers that are of no other target.
 
 Names go by the stem: `a.tif`, `a.png` and `a.zarr` share one record, and the first two would share their layers.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from geodiff.digests import Digests
 from geodiff.errors import TargetError
 from geodiff.identity import WITH_SIDECARS, sidecars, suffix_of, target_stem
 from geodiff.io.places import delete, exists, local_path, put, read
@@ -21,7 +22,9 @@ __all__ = [
     "assert_own_layers",
     "delete_left_layers",
     "is_whole",
+    "keep_digests",
     "keep_record",
+    "kept_digests",
     "record_of",
     "record_path",
     "work_path",
@@ -104,6 +107,27 @@ def is_whole(target: str, fingerprint: str) -> bool:
     A record with another fingerprint is of the product before: a run was killed between the target and its record.
     """
     return record_of(target).get("fingerprint", fingerprint) == fingerprint and all(map(exists, written_before(target)))
+
+
+# -- what was read
+
+
+def kept_digests(target: str) -> Digests:
+    """What runs for a target have read of its sources and masks."""
+    return Digests.from_json(read(_digests_path(target)))
+
+
+def keep_digests(target: str, digests: Digests) -> None:
+    """Keep them for the next run, where there is a product; a place that cannot be written to is none to fail for."""
+    content = digests.to_json()
+    if content is not None:
+        with suppress(OSError):
+            put(_digests_path(target), content)
+
+
+def _digests_path(target: str) -> str:
+    folder, stem = target_stem(target)
+    return f"{folder}/{stem}.geodiff-digests.json"
 
 
 # -- the layers

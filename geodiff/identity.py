@@ -20,6 +20,7 @@ from geodiff.io.vector import area_files
 from geodiff.scene import flags_inside
 
 if TYPE_CHECKING:
+    from geodiff.digests import Digests
     from geodiff.io import Raster
     from geodiff.job import FillJob
 
@@ -54,18 +55,19 @@ _MOST_FILES = 20_000
 """Files of a folder with more than this are not read one by one for its identity; their sizes and times stand in."""
 
 
-def source_identity(raster: Raster) -> str:
+def source_identity(raster: Raster, digests: Digests | None = None) -> str:
     """SHA-256 over the content of every file of a source; where it is remote, over what its store tells of it.
 
     Content and not clock times, so that a copied or touched file is the same source and a reprocessed one is not.
+    With `digests`, files that nobody touched since they were read are not read again.
     """
-    return _identity(raster.files or (raster.path,))
+    return _identity(raster.files or (raster.path,), digests)
 
 
-def inputs_identity(job: FillJob, raster: Raster) -> str:
+def inputs_identity(job: FillJob, raster: Raster, digests: Digests | None = None) -> str:
     """Of the masks, fillable area and quality flags that a job names: content, or the name of a band of the source."""
     flags = [where for where in _flag_places(job) if flags_inside(raster, where) is not None]
-    return json.dumps([[_identity(files) for files in _inputs(job, raster)], flags])
+    return json.dumps([[_identity(files, digests) for files in _inputs(job, raster)], flags])
 
 
 def source_stamp(raster: Raster) -> tuple[object, ...]:
@@ -89,7 +91,15 @@ def _flag_places(job: FillJob) -> list[str]:
     return [where for text in job.qa if (where := text.partition(":")[2])]
 
 
-def _identity(names: Sequence[str]) -> str:
+def _identity(names: Sequence[str], digests: Digests | None) -> str:
+    places = [local_path(address(name)) for name in names]
+    files = [file for place in places if place is not None for file in _files(place)]
+    if digests is None or None in places or not files:
+        return _content(names)
+    return digests.of(sorted(files), lambda: _content(names))
+
+
+def _content(names: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for name in sorted(names, key=_without_place):
         local = local_path(address(name))
@@ -109,7 +119,7 @@ def _stamp(names: Sequence[str]) -> tuple[object, ...]:
         if local is None:
             stamps.append(_told(name)[0])
         else:
-            stamps += [(str(file), *_times(file)) for file in (_inside(local) if local.is_dir() else [local])]
+            stamps += [(str(file), *_times(file)) for file in _files(local)]
     return tuple(stamps)
 
 
@@ -118,6 +128,10 @@ def _times(path: Path) -> tuple[int, ...]:
         return ()
     facts = path.stat()
     return facts.st_size, facts.st_mtime_ns, facts.st_ino
+
+
+def _files(place: Path) -> list[Path]:
+    return _inside(place) if place.is_dir() else [place]
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -214,19 +228,24 @@ def sidecars(target: str) -> list[str]:
 
 
 def assert_apart(job: FillJob, raster: Raster) -> None:
-    """Raise TargetError where TARGET, or a layer beside it, is a file that the job reads: it would be destroyed."""
-    flags = (text.partition(":")[2] for text in job.qa)
-    reads = (raster.path, *raster.files, *job.mask, job.fillable, *flags)
-    for written in (job.target.rstrip("/"), *sidecars(job.target)):
-        target = local_path(written)
-        if target is None or not target.exists():
-            continue
-        for name in filter(None, reads):
-            local = local_path(name)
-            if local is not None and local.exists() and target.samefile(local):
+    """Raise TargetError where TARGET, or a layer beside it, is or holds a file that the job reads: it would be lost."""
+    there = [(name, place) for name in (job.target.rstrip("/"), *sidecars(job.target)) if (place := _existing(name))]
+    if not there:
+        return
+    masks = [name for files in _inputs(job, raster) for name in files]
+    for name in (raster.path, *raster.files, *masks):
+        read = _existing(address(name))
+        for written, target in there:
+            if read is not None and (target.samefile(read) or target.resolve() in read.resolve().parents):
                 raise TargetError(
                     f"{written} is itself read by this job ({name}), and would be destroyed; give another target"
                 )
+
+
+def _existing(name: str) -> Path | None:
+    """The local place of that name, where anything is there."""
+    local = local_path(name)
+    return local if local is not None and local.exists() else None
 
 
 def assert_writable(folder: str, what: str) -> None:

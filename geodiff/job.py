@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from geodiff.credentials import redacted
 from geodiff.errors import JobError
 from geodiff.samplers import check_sampler
 
-__all__ = ["NOT_BUILT", "FillJob", "Gate", "as_list", "parse_gates", "spelled", "without_places"]
+__all__ = ["NOT_BUILT", "FillJob", "Gate", "as_list", "parse_gates", "spelled", "without_places", "wrong"]
 
 GATES = {
     "coverage90": "share of hidden known pixels inside value +- 1.645 standard errors",
@@ -224,7 +224,7 @@ class FillJob(BaseModel):
         try:
             return cls(**fields)
         except ValidationError as error:
-            raise JobError("; ".join(_lines(error.errors()))) from None
+            raise JobError(wrong("fill", error)) from None
 
     @classmethod
     def from_toml(cls, path: str | Path, **overrides: Any) -> FillJob:
@@ -266,22 +266,32 @@ def _as_word(value: Any) -> str:
     return ",".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
 
 
-def _lines(errors: list[Any]) -> list[str]:
+def wrong(verb: str, error: ValidationError) -> str:
+    """Every field that a verb's job cannot take, in one line: `--field value: reason`."""
+    return "; ".join(_lines(verb, error.errors()))
+
+
+def _lines(verb: str, errors: Sequence[Any]) -> list[str]:
     """Pydantic's errors, one line each; what is not given at all in one line together."""
-    absent = [str(e["loc"][0]).upper() for e in errors if e["type"] == "missing" and len(e["loc"]) == 1]
+    absent = [_spelled_name(e["loc"][0]) for e in errors if e["type"] == "missing" and len(e["loc"]) == 1]
     be, them = ("are", "them") if len(absent) > 1 else ("is", "it")
-    first = [f"{' and '.join(absent)} {be} missing; give {them}, or a job file with --job"] if absent else []
-    return first + [_one_line(e) for e in errors if e["type"] != "missing" or len(e["loc"]) > 1]
+    file = ", or a job file with --job" if verb == "fill" else ""
+    first = [f"{' and '.join(absent)} {be} missing; give {them}{file}"] if absent else []
+    return first + [_one_line(verb, e) for e in errors if e["type"] != "missing" or len(e["loc"]) > 1]
 
 
-def _one_line(error: Any) -> str:
+def _spelled_name(field: object) -> str:
+    return str(field).upper() if field in ("source", "target") else f"--{field}"
+
+
+def _one_line(verb: str, error: Any) -> str:
     """One pydantic error as `--field value: reason`."""
     where = str(error["loc"][0]) if error["loc"] else ""
     option = f"--{where.replace('_', '-')}"
-    if error["type"] == "missing" and len(error["loc"]) > 1:
+    if where == "valid_range" and error["type"] in ("missing", "tuple_type", "too_long"):
         return f"{option} {_as_word(error['input'])} is not two numbers; give A,B, such as 0,10000"
     if error["type"] == "extra_forbidden":
-        return f"{option} {error['input']!r}: there is no such option; `geodiff fill --help` lists them"
+        return f"{option} {error['input']!r}: there is no such option; `geodiff {verb} --help` lists them"
     reason = error["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
     if error["type"] == "string_pattern_mismatch":
         reason = _DEVICES

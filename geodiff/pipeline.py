@@ -25,7 +25,16 @@ from geodiff.appending import (
     load_kept,
     save_kept,
 )
-from geodiff.beside import alone, assert_own_layers, is_whole, record_of, work_path, written_before
+from geodiff.beside import (
+    alone,
+    assert_own_layers,
+    is_whole,
+    keep_digests,
+    kept_digests,
+    record_of,
+    work_path,
+    written_before,
+)
 from geodiff.blocks import BlockResult, fill_block, filler_of, fit_path, forget
 from geodiff.errors import InputError, JobError, NothingKnownError, NothingMissingError, SourceError, TargetError
 from geodiff.fillers import Fitted
@@ -55,6 +64,7 @@ from geodiff.scene import Cube, Scene, open_scene
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from geodiff.digests import Digests
     from geodiff.io import Raster
     from geodiff.io.store import WorkStore
     from geodiff.job import FillJob
@@ -85,9 +95,11 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         kept = _kept(job)
         check_target(scene.raster, job.target)
         assert_apart(job, scene.raster)
-        fingerprint = _fingerprint(job, scene, kept)
+        digests = kept_digests(job.target)
+        fingerprint = _fingerprint(job, scene, kept, digests)
         if not job.dry_run and _up_to_date(job, fingerprint):
             remove_tree(fit_path(_work_path(job)))  # what a kill in the last clean-up left
+            keep_digests(job.target, digests)
             _judge_again(job)
             if job.stac and not is_item_of(job.stac, fingerprint):
                 deliver_item(job, scene, written_before(job.target), fingerprint)
@@ -118,6 +130,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
             results = _run_blocks(planned, work.path, local, quiet)
         _assert_unchanged(job, scene.raster, stamp)
         record = finish(planned, scene, work, gaps, results, Times(started, fitted, time.time()), earlier)
+        keep_digests(job.target, digests)
         if not record.failed_blocks:
             _remove(work)
         return record
@@ -126,7 +139,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
 def plan(job: FillJob) -> FillPlan:
     """The plan of a job, without doing it: opens and scans the source, writes nothing that stays."""
     scene, kept = open_scene(job), _kept(job)
-    return _plan(job, scene, _fingerprint(job, scene, kept), kept)
+    return _plan(job, scene, _fingerprint(job, scene, kept, kept_digests(job.target)), kept)
 
 
 def _plan(job: FillJob, scene: Scene, fingerprint: str, kept: Kept | None) -> FillPlan:
@@ -176,9 +189,10 @@ def _killed_before_keeping(job: FillJob) -> Kept | None:
     return replace(kept, done={**kept.done, **work.done()})
 
 
-def _fingerprint(job: FillJob, scene: Scene, kept: Kept | None) -> str:
+def _fingerprint(job: FillJob, scene: Scene, kept: Kept | None, digests: Digests) -> str:
     """Of the product to come; with a fit that an earlier state of the source gave, that fit is named in it too."""
-    identities = source_identity(scene.raster), inputs_identity(job, scene.raster), model_identity(job)
+    files = source_identity(scene.raster, digests), inputs_identity(job, scene.raster, digests)
+    identities = *files, model_identity(job)
     own = job.fingerprint(*identities)
     return own if kept is None or kept.fit == own else job.fingerprint(*identities, f"fit {kept.fit}")
 

@@ -120,8 +120,8 @@ class CubePlan:
             )
         if self.new_dates is not None:
             text.append(
-                f"  {self.new_dates} dates are new; {len(self.kept)} blocks stay as they are, {len(self.blocks)} are "
-                f"filled, on {len({b.date for b in self.blocks})} dates: new ones, and {self._again()}"
+                f"  new dates: {self.new_dates}; blocks that stay as they are: {len(self.kept)}; blocks to fill: "
+                f"{len(self.blocks)}, on {len({b.date for b in self.blocks})} dates: new ones, and {self._again()}"
             )
         return text
 

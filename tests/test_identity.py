@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas
@@ -15,14 +16,19 @@ from affine import Affine
 from shapely.geometry import box
 
 import geodiff
-from geodiff import beside, identity
+from geodiff import beside, digests, identity
 from geodiff.beside import written_before
+from geodiff.digests import Digests
 from geodiff.errors import GateError, InputError, NothingMissingError, SourceError, TargetError
 from geodiff.identity import source_identity
 from geodiff.io import open_raster
 from geodiff.io.gdal import address
 from geodiff.io.places import filesystem_of
 
+PROFILE = {
+    "driver": "GTiff", "height": 40, "width": 50, "count": 1, "dtype": "uint16", "nodata": 0, "crs": "EPSG:32618",
+    "transform": Affine(30, 0, 300_000, 0, -30, 4_500_000),
+}  # fmt: skip
 LATER = 2_000_000_000_000_000_000
 
 
@@ -31,10 +37,7 @@ def write(path: Path, seed: int = 0, *, holes: bool = True) -> Path:
     values = np.random.default_rng(seed).integers(1000, 2000, (40, 50)).astype("uint16")
     if holes:
         values[10:14, 20:26] = 0
-    with rasterio.open(
-        path, "w", driver="GTiff", height=40, width=50, count=1, dtype="uint16", nodata=0, crs="EPSG:32618",
-        transform=Affine(30, 0, 300_000, 0, -30, 4_500_000),
-    ) as out:  # fmt: skip
+    with rasterio.open(path, "w", **PROFILE) as out:
         out.write(values, 1)
     return path
 
@@ -292,3 +295,144 @@ def test_what_was_filled_is_not_called_empty(tmp_path: Path) -> None:
 def test_half_a_record_is_none(tmp_path: Path) -> None:
     (tmp_path / "filled.geodiff.json").write_text('{"products": ["a')
     assert written_before(f"{tmp_path}/filled.tif") == []
+
+
+# -- what is read is not written over
+
+
+@pytest.mark.parametrize("target", ["scenes/", "scenes"])
+def test_a_folder_that_holds_the_source_is_no_target(tmp_path: Path, target: str) -> None:
+    (tmp_path / "scenes").mkdir()
+    source = write(tmp_path / "scenes/a.tif")
+    before = source.read_bytes()
+    with pytest.raises(TargetError, match=r"read by this job .*would be destroyed"):
+        fill(source, f"{tmp_path}/{target}", overwrite=True)
+    assert source.read_bytes() == before
+
+
+def test_a_file_that_a_pattern_stands_for_is_no_target(tmp_path: Path) -> None:
+    source, target = write(tmp_path / "scene.tif"), tmp_path / "flags_2020-01-01.tif"
+    with rasterio.open(target, "w", **{**PROFILE, "dtype": "uint8", "nodata": None}) as out:
+        out.write(np.full((1, 40, 50), 4, "u1"))
+    before = target.read_bytes()
+    with pytest.raises(TargetError, match=r"flags_2020-01-01\.tif\), and would be destroyed"):
+        fill(source, target, overwrite=True, qa=f"sentinel2-scl:{tmp_path}/fl*.tif")
+    assert target.read_bytes() == before
+
+
+# -- what nobody touched is not read again
+
+
+def settle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of this very moment count as old: nothing here changes twice within a clock's tick."""
+    monkeypatch.setattr(digests, "_SETTLED", 0)
+
+
+def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(path: Path) -> bytes:
+        raise AssertionError(f"{path} is read again")
+
+    monkeypatch.setattr(identity, "_local", read)
+
+
+def test_an_unchanged_source_and_its_masks_are_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(monkeypatch)
+    source, target, mask = write(tmp_path / "scene.tif"), tmp_path / "filled.tif", str(cloud(tmp_path / "clouds.gpkg"))
+    fill(source, target, mask=mask)
+    forbid_reading(monkeypatch)
+    assert fill(source, target, mask=mask).status == "up to date"
+    assert fill(source, target, mask=mask, dry_run=True).status == "planned"
+    (tmp_path / "filled.geodiff-digests.json").unlink()
+    with pytest.raises(AssertionError, match="read again"):
+        fill(source, target, mask=mask)
+
+
+def test_a_product_of_before_is_looked_at_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = write(tmp_path / "scene.tif"), tmp_path / "filled.tif"
+    fill(source, target)
+    assert not (tmp_path / "filled.geodiff-digests.json").exists()  # written a moment ago: it may change unseen
+    settle(monkeypatch)
+    assert fill(source, target).status == "up to date"
+    forbid_reading(monkeypatch)
+    assert fill(source, target).status == "up to date"
+
+
+def test_a_source_rewritten_with_its_size_and_time_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle(monkeypatch)
+    source, target = write(tmp_path / "scene.tif"), tmp_path / "filled.tif"
+    fill(source, target)
+    before = source.stat()
+    changed = bytearray(source.read_bytes())
+    changed[-1] ^= 1
+    with source.open("r+b") as file:  # the same inode
+        file.write(changed)
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = source.stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino)
+    with pytest.raises(TargetError, match="another state of the source"):
+        fill(source, target)
+
+
+def test_a_rewritten_chunk_of_a_store_that_was_read_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import xarray as xr
+
+    settle(monkeypatch)
+    xr.Dataset({"sst": (("y", "x"), np.ones((4, 6)))}).to_zarr(tmp_path / "a.zarr", zarr_format=3, consolidated=False)
+    raster, read = open_raster(f"{tmp_path}/a.zarr"), Digests()
+    first = source_identity(raster, read)
+    assert source_identity(raster, Digests.from_json(read.to_json())) == first == source_identity(raster)
+    chunk = tmp_path / "a.zarr/sst/c/0/0"
+    before, content = chunk.stat(), bytearray(chunk.read_bytes())
+    content[-1] ^= 1
+    chunk.write_bytes(content)
+    os.utime(chunk, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert source_identity(raster, Digests.from_json(read.to_json())) != first
+
+
+def test_a_copied_or_moved_source_is_read_again_and_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(monkeypatch)
+    source, target, read = write(tmp_path / "scene.tif"), tmp_path / "filled.tif", []
+    fill(source, target)
+    shutil.copy2(source, tmp_path / "copy.tif")
+    (tmp_path / "copy.tif").replace(source)
+    real = identity._local
+    monkeypatch.setattr(identity, "_local", lambda path: read.append(path.name) or real(path))
+    assert fill(source, target).status == "up to date"
+    assert read == ["scene.tif"]
+
+
+def test_what_an_item_says_counts_beside_the_stamps_of_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(monkeypatch)
+    raster = open_raster(str(write(tmp_path / "scene.tif")))
+    first, second = (replace(raster, files=(*raster.files, f"item:a:{n}")) for n in (1, 2))
+    read = Digests()
+    assert source_identity(first, read) == source_identity(first)
+    assert len(read.seen) == 1
+    assert source_identity(second, read) == source_identity(second) != source_identity(first)
+
+
+@pytest.mark.parametrize("content", [b'{"a', b"[1]", b'{"a": 1}', b'{"a": "b"}', b"\xff\xfe", b"[" * 100_000])
+def test_kept_digests_that_are_something_else_are_none(content: bytes) -> None:
+    assert Digests.from_json(content) == Digests()
+
+
+def test_kept_digests_do_not_grow_without_end() -> None:
+    hashes = {str(n): "0" * 64 for n in range(40)}
+    kept = json.loads(Digests(hashes, {"new": "1" * 64}).to_json() or b"{}")
+    assert len(kept) == 32
+    assert kept["new"] == "1" * 64
+    assert Digests(kept, {"new": "1" * 64}).to_json() is None
+
+
+def test_digests_that_cannot_be_kept_are_no_reason_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle(monkeypatch)
+    source, target = write(tmp_path / "scene.tif"), tmp_path / "filled.tif"
+    (tmp_path / "filled.geodiff-digests.json").mkdir()
+    assert fill(source, target).status == "done"
+    assert fill(source, target).status == "up to date"

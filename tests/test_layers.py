@@ -37,7 +37,7 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {
         "plan": (
             "geodiff.plan", "geodiff.beside", "geodiff.fitting", "geodiff.trials", "geodiff.identity", "geodiff.layers",
-            "geodiff.appending",
+            "geodiff.appending", "geodiff.digests",
         )
     },
     {

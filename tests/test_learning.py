@@ -215,3 +215,10 @@ def test_a_wrong_configuration_is_one_line(tmp_path, text, said) -> None:
     (tmp_path / "train.toml").write_text(text)
     with pytest.raises(JobError, match=said):
         read_config(tmp_path / "train.toml", work=tmp_path)
+
+
+def test_a_missing_tensorboard_is_told_before_anything_is_read(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geodiff.diffusion.trainconfig.find_spec", lambda name: None)
+    with pytest.raises(JobError, match="pip install tensorboard"):
+        read_config(None, work=tmp_path, tensorboard=True)
+    assert not read_config(None, work=tmp_path).tensorboard

@@ -391,6 +391,12 @@ def test_a_product_says_what_was_done_to_it(frame: Path, tmp_path: Path) -> None
 # -- refusals
 
 
+def test_what_is_not_given_is_named() -> None:
+    with pytest.raises(JobError, match=r"^TARGET and --task are missing; give them$"):
+        RestoreJob.build(source="a.tif")
+
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -401,7 +407,11 @@ def test_a_product_says_what_was_done_to_it(frame: Path, tmp_path: Path) -> None
         ({"task": "superres", "factor": 3}, "--factor 3"),
         ({"task": "denoise", "noise": -1}, "--noise -1"),
         ({"task": "denoise", "detect": "clouds"}, "named detector"),
-        ({"task": "denoise", "colour": 1}, "no such option"),
+        ({"task": "denoise", "colour": 1}, "`geodiff restore --help` lists them"),
+        ({"task": "denoise", "device": "gpu"}, "--device gpu: choose auto, cpu, cuda"),
+        ({"task": "denoise", "valid_range": "5"}, "--valid-range 5 is not two numbers; give A,B"),
+        ({"task": "denoise", "valid_range": (1, 2, 3)}, "--valid-range 1,2,3 is not two numbers; give A,B"),
+        ({"task": "denoise", "members": -1}, "--members -1: it should be"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line(tmp_path: Path, options: dict[str, Any], said: str) -> None:

@@ -37,7 +37,7 @@ def main() -> None:
 
 _GOES_ON = {
     "fill": "; the same command goes on where this one stopped",
-    "train": "; the same command with --resume goes on from its last checkpoint",
+    "train": "; the same command with --resume goes on from its last checkpoint, and without it begins anew",
     "restore": "; nothing was written, and the same command begins anew",
 }
 

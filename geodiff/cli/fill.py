@@ -108,7 +108,7 @@ def _summary(record: Any) -> str:
             line += f" ({facts['refused']:,} left empty: the expected error is too large, or the band known nowhere)"
         if facts.get("appended"):
             added = facts["appended"]
-            line += f"; {added['new_dates']} dates are new, {added['blocks_kept']:,} blocks stayed as they were"
+            line += f"; new dates: {added['new_dates']}, blocks that stayed as they were: {added['blocks_kept']:,}"
         check = facts["self_check"]
         if check.get("coverage90") is not None:
             line += (

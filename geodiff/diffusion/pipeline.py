@@ -7,7 +7,9 @@ filled = pipe(values, known, members=4)
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.utils import logging
 from diffusers.utils.outputs import BaseOutput
 
 from geodiff.diffusion.denoiser import Denoiser
@@ -48,6 +51,20 @@ class GapFillOutput(BaseOutput):
     """(member, ...) realisations, or None."""
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without a bar over two components, and without a word on `torch_dtype`, which older diffusers know alone."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
+            yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 class GapFillPipeline(DiffusionPipeline):
     """Fill one image with the trained network over a kriged prior.
 
@@ -72,7 +89,8 @@ class GapFillPipeline(DiffusionPipeline):
             "local_files_only": True,
             "low_cpu_mem_usage": False,
         }
-        pipeline: GapFillPipeline = super().from_pretrained(str(folder), **options)
+        with _quietly():
+            pipeline: GapFillPipeline = super().from_pretrained(str(folder), **options)
         return pipeline
 
     def save_pretrained(  # type: ignore[override]  # narrower: safetensors only

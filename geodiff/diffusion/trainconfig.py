@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,6 +114,8 @@ def read_config(path: Path | None, defaults: Mapping[str, Any] | None = None, **
             raise JobError(f"{path} is not a training configuration ({reason}); write TOML or JSON") from None
     told = fields | {name: value for name, value in given.items() if value is not None}
     standing = {name: value for name, value in (defaults or {}).items() if name != "minutes" or "steps" not in told}
+    if told.get("tensorboard") and find_spec("tensorboard") is None:  # now, and not after minutes of cutting
+        raise JobError("tensorboard = true needs the tensorboard package; pip install tensorboard, or leave it out")
     try:
         return TrainConfig(**standing | told)
     except ValidationError as error:

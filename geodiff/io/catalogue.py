@@ -28,6 +28,8 @@ _LARGEST = 64 * 2**20
 """Bytes of one JSON document; an ItemCollection of 10,000 Items has about that."""
 _MOST = 100_000
 """Documents of one catalogue."""
+_MOST_ITEMS = 10_000
+"""Items of one answer of an API, over all its pages."""
 _API = re.compile(r"^https?://[^?]*/(items|search)(/[^/?]+)?/?(\?|$)")
 """Addresses at which a STAC API answers with Items."""
 _ELSEWHERE = re.compile(r"(https?|s3a?|gc?s|az|abfss?|oss|memory)://[^\"]", re.IGNORECASE)
@@ -37,7 +39,7 @@ _TYPES = ("Feature", "FeatureCollection", "Catalog", "Collection")
 
 def is_stac(source: str) -> bool:
     """Whether a path or URL is to be read as STAC, by its name: JSON, or the address of an API's Items."""
-    return _bare(source).lower().endswith((".json", ".geojson")) or bool(_API.match(source))
+    return _bare(source).lower().endswith((".json", ".geojson")) or bool(_API.match(_split(source)[0]))
 
 
 def _bare(source: str) -> str:
@@ -48,7 +50,8 @@ def _bare(source: str) -> str:
 def _split(source: str) -> tuple[str, str]:
     """A document and the Item meant in it."""
     place, sign, name = source.rpartition("#")
-    return (place, name) if sign and place.lower().partition("?")[0].endswith("json") else (source, "")
+    collection = place.lower().partition("?")[0].endswith("json") or _API.match(place)
+    return (place, name) if sign and collection else (source, "")
 
 
 def document(href: str) -> dict[str, Any]:
@@ -94,9 +97,12 @@ def _fetched(href: str) -> bytes:
 
 
 def items_of(source: str) -> Iterator[tuple[str, pystac.Item]]:
-    """Every Item of a document and of those it links to, with what it is opened by; each once."""
+    """Every Item of a document, of the next pages of an answer and of what is linked, with what it is opened by; once.
+
+    Raises SourceError for more than 100,000 documents, or 10,000 Items in the pages of an answer.
+    """
     place, wanted = _split(source)
-    waiting, seen = [absolute(place, "")], set()
+    waiting, seen, items = [absolute(place, "")], set(), 0
     while waiting:
         href = waiting.pop(0)
         if href in seen:  # catalogues may link in circles
@@ -108,22 +114,55 @@ def items_of(source: str) -> Iterator[tuple[str, pystac.Item]]:
         if found["type"] == "Feature":
             yield href, item_of(found, href)
         elif found["type"] == "FeatureCollection":
-            yield from ((f"{href}#{item.id}", item) for item in _collected(found, href) if wanted in ("", item.id))
+            for name, item in _collected(found, href):
+                if wanted in ("", item.id):
+                    yield name, item
+                if wanted == item.id:
+                    return
+                items += 1
+            following = _following(found, href)
+            if following:
+                _assert_few(source, max(items + 1, int(found.get("numberMatched") or 0)))
+            waiting += following
         else:
             waiting += _linked(found, href)
 
 
-def _collected(found: Mapping[str, Any], href: str) -> Iterator[pystac.Item]:
-    links = found.get("links") or ()
-    if any(link.get("rel") == "next" for link in links if isinstance(link, dict)):
-        logger.warning("%s is the first page of an answer; the Items of the next pages are not filled", href)
+def _collected(found: Mapping[str, Any], href: str) -> Iterator[tuple[str, pystac.Item]]:
+    """The Items of a collection, each with what it is opened by.
+
+    From an API that is its own address: on which page it stands, and under which token, changes.
+    """
     for feature in found.get("features") or ():
-        yield item_of(feature, href)
+        item = item_of(feature, href)
+        own = [str(link["href"]) for link in _links(feature) if link.get("rel") == "self"] if _API.match(href) else []
+        yield absolute(own[0], href) if own else f"{href}#{item.id}", item
+
+
+def _following(found: Mapping[str, Any], href: str) -> list[str]:
+    """The next page of an answer, where it is fetched like this one."""
+    links = [link for link in _links(found) if link.get("rel") == "next"]
+    if any(link.get("body") or str(link.get("method", "GET")).upper() != "GET" for link in links):
+        logger.warning("%s is the first page of an answer, and the next ones are not fetched like it; they are not "
+                       "filled", href)  # fmt: skip
+        return []
+    return [absolute(str(link["href"]), href) for link in links]
+
+
+def _assert_few(source: str, items: int) -> None:
+    if items > _MOST_ITEMS:
+        raise SourceError(
+            f"{source} answers with {items:,} Items or more, and {_MOST_ITEMS:,} are the most; ask for fewer, with "
+            "datetime= or bbox= in the address"
+        )
 
 
 def _linked(found: Mapping[str, Any], href: str) -> list[str]:
-    links = [link for link in found.get("links") or () if isinstance(link, dict) and "href" in link]
-    return [absolute(str(link["href"]), href) for link in links if link.get("rel") in ("item", "child")]
+    return [absolute(str(link["href"]), href) for link in _links(found) if link.get("rel") in ("item", "child")]
+
+
+def _links(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [link for link in found.get("links") or () if isinstance(link, dict) and "href" in link]
 
 
 def item_of(found: Any, href: str) -> pystac.Item:

@@ -118,12 +118,19 @@ def read_all(folder: str) -> dict[str, bytes]:
 def listing(pattern: str) -> list[str]:
     """URLs of what lies in a remote folder, or matches a pattern with stars, sorted.
 
-    Raises SourceError where the place cannot be listed.
+    A bucket knows no empty folders: where it is there and nothing in it begins so, nothing is found. Raises SourceError
+    where the place cannot be listed.
     """
     try:
         filesystem, root = filesystem_of(pattern)
         filesystem.invalidate_cache()
-        found = filesystem.glob(root) if "*" in root else filesystem.ls(root, detail=False)
+        try:
+            found = filesystem.glob(root) if "*" in root else filesystem.ls(root, detail=False)
+        except FileNotFoundError:
+            bucket, within, _ = root.strip("/").partition("/")
+            if not within or pattern.startswith(("http://", "https://")) or not filesystem.exists(bucket):
+                raise
+            found = []
     except (OSError, ValueError, ImportError, NotImplementedError) as error:
         said = f"{pattern} cannot be listed ({' '.join(str(error).split())[:120] or type(error).__name__})"
         raise SourceError(f"{said}; check the address and its credentials, or name one file") from error
@@ -137,6 +144,7 @@ def put(path: str, content: bytes) -> None:
         filesystem, root = filesystem_of(path)
         filesystem.pipe_file(root, content)
         return
+    local = _written_through(local)
     local.parent.mkdir(parents=True, exist_ok=True)
     partial = local.with_name(f".{local.name}.{uuid.uuid4().hex[:8]}.partial")
     with partial.open("wb") as file:
@@ -203,6 +211,7 @@ def appearing(target: Path) -> Iterator[Path]:
     The sibling's name ends in the target's suffix, because some libraries go by it, and is always the same, so that
     the next run clears what a killed one left (jobs on one target are kept apart by the lock).
     """
+    target = _written_through(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.stem}.geodiff-partial{target.suffix}")
     _remove(partial)
@@ -211,6 +220,11 @@ def appearing(target: Path) -> Iterator[Path]:
         swap_in(partial, target)
     finally:
         _remove(partial)
+
+
+def _written_through(target: Path) -> Path:
+    """What a link points to, which is to change and not the link: a product may lie on another disk."""
+    return target.resolve() if target.is_symlink() else target
 
 
 def _remove(path: Path) -> None:

@@ -308,7 +308,7 @@ def _facts(name: str, dtype: str, nodata: float | None, unit: str, scale: float,
 def update_catalogue(folder: str, title: str) -> bool:
     """List every Item of a folder in its `catalog.json`, which is replaced whole, and only where something changed.
 
-    Returns whether it was written.
+    An Item here whose product somebody deleted is left out. Returns whether it was written.
     """
     import pystac
 
@@ -330,8 +330,19 @@ def update_catalogue(folder: str, title: str) -> bool:
 def _item_names(folder: str) -> list[str]:
     local = local_path(folder)
     if local is not None:
-        return sorted(path.name for path in local.glob(f"*{ITEM}") if not path.name.startswith("."))
+        found = (path for path in local.glob(f"*{ITEM}") if not path.name.startswith("."))
+        return sorted(path.name for path in found if _leads_somewhere(path))
     filesystem, root = filesystem_of(folder)
     filesystem.invalidate_cache(root)
     names = (str(name).rpartition("/")[2] for name in filesystem.ls(root, detail=False))
     return sorted(name for name in names if name.endswith(ITEM))
+
+
+def _leads_somewhere(item: Path) -> bool:
+    """Whether data that an Item names are there; what lies elsewhere, or is said in another way, is taken to be."""
+    try:
+        assets = json.loads(item.read_bytes())["assets"].values()
+        hrefs = [asset["href"] for asset in assets if "data" in asset["roles"]]
+        return not hrefs or any("://" in href or (item.parent / href).exists() for href in hrefs)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return True

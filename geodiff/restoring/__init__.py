@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff import __version__
-from geodiff.beside import alone, assert_own_layers, delete_left_layers, is_whole, keep_record
+from geodiff.beside import (
+    alone,
+    assert_own_layers,
+    delete_left_layers,
+    is_whole,
+    keep_digests,
+    keep_record,
+    kept_digests,
+)
 from geodiff.encoding import unpack
 from geodiff.errors import MemoryPlanError, NothingKnownError, TargetError
 from geodiff.finishing import begin_record
@@ -94,9 +102,11 @@ def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
     raster = enlarged_raster(scene.raster, job.enlargement)
     check_target(raster, job.target)
     assert_apart(job.scene, scene.raster)
-    inputs = inputs_identity(job.scene, scene.raster)
-    fingerprint = job.fingerprint(source_identity(scene.raster), inputs, model_identity(job.scene))
+    digests = kept_digests(job.target)
+    inputs = inputs_identity(job.scene, scene.raster, digests)
+    fingerprint = job.fingerprint(source_identity(scene.raster, digests), inputs, model_identity(job.scene))
     if _up_to_date(job, fingerprint):
+        keep_digests(job.target, digests)
         return _begin(job, fingerprint, "up to date", started)
     assert_own_layers(job.target)
     assert_writable(target_stem(job.target)[0], "the folder of TARGET")
@@ -114,6 +124,7 @@ def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
             seconds={**seconds, "write": time.time() - started - seconds["restore"]},
         )
         keep_record(job.target, record.to_json())
+        keep_digests(job.target, digests)
     return record
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from geodiff.errors import JobError
-from geodiff.job import FillJob, as_list, spelled, without_places
+from geodiff.job import FillJob, as_list, spelled, without_places, wrong
 
 __all__ = ["RestoreJob"]
 
@@ -113,17 +113,6 @@ class RestoreJob(BaseModel):
         try:
             job = cls(**fields)
         except ValidationError as error:
-            raise JobError("; ".join(_one_line(e) for e in error.errors())) from None
+            raise JobError(wrong("restore", error)) from None
         assert job.scene  # what a fill refuses is refused here
         return job
-
-
-def _one_line(error: Any) -> str:
-    where = str(error["loc"][0]) if error["loc"] else ""
-    option = f"--{where.replace('_', '-')}"
-    if error["type"] == "missing":
-        return f"{option} is missing: name one or several of {', '.join(_TASKS)}" if where == "task" else f"no {where}"
-    if error["type"] == "extra_forbidden":
-        return f"{option} {error['input']!r}: there is no such option; `geodiff restore --help` lists them"
-    reason = error["msg"].removeprefix("Value error, ")
-    return f"{option} {error['input']!r}: {reason}" if where else reason

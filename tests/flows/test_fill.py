@@ -43,7 +43,8 @@ def job(folder: Path, **options: Any) -> FillJob:
 
 
 def products(folder: Path) -> dict[str, int]:
-    files = (path for path in sorted((folder / "out").glob("*")) if path.is_file() and path.name != "catalog.json")
+    grows = ("catalog.json", ".geodiff-digests.json")  # lists what is new; hashes are kept once a file is old enough
+    files = (path for path in sorted((folder / "out").glob("*")) if path.is_file() and not path.name.endswith(grows))
     return {path.name: path.stat().st_mtime_ns for path in files}
 
 

@@ -1,5 +1,7 @@
 """The ending of every flow's command line: one line and the exit code of what happened."""
 
+import os
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -39,3 +41,15 @@ def test_what_is_done_gives_its_own_code(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_fault_of_ours_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         run_here(raising(ZeroDivisionError()), verbose=True)
+
+
+def test_a_stop_by_a_scheduler_is_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def stopped() -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    assert run_here(stopped, verbose=True) == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before

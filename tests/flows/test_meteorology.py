@@ -113,7 +113,7 @@ def test_a_failing_disk_is_tried_again_and_failed_blocks_are_told(
 def test_the_command_line_says_what_was_appended(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [f"{folder}/in", f"{folder}/cube.zarr", "--filler", "laplace"]
     assert main(words) == 0
-    assert capsys.readouterr().out == "cube.zarr: done, 3 of 3 dates are new, filled on 3\n"
+    assert capsys.readouterr().out == "cube.zarr: done, 3 of 3 dates new, filled on 3\n"
     assert main(words) == 0
     assert capsys.readouterr().out == "cube.zarr: nothing to append\n"
     assert main([f"{folder}/in", f"{folder}/out.tif"]) == 2

@@ -13,6 +13,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
+from flows import frames
 from flows.frames import FrameRecord, clashes, frame_jobs, merge_new, reconstruct
 from flows.planetary import FramesFailedError, main, reconstruct_planetary
 from geodiff.errors import JobError, TargetError
@@ -89,7 +90,7 @@ def test_a_sound_frame_is_left_alone_and_a_damaged_one_restored_once(tmp_path: P
     made = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     assert json.loads((out / "hurt.geodiff.json").read_text())["status"] == "done"
     assert reconstruct(each).status == "up to date"
-    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == made
+    assert {path: path.stat().st_mtime_ns for path in made} == made
     frame(tmp_path / "hurt.png", seed=1)
     assert reconstruct(each).status == "done"
     with pytest.raises(TargetError, match="--overwrite"):
@@ -101,6 +102,11 @@ def test_every_frame_is_restored_where_that_is_asked_for(tmp_path: Path) -> None
     record = reconstruct(each, every=True, pages=False)
     assert (record.status, record.filled, record.page) == ("done", 0, "")
     assert not list((tmp_path / "out").glob("*.html"))
+
+
+def test_noise_is_told_in_three_digits() -> None:
+    assert frames._shown(2.031249876) == "2.03"
+    assert frames._shown([0.00412345, 12.0]) == "0.00412 12"
 
 
 def test_products_of_one_ground_become_one(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ def job(source: Path | str, target: Path | str, **options: object) -> FillJob:
 
 
 def digest(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
+    files = (path for path in folder.iterdir() if path.is_file() and not path.name.endswith(".geodiff-digests.json"))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def touch(folder: Path, *names: str) -> Path:

@@ -19,6 +19,7 @@ from geodiff.blocks import BlockResult
 from geodiff.errors import SourceError, TargetError
 from geodiff.io import open_raster
 from geodiff.io.cube import close_handles
+from geodiff.io.places import listing
 from geodiff.lattice import Window
 from geodiff.plan import Block
 
@@ -177,8 +178,12 @@ def test_a_folder_and_a_pattern_on_s3_are_the_stack_on_disk(server: str, scene: 
         np.testing.assert_array_equal(variable.reader.read(2, Window(0, 0, 120, 300))[0], values)
     with pytest.raises(SourceError, match="holds no raster"):
         open_raster(f"s3://{BUCKET}/days/*.img")
-    with pytest.raises(SourceError, match="cannot be listed"):
-        open_raster(f"s3://{BUCKET}-of-nobody/days/")
+    with pytest.raises(SourceError, match="holds no raster"):
+        open_raster(f"s3://{BUCKET}/nothing-yet/")
+    assert listing(f"s3://{BUCKET}/nothing-yet/") == []  # as an empty folder: no scenes, and no error
+    for source in (f"s3://{BUCKET}-of-nobody/days/", f"s3://{BUCKET}-of-nobody/"):
+        with pytest.raises(SourceError, match="cannot be listed"):
+            listing(source)
 
 
 def test_netcdf_files_on_s3_are_a_stack(server: str) -> None:

@@ -191,6 +191,47 @@ def test_an_item_collection_is_a_stack_in_the_order_of_time(tmp_path: Path) -> N
     assert str(open_raster(f"{source}#day-2").variables[0].dates[0])[:10] == "2021-03-02"
 
 
+def api(tmp_path: Path, served: str, **said: Any) -> str:
+    """The address of an answer of three Items on two pages."""
+    features = dates(tmp_path)
+    for number, feature in enumerate(features, 1):
+        feature["assets"]["ndvi"]["href"] = f"{served}/d{number}.tif"
+        feature["links"] = [{"rel": "self", "href": f"{served}/all/items/{feature['id']}"}]
+        save(tmp_path / "all/items" / feature["id"], feature)
+    following = {"rel": "next", "href": f"{served}/two/items", **said.pop("link", {})}
+    answer = {"type": "FeatureCollection", **said}
+    save(tmp_path / "one/items", {**answer, "features": features[:2], "links": [following]})
+    save(tmp_path / "two/items", {**answer, "features": features[2:], "links": []})
+    return f"{served}/one/items"
+
+
+def test_every_page_of_an_answer_counts_and_an_item_goes_by_its_own_address(tmp_path: Path, served: str) -> None:
+    source = api(tmp_path, served, numberMatched=3)
+    assert [place.href for place in item_places(source)] == [f"{served}/all/items/day-{n}" for n in (1, 2, 3)]
+    check_stack(source)
+    (alone,) = open_raster(f"{served}/all/items/day-2").variables
+    assert str(alone.dates[0])[:10] == "2021-03-02"
+    (named,) = open_raster(f"{source}#day-2").variables
+    assert named.dates == alone.dates
+
+
+def test_an_answer_of_too_many_items_is_refused_before_its_next_page(
+    tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SourceError, match=r"answers with 4,000,000 Items or more, and 10,000 are the most; ask"):
+        item_places(api(tmp_path, served, numberMatched=4_000_000))
+    monkeypatch.setattr("geodiff.io.catalogue._MOST_ITEMS", 2)
+    with pytest.raises(SourceError, match="answers with 3 Items or more, and 2 are"):
+        item_places(api(tmp_path, served))
+
+
+def test_pages_that_are_fetched_otherwise_are_told_of(
+    tmp_path: Path, served: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(item_places(api(tmp_path, served, link={"method": "POST", "body": {"token": "2"}}))) == 2
+    assert "the next ones are not fetched like it" in caplog.text
+
+
 def catalogue(tmp_path: Path, kind: str = "Catalog") -> str:
     for number, document in enumerate(dates(tmp_path), 1):
         document["assets"]["ndvi"]["href"] = f"../d{number}.tif"
@@ -594,6 +635,9 @@ def test_a_product_that_is_there_gets_its_item_later(tmp_path: Path) -> None:
     assert target.stat().st_mtime_ns == when
 
 
+AFAR = '{"assets": {"x": {"href": "https://there/a.tif", "roles": ["data"]}}}'
+
+
 def test_a_catalogue_lists_its_items_and_changes_only_with_them(tmp_path: Path) -> None:
     for name in ("a", "b"):
         product(write(tmp_path / f"{name}_2021-03-01.tif", nodata=0), tmp_path / "out" / f"{name}.tif")
@@ -604,3 +648,11 @@ def test_a_catalogue_lists_its_items_and_changes_only_with_them(tmp_path: Path) 
     assert JsonSchemaSTACValidator().validate(said, pystac.STACObjectType.CATALOG, said["stac_version"], [])
     assert [found.id for found in made.get_items()] == ["a", "b"]
     assert not list((tmp_path / "out").glob(".*partial"))
+    (tmp_path / "out/a.tif").unlink()  # by hand
+    assert update_catalogue(f"{tmp_path}/out", "filled scenes")
+    assert [found.id for found in pystac.Catalog.from_file(f"{tmp_path}/out/catalog.json").get_items()] == ["b"]
+    for name, text in (("theirs", '{"assets": {"x": {"href": "gone.tif"}}}'), ("afar", AFAR), ("broken", "{")):
+        (tmp_path / f"out/{name}.stac.json").write_text(text)
+    assert update_catalogue(f"{tmp_path}/out", "filled scenes")
+    listed = json.loads((tmp_path / "out/catalog.json").read_text())["links"]
+    assert [link["title"] for link in listed[1:]] == ["afar", "b", "broken", "theirs"]

@@ -12,6 +12,7 @@ from affine import Affine
 
 from geodiff.errors import TargetError
 from geodiff.io import Product, ProductVariable, Raster, open_raster, read_fingerprint, write_product
+from geodiff.io.places import put
 from geodiff.io.writing import check_target
 from geodiff.lattice import Window
 
@@ -52,6 +53,26 @@ def test_a_target_carries_its_fingerprint(tmp_path: Path, rng: np.random.Generat
     write_product(product_of(raster, "b2"), place)
     assert read_fingerprint(place) == "b2"
     assert not [path for path in tmp_path.rglob("*") if "partial" in path.name or "staging" in path.name]
+
+
+@pytest.mark.parametrize("name", ["out.tif", "out.png", "out.zarr", "out.nc"])
+def test_a_target_that_is_a_link_is_written_through(tmp_path: Path, rng: np.random.Generator, name: str) -> None:
+    raster = source(tmp_path / "frame.png", rng.integers(0, 255, (3, 30, 40)).astype("u1"), placed=False)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / name).symlink_to(tmp_path / "disk" / name)  # first to nothing, then to the product
+    for fingerprint in ("a1", "b2"):
+        write_product(product_of(raster, fingerprint), f"{tmp_path}/{name}")
+        assert (tmp_path / name).is_symlink()
+        assert read_fingerprint(f"{tmp_path}/disk/{name}") == fingerprint
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == [name]
+
+
+def test_a_small_file_that_is_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "page.html").symlink_to("disk/page.html")
+    put(f"{tmp_path}/page.html", b"new")
+    assert (tmp_path / "page.html").is_symlink()
+    assert (tmp_path / "disk/page.html").read_bytes() == b"new"
 
 
 def test_foreign_targets_have_an_empty_fingerprint(tmp_path: Path) -> None:
