@@ -27,6 +27,7 @@ __all__ = [
     "kept_digests",
     "record_of",
     "record_path",
+    "renew_digests",
     "work_path",
     "written_before",
 ]
@@ -123,6 +124,12 @@ def keep_digests(target: str, digests: Digests) -> None:
     if content is not None:
         with suppress(OSError):
             put(_digests_path(target), content)
+
+
+def renew_digests(target: str, digests: Digests) -> None:
+    """The same where some are kept already: a run that finds nothing to do adds no file."""
+    if exists(_digests_path(target)):
+        keep_digests(target, digests)
 
 
 def _digests_path(target: str) -> str:

@@ -32,6 +32,7 @@ from geodiff.beside import (
     keep_digests,
     kept_digests,
     record_of,
+    renew_digests,
     work_path,
     written_before,
 )
@@ -99,7 +100,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         fingerprint = _fingerprint(job, scene, kept, digests)
         if not job.dry_run and _up_to_date(job, fingerprint):
             remove_tree(fit_path(_work_path(job)))  # what a kill in the last clean-up left
-            keep_digests(job.target, digests)
+            renew_digests(job.target, digests)
             _judge_again(job)
             if job.stac and not is_item_of(job.stac, fingerprint):
                 deliver_item(job, scene, written_before(job.target), fingerprint)

@@ -349,11 +349,18 @@ def test_an_unchanged_source_and_its_masks_are_not_read_again(
         fill(source, target, mask=mask)
 
 
-def test_a_product_of_before_is_looked_at_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_has_nothing_to_do_adds_no_file_and_renews_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, target = write(tmp_path / "scene.tif"), tmp_path / "filled.tif"
+    kept = tmp_path / "filled.geodiff-digests.json"
     fill(source, target)
-    assert not (tmp_path / "filled.geodiff-digests.json").exists()  # written a moment ago: it may change unseen
+    assert not kept.exists()  # the source was written a moment ago: it may change unseen
     settle(monkeypatch)
+    assert fill(source, target).status == "up to date"
+    assert not kept.exists()
+    fill(source, target, overwrite=True)
+    os.utime(source)
     assert fill(source, target).status == "up to date"
     forbid_reading(monkeypatch)
     assert fill(source, target).status == "up to date"

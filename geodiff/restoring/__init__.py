@@ -23,6 +23,7 @@ from geodiff.beside import (
     keep_digests,
     keep_record,
     kept_digests,
+    renew_digests,
 )
 from geodiff.encoding import unpack
 from geodiff.errors import MemoryPlanError, NothingKnownError, TargetError
@@ -106,7 +107,7 @@ def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
     inputs = inputs_identity(job.scene, scene.raster, digests)
     fingerprint = job.fingerprint(source_identity(scene.raster, digests), inputs, model_identity(job.scene))
     if _up_to_date(job, fingerprint):
-        keep_digests(job.target, digests)
+        renew_digests(job.target, digests)
         return _begin(job, fingerprint, "up to date", started)
     assert_own_layers(job.target)
     assert_writable(target_stem(job.target)[0], "the folder of TARGET")
