@@ -18,13 +18,12 @@ from geodiff.io import KIND, Band, Kind, OpenOptions, QualityBand, Raster, Varia
 from geodiff.io.axes import coordinate_of, role, spatial
 from geodiff.io.calendars import Date, dates_of
 from geodiff.io.cube import CubeReader, Layout, MemorySource, Source, native, pick
-from geodiff.io.datasets import layers_as_dataset
 from geodiff.io.grids import grid_of
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["layers_as_dataset", "open_dataset_as_raster"]
+__all__ = ["open_dataset_as_raster"]
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from odc.geo.geobox import GeoBox
 
 from geodiff.encoding import Encoding
 from geodiff.io import Band, Kind, Product, ProductVariable, Raster, Variable
-from geodiff.io.cf import layers_as_dataset, open_dataset_as_raster
+from geodiff.io.cf import open_dataset_as_raster
+from geodiff.io.datasets import layers_as_dataset
 from geodiff.io.netcdf import netcdf_fingerprint, open_netcdf, write_netcdf
 from geodiff.io.zarr import open_zarr, write_zarr, zarr_fingerprint
 from geodiff.lattice import Window
