@@ -45,8 +45,7 @@ _DEEP_EVERY = 5
 _LEAST_LEFT = 50
 """Known pixels that such a trial leaves: from so many on a date tells the scale of its errors."""
 _LEFT = (0.25, 0.003)
-"""Share of a window that a trial leaves known; the second, some 50 pixels, in stacks where no window can spare so much.
-"""
+"""Share of a window that a trial leaves known; the second, some 50 pixels, where no window can spare so much."""
 _LEAST_DATES = 3
 _LEAST_SHOWN = (0.5, 0.1)
 """Share of a window that must be known for a trial that hides all of it; the second where too few dates show the first.
@@ -145,14 +144,18 @@ def _hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[_Hidd
     deep = _deep(cube, scan, gaps, shapes, most) if lost else []
     most -= len(lost) + len(deep)
     spent = 0
-    for left in _LEFT[: 2 if lost else 1]:
+    for left in _LEFT:
         for tried in range(20 * most if shapes and not found else 0):
             if len(found) >= most or spent >= budget:
                 break
             date, window = places[tried % len(places)]
-            shape = _cropped(shapes[tried % len(shapes)], budget // (8 * len(cube.bands)), tried)
-            turn = tried // len(shapes) + tried // len(places)
-            hidden = _transplanted(cube, gaps, date, window, shape, turn, left)
+            shape, each = shapes[tried % len(shapes)], budget // (8 * len(cube.bands))
+            turn, known = tried // len(shapes) + tried // len(places), _known(cube, gaps, date, window)
+            if left == _LEFT[0]:
+                shape = _turned(_cropped(shape, each, tried), turn)
+            else:  # of the little that is known here, such a part of a shape would hide next to nothing
+                shape = _cropped(_turned(shape, turn) & known.any(axis=0), each, tried)
+            hidden = _transplanted(known, shape, left * _extent(cube, window))
             hidden &= ~_hidden_already(found + deep, date, window)
             count = int(hidden.sum())
             if count >= LEAST_SHAPE:
@@ -280,16 +283,18 @@ def _chunks_with_gaps(counts: NDArray[np.int64], window: Window) -> bool:
     return bool(counts[rows, columns].any())
 
 
-def _transplanted(
-    cube: Cube, gaps: GapReader, date: int, window: Window, shape: NDArray[np.bool_], turn: int, left: float
-) -> NDArray[np.bool_]:
-    """(band, row, column) of the window: known pixels under a turned or mirrored gap shape; none without `left`."""
+def _transplanted(known: NDArray[np.bool_], shape: NDArray[np.bool_], left: float) -> NDArray[np.bool_]:
+    """(band, row, column) of the window: known pixels under a gap shape; none where fewer than `left` a band stay."""
+    hidden = known & shape
+    enough_left = (known & ~hidden).sum() >= left * len(known)
+    return hidden if enough_left else np.zeros_like(hidden)
+
+
+def _extent(cube: Cube, window: Window) -> int:
+    """Pixels of the window that lie in the raster."""
     common = window.intersect(cube.lattice.extent)
     assert common is not None
-    known = _known(cube, gaps, date, window)
-    hidden = known & _turned(shape, turn)
-    enough_left = (known & ~hidden).sum() >= left * common.height * common.width * len(cube.bands)
-    return hidden if enough_left else np.zeros_like(hidden)
+    return common.height * common.width
 
 
 def _trials(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, hidden: list[_Hidden]) -> list[Trial]:

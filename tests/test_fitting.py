@@ -40,9 +40,10 @@ class Listener:
         return [Filled(b, b + 1, None, b.astype(np.uint8)) for b in blank]
 
 
-def _heard(dates: int, rows: int = 150, columns: int = 140, holes: int = 30) -> list[Trial]:
+def _heard(dates: int, rows: int = 150, columns: int = 140, holes: int = 30, scattered: float = 0) -> list[Trial]:
     rng = np.random.default_rng(1)
     values = rng.normal(5, 1, (dates, rows, columns)).astype("f4")
+    values[rng.random(values.shape) < scattered] = np.nan
     for plane in values:
         row, column = rng.integers(0, rows - holes), rng.integers(0, columns - holes)
         plane[row : row + holes, column : column + holes] = np.nan
@@ -102,6 +103,13 @@ def test_a_stack_of_which_little_is_known_hides_some_of_it() -> None:
 def test_single_dates_keep_to_the_budget() -> None:
     trials = _heard(1, holes=60)
     assert max(int((t.patch.missing & t.hidden).sum()) for t in trials) < 60 * 60 / 8
+
+
+def test_an_image_of_scattered_pixels_hides_some_of_them() -> None:
+    trials = _heard(1, rows=250, scattered=0.8)
+    assert sum(int(t.hidden.sum()) for t in trials) >= 200
+    for trial in trials:
+        assert trial.hidden.sum() < trial.patch.known.sum(), "most of what is known still is"
 
 
 def test_a_single_date_is_never_hidden_whole() -> None:

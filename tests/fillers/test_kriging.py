@@ -53,6 +53,17 @@ def test_streaks_are_carried_across_a_stripe_better_than_by_the_harmonic_fill(rn
     assert errors[0] < 0.5 * errors[1]
 
 
+@pytest.mark.parametrize("lost", ["specks", "lines"])
+def test_what_is_lost_here_and_there_leaves_the_covariance_as_it_is(rng, lost):
+    field = gaussian_filter(rng.normal(size=(SIDE, SIDE)), 2.5, mode="wrap")
+    values, known = (field / field.std()).astype(np.float32), np.ones((SIDE, SIDE), bool)
+    known[rng.random((SIDE, SIDE)) < 0.5 if lost == "specks" else rng.choice(SIDE, SIDE // 5, replace=False)] = False
+    found = Kriging().plane(np.where(known, values, np.float32(0)), known, np.zeros_like(values), Fitted("kriging"))
+    told = predicted(values, known, ~known, covariance(values, np.ones_like(known)))
+    errors = [np.sqrt(np.mean((fill - values)[~known] ** 2)) for fill in (found, told)]
+    assert errors[0] < 2 * errors[1], "of known pixels alone it would be three times as large"
+
+
 def test_the_prediction_is_that_of_one_dense_system(rng):
     values, known = streaked(rng), np.ones((SIDE, SIDE), bool)
     known[50, 50] = False
