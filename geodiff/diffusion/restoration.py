@@ -367,9 +367,9 @@ def _consistent(image: Plane, low: Frame, bounds: tuple[float, ...] = UNBOUNDED)
     for _ in range(factor**2):
         image = np.clip(image, lowest, highest)
         rest = _missed(image, low, factor)
-        room = np.where(_spread(rest, factor) > 0, image < highest, image > lowest).astype(np.float32)
-        share = rest / np.maximum(coarsened(room, factor), np.float32(1 / factor**2))
-        image = image + room * _spread(share, factor)
+        room: Plane = np.where(_spread(rest, factor) > 0, image < highest, image > lowest).astype(np.float32)
+        share = np.asarray(rest / np.maximum(coarsened(room, factor), np.float32(1 / factor**2)), np.float32)
+        image = np.asarray(image + room * _spread(share, factor), np.float32)
     return np.asarray(np.clip(image, lowest, highest), np.float32)
 
 

@@ -153,7 +153,7 @@ def _missing_middles(frame: Frame, known: Plane) -> list[tuple[int, int]]:
     for start, stop in pairwise([0, *breaks, height]):
         if not (empty[start] and height // 4 < stop - start <= 3 * height // 4 and 0 < start < stop < height):
             continue
-        rest, seen = (np.delete(plane, np.s_[start:stop], axis=0) for plane in (frame, known))
+        rest, seen = np.delete(frame, np.s_[start:stop], axis=0), np.delete(known, np.s_[start:stop], axis=0)
         threshold = _threshold(rest, seen)
         if all(_breaks_off(rest[row], seen[row], frame[start, 0], threshold) for row in (start - 1, start)):
             found.append((start, int(stop)))

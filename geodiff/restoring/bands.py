@@ -124,8 +124,8 @@ def _one_by_one(
     work: _Work,
     advance: Callable[[], None],
 ) -> Iterator[Restored]:
-    for *each, ends in zip(seen, known, noise, keys, bounds, strict=True):
-        yield work(*each, advance, ends)
+    for plane, where, level, key, ends in zip(seen, known, noise, keys, bounds, strict=True):
+        yield work(plane, where, level, key, advance, ends)
 
 
 def _together(
