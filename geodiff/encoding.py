@@ -60,6 +60,17 @@ class Encoding:
         """The smallest physical difference that survives storage; 0 for floating dtypes."""
         return abs(self.scale) if np.issubdtype(self.dtype, np.integer) else 0.0
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lowest and highest physical value that can be stored: the integer dtype's, within the valid range."""
+        ends = (-math.inf, math.inf)
+        if np.issubdtype(self.dtype, np.integer):
+            limits = np.iinfo(self.dtype)
+            low, high = sorted(end * self.scale + self.offset for end in (float(limits.min), float(limits.max)))
+            ends = (low, high)
+        low, high = self.valid_range or ends
+        return max(low, ends[0]), min(high, ends[1])
+
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:

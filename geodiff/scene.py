@@ -208,7 +208,10 @@ def scene_of(raster: Raster, job: FillJob) -> Scene:
             cubes.append(Cube(variable, bands, _targets(variable, job.dates), rules, _transform(variable)))
     if not cubes:
         kinds = sorted({b.kind.value for v in raster.variables for b in v.bands})
-        raise SourceError(f"{job.source} has no continuous band to fill (its bands are: {', '.join(kinds) or 'none'})")
+        cure = "; write the colours of its palette as bands first (gdal_translate -expand rgb)" * ("palette" in kinds)
+        raise SourceError(
+            f"{job.source} has no continuous band to fill (its bands are: {', '.join(kinds) or 'none'}){cure}"
+        )
     return Scene(raster, tuple(cubes))
 
 

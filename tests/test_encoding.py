@@ -141,3 +141,10 @@ def test_the_error_of_a_logarithm_is_that_of_the_delta_method_where_it_is_small(
     step = np.float32(1e-2)
     slope = (recipe.inverse(z + step) - recipe.inverse(z - step)) / (2 * step)
     assert np.allclose(100 * recipe.error(physical, np.full(3, 0.01, "float32")), slope, rtol=1e-3)
+
+
+def test_bounds_are_what_can_be_stored() -> None:
+    assert Encoding("uint8").bounds == (0, 255)
+    assert Encoding("int16", scale=-0.5, offset=1).bounds == (-16382.5, 16385)
+    assert Encoding("uint16", valid_range=(-5, 4095)).bounds == (0, 4095)
+    assert Encoding("float32").bounds == (-np.inf, np.inf)

@@ -341,6 +341,24 @@ def test_a_frame_that_was_cut_short_is_lost_from_there_on(end, value):
     assert not detect(frame[None], ["dropouts"], ends=False).any()  # a map's collar
 
 
+@pytest.mark.parametrize("value", [0, 255, 90])
+def test_half_the_lines_of_a_frame_lost_amid_the_scene_are_found(value):
+    frame = scene()
+    frame[50:140] = value
+    lost = np.zeros(frame.shape, bool)
+    lost[50:140] = True
+    assert np.array_equal(found(frame, "dropouts"), lost)
+    assert not detect(frame[None], ["dropouts"], ends=False).any()  # swaths of a map, far apart
+
+
+def test_a_belt_of_shadow_amid_the_scene_is_not_lost():
+    frame = scene()
+    rim = (60 + 8 * np.sin(np.arange(256) / 9)).astype(int)
+    rows = np.arange(192)[:, None]
+    frame[(rows >= rim) & (rows < rim + 70)] = 0
+    assert not cut_short(frame.astype(float), np.ones(frame.shape, bool)).any()
+
+
 def test_borders_skies_and_space_are_not_cut_short():
     border = scene()
     border[-8:] = border[:8] = 0

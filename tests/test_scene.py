@@ -10,7 +10,7 @@ import rasterio
 import xarray as xr
 from affine import Affine
 
-from geodiff.errors import FlagError, GridError, JobError
+from geodiff.errors import FlagError, GridError, JobError, SourceError
 from geodiff.fillers.series import days_of
 from geodiff.gaps import Reason
 from geodiff.job import FillJob
@@ -98,6 +98,15 @@ def test_a_variable_of_one_band_is_a_band_by_its_name(tmp_path: Path) -> None:
     assert chosen(tmp_path / "sea.nc", "sst") == {"sst": ["sst"]}
     with pytest.raises(JobError, match=r"--bands ice: (sst|chl).* has one band, .*; (sst|chl).* has one band"):
         chosen(tmp_path / "sea.nc", "ice")
+
+
+def test_a_palette_is_refused_with_the_way_to_its_colours(tmp_path: Path) -> None:
+    path = tmp_path / "palette.tif"
+    write(path, 8, "uint8")
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {number: (number, 0, 0, 255) for number in range(256)})
+    with pytest.raises(SourceError, match="-expand rgb"):
+        open_scene(FillJob.build(source=str(path), target="out.tif"))
 
 
 def flagged(folder: Path, name: str, value: int, preset: str, size: int = 20) -> set[int]:

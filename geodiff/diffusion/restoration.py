@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Plane = NDArray[np.float32]
 
-__all__ = ["FACTORS", "Restored", "estimate_noise", "restore_band"]
+__all__ = ["FACTORS", "UNBOUNDED", "Restored", "cut_off", "estimate_noise", "restore_band"]
 
 FACTORS = (1, 2, 4)
 """Enlargements the network knows."""
@@ -44,6 +44,12 @@ _NARROWEST = 1e-3
 """Of a frame's own scale: with less, values would outgrow float32."""
 _CORRELATION = 0.97
 """Of two windows' draws for one pixel, as for gaps (`geodiff.patches`)."""
+_FEATURELESS = 1e-6
+"""Scale of a frame of one value, over that value: nothing in it says how far anything may depart from it."""
+_PILED = (8, 2)
+"""Numbers are cut off at an end where so many pixels stand, and so many times those at the number next to it."""
+UNBOUNDED = (-np.inf, np.inf)
+"""The bounds of what can be any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,7 @@ def restore_band(
     band: int = 0,
     steps: int = 10,
     sampler: str = "edm-dpm2m",
+    bounds: tuple[float, float] = UNBOUNDED,
     advance: Callable[[], None] = lambda: None,
 ) -> Restored:
     """Denoise, enlarge and fill one band.
@@ -84,6 +91,7 @@ def restore_band(
     denoise : take the observed pixels for noisy; `noise` is their standard deviation, estimated where not given.
     factor : 1, 2 or 4 wanted pixels a side for each observed one.
     members : realisations to draw.
+    bounds : lowest and highest number that there can be; what is observed lies within.
     advance : called after each window.
 
     Returns
@@ -97,7 +105,8 @@ def restore_band(
     _check(known, noise, factor)
     centre, scale = _robust(values[known])
     sigma = (estimate_noise(values, known) if noise is None else noise) if denoise else 0.0
-    scale = _scale_for(sigma, scale, factor)
+    scale = _scale_for(sigma, scale or sigma or _FEATURELESS * (abs(centre) or 1.0), factor)
+    within = tuple((end - centre) / scale for end in bounds)
     flat, level = np.where(known, (values - centre) / scale, 0).astype(np.float32), sigma / scale
     low = Frame(_quiet(flat, known), known, level)
     wide = _enlarged(low, factor)
@@ -112,8 +121,8 @@ def restore_band(
         further = _cleared(value, error, low) - value
         value, drawn = value + further, drawn + further
     if factor > 1 and not level:
-        value = _consistent(value, low)
-        drawn = np.stack([_consistent(m, low) for m in drawn]) if members else drawn
+        value = _consistent(value, low, within)
+        drawn = np.stack([_consistent(m, low, within) for m in drawn]) if members else drawn
     if factor == 1 and not level:
         value, error = np.where(known, flat, value), np.where(known, np.float32(0), error)
         drawn = np.where(known, flat, drawn)
@@ -134,12 +143,27 @@ def _scaled(plane: NDArray[np.floating], scale: float, centre: float = 0.0) -> P
     return np.asarray(plane * scale + centre, np.float32)
 
 
+def cut_off(seen: NDArray[np.floating]) -> tuple[float, float]:
+    """The lowest and highest number of a band where its numbers pile up there, as at black and saturation; else none.
+
+    Parameters
+    ----------
+    seen : (pixel,), known values.
+    """
+    numbers, counts = np.unique(seen, return_counts=True)
+    if len(numbers) < 2:
+        return UNBOUNDED
+    least, times = _PILED
+    low, high = (first >= least and first >= times * second for first, second in (counts[:2], counts[:-3:-1]))
+    return float(numbers[0]) if low else -np.inf, float(numbers[-1]) if high else np.inf
+
+
 def _robust(seen: NDArray[np.floating]) -> tuple[float, float]:
-    """Median, and the robust standard deviation that training uses."""
+    """Median, and the robust standard deviation that training uses; 0 of a frame of one value."""
     exact = np.asarray(seen, np.float64)
     centre = float(np.median(exact))
     scale = max(1.4826 * float(np.median(np.abs(exact - centre))), 0.3 * float(exact.std()))
-    return centre, scale if scale > 0 else 1.0
+    return centre, scale
 
 
 def _scale_for(noise: float, scale: float, factor: int) -> float:
@@ -327,13 +351,31 @@ def _cleared(value: Plane, error: Plane, low: Frame) -> Plane:
     return np.where(low.known, nonlocal_bayes(seen, value, low.noise), value)
 
 
-def _consistent(image: Plane, low: Frame) -> Plane:
-    """The image changed so that the means of its cells are what was observed (Irani & Peleg 1991, back-projection)."""
+def _consistent(image: Plane, low: Frame, bounds: tuple[float, ...] = UNBOUNDED) -> Plane:
+    """The image changed so that the means of its cells are what was observed (Irani & Peleg 1991, back-projection).
+
+    What a bound takes from a pixel goes to those of its cell that have room; each turn fills one of them or ends it.
+    """
     factor = image.shape[0] // low.values.shape[0]
     for _ in range(2):
         image = image + enlarged(_missed(image, low, factor), factor)
     rest = _missed(image, low, factor)
-    return np.asarray(image + np.repeat(np.repeat(rest, factor, axis=0), factor, axis=1), np.float32)
+    image = image + _spread(rest, factor)
+    lowest, highest = (np.float32(end) for end in bounds)
+    if not ((image < lowest) | (image > highest)).any():
+        return np.asarray(image, np.float32)
+    for _ in range(factor**2):
+        image = np.clip(image, lowest, highest)
+        rest = _missed(image, low, factor)
+        room: Plane = np.where(_spread(rest, factor) > 0, image < highest, image > lowest).astype(np.float32)
+        share = np.asarray(rest / np.maximum(coarsened(room, factor), np.float32(1 / factor**2)), np.float32)
+        image = np.asarray(image + room * _spread(share, factor), np.float32)
+    return np.asarray(np.clip(image, lowest, highest), np.float32)
+
+
+def _spread(plane: Plane, factor: int) -> Plane:
+    """A number for each cell at each of its pixels."""
+    return np.repeat(np.repeat(plane, factor, axis=0), factor, axis=1)
 
 
 def _missed(image: Plane, low: Frame, factor: int) -> Plane:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -115,9 +116,9 @@ def _changes(side: Frame) -> Plane:
 
 
 def cut_short(frame: Frame, known: Plane) -> Plane:
-    """Lines at one end of a frame that never came: all of one exact value, right after a whole line of the scene.
+    """Many whole lines of a frame that never came, at one end or amid: of one exact value, after lines of the scene.
 
-    A receiver that gets a part of a frame fills up the rest. A saturated sky, a shadow or space has a rim as ragged as
+    A receiver that gets parts of a frame fills up the rest. A saturated sky, a shadow or space has a rim as ragged as
     the scene, so lines beside it hold some of its value; a border is thin, or lies at the other end too.
     """
     lost = np.zeros(frame.shape, bool)
@@ -126,6 +127,8 @@ def cut_short(frame: Frame, known: Plane) -> Plane:
         lost[-bottom:] = True
     elif top and not bottom:
         lost[:top] = True
+    for start, stop in _missing_middles(frame, known):
+        lost[start:stop] = True
     return lost & known
 
 
@@ -138,13 +141,37 @@ def _missing_end(frame: Frame, known: Plane) -> int:
     if not height // 32 + BLOCK <= count <= 3 * height // 4 or (frame[0] == value).mean() > 0.5:
         return 0
     rest, seen = frame[: height - count], known[: height - count]
-    line, shown = rest[-1], seen[-1]
-    threshold = max(UNITS * grain(rest, seen), SHARP * roughness(rest, seen))
+    return count if _breaks_off(rest[-1], seen[-1], value, _threshold(rest, seen)) else 0
+
+
+def _missing_middles(frame: Frame, known: Plane) -> list[tuple[int, int]]:
+    """First line, and one beyond the last, of lost lines amid the frame that are more than `flat_lines` looks for."""
+    height = len(frame)
+    empty = (frame == frame[:, :1]).all(axis=1) & known.all(axis=1)
+    breaks = np.flatnonzero(np.diff(np.where(empty, frame[:, 0], np.nan))) + 1  # NaN differs from NaN
+    found = []
+    for start, stop in pairwise([0, *breaks, height]):
+        if not (empty[start] and height // 4 < stop - start <= 3 * height // 4 and 0 < start < stop < height):
+            continue
+        rest, seen = np.delete(frame, np.s_[start:stop], axis=0), np.delete(known, np.s_[start:stop], axis=0)
+        threshold = _threshold(rest, seen)
+        if all(_breaks_off(rest[row], seen[row], frame[start, 0], threshold) for row in (start - 1, start)):
+            found.append((start, int(stop)))
+    return found
+
+
+def _threshold(rest: Frame, seen: Plane) -> float:
+    """The step that is sharp in the scene."""
+    return max(UNITS * grain(rest, seen), SHARP * roughness(rest, seen))
+
+
+def _breaks_off(line: Frame, shown: Plane, value: float, threshold: float) -> bool:
+    """Whether a line is the scene's, all of it, and steps sharply to the value beside it."""
     step, changes = np.abs(line - value)[shown], np.diff(line)[shown[1:] & shown[:-1]] != 0
     if 2 * step.size < line.size or (step > 0).mean() < 0.95 or not changes.size:
-        return 0
+        return False
     sharp, lively = float((step >= threshold).mean()), float(changes.mean())
-    return count if (sharp >= 0.9 and lively >= 0.05) or (sharp >= 0.6 and lively >= 0.3) else 0
+    return (sharp >= 0.9 and lively >= 0.05) or (sharp >= 0.6 and lively >= 0.3)
 
 
 def flat_blocks(frame: Frame, known: Plane) -> Plane:

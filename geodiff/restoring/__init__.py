@@ -256,8 +256,9 @@ def _sharpened(
         for place in set(range(len(cube.bands))).difference(shown):
             layers.leave(date, cube.bands[place], found, place)
         keys = [(date << 16) + cube.bands[place] for place in shown]
+        bounds = [cube.variable.bands[cube.bands[place]].encoding.bounds for place in shown]
         made = restored_bands(
-            values[shown], known[shown], job, denoiser, keys=keys, least_noise=least, advance=advance
+            values[shown], known[shown], job, denoiser, keys=keys, bounds=bounds, least_noise=least, advance=advance
         )
         for place, done in zip(shown, made, strict=True):
             band = cube.bands[place]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geodiff.diffusion.restoration import Restored, estimate_noise, restore_band
+from geodiff.diffusion.restoration import UNBOUNDED, Restored, cut_off, estimate_noise, restore_band
 from geodiff.restoring.components import Components, alike, noise_of
 from geodiff.restoring.photons import flattened, raised, slope
 from geodiff.restoring.product import repeated
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from geodiff.restoring.job import RestoreJob
 
     Plane = NDArray[np.float64]
+    Bounds = tuple[float, float]
 
 __all__ = ["RestoredBand", "restored_bands"]
 
@@ -57,6 +58,7 @@ class _Work:
         noise: float,
         key: int,
         advance: Callable[[], None] = lambda: None,
+        bounds: Bounds = UNBOUNDED,
     ) -> Restored:
         return restore_band(
             seen,
@@ -69,6 +71,7 @@ class _Work:
             seed=self.job.seed,
             band=key,
             steps=self.job.steps,
+            bounds=bounds,
             advance=advance,
         )
 
@@ -80,6 +83,7 @@ def restored_bands(
     denoiser: Denoiser,
     *,
     keys: Sequence[int],
+    bounds: Sequence[Bounds],
     least_noise: float = 0.0,
     advance: Callable[[], None] = lambda: None,
 ) -> Iterator[RestoredBand]:
@@ -89,15 +93,26 @@ def restored_bands(
     ----------
     values : (band, row, column), physical; ignored where not known. Of each band something is known.
     keys : of the ground noise, one a band: others for each band and date.
+    bounds : of each band, the lowest and highest value that can be stored. Values stay within, and within what the
+        camera tells apart, where black or saturation cuts its numbers off.
     least_noise : what is known of the noise from elsewhere (compression), where the job gives no level.
     """
     noise = [_noise(job, *each, least_noise) for each in zip(values, known, strict=True)]
+    ends = [_narrower(cut_off(plane[where]), each) for plane, where, each in zip(values, known, bounds, strict=True)]
     seen = values if job.poisson is None else flattened(values, job.poisson, job.noise or 0.0)
     seen, common, work = np.where(known, seen, 0.0), np.logical_and.reduce(known), _Work(job, denoiser)
     apart = least_noise > 0 or 0 in noise or not alike(seen, common)
-    found = (_one_by_one if apart else _together)(seen, known, noise, keys, work, advance)
-    for made, before, where in zip(found, values, known, strict=True):
-        yield _as_is(made) if job.poisson is None else _light(made, job, before[where])
+    if apart:
+        found = _one_by_one(seen, known, noise, keys, ends, work, advance)
+    else:
+        found = _together(seen, known, noise, keys, work, advance)
+    for made, before, where, end in zip(found, values, known, ends, strict=True):
+        band = _as_is(made) if job.poisson is None else _light(made, job, before[where])
+        yield replace(band, value=np.clip(band.value, *end), members=np.clip(band.members, *end))
+
+
+def _narrower(one: Bounds, other: Bounds) -> Bounds:
+    return max(one[0], other[0]), min(one[1], other[1])
 
 
 def _one_by_one(
@@ -105,11 +120,12 @@ def _one_by_one(
     known: NDArray[np.bool_],
     noise: Sequence[float],
     keys: Sequence[int],
+    bounds: Sequence[Bounds],
     work: _Work,
     advance: Callable[[], None],
 ) -> Iterator[Restored]:
-    for each in zip(seen, known, noise, keys, strict=True):
-        yield work(*each, advance)
+    for plane, where, level, key, ends in zip(seen, known, noise, keys, bounds, strict=True):
+        yield work(plane, where, level, key, advance, ends)
 
 
 def _together(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from geodiff.io.places import appearing
 
 __all__ = ["mosaic", "mosaics"]
 
+_log = logging.getLogger(__name__)
 LAYERS = ("source", "standard_error", "")
 """Merged in one order, so that they tell of the same product everywhere; the value last."""
 
@@ -19,18 +21,25 @@ LAYERS = ("source", "standard_error", "")
 def mosaics(products: Iterable[str], folder: Path) -> list[str]:
     """Merge GeoTIFF and PDS4 products that lie on one CRS, source and standard error too; returns the paths written.
 
-    Products without georeferencing, and those that are alone on their CRS, dtype and bands, stay out.
+    Products without georeferencing, and those that are alone on their CRS, stay out. So do those that are stored unlike
+    all others on it, and a warning says so. The first is `mosaic.tif` and any further one `mosaic_2.tif`, so that no
+    old one is left when a later product makes them two.
     """
-    groups: dict[str, list[str]] = {}
+    grounds: dict[str, dict[str, list[str]]] = {}
     for product in sorted(products):
         header = read_header(product)
         if header.crs is not None:
-            key = f"{header.crs.to_wkt()} {header.dtypes} {header.nodata}"
-            groups.setdefault(key, []).append(product)
-    chosen = [group for group in groups.values() if len(group) > 1]
+            stored = f"{', '.join(map(str, header.dtypes))} with nodata {', '.join(map(str, header.nodata))}"
+            grounds.setdefault(header.crs.to_wkt(), {}).setdefault(stored, []).append(product)
+    chosen: list[list[str]] = []
+    for ground in grounds.values():
+        chosen += [group for group in ground.values() if len(group) > 1]
+        alone = {stored: group[0] for stored, group in ground.items() if len(group) == 1 and len(ground) > 1}
+        for stored, product in alone.items():
+            _log.warning("%s stays out of the mosaic: no other product on its CRS is %s", Path(product).name, stored)
     written: list[str] = []
     for number, group in enumerate(chosen, 1):
-        written += mosaic(group, folder / ("mosaic.tif" if len(chosen) == 1 else f"mosaic_{number}.tif"))
+        written += mosaic(group, folder / ("mosaic.tif" if number == 1 else f"mosaic_{number}.tif"))
     return written
 
 

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from geodiff.diffusion.denoiser import open_denoiser
 from geodiff.diffusion.frames import coarsened
-from geodiff.diffusion.restoration import estimate_noise, restore_band
+from geodiff.diffusion.restoration import UNBOUNDED, cut_off, estimate_noise, restore_band
 from geodiff.errors import InputError, NothingKnownError
 
 RNG = np.random.default_rng(1)
@@ -40,6 +40,34 @@ def test_an_enlarged_frame_means_what_was_seen(denoiser, factor) -> None:
     assert made.value.shape == tuple(factor * n for n in low.shape)
     for image in (made.value, made.members[0]):
         np.testing.assert_allclose(coarsened(image, factor), low, atol=0.02)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_an_enlarged_saturated_frame_means_what_was_seen_and_stays_within_its_bounds(denoiser, factor) -> None:
+    low = np.clip(coarsened(IMAGE[:128, :128], factor), 950, 1050)
+    bounds = (950.0, 1050.0)
+    made = restore_band(low, np.ones(low.shape, bool), denoiser, factor=factor, members=1, steps=4, bounds=bounds)
+    for image in (made.value, made.members[0]):
+        assert image.min() >= 950 - 1e-3
+        assert image.max() <= 1050 + 1e-3
+        np.testing.assert_allclose(coarsened(image, factor), low, atol=0.02)
+
+
+def test_a_frame_of_one_value_is_enlarged_to_that_value(denoiser) -> None:
+    frame = np.full((20, 20), 0.123)
+    made = restore_band(frame, np.ones(frame.shape, bool), denoiser, factor=2, members=1, steps=4)
+    for image in (made.value, *made.members):
+        np.testing.assert_allclose(image, 0.123, rtol=1e-6)
+    assert made.standard_error.max() < 1e-6
+
+
+def test_numbers_are_cut_off_where_they_pile_up_at_an_end() -> None:
+    light = np.rint(RNG.normal(100, 20, 10_000))
+    assert cut_off(light) == UNBOUNDED
+    assert cut_off(np.minimum(light, 120)) == (-np.inf, 120)
+    assert cut_off(np.clip(light, 80, 120)) == (80, 120)
+    assert cut_off(RNG.normal(size=1000)) == UNBOUNDED
+    assert cut_off(np.ones(50)) == UNBOUNDED
 
 
 def test_noise_is_taken_away_and_its_strength_found(denoiser) -> None:

@@ -19,6 +19,7 @@ from flows.planetary import FramesFailedError, main, reconstruct_planetary
 from geodiff.errors import JobError, TargetError
 from geodiff.fillers import load_filler
 from geodiff.restoring import RestoreJob
+from geodiff.restoring.mosaic import mosaics
 
 MOON = "+proj=eqc +R=1737400 +units=m"
 
@@ -126,6 +127,26 @@ def test_products_of_one_ground_become_one(tmp_path: Path) -> None:
     with rasterio.open(out / "mosaic_source.tif") as codes:
         assert set(np.unique(codes.read()[0, 30:34])) == {3}
     assert merge_new([r for r in records if r.status == "up to date"], str(out)) == []
+
+
+def test_a_product_that_fits_no_mosaic_is_named_and_a_second_ground_leaves_no_old_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def product(name: str, crs: str, nodata: float, east: float) -> str:
+        with rasterio.open(
+            tmp_path / name, "w", driver="GTiff", height=4, width=4, count=1, dtype="int16",
+            nodata=nodata, crs=crs, transform=Affine(50, 0, east, 0, -50, 0),
+        ) as out:  # fmt: skip
+            out.write(np.full((1, 4, 4), 7, "int16"))
+        return str(tmp_path / name)
+
+    first = [product(f"m{n}.tif", MOON, -1, 200.0 * n) for n in (1, 2)]
+    first.append(product("m3.tif", MOON, -9, 400.0))
+    assert [Path(path).name for path in mosaics(first, tmp_path)] == ["mosaic.tif"]
+    assert "m3.tif stays out of the mosaic: no other product on its CRS is int16 with nodata -9" in caplog.text
+    later = [product(f"a{n}.tif", MOON.replace("1737400", "3396190"), -1, 200.0 * n) for n in (1, 2)]
+    assert [Path(path).name for path in mosaics([*first, *later], tmp_path)] == ["mosaic.tif", "mosaic_2.tif"]
+    assert {path.name for path in tmp_path.glob("mosaic*")} == {"mosaic.tif", "mosaic_2.tif"}
 
 
 def test_the_flow_tells_what_failed_and_delivers_the_others(
