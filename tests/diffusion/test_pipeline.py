@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, EDMEulerScheduler
 from scipy import ndimage
 
 from geodiff.diffusion import GapFillPipeline, GapFillUNet
@@ -114,6 +114,8 @@ def test_numbers_that_are_none_and_masked_ones_are_not_known(pipeline, image) ->
     expected = pipeline(values, known)
     broken = np.where(known, values, np.nan)
     np.testing.assert_array_equal(pipeline(broken, np.ones_like(known)).value, expected.value)
+    np.testing.assert_array_equal(pipeline(broken).value, expected.value)
+    np.testing.assert_array_equal(pipeline(values, np.where(known, 1.0, np.nan)).value, expected.value)
     np.testing.assert_array_equal(pipeline(np.ma.masked_array(values, ~known), True * known).value, expected.value)
 
 
@@ -122,6 +124,8 @@ def test_another_scheduler_is_used_or_refused(pipeline, image) -> None:
     drawn = [p(*image, members=1, steps=4, sampler=s).members for p, s in ((swapped, None), (pipeline, "edm-euler"))]
     np.testing.assert_array_equal(*drawn)
     assert not np.array_equal(drawn[0], pipeline(*image, members=1, steps=4).members)
+    swapped.scheduler = EDMEulerScheduler.from_config(pipeline.scheduler.config)  # diffusers' way of swapping
+    np.testing.assert_array_equal(swapped(*image, members=1, steps=4).members, drawn[0])
     swapped.scheduler = DDIMScheduler()
     with pytest.raises(JobError, match="DDIMScheduler"):
         swapped(*image)
@@ -156,8 +160,12 @@ def test_nothing_known_and_wrong_shapes_are_said(pipeline, image) -> None:
     values, known = image
     with pytest.raises(NothingKnownError):
         pipeline(values, np.zeros_like(known))
-    with pytest.raises(InputError, match="not an image"):
+    with pytest.raises(InputError, match="give \\(row, column\\)"):
         pipeline(values[None, None], known)
+    with pytest.raises(InputError, match="same pixels"):
+        pipeline(values, known[:20])
+    with pytest.raises(JobError, match="members = -1"):
+        pipeline(values, known, members=-1)
     with pytest.raises(JobError, match="too few"):
         pipeline(values, known, steps=2)
 
