@@ -13,6 +13,8 @@ from scipy import ndimage
 
 from geodiff.diffusion import GapFillPipeline, GapFillUNet
 from geodiff.diffusion.denoiser import open_denoiser
+from geodiff.diffusion.exporting import describe
+from geodiff.diffusion.fields import CHANNELS
 from geodiff.diffusion.folder import Calibration, check_folder, find_folder, model_hash, stored_hash
 from geodiff.diffusion.sampling import SAMPLERS
 from geodiff.diffusion.shipping import copied
@@ -205,8 +207,33 @@ def test_weights_cut_short_are_refused(folder) -> None:
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:5000])
     (folder / "README.md").unlink()
-    with pytest.raises(ModelError, match="cannot be read"):
+    for opened in (open_denoiser, GapFillPipeline.from_pretrained):
+        with pytest.raises(ModelError, match="cannot be read"):
+            opened(folder)
+
+
+def rewritten(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_network_that_looks_at_other_channels_is_refused(folder) -> None:
+    rewritten(folder / "unet" / "config.json", context=[*CHANNELS[:-1], "slope"])
+    for opened in (open_denoiser, GapFillPipeline.from_pretrained):
+        with pytest.raises(ModelError, match=r"other channels .*degraded, slope"):
+            opened(folder)
+
+
+@pytest.mark.parametrize("layout", [{"inner": [8]}, {"channels": []}, {"channels": [8, 12]}, {"stem": 3}])
+def test_a_layout_that_is_not_the_weights_is_refused(folder, layout) -> None:
+    rewritten(folder / "unet" / "config.json", **layout)
+    with pytest.raises(ModelError, match="do not fit"):
         open_denoiser(folder)
+
+
+def test_a_model_from_before_pruning_is_described(folder) -> None:
+    path = folder / "unet" / "config.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "inner"}))
+    assert describe(str(folder))["inner"] == [8, 12, 16]
 
 
 def test_only_models_are_overwritten(folder, tmp_path) -> None:
