@@ -84,7 +84,8 @@ class Trainer:
         """Cosine from the first to the least rate, with a warm-up."""
         config = self.config
         cosine = 0.5 * (1 + np.cos(np.pi * self.progress))
-        rate = config.least_rate + (config.learning_rate - config.least_rate) * cosine
+        least = min(config.least_rate, config.learning_rate)
+        rate = least + (config.learning_rate - least) * cosine
         return float(rate * min(1.0, (self.since + 1) / max(config.warm_up, 1)))
 
     def advance(self, batch: Batch) -> dict[str, float]:

@@ -168,6 +168,9 @@ def test_the_rate_warms_up_and_ends_low(tmp_path) -> None:
     trainer.step = trainer.since = 60
     assert trainer.rate == pytest.approx(trainer.config.least_rate)
     assert trainer.progress == 1
+    gentle = Trainer(config(tmp_path, learning_rate=1e-6, warm_up=0))
+    gentle.step = 60
+    assert gentle.rate == pytest.approx(1e-6), "a rate below the usual least one is not raised to it"
 
 
 @pytest.mark.parametrize(
