@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.encoding import Encoding, as_float64
-from geodiff.errors import GridError, NothingKnownError
+from geodiff.encoding import Encoding, as_float64, where_known
 from geodiff.estimate import estimate
 from geodiff.fillers import FillerSettings, load_filler
 from geodiff.fitting import fit_cube
@@ -64,7 +63,7 @@ def fill_array(
     NothingKnownError : no pixel is known.
     """
     given = as_float64(values)
-    trusted = _trusted(given, known)
+    trusted = where_known(given, known)
     planes, seen = (a if a.ndim == 3 else a[None] for a in (given, trusted))
     cube = _cube(np.where(seen, planes, np.nan))
     reason, outside = np.zeros((1, *planes.shape), np.uint16), np.zeros(planes.shape[1:], bool)
@@ -83,24 +82,6 @@ def fill_array(
             spread = recipe.error(estimated, blended.standard_error[0, band])
             error[band] = np.where(seen[band], np.float32(0), spread)
     return value.reshape(given.shape), error.reshape(given.shape)
-
-
-def _trusted(values: NDArray[np.float64], known: ArrayLike | None) -> NDArray[np.bool_]:
-    if values.ndim not in (2, 3) or not values.size:
-        raise GridError(f"values have shape {values.shape}; give (row, column) or (band, row, column)")
-    finite = np.isfinite(values)
-    if known is None:
-        return finite
-    said = np.asarray(known, bool)
-    if said.shape not in (values.shape, values.shape[-2:]):
-        raise GridError(f"known has shape {said.shape}, values {values.shape}; they must cover the same pixels")
-    trusted = np.asarray(finite & np.broadcast_to(said, values.shape))
-    if finite.any() and not trusted.any():
-        raise NothingKnownError(
-            f"`known` is true at none of the {finite.sum():,} pixels that have a number; it is True where observed, so "
-            "give ~known if it says what is missing"
-        )
-    return trusted
 
 
 def _cube(planes: NDArray[np.float64]) -> Cube:

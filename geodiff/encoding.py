@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.errors import EncodingError, InputError
+from geodiff.errors import EncodingError, GridError, InputError, NothingKnownError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Encoding", "Normalisation", "as_float64", "pack", "unpack"]
+__all__ = ["Encoding", "Normalisation", "as_float64", "pack", "unpack", "where_known"]
 
 
 _NINETY = 1.645
@@ -129,6 +129,30 @@ def as_float64(array: ArrayLike) -> NDArray[np.float64]:
     if isinstance(array, np.ma.MaskedArray):
         numbers[np.ma.getmaskarray(array)] = np.nan
     return numbers
+
+
+def where_known(values: NDArray[np.float64], known: ArrayLike | None) -> NDArray[np.bool_]:
+    """Where an image (row, column) or (band, row, column) is known: where it is finite and `known` says so.
+
+    `known` may have the shape of one band; a NaN in it is no yes. Raises GridError for shapes that do not fit, and
+    NothingKnownError where `known` leaves none of the finite numbers.
+    """
+    if values.ndim not in (2, 3) or not values.size:
+        raise GridError(f"values have shape {values.shape}; give (row, column) or (band, row, column)")
+    finite = np.isfinite(values)
+    if known is None:
+        return finite
+    said = np.asarray(known)
+    said = np.nan_to_num(said).astype(bool) if said.dtype.kind == "f" else said.astype(bool)
+    if said.shape not in (values.shape, values.shape[-2:]):
+        raise GridError(f"known has shape {said.shape}, values {values.shape}; they must cover the same pixels")
+    trusted = np.asarray(finite & np.broadcast_to(said, values.shape))
+    if finite.any() and not trusted.any():
+        raise NothingKnownError(
+            f"`known` is true at none of the {finite.sum():,} pixels that have a number; it is True where observed, so "
+            "give ~known if it says what is missing"
+        )
+    return trusted
 
 
 def unpack(stored: NDArray[Any], encoding: Encoding) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -24,6 +24,7 @@ __all__ = [
     "Interval",
     "SeamIndex",
     "bias",
+    "bootstrap_interval",
     "coverage",
     "crps_ensemble",
     "crps_ensemble_field",
@@ -311,11 +312,28 @@ def _across(profiles: Sequence[NDArray[np.float64]], origin: tuple[int, int]) ->
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate with a percentile interval."""
+    """An estimate with its interval; the ends are NaN where a single scene, or none, says how it varies."""
 
     estimate: float
     low: float
     high: float
+
+
+def bootstrap_interval(estimate: float, drawn: ArrayLike, count: int, level: float = 0.95) -> Interval:
+    """The interval of an estimate from its bootstrap draws over `count` scenes.
+
+    By expanded percentiles (Hesterberg 2015): as much wider than the plain ones as Student's interval of a mean is than
+    the bootstrap's. For 12 scenes plain 95 % intervals hold 89 % of the time, these 93 %; for 4 scenes 80 and 88 %.
+    """
+    from scipy.special import ndtr, stdtrit
+
+    told = np.asarray(drawn, np.float64)
+    told = told[np.isfinite(told)]
+    if count < 2 or not told.size:
+        return Interval(estimate, float("nan"), float("nan"))
+    tail = float(ndtr(np.sqrt(count / (count - 1)) * stdtrit(count - 1, (1 - level) / 2)))
+    low, high = np.quantile(told, (tail, 1 - tail))
+    return Interval(estimate, float(low), float(high))
 
 
 def paired_bootstrap(
@@ -327,7 +345,7 @@ def paired_bootstrap(
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of a comparison of two methods on the same scenes (Efron and Tibshirani 1993).
+    """Interval of a comparison of two methods on the same scenes (Efron and Tibshirani 1993).
 
     Parameters
     ----------
@@ -339,6 +357,4 @@ def paired_bootstrap(
         raise ValueError(f"scores of shapes {a.shape} and {b.shape} are not pairs; give one number a scene for each")
     compare = statistic or (lambda x, y: float(np.mean(x - y)))
     picks = np.random.default_rng(seed).integers(0, a.size, (draws, a.size))
-    sample = np.array([compare(a[pick], b[pick]) for pick in picks])
-    low, high = np.quantile(sample, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(compare(a, b), float(low), float(high))
+    return bootstrap_interval(compare(a, b), [compare(a[pick], b[pick]) for pick in picks], a.size, level)

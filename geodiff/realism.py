@@ -118,7 +118,8 @@ def judge(
 ) -> Realism:
     """All distances of one set of patches (patch, row, column) to the truth of the same places.
 
-    Features are standardised by the truth's. Intervals are bootstrapped over places, pairs kept; those of the set
+    Images are divided by the truth's contrast, since encoders have floors: reflectances and counts of a scene score the
+    same. Features are standardised by the truth's. Intervals are bootstrapped over places, pairs kept; those of the set
     distances are wide and, like the distances, biased upward for few patches.
     """
     from geodiff.diffusion.encoders import perceptual_distance
@@ -126,6 +127,8 @@ def judge(
     if len(images) < ENOUGH:
         _log.warning("%s: %d patches; below %d set distances are mostly bias, so compare them only at the same number",
                      name, len(images), ENOUGH)  # fmt: skip
+    unit = _contrast(truth)
+    images, truth = images / unit, truth / unit
     # Together: an encoder that stretches contrast would hide from each set alone what it has too little of.
     features = np.split(encoder.features(np.concatenate([images, truth])), [len(images)])
     centre, scale = features[1].mean(axis=0), features[1].std(axis=0) + 1e-6
@@ -149,10 +152,20 @@ def judge(
     )  # fmt: skip
 
 
+def _contrast(images: NDArray[np.float32]) -> np.float32:
+    """Root mean square departure from the mean of each image (..., row, column); 1 where nothing varies."""
+    departure = float(np.sqrt(np.var(images, axis=(-2, -1), dtype=np.float64).mean()))
+    return np.float32(departure if departure > 0 else 1.0)
+
+
 def diversity(members: NDArray[np.float32]) -> float:
-    """Mean perceptual distance of pairs of members, (member, patch, row, column); 0 where they are all one."""
+    """Mean perceptual distance of pairs of members, (member, patch, row, column); 0 where they are all one.
+
+    In any units: members are divided by their contrast.
+    """
     from geodiff.diffusion.encoders import perceptual_distance
 
+    members = members / _contrast(members)
     pairs = [(i, j) for i in range(len(members)) for j in range(i)]
     return float(np.mean([perceptual_distance(members[i], members[j]).mean() for i, j in pairs])) if pairs else 0.0
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter
 
+from geodiff.cli.train import _configuration
 from geodiff.diffusion.folder import check_folder
 from geodiff.diffusion.journal import Verdict
 from geodiff.diffusion.losses import named_loss, spectral_difference
@@ -148,6 +149,16 @@ def test_a_configuration_file_stands_over_the_defaults_and_under_the_options(tmp
     assert (made.augment, made.batch, made.patches, made.frames) == (False, 2, 600, 0)
     assert made.minutes == FINE_TUNING["minutes"]
     assert read_config(None, FINE_TUNING, work=tmp_path, steps=4).minutes is None
+
+
+def test_the_command_line_takes_work_folder_and_start_from_the_file(tmp_path) -> None:
+    (tmp_path / "train.toml").write_text(f'begin_from = "default"\nwork = "{tmp_path}/here"\nsteps = 7\n')
+    made = _configuration(tmp_path / "model", tmp_path / "train.toml", {"steps": 9})
+    assert made.work == tmp_path / "here"
+    assert made.learning_rate == FINE_TUNING["learning_rate"], "a start in the file is a start"
+    assert (made.steps, made.minutes) == (9, None)
+    anew = _configuration(tmp_path / "model", None, {})
+    assert (anew.work, anew.begin_from) == (tmp_path / "model.training", None)
 
 
 @pytest.mark.parametrize("wrong", [{"device": "nowhere"}, {"loss": "mae"}])

@@ -166,6 +166,22 @@ def test_the_bootstrap_interval_covers_the_mean_difference(rng):
     assert hits >= 50
 
 
+def test_intervals_of_few_scenes_hold_what_they_claim(rng):
+    hits = 0
+    for _ in range(600):
+        scores = rng.normal(0.5, 1.0, 8)
+        drawn = scores[rng.integers(0, 8, (300, 8))].mean(axis=1)
+        interval = metrics.bootstrap_interval(float(scores.mean()), drawn, 8)
+        hits += interval.low <= 0.5 <= interval.high
+    assert 0.92 <= hits / 600 <= 0.98, "plain percentiles hold 0.88"
+
+
+def test_one_scene_does_not_say_how_it_varies():
+    interval = metrics.paired_bootstrap([1.0], [0.4])
+    assert interval.estimate == pytest.approx(0.6)
+    assert np.isnan([interval.low, interval.high]).all()
+
+
 def test_pairs_that_move_together_are_told_apart(rng):
     scene = rng.normal(0, 10, 30)
     interval = metrics.paired_bootstrap(scene + 0.1 + 0.01 * rng.normal(size=30), scene)

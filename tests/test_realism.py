@@ -109,6 +109,16 @@ def test_judging_says_which_is_nearer_and_warns_of_few(caplog) -> None:
     assert like.frechet[1] <= like.frechet[0] <= like.frechet[2]
 
 
+def test_figures_do_not_depend_on_the_units() -> None:
+    truth = textures(12, 1)
+    blurred = gaussian_filter(truth, (0, 1, 1))
+    plain, small = (judge("x", s * blurred, s * truth, TextureEncoder(), repeats=2) for s in np.float32([1, 1e-4]))
+    assert small.frechet[0] == pytest.approx(plain.frechet[0], rel=1e-3)
+    assert small.perceptual[0] == pytest.approx(plain.perceptual[0], rel=1e-3)
+    both = np.stack([truth, blurred])
+    assert diversity(both * np.float32(1e-4)) == pytest.approx(diversity(both), rel=1e-3)
+
+
 def test_diversity_is_none_for_copies() -> None:
     one = textures(8, 8)
     assert diversity(np.stack([one, one])) == 0

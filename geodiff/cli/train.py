@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from geodiff.cli import options
 from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, talk, what_is_missing
+
+if TYPE_CHECKING:
+    from geodiff.diffusion.trainconfig import TrainConfig
 
 __all__ = ["train"]
 
@@ -53,17 +56,13 @@ def train(
 ) -> None:
     """Train a network on rasters of yours, or fine-tune the shipped one; gaps in them are fine."""
     talk(verbose, quiet=quiet)
-    from geodiff.diffusion.folder import find_folder
-    from geodiff.diffusion.trainconfig import read_config
-    from geodiff.learning import FINE_TUNING, learn
+    from geodiff.learning import learn
 
     given: dict[str, Any] = {
-        "begin_from": find_folder(begin_from) if begin_from else None, "minutes": minutes, "steps": steps,
-        "patience": patience, "loss": loss, "dropout": dropout, "seed": seed, "device": device,
-        "work": work or out.with_name(f"{out.name}.training"),
+        "begin_from": begin_from, "minutes": minutes, "steps": steps, "patience": patience, "loss": loss,
+        "dropout": dropout, "seed": seed, "device": device, "work": work,
     }  # fmt: skip
-    defaults = dict(FINE_TUNING) if begin_from else _ANEW
-    made = read_config(config, defaults, **chosen(given))
+    made = _configuration(out, config, chosen(given))
     named = chosen(what_is_missing(variable, bands, qa, mask, nodata, valid_range))
     learnt = learn(sources, out, made, resume=resume, overwrite=overwrite, quiet=quiet, **named)
     if not learnt.held_out:
@@ -76,3 +75,16 @@ def train(
         f"wrote {learnt.model}: {learnt.steps:,} steps, {learnt.minutes:.0f} min ({learnt.stopped}); on "
         f"{learnt.held_out} patches set aside the value's RMSE is {learnt.after:.3f} of kriging's{gained}"
     )
+
+
+def _configuration(out: Path, path: Path | None, given: dict[str, Any]) -> TrainConfig:
+    """What was given over the file's fields, and those over what fine-tuning or training from nothing takes."""
+    from geodiff.diffusion.folder import find_folder
+    from geodiff.diffusion.trainconfig import read_config, read_fields
+    from geodiff.learning import FINE_TUNING
+
+    told = read_fields(path) | given
+    if told.get("begin_from"):
+        told["begin_from"] = find_folder(told["begin_from"])
+    standing = FINE_TUNING if told.get("begin_from") else _ANEW
+    return read_config(None, {**standing, "work": out.with_name(f"{out.name}.training")}, **told)

@@ -104,7 +104,10 @@ def degraded_examples(
             empty = 0
             yield made
         elif (empty := empty + 1) > _HOPELESS:
-            raise InputError(f"{empty} frames in a row had gaps of their own; set frames = 0 in the configuration")
+            raise InputError(
+                f"{empty} frames in a row of the {part} part were below {SIZE + 2 * _MARGIN} pixels a side, had gaps "
+                "of their own, or did not change; set frames = 0 in the configuration, or give more rasters"
+            )
 
 
 def _degraded(

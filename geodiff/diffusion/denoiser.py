@@ -164,7 +164,6 @@ def _is_memory(reason: BaseException) -> bool:
 
 @lru_cache(maxsize=4)
 def _opened(folder: Path, device: str, dtype: str, stamp: tuple[object, ...]) -> Denoiser:  # noqa: ARG001 (a changed file is opened anew)
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from geodiff.diffusion.unet import UNet
@@ -173,14 +172,11 @@ def _opened(folder: Path, device: str, dtype: str, stamp: tuple[object, ...]) ->
     check_folder(folder)
     where = pick_device(device)
     precision = dtype_of(dtype, where)
-    try:
-        weights = {k: v.float() for k, v in load_file(weights_path(folder)).items()}
-    except SafetensorError as reason:
-        raise ModelError(f"the weights in {folder} cannot be read ({reason}); fetch the model again") from reason
+    weights = {k: v.float() for k, v in load_file(weights_path(folder)).items()}
     try:
         network = UNet(**read_layout(folder))
         network.load_state_dict(weights)
-    except (RuntimeError, TypeError) as reason:
+    except (RuntimeError, TypeError, ValueError, IndexError) as reason:
         raise ModelError(f"the weights in {folder} do not fit its unet/config.json; fetch the model again") from reason
     network.to(where, precision)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch declares it for tensors alone

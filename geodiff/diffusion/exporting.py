@@ -31,7 +31,7 @@ def describe(model: str) -> dict[str, Any]:
         "folder": str(folder),
         "parameters": sum(p.numel() for p in network.parameters()),
         "channels": layout["channels"],
-        "inner": layout["inner"] or layout["channels"],
+        "inner": layout.get("inner") or layout["channels"],
         "bytes": weights_path(folder).stat().st_size,
         "sha256": model_hash(folder),
         "sampler": stored.sampler,

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from geodiff.diffusion.fields import CHANNELS
 from geodiff.errors import ModelError, TargetError
 
 __all__ = [
@@ -106,6 +107,30 @@ def check_folder(folder: Path) -> None:
         if path.suffix == ".json":
             _refuse_remote_code(path)
     _check_hash(folder)
+    _check_whole(folder)
+    _check_channels(folder)
+
+
+def _check_whole(folder: Path) -> None:
+    """Raise ModelError for weights that are damaged or cut short."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights_path(folder), "np"):
+            pass
+    except SafetensorError as reason:
+        raise ModelError(f"the weights in {folder} cannot be read ({reason}); fetch the model again") from reason
+
+
+def _check_channels(folder: Path) -> None:
+    """Raise ModelError for a network that looks at other planes than fillers make, as one of another version may."""
+    looks = read_layout(folder).get("context", CHANNELS)
+    if list(looks) != list(CHANNELS):
+        apart = ", ".join(sorted(set(looks) ^ set(CHANNELS))) or "their order"
+        raise ModelError(
+            f"the model in {folder} looks at other channels than this version of geodiff shows it ({apart}); train it "
+            "anew, or use the version that it was made with"
+        )
 
 
 def _refuse_remote_code(path: Path) -> None:

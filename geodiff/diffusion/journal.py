@@ -28,11 +28,13 @@ class Verdict:
 
     @classmethod
     def after(cls, folder: Path, step: int) -> Verdict:
-        """Of the validations up to a step that a folder's scores.csv tells of; none where there is no such file."""
+        """Of the finished validations up to a step in a folder's scores.csv; none where there is no such file."""
         verdict, told = cls(), dict[str, dict[str, dict[str, float]]]()
         path = folder / SCORES
-        for row in csv.DictReader(path.read_text().splitlines()) if path.exists() else ():
-            if int(row["step"]) <= step and row["part"] != "verdict":
+        rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+        whole = {row["step"] for row in rows if row["part"] == "verdict"}  # a killed run leaves some scores of one
+        for row in rows:
+            if int(row["step"]) <= step and row["step"] in whole and row["part"] != "verdict":
                 told.setdefault(row["step"], {}).setdefault(row["part"], {})[row["name"]] = float(row["score"])
         for parts in told.values():
             verdict.add(parts.get("validation", {}), parts.get("training", {}))

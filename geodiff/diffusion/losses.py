@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from geodiff.diffusion.batches import Batch
     from geodiff.diffusion.trainconfig import TrainConfig
 
-__all__ = ["LOSSES", "denoise", "edm_loss", "named_loss", "spectral_difference"]
+__all__ = ["LOSSES", "denoise", "edm_loss", "named_loss", "spectral_difference", "try_loss"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -50,6 +50,24 @@ def named_loss(name: str) -> Loss:
     return found
 
 
+def try_loss(name: str, crop: int) -> None:
+    """Call a loss on two crops, so that one that fails or gives no number for each pixel is told before the patches.
+
+    Raises JobError.
+    """
+    loss, one = named_loss(name), torch.linspace(-1, 1, 2 * crop**2).reshape(2, 1, crop, crop)
+    try:
+        found = loss(one, one.flip(-1))
+        shape = tuple(found.shape)
+    except Exception as reason:
+        raise JobError(f"loss {name!r} fails on crops of {crop} pixels ({type(reason).__name__}: {reason})") from reason
+    if shape != one.shape:
+        raise JobError(
+            f"loss {name!r} gives an array of shape {shape} for {tuple(one.shape)}; it must give one number for each "
+            "pixel (reduction='none'), for only hidden pixels count"
+        )
+
+
 def denoise(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """D(x; sigma) of a batch (Karras et al. 2022, eq. 7), and the log-variance."""
     x = (batch.residual + batch.sigma * batch.noise) * batch.hidden
@@ -69,13 +87,7 @@ def edm_loss(model: Any, batch: Batch, config: TrainConfig) -> tuple[Tensor, dic
     square = (estimate - batch.residual) ** 2
     nll = 0.5 * (log_variance + square * torch.exp(-log_variance)) * torch.exp(config.beta * log_variance).detach()
     value = batch.is_value[:, None, None, None]
-    loss = named_loss(config.loss)(estimate, batch.residual)
-    if loss.shape != estimate.shape:
-        raise JobError(
-            f"loss {config.loss!r} gives an array of shape {tuple(loss.shape)} for {tuple(estimate.shape)}; it "
-            "must give one number for each pixel (reduction='none'), for only hidden pixels count"
-        )
-    error = edm.loss_weight(batch.sigma) * loss
+    error = edm.loss_weight(batch.sigma) * named_loss(config.loss)(estimate, batch.residual)
     each = torch.where(value, nll, error) * batch.hidden
     count = batch.hidden.sum((1, 2, 3))
     mean = each.sum((1, 2, 3)) / count.clamp(min=1)

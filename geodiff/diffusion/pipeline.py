@@ -25,8 +25,8 @@ from geodiff.diffusion.fields import Layer, Scene, context, whitening_error
 from geodiff.diffusion.folder import Calibration, check_folder, find_folder, front_matter, model_hash, stored_hash
 from geodiff.diffusion.network import GapFillUNet
 from geodiff.diffusion.sampling import sampler_like, sampler_of
-from geodiff.encoding import as_float64
-from geodiff.errors import InputError, NothingKnownError
+from geodiff.encoding import as_float64, where_known
+from geodiff.errors import InputError, JobError, NothingKnownError
 from geodiff.fillers import Fitted
 from geodiff.fillers.calibration import DAYS, factor_field
 from geodiff.fillers.kriging import Kriging
@@ -121,7 +121,7 @@ class GapFillPipeline(DiffusionPipeline):
     def __call__(
         self,
         values: ArrayLike | torch.Tensor,
-        known: ArrayLike | torch.Tensor,
+        known: ArrayLike | torch.Tensor | None = None,
         *,
         members: int = 0,
         steps: int = 10,
@@ -134,26 +134,26 @@ class GapFillPipeline(DiffusionPipeline):
         ----------
         values : (row, column) or (band, row, column), any real numbers; ignored where not known. What is not finite,
             or masked in a masked array, is not known whatever `known` says.
-        known : bool, same shape, or (row, column) for all bands.
+        known : bool, same shape, or (row, column) for all bands. Default: where `values` is finite.
+        members : realisations to draw, from 0 on.
+        steps : network calls a member, from 4 on; what other pipelines call `num_inference_steps`.
+        seed : key of the noise, which belongs to the pixel, in place of a `generator`.
         sampler : a name of `geodiff.samplers.NAMES`; by default that of `scheduler`, which may be another of the list.
 
         Raises
         ------
-        NothingKnownError, InputError (shapes), JobError (sampler, steps).
+        NothingKnownError, GridError (shapes), JobError (members, sampler, steps).
         """
         sampler = sampler or sampler_like(self.scheduler)
         sampler_of(sampler, steps)
-        image, seen = _as_planes(values), _as_planes(known).astype(bool)
-        seen = np.broadcast_to(seen, image.shape) & np.isfinite(image)
-        if image.ndim != 3 or not image.size:
-            raise InputError(
-                f"values of shape {image.shape} are not an image; give (row, column) or (band, row, column)"
-            )
+        if members < 0:
+            raise JobError(f"members = {members}: give how many realisations to draw, 0 for none")
+        image = _plain(values)
+        seen, shape = where_known(image, None if known is None else _plain(known)), image.shape
         parts = [
             self._band(plane, mask, band, members, steps, sampler, seed)
-            for band, (plane, mask) in enumerate(zip(image, seen, strict=True))
+            for band, (plane, mask) in enumerate(zip(*(a.reshape(-1, *shape[-2:]) for a in (image, seen)), strict=True))
         ]
-        shape = tuple(np.shape(values))
         stacked = [np.stack(p) for p in zip(*parts, strict=True)]
         drawn = np.moveaxis(stacked[2], 1, 0).reshape(members, *shape) if members else None
         return GapFillOutput(value=stacked[0].reshape(shape), standard_error=stacked[1].reshape(shape), members=drawn)
@@ -216,10 +216,9 @@ def _at(factors: Sequence[float], away: NDArray[np.float32]) -> NDArray[np.float
     return factor_field(table, np.zeros(away.shape, np.int8), away)
 
 
-def _as_planes(array: ArrayLike | torch.Tensor) -> NDArray[Any]:
-    """(band, row, column) float64."""
-    plain = array.detach().cpu().double().numpy() if isinstance(array, torch.Tensor) else as_float64(array)
-    return plain[None] if plain.ndim == 2 else plain
+def _plain(array: ArrayLike | torch.Tensor) -> NDArray[np.float64]:
+    """Its numbers, wherever it lies; see `encoding.as_float64`."""
+    return array.detach().cpu().double().numpy() if isinstance(array, torch.Tensor) else as_float64(array)
 
 
 def _robust(known: NDArray[np.float64]) -> tuple[float, float]:

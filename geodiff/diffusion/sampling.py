@@ -98,11 +98,15 @@ def sampler_of(name: str, steps: int) -> Sampler:
 
 
 def sampler_like(scheduler: Any) -> str:
-    """The name of the sampler that a diffusers scheduler is; raises JobError for one that is not on the list."""
-    kind, order = type(scheduler).__name__, dict(scheduler.config).get("solver_order")
+    """The name of the sampler that a diffusers scheduler is; raises JobError for one that is not on the list.
+
+    One made by `from_config` of another keeps what that one had, also an order which is not its own.
+    """
+    kind, told = type(scheduler).__name__, dict(scheduler.config)
     for name, one in SAMPLERS.items():
         like = one.build(LEAST_STEPS)
-        if (type(like).__name__, dict(like.config).get("solver_order")) == (kind, order):
+        order = dict(like.config).get("solver_order")
+        if type(like).__name__ == kind and order in (None, told.get("solver_order")):
             return name
     raise JobError(f"scheduler {kind} is not one that is tested with this model; use one of {', '.join(SAMPLERS)}")
 

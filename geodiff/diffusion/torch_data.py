@@ -2,7 +2,7 @@
 
 A filled pixel is an estimate, and its standard error says how good a one. A loss that is multiplied by `weight` learns
 from every pixel as far as it can be trusted. Indices are numbers, windows or bounds, so samplers that draw bounding
-boxes, as torchgeo's do, work too.
+boxes or slices of coordinates, as torchgeo's do, work too.
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ class FilledDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __getitem__(self, index: int | tuple[int, Window] | Bounds | Mapping[str, float]) -> dict[str, Any]:
+    def __getitem__(
+        self, index: int | tuple[int, Window] | Bounds | tuple[slice, ...] | Mapping[str, float]
+    ) -> dict[str, Any]:
         """The sample of a number, of (product number, window), or of bounds in the CRS of the first product there."""
         if isinstance(index, (int, np.integer)):
             return self._sample(*self.windows[int(index)])
@@ -197,9 +199,12 @@ def _bounds_of(variable: Variable, window: Window) -> Bounds:
 
 
 def _bounds(index: Any) -> Bounds:
-    """Four numbers, or anything with minx, miny, maxx and maxy, such as torchgeo's boxes."""
+    """Four numbers, or torchgeo's: boxes with minx, miny, maxx and maxy, and tuples of slices of x, y and time."""
     names = ("minx", "miny", "maxx", "maxy")
-    if all(hasattr(index, name) for name in names):
+    if isinstance(index, tuple) and len(index) in (2, 3) and all(isinstance(part, slice) for part in index):
+        x, y = index[:2]
+        found = [float(edge) for edge in (x.start, y.start, x.stop, y.stop)]
+    elif all(hasattr(index, name) for name in names):
         found = [float(getattr(index, name)) for name in names]
     elif isinstance(index, Mapping):
         found = [float(index[name]) for name in names]

@@ -7,14 +7,14 @@ import tomllib
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError
 
 from geodiff.diffusion.data import SIZE
 from geodiff.errors import JobError
 
-__all__ = ["TrainConfig", "read_config"]
+__all__ = ["TrainConfig", "read_config", "read_fields"]
 
 
 class TrainConfig(BaseModel):
@@ -48,7 +48,8 @@ class TrainConfig(BaseModel):
     """Share of samples that are degraded frames instead of gaps."""
 
     # the network
-    channels: tuple[int, ...] = (64, 96, 128)
+    channels: tuple[Annotated[int, Field(ge=1)], ...] = Field((64, 96, 128), min_length=1)
+    """At 1 / fold of a window's size, at half of that, and so on."""
     blocks: int = Field(1, ge=1)
     fold: Literal[1, 2, 4] = 2
     """Pixels a side that the stem folds into channels; 1 works on every pixel."""
@@ -58,7 +59,7 @@ class TrainConfig(BaseModel):
 
     # the forward process
     noise_distribution: Literal["lognormal", "loguniform"] = "lognormal"
-    log_sigma: tuple[float, float] = (-0.5, 1.4)
+    log_sigma: tuple[float, NonNegativeFloat] = (-0.5, 1.4)
     """Mean and standard deviation of ln sigma where it is lognormal (Karras et al. 2022, table 1)."""
     uniform_share: float = Field(0.2, ge=0, le=1)
     """Share of samples with ln sigma uniform between the bounds all the same."""
@@ -100,19 +101,26 @@ class TrainConfig(BaseModel):
     """Write TensorBoard events beside log.csv; needs the tensorboard package."""
 
 
+def read_fields(path: Path | None) -> dict[str, Any]:
+    """What a configuration file (TOML or JSON) says, unchecked; nothing without one. Raises JobError."""
+    if path is None:
+        return {}
+    try:
+        text = path.read_text()
+        fields = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as reason:
+        raise JobError(f"{path} is not a training configuration ({reason}); write TOML or JSON") from None
+    if not isinstance(fields, dict):
+        raise JobError(f"{path} is not a training configuration (it holds no names); write TOML or JSON")
+    return fields
+
+
 def read_config(path: Path | None, defaults: Mapping[str, Any] | None = None, **given: Any) -> TrainConfig:
     """A configuration file (TOML or JSON) over the defaults and with the given fields over it.
 
     Minutes by default give way to steps that are given. Raises JobError in one line.
     """
-    fields: dict[str, Any] = {}
-    if path is not None:
-        try:
-            text = path.read_text()
-            fields = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        except (OSError, ValueError) as reason:
-            raise JobError(f"{path} is not a training configuration ({reason}); write TOML or JSON") from None
-    told = fields | {name: value for name, value in given.items() if value is not None}
+    told = read_fields(path) | {name: value for name, value in given.items() if value is not None}
     standing = {name: value for name, value in (defaults or {}).items() if name != "minutes" or "steps" not in told}
     if told.get("tensorboard") and find_spec("tensorboard") is None:  # now, and not after minutes of cutting
         raise JobError("tensorboard = true needs the tensorboard package; pip install tensorboard, or leave it out")

@@ -24,10 +24,11 @@ from torch import Tensor
 
 from geodiff.diffusion import edm
 from geodiff.diffusion.batches import Batch, Caches, draw_batch
+from geodiff.diffusion.crops import CELL, STEP
 from geodiff.diffusion.data import SIZE, Cache, build, build_frames
 from geodiff.diffusion.device import dtype_of, on_threads, pick_device
 from geodiff.diffusion.journal import LOG, SCORES, Journal, Verdict
-from geodiff.diffusion.losses import denoise, edm_loss, named_loss
+from geodiff.diffusion.losses import denoise, edm_loss, try_loss
 from geodiff.diffusion.network import GapFillUNet
 from geodiff.diffusion.processes import Processes
 from geodiff.diffusion.trainconfig import TrainConfig, read_config
@@ -40,6 +41,9 @@ __all__ = ["Trainer", "part_of", "read_checkpoint", "train", "validation_scores"
 
 _log = logging.getLogger("geodiff.training")
 
+_FILLED = STEP * CELL
+"""Sides of what the network looks at in use are multiples of this."""
+
 Watch = Callable[["Trainer", str], None]
 """Told after every step, with a sentence after each validation and an empty one else."""
 
@@ -49,9 +53,10 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, processes: Processes | None = None) -> None:
         torch.manual_seed(config.seed)
-        named_loss(config.loss)  # a wrong name is told now
+        try_loss(config.loss, config.crop)
         self.config, self.processes = config, processes or Processes()
         self.model, self.average = _network(config), _network(config, dropout=0.0).requires_grad_(False)
+        _check_depth(self.model, config.crop)
         for network in (self.model, self.average):
             _placed(network, config.device)
         self.average.load_state_dict(self.model.state_dict())
@@ -79,7 +84,8 @@ class Trainer:
         """Cosine from the first to the least rate, with a warm-up."""
         config = self.config
         cosine = 0.5 * (1 + np.cos(np.pi * self.progress))
-        rate = config.least_rate + (config.learning_rate - config.least_rate) * cosine
+        least = min(config.least_rate, config.learning_rate)
+        rate = least + (config.learning_rate - least) * cosine
         return float(rate * min(1.0, (self.since + 1) / max(config.warm_up, 1)))
 
     def advance(self, batch: Batch) -> dict[str, float]:
@@ -145,6 +151,17 @@ class Trainer:
         whole = self.optimiser.state_dict()
         self.optimiser.load_state_dict({**whole, "state": state})
         self.step, self.seconds, self.since = facts["step"], facts["seconds"], 0
+
+
+def _check_depth(network: GapFillUNet, crop: int) -> None:
+    """Raise JobError for a network whose coarsest pixels do not fit into the crops of training, or of filling."""
+    coarsest = int(network.multiple)
+    if crop % coarsest or _FILLED % coarsest:
+        raise JobError(
+            f"a network with {_layout_of(network.config)} makes one of {coarsest} x {coarsest} pixels, which does "
+            f"not fit into crop = {crop} and the {_FILLED} pixels that filling looks at; take a multiple for crop, or "
+            "fewer channels or a smaller fold"
+        )
 
 
 def _layout_of(layout: Mapping[str, Any]) -> str:

@@ -157,26 +157,34 @@ def plan_rounds(
 ) -> list[Round]:
     """Choose places and gaps: one round where there is room, more where the same place must serve again.
 
+    Without a drawer the gaps are the scene's own, or the usual shapes where it has none, or too small ones to judge by.
     No round hides more than half of the places that could be hidden, so that something is left to learn from.
     """
-    drawer = drawer or _drawer(_own_shapes(part, gaps))
+    if drawer is None:
+        for shapes in (_own_shapes(part, gaps), []):
+            found = plan_rounds(
+                part, gaps, trials=trials, tuning=tuning, seed=seed, most_rounds=most_rounds, drawer=_drawer(shapes)
+            )
+            if found:
+                return found
+        return []
     places = list(_places(part))
     first = len(places) if len(places) <= 2 else len(places) // 2
     each = max(1, min(trials, first))
     rounds: list[Round] = []
-    found = 0
+    hidden = 0
     for number in range(most_rounds):
-        if found >= trials:
+        if hidden >= trials:
             break
         rng = np.random.default_rng([seed, 31, number])
         order = [places[i] for i in rng.permutation(len(places))]
-        cases = _cases(part, gaps, drawer, order, min(each, trials - found), rng, {})
+        cases = _cases(part, gaps, drawer, order, min(each, trials - hidden), rng, {})
         used = {(c.date, c.window): c.hidden for c in cases}
         extra = np.random.default_rng([seed, 32, number])
         learnt = _cases(part, gaps, drawer, [*(p for p in order if p not in used), *used], tuning, extra, used)
         if cases:
             rounds.append(Round(tuple(cases), tuple(learnt)))
-        found += len(cases)
+        hidden += len(cases)
     return rounds
 
 

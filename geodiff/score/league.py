@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.metrics import Interval, log_spectral_distance
+from geodiff.metrics import Interval, bootstrap_interval, log_spectral_distance
 from geodiff.peers import PEERS
 from geodiff.peers.null import NAME as NULL
 from geodiff.score.moments import FIELDS, LEVELS, STRATA, Outcome
@@ -208,9 +208,7 @@ def _bootstrapped(first: Numbers, second: Numbers, power: float, seed: int) -> I
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = (first[picks].sum(axis=1) / second[picks].sum(axis=1)) ** power
         estimate = (first.sum() / second.sum()) ** power
-    drawn = drawn[np.isfinite(drawn)]
-    low, high = np.quantile(drawn, (0.025, 0.975)) if drawn.size else (math.nan, math.nan)
-    return Interval(float(estimate), float(low), float(high))
+    return bootstrap_interval(float(estimate), drawn, len(first))
 
 
 def remarks(outcomes: Sequence[Outcome]) -> list[str]:
@@ -220,7 +218,7 @@ def remarks(outcomes: Sequence[Outcome]) -> list[str]:
     if len(outcomes) < LEAST_CASES or pixels < LEAST_PIXELS:
         said.append(
             f"the sample is too small to conclude from: {len(outcomes)} gaps with {pixels:,} hidden pixels "
-            f"(at least {LEAST_CASES} and {LEAST_PIXELS:,}); the intervals are wider than they look. "
+            f"(at least {LEAST_CASES} and {LEAST_PIXELS:,}); the intervals hold less than they claim. "
             "Raise --trials, or score a larger raster"
         )
     few = [n for n in _names(outcomes) if sum(n in o.methods for o in outcomes) < len(outcomes)]

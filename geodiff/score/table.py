@@ -74,7 +74,11 @@ def _number(x: float) -> str:
 
 
 def _interval(ratio: Interval | None) -> str:
-    return "-" if ratio is None else f"{ratio.estimate:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+    if ratio is None:
+        return "-"
+    if math.isnan(ratio.low):  # of a single gap
+        return f"{ratio.estimate:.3f} (-)"
+    return f"{ratio.estimate:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
 
 
 def as_csv(rows: Sequence[Row]) -> str:

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, EDMEulerScheduler
 from scipy import ndimage
 
 from geodiff.diffusion import GapFillPipeline, GapFillUNet
 from geodiff.diffusion.denoiser import open_denoiser
+from geodiff.diffusion.exporting import describe
+from geodiff.diffusion.fields import CHANNELS
 from geodiff.diffusion.folder import Calibration, check_folder, find_folder, model_hash, stored_hash
 from geodiff.diffusion.sampling import SAMPLERS
 from geodiff.diffusion.shipping import copied
@@ -114,6 +116,8 @@ def test_numbers_that_are_none_and_masked_ones_are_not_known(pipeline, image) ->
     expected = pipeline(values, known)
     broken = np.where(known, values, np.nan)
     np.testing.assert_array_equal(pipeline(broken, np.ones_like(known)).value, expected.value)
+    np.testing.assert_array_equal(pipeline(broken).value, expected.value)
+    np.testing.assert_array_equal(pipeline(values, np.where(known, 1.0, np.nan)).value, expected.value)
     np.testing.assert_array_equal(pipeline(np.ma.masked_array(values, ~known), True * known).value, expected.value)
 
 
@@ -122,6 +126,8 @@ def test_another_scheduler_is_used_or_refused(pipeline, image) -> None:
     drawn = [p(*image, members=1, steps=4, sampler=s).members for p, s in ((swapped, None), (pipeline, "edm-euler"))]
     np.testing.assert_array_equal(*drawn)
     assert not np.array_equal(drawn[0], pipeline(*image, members=1, steps=4).members)
+    swapped.scheduler = EDMEulerScheduler.from_config(pipeline.scheduler.config)  # diffusers' way of swapping
+    np.testing.assert_array_equal(swapped(*image, members=1, steps=4).members, drawn[0])
     swapped.scheduler = DDIMScheduler()
     with pytest.raises(JobError, match="DDIMScheduler"):
         swapped(*image)
@@ -156,8 +162,12 @@ def test_nothing_known_and_wrong_shapes_are_said(pipeline, image) -> None:
     values, known = image
     with pytest.raises(NothingKnownError):
         pipeline(values, np.zeros_like(known))
-    with pytest.raises(InputError, match="not an image"):
+    with pytest.raises(InputError, match="give \\(row, column\\)"):
         pipeline(values[None, None], known)
+    with pytest.raises(InputError, match="same pixels"):
+        pipeline(values, known[:20])
+    with pytest.raises(JobError, match="members = -1"):
+        pipeline(values, known, members=-1)
     with pytest.raises(JobError, match="too few"):
         pipeline(values, known, steps=2)
 
@@ -197,8 +207,33 @@ def test_weights_cut_short_are_refused(folder) -> None:
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:5000])
     (folder / "README.md").unlink()
-    with pytest.raises(ModelError, match="cannot be read"):
+    for opened in (open_denoiser, GapFillPipeline.from_pretrained):
+        with pytest.raises(ModelError, match="cannot be read"):
+            opened(folder)
+
+
+def rewritten(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_network_that_looks_at_other_channels_is_refused(folder) -> None:
+    rewritten(folder / "unet" / "config.json", context=[*CHANNELS[:-1], "slope"])
+    for opened in (open_denoiser, GapFillPipeline.from_pretrained):
+        with pytest.raises(ModelError, match=r"other channels .*degraded, slope"):
+            opened(folder)
+
+
+@pytest.mark.parametrize("layout", [{"inner": [8]}, {"channels": []}, {"channels": [8, 12]}, {"stem": 3}])
+def test_a_layout_that_is_not_the_weights_is_refused(folder, layout) -> None:
+    rewritten(folder / "unet" / "config.json", **layout)
+    with pytest.raises(ModelError, match="do not fit"):
         open_denoiser(folder)
+
+
+def test_a_model_from_before_pruning_is_described(folder) -> None:
+    path = folder / "unet" / "config.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "inner"}))
+    assert describe(str(folder))["inner"] == [8, 12, 16]
 
 
 def test_only_models_are_overwritten(folder, tmp_path) -> None:

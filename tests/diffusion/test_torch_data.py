@@ -65,7 +65,8 @@ def test_a_patch_is_found_by_number_window_and_bounds(product: Path) -> None:
     for index in range(len(patches)):
         left, bottom, right, top = patches.bounds(index)
         box = SimpleNamespace(minx=left, miny=bottom, maxx=right, maxy=top)
-        for other in (patches.windows[index], (left, bottom, right, top), box):
+        slices = slice(left, right, 30), slice(bottom, top, 30), slice("2024-01-01", "2024-02-01")
+        for other in (patches.windows[index], (left, bottom, right, top), box, slices, slices[:2]):
             assert torch.equal(patches[other]["image"], patches[index]["image"])  # type: ignore[index]
     assert "32614" in patches[0]["crs"] or "UTM" in patches[0]["crs"]
     with pytest.raises(IndexError, match="CRS"):

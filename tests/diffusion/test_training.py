@@ -13,7 +13,7 @@ from geodiff.diffusion.data import FRAME_PLANES, PLAIN, PLANES, SIZE, Cache, fla
 from geodiff.diffusion.denoiser import open_denoiser
 from geodiff.diffusion.fields import CHANNELS, channel
 from geodiff.diffusion.folder import check_folder
-from geodiff.diffusion.journal import Verdict
+from geodiff.diffusion.journal import Journal, Verdict
 from geodiff.diffusion.losses import edm_loss
 from geodiff.diffusion.shipping import average_of, ship
 from geodiff.diffusion.trainconfig import TrainConfig
@@ -97,9 +97,31 @@ def test_a_gradient_that_is_no_number_stops_the_training(cache, tmp_path) -> Non
         run(Trainer(config(tmp_path, learning_rate=1e30, warm_up=0)), cache, 4)
 
 
-def test_a_loss_that_is_one_number_is_refused(cache, tmp_path) -> None:
-    with pytest.raises(JobError, match="one number for each pixel"):
-        run(Trainer(config(tmp_path, loss="torch.nn.functional:mse_loss")), cache, 1)
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ("torch.nn.functional:mse_loss", "one number for each pixel"),
+        ("torch:mean", "fails on crops of 16 pixels"),
+        ("math:pi", "not callable"),
+        ("operator:is_", "no attribute 'shape'"),
+    ],
+)
+def test_a_loss_that_cannot_be_learnt_from_is_refused_at_once(tmp_path, loss, said) -> None:
+    with pytest.raises(JobError, match=said):
+        Trainer(config(tmp_path, loss=loss))
+
+
+@pytest.mark.parametrize("deep", [{"channels": (8,) * 4, "crop": 24}, {"channels": (8,) * 6, "crop": 64}])
+def test_a_network_that_is_too_deep_for_its_crops_or_for_filling_is_refused(tmp_path, deep) -> None:
+    with pytest.raises(JobError, match=r"channels \(8, .*fewer channels"):
+        Trainer(config(tmp_path, **deep))
+
+
+def test_scores_that_a_killed_validation_left_behind_do_not_count(tmp_path) -> None:
+    Journal(tmp_path).scores(1, {"a": 1.0, "b": 3.0}, {"a": 1.0}, "better")
+    with (tmp_path / "scores.csv").open("a") as log:
+        log.write("2,validation,a,0.5\n")
+    assert Verdict.after(tmp_path, 2).best == 2.0
 
 
 def test_what_a_resumed_training_has_to_beat_is_what_it_had_reached(cache, tmp_path) -> None:
@@ -146,9 +168,18 @@ def test_the_rate_warms_up_and_ends_low(tmp_path) -> None:
     trainer.step = trainer.since = 60
     assert trainer.rate == pytest.approx(trainer.config.least_rate)
     assert trainer.progress == 1
+    gentle = Trainer(config(tmp_path, learning_rate=1e-6, warm_up=0))
+    gentle.step = 60
+    assert gentle.rate == pytest.approx(1e-6), "a rate below the usual least one is not raised to it"
 
 
-@pytest.mark.parametrize("wrong", [{"crop": 60}, {"batch": 0}, {"dtype": "float16"}, {"lerning_rate": 1e-3}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"crop": 60}, {"batch": 0}, {"dtype": "float16"}, {"lerning_rate": 1e-3}, {"channels": ()},
+        {"channels": (0, 8)}, {"log_sigma": (-0.5, -1.0)},
+    ],
+)  # fmt: skip
 def test_a_wrong_configuration_is_refused(tmp_path, wrong) -> None:
     with pytest.raises(ValidationError):
         config(tmp_path, **wrong)

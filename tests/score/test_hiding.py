@@ -70,6 +70,11 @@ def test_the_scenes_own_gaps_are_moved_where_it_has_any(noise):
     assert all(c.hidden.mean() < 0.2 for c in moved), "small gaps stay small"
 
 
+def test_a_scene_whose_own_gaps_are_specks_is_scored_on_the_usual_ones(noise):
+    noise[..., 30:33, 200:204] = np.nan
+    assert [r.cases for r in rounds_of(cube_of(noise))[2]]
+
+
 def test_the_same_seed_hides_the_same_pixels_and_the_hash_says_so(noise):
     marks = [signature([r.cases for r in rounds_of(cube_of(noise), seed=seed)[2]]) for seed in (0, 0, 1)]
     assert marks[0] == marks[1] != marks[2]

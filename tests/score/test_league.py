@@ -2,7 +2,9 @@
 
 import csv
 import io
+import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -159,6 +161,9 @@ def test_the_table_and_the_csv_hold_every_method(league_of_two):
     assert len(read) == len(rows)
     first = next(r for r in read if r["method"] == "auto" and r["stratum"] == "all")
     assert float(first["rmse_ratio_low"]) <= float(first["rmse_ratio"]) <= float(first["rmse_ratio_high"])
+    alone = league(league_of_two[0][:1])
+    assert re.search(r"auto .* 0\.\d+ \(-\)", as_text("title", alone)), "of one gap there is no interval"
+    assert json.dumps([row.facts() for row in alone], allow_nan=False)
     assert external("gdal")
     assert external("spectral-null")
     assert not external("auto")
