@@ -23,6 +23,7 @@ def raising(error: BaseException) -> Callable[[], int]:
         (JobError("--steps 2"), 2, "error: --steps 2\n"),
         (GateError("no better"), 5, "error: no better\n"),
         (GeodiffError("failed"), 1, "error: failed\n"),
+        (OSError(13, "No", "in"), 1, "error: [Errno 13] No: 'in'; check the path, its permissions and the disk\n"),
         (KeyboardInterrupt(), 130, "error: interrupted; the same command goes on where this one stopped\n"),
     ],
 )
