@@ -33,6 +33,7 @@ PORT = 4200
 """Where `prefect server start` listens."""
 _ROOT_LEVEL = "PREFECT_LOGGING_ROOT_LEVEL"
 """What a process of Prefect that starts with it logs of other libraries; its own setting knows its own loggers only."""
+_TRIES = 3
 _STARTUP_SECONDS = 180
 """The first start builds the database; machines are busy."""
 
@@ -60,15 +61,37 @@ def local_prefect() -> Iterator[None]:
 
 
 def _start_quiet() -> None:
-    """Start that server. What its libraries say of a database that closes at the end of a run is no news to anyone."""
+    """Start that server. What its libraries say of a database that closes at the end of a run is no news to anyone.
+
+    On a busy machine it may take longer to answer than Prefect waits; it is then started anew.
+
+    Raises GeodiffError where that does not help.
+    """
     before = os.environ.get(_ROOT_LEVEL)
     os.environ[_ROOT_LEVEL] = before or "CRITICAL"
     try:
-        with get_client(sync_client=True):
-            pass
+        for left in reversed(range(_TRIES)):
+            try:
+                with get_client(sync_client=True):
+                    return
+            except Exception as error:
+                _stop_ephemeral()
+                if not left:
+                    why = str(error) or type(error).__name__
+                    raise GeodiffError(
+                        f"Prefect's server on this machine does not start ({why}); give the same command again, or "
+                        "start one with `prefect server start` and name it in PREFECT_API_URL"
+                    ) from error
     finally:
         if before is None:
             del os.environ[_ROOT_LEVEL]
+
+
+def _stop_ephemeral() -> None:
+    """End the process of a server that came up too late; it would outlive this one."""
+    from prefect.server.api.server import SubprocessASGIServer
+
+    SubprocessASGIServer().stop()
 
 
 @contextmanager
