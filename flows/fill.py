@@ -26,7 +26,18 @@ from pydantic import Field
 from flows.finding import called
 from flows.local import complain, local_prefect, run_here
 from flows.options import add_fill_options, job_of
-from flows.scenes import DELIVERED, SceneRecord, fill_new, list_products, on_gpu, picture, refusal, scene_jobs, twins
+from flows.scenes import (
+    DELIVERED,
+    SceneRecord,
+    fill_new,
+    list_products,
+    on_gpu,
+    picture,
+    refusal,
+    scene_jobs,
+    settled,
+    twins,
+)
 from geodiff.credentials import redacted
 from geodiff.errors import GeodiffError, InputError, LockedError, WriteError
 from geodiff.job import FillJob
@@ -143,8 +154,17 @@ def fill_scenes(
         timeout_seconds=timeout_minutes * 60,
         tags=[TAG, GPU] if on_gpu(job) else [TAG],
     )
-    with _runner(at_once, dask) as runner:
-        records += _fill_each(patient, [job for job in jobs if redacted(job.source) not in clashing], runner)
+    open_jobs = []
+    for each in jobs:
+        if redacted(each.source) in clashing:
+            continue
+        if (record := settled(each)) is not None:  # a task would be kept in Prefect's database for good
+            records.append(record)
+        else:
+            open_jobs.append(each)
+    if open_jobs:
+        with _runner(at_once, dask) as runner:
+            records += _fill_each(patient, open_jobs, runner)
     if any(record.status in DELIVERED for record in records):
         list_products(job)
     _report(records)

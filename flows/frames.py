@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.scenes import scene_jobs, shows, twins, write_page
+from flows.verdicts import drop_verdict, keep_verdict, verdict
 from geodiff.beside import record_of
 from geodiff.credentials import redacted
 from geodiff.errors import GeodiffError, JobError, NothingKnownError, TargetError
@@ -86,16 +87,23 @@ def reconstruct(job: RestoreJob, *, every: bool = False, pages: bool = True) -> 
     GeodiffError
         Where it cannot be restored; the product is then as it was before.
     """
-    try:
-        if not every and not exists(job.target) and not _damaged(job):
+    looked = ""
+    if not every and not exists(job.target):
+        found = verdict(job.scene)
+        if found is not None:
+            return FrameRecord(job.source, job.target, found[0], message=found[1])
+        planned = plan(job.scene)
+        looked = planned.fingerprint
+        if not any(cube.scan.missing for cube in planned.cubes):
+            keep_verdict(job.scene, looked, "sound")
             return FrameRecord(job.source, job.target, "sound")
-        return _said(job, _restored(job), report_path(job.target) if pages else "")
+    try:
+        status = _restored(job)
     except NothingKnownError as error:
+        keep_verdict(job.scene, looked, "unusable", str(error))
         return FrameRecord(job.source, job.target, "unusable", message=str(error))
-
-
-def _damaged(job: RestoreJob) -> bool:
-    return any(cube.scan.missing for cube in plan(job.scene).cubes)
+    drop_verdict(job.scene)
+    return _said(job, status, report_path(job.target) if pages else "")
 
 
 def _restored(job: RestoreJob) -> str:

@@ -31,6 +31,9 @@ __all__ = ["PORT", "answers", "complain", "local_prefect", "local_server", "quie
 
 PORT = 4200
 """Where `prefect server start` listens."""
+_ROOT_LEVEL = "PREFECT_LOGGING_ROOT_LEVEL"
+"""What a process of Prefect that starts with it logs of other libraries; its own setting knows its own loggers only."""
+_TRIES = 3
 _STARTUP_SECONDS = 180
 """The first start builds the database; machines are busy."""
 
@@ -53,7 +56,42 @@ def local_prefect() -> Iterator[None]:
     if "PREFECT_HOME" not in os.environ:
         chosen[PREFECT_HOME] = _own_home()
     with temporary_settings(chosen):
+        _start_quiet()
         yield
+
+
+def _start_quiet() -> None:
+    """Start that server. What its libraries say of a database that closes at the end of a run is no news to anyone.
+
+    On a busy machine it may take longer to answer than Prefect waits; it is then started anew.
+
+    Raises GeodiffError where that does not help.
+    """
+    before = os.environ.get(_ROOT_LEVEL)
+    os.environ[_ROOT_LEVEL] = before or "CRITICAL"
+    try:
+        for left in reversed(range(_TRIES)):
+            try:
+                with get_client(sync_client=True):
+                    return
+            except Exception as error:
+                _stop_ephemeral()
+                if not left:
+                    why = str(error) or type(error).__name__
+                    raise GeodiffError(
+                        f"Prefect's server on this machine does not start ({why}); give the same command again, or "
+                        "start one with `prefect server start` and name it in PREFECT_API_URL"
+                    ) from error
+    finally:
+        if before is None:
+            del os.environ[_ROOT_LEVEL]
+
+
+def _stop_ephemeral() -> None:
+    """End the process of a server that came up too late; it would outlive this one."""
+    from prefect.server.api.server import SubprocessASGIServer
+
+    SubprocessASGIServer().stop()
 
 
 @contextmanager
@@ -140,6 +178,8 @@ def run_here(do: Callable[[], int], *, verbose: bool) -> int:
         return complain(str(error), error.exit_code)
     except ParameterTypeError as error:
         return complain(_wrong(str(error)), 2)
+    except OSError as error:
+        return complain(f"{error}; check the path, its permissions and the disk", 1)
     except KeyboardInterrupt:
         return complain("interrupted; the same command goes on where this one stopped", 130)
     finally:

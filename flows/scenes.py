@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.finding import Found, called, find
+from flows.verdicts import drop_verdict, keep_verdict, verdict
 from geodiff.beside import record_of
 from geodiff.credentials import redacted
 from geodiff.errors import GateError, GeodiffError, JobError, NothingKnownError, TargetError
 from geodiff.identity import describe_model, target_stem
 from geodiff.io.places import exists, local_path, read
 from geodiff.io.stacitem import ITEM, update_catalogue
-from geodiff.pipeline import run  # pages are written here, only for what is new
+from geodiff.pipeline import run, standing  # pages are written here, only for what is new
 from geodiff.report import report_path, write_report
 from geodiff.report.preview import preview
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DELIVERED", "SceneRecord", "fill_new", "list_products", "on_gpu", "picture", "refusal",
-    "scene_jobs", "shows", "twins", "write_page",
+    "scene_jobs", "settled", "shows", "twins", "write_page",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -158,10 +159,41 @@ def fill_new(job: FillJob) -> SceneRecord:
     GeodiffError
         Where the scene cannot be filled; the product is then as it was before.
     """
+    if (unusable := _unusable(job)) is not None:
+        return unusable
     try:
-        return _said(job, _fill(job))
+        record = _fill(job)
     except NothingKnownError as error:
+        keep_verdict(job, error.fingerprint, "unusable", str(error))
         return SceneRecord(redacted(job.source), job.target, "unusable", message=str(error))
+    drop_verdict(job)
+    return _said(job, record)
+
+
+def _unusable(job: FillJob) -> SceneRecord | None:
+    found = verdict(job)
+    return found and SceneRecord(redacted(job.source), job.target, found[0], message=found[1])
+
+
+def settled(job: FillJob) -> SceneRecord | None:
+    """The record of a scene that needs no run: its product is there and whole, or it is known to be unusable.
+
+    Told in some hundredths of a second, without a pixel being read. None of any other scene; what cannot be told, and
+    what a gate would refuse now, is left to `fill_new`.
+    """
+    if (unusable := _unusable(job)) is not None:
+        return unusable
+    kept = record_of(job.target)
+    if job.dry_run or kept.get("command") != job.command() or kept.get("failed_blocks"):
+        return None
+    try:
+        record = standing(job.model_copy(update={"overwrite": False})).record
+    except (GeodiffError, OSError):
+        return None
+    if record is None:
+        return None
+    _page(job, record)
+    return _said(job, record)
 
 
 def _fill(job: FillJob) -> RunRecord:
@@ -178,10 +210,15 @@ def _fill(job: FillJob) -> RunRecord:
 
 def _run(job: FillJob, *, overwrite: bool) -> RunRecord:
     record = run(job.model_copy(update={"overwrite": overwrite}), quiet=True)
+    _page(job, record)
+    return record
+
+
+def _page(job: FillJob, record: RunRecord) -> None:
+    """The report of a product that is new, or has none of its own."""
     new = record.status not in ("planned", "up to date")
     if job.report and (new or (record.status == "up to date" and not shows(job.report, record.fingerprint))):
         write_page(job.target, job.report)
-    return record
 
 
 def shows(page: str, fingerprint: str) -> bool:

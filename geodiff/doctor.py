@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import geodiff
 from geodiff.errors import GeodiffError
+from geodiff.limits import free_memory, total_memory
 from geodiff.threads import cores
 
 if TYPE_CHECKING:
@@ -248,12 +249,10 @@ def _disk(warnings: list[str]) -> dict[str, int]:
 
 
 def _memory(warnings: list[str]) -> dict[str, int]:
-    import psutil
-
-    memory = psutil.virtual_memory()
-    if memory.available < _LEAST_MEMORY:
-        warnings.append(f"{_bytes(memory.available)} of memory are free; use a small --block-size and --workers 1")
-    return {"total": int(memory.total), "available": int(memory.available)}
+    free = free_memory()
+    if free < _LEAST_MEMORY:
+        warnings.append(f"{_bytes(free)} of memory are free; use a small --block-size and --workers 1")
+    return {"total": total_memory(), "available": free}
 
 
 # -- words

@@ -79,7 +79,11 @@ class SourceError(InputError):
 
 
 class NothingKnownError(InputError):
-    """No pixel is known, so nothing can be estimated."""
+    """No pixel is known, so nothing can be estimated; `fingerprint` is that of the run that found it, if one did."""
+
+    def __init__(self, *said: object, fingerprint: str = "") -> None:
+        super().__init__(*said)
+        self.fingerprint = fingerprint
 
 
 class ModelError(InputError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "WITH_SIDECARS",
     "assert_apart",
+    "assert_nameable",
     "assert_writable",
     "describe_model",
     "inputs_identity",
@@ -51,6 +53,8 @@ METADATA = ("zarr.json", ".zmetadata", ".zgroup", ".zattrs")
 _VERSIONS = ("etag", "contentmd5", "digest", "crc", "lastmodified", "mtime", "updated", "modified", "created")
 """What file systems call that which changes with an object, the best first."""
 
+_BESIDE = 48
+"""Bytes that names beside a target have more than its stem, at most, with some to spare."""
 _MOST_FILES = 20_000
 """Files of a folder with more than this are not read one by one for its identity; their sizes and times stand in."""
 
@@ -259,6 +263,21 @@ def assert_writable(folder: str, what: str) -> None:
             pass
     except OSError as error:
         raise TargetError(f"{what}, {folder}, cannot be written to: {error.strerror}; choose another place") from None
+
+
+def assert_nameable(target: str) -> None:
+    """Raise TargetError, before any work, where names beside TARGET would be too long for its file system."""
+    folder, stem = target_stem(target)
+    local = local_path(folder)
+    if local is None:
+        return
+    there = next(place for place in (local.absolute(), *local.absolute().parents) if place.exists())
+    length, most = len(os.fsencode(stem)), os.pathconf(there, "PC_NAME_MAX")
+    if length + _BESIDE > most:
+        raise TargetError(
+            f"the name of TARGET has {length} bytes, names beside it {_BESIDE} more, and {folder} takes {most} in all; "
+            f"give a name of {most - _BESIDE} at most"
+        )
 
 
 def model_identity(job: FillJob) -> str:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from geodiff.appending import (
@@ -43,6 +43,7 @@ from geodiff.finishing import Times, begin_record, deliver_item, finish, judge
 from geodiff.fitting import extended_fit, fit_cube, load_cube_fit
 from geodiff.identity import (
     assert_apart,
+    assert_nameable,
     assert_writable,
     inputs_identity,
     inputs_stamp,
@@ -71,9 +72,21 @@ if TYPE_CHECKING:
     from geodiff.job import FillJob
     from geodiff.record import RunRecord
 
-__all__ = ["plan", "run"]
+__all__ = ["Standing", "plan", "run", "standing"]
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a job stands before any pixel is read."""
+
+    fingerprint: str
+    """Of the product to come."""
+    record: RunRecord | None
+    """What `run` returns where that product is there already; None where there is something to do."""
+    digests: Digests
+    """What was read of the source, to be kept for the next time."""
 
 
 def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
@@ -94,17 +107,10 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         held.callback(forget)
         scene = open_scene(job)
         kept = _kept(job)
-        check_target(scene.raster, job.target)
-        assert_apart(job, scene.raster)
-        digests = kept_digests(job.target)
-        fingerprint = _fingerprint(job, scene, kept, digests)
-        if not job.dry_run and _up_to_date(job, fingerprint):
-            remove_tree(fit_path(_work_path(job)))  # what a kill in the last clean-up left
-            renew_digests(job.target, digests)
-            _judge_again(job)
-            if job.stac and not is_item_of(job.stac, fingerprint):
-                deliver_item(job, scene, written_before(job.target), fingerprint)
-            return begin_record(job, fingerprint, "nothing to append" if job.append else "up to date", started)
+        stands = _stands(job, scene, kept, started)
+        if stands.record is not None:
+            return stands.record
+        fingerprint, digests = stands.fingerprint, stands.digests
         assert_own_layers(job.target)
         if job.dry_run:
             return _planned(job, scene, fingerprint, kept, started)
@@ -135,6 +141,12 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         if not record.failed_blocks:
             _remove(work)
         return record
+
+
+def standing(job: FillJob) -> Standing:
+    """How a job stands before any pixel is read; `run` goes on from there. Raises what `run` raises until then."""
+    started = time.time()
+    return _stands(job, open_scene(job), _kept(job), started)
 
 
 def plan(job: FillJob) -> FillPlan:
@@ -169,6 +181,24 @@ def _planned(job: FillJob, scene: Scene, fingerprint: str, kept: Kept | None, st
 
 
 # -- before the blocks
+
+
+def _stands(job: FillJob, scene: Scene, kept: Kept | None, started: float) -> Standing:
+    """Whether the product is there already; what a kill left undone beside it is done."""
+    check_target(scene.raster, job.target)
+    assert_nameable(job.target)
+    assert_apart(job, scene.raster)
+    digests = kept_digests(job.target)
+    fingerprint = _fingerprint(job, scene, kept, digests)
+    if job.dry_run or not _up_to_date(job, fingerprint):
+        return Standing(fingerprint, None, digests)
+    remove_tree(fit_path(_work_path(job)))  # what a kill in the last clean-up left
+    renew_digests(job.target, digests)
+    _judge_again(job)
+    if job.stac and not is_item_of(job.stac, fingerprint):
+        deliver_item(job, scene, written_before(job.target), fingerprint)
+    status = "nothing to append" if job.append else "up to date"
+    return Standing(fingerprint, begin_record(job, fingerprint, status, started), digests)
 
 
 def _kept(job: FillJob) -> Kept | None:
@@ -334,7 +364,8 @@ def _stop_if_empty(job: FillJob, planned: FillPlan) -> None:
     if not any(cube.scan.known for cube in planned.cubes):
         raise NothingKnownError(
             f"none of the {sum(c.scan.total for c in planned.cubes):,} values of {job.source} is known, so nothing can "
-            "be filled; check --nodata, --valid-range, --mask and --qa"
+            "be filled; check --nodata, --valid-range, --mask and --qa",
+            fingerprint=planned.fingerprint,
         )
     if planned.wanted or not job.fail_if_empty:
         return

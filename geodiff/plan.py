@@ -15,6 +15,7 @@ from geodiff.credentials import redacted
 from geodiff.errors import MemoryPlanError
 from geodiff.gaps import Reason, shares
 from geodiff.lattice import STRIDE, WINDOW, Window, blocks
+from geodiff.limits import free_memory
 from geodiff.patches import patch_bytes
 from geodiff.scan import CHUNK, chunk_span
 from geodiff.suspects import told
@@ -162,7 +163,7 @@ class Means:
         """
         size = block_size(job.block_size or kept)
         memory = max(_block_memory(cube, filler, job, size) for cube in scene.cubes)
-        available, processes = _available(), job.workers or 1
+        available, processes = free_memory(), job.workers or 1
         while job.block_size is None and kept is None and size > CHUNK and memory * processes > 0.8 * available:
             size //= 2
             memory = max(_block_memory(cube, filler, job, size) for cube in scene.cubes)
@@ -334,12 +335,6 @@ def scan_cells(cube: Cube) -> tuple[int, ...]:
     dates, bands = len(cube.variable.dates), len(cube.bands)
     cell = cell_size(dates * bands, *cube.shape)
     return dates, bands, -(-cube.shape[0] // cell), -(-cube.shape[1] // cell)
-
-
-def _available() -> int:
-    import psutil
-
-    return int(psutil.virtual_memory().available)
 
 
 def _share(count: int, total: int) -> str:

@@ -179,8 +179,10 @@ def scan_cube(
     found = Occupied(index.reason, index.outside, np.ones_like(index.wanted))
     gaps = GapReader(reason, outside, cube.shape, buffer, cube.rules.fill_everything, found)
     known = [np.concatenate(parts) if parts else np.zeros(0) for parts in sample]
-    suspects = suspects_of([cube.variable.bands[b] for b in cube.bands], known) if cube.transform == "linear" else ()
-    scan = replace(_count(cube, gaps, cells, _normalise(cube, known)), suspects=suspects)
+    scan = _count(cube, gaps, cells, _normalise(cube, known))
+    if cube.transform == "linear":
+        bands = [cube.variable.bands[b] for b in cube.bands]
+        scan = replace(scan, suspects=suspects_of(bands, known, whole=not scan.missing))
     return scan, replace(gaps, occupied=scan.occupied, _latest={})
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from geodiff.io import Band
 
-__all__ = ["Suspect", "few_numbers", "suspect_value", "suspects_of", "told"]
+__all__ = ["Suspect", "few_numbers", "many_zeros", "suspect_value", "suspects_of", "told"]
 
 _LEAST = 20
 """Values that must be the same number, and as many that are not."""
@@ -26,6 +26,10 @@ _CLASSES = 32
 """Different numbers at most; pictures of 8 bits have more, however dark."""
 
 
+_MANY, _OFTENER = 0.01, 5
+"""Share of zeros that are many, and how much oftener than any other number they are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Suspect:
     """A stored number of one band that is probably not an observation, or a band of few numbers, probably classes."""
@@ -36,12 +40,19 @@ class Suspect:
     """Of the band's values that count as known."""
     distinct: int = 0
     """How many different numbers there are, where they may be classes."""
+    near: bool = False
+    """Not far from others, but the only explanation at hand where nothing at all is missing."""
 
     def __str__(self) -> str:
         if self.distinct:
             return (
                 f"{self.band} holds {self.distinct} different numbers only; if they are classes, use --filler nearest, "
                 "which invents none between them"
+            )
+        if self.near:
+            return (
+                f"nothing is missing, and about {100 * self.share:.2g} % of the values of {self.band} are exactly "
+                f"{self.value:.10g}; if that stands for missing, add --nodata {self.value:.10g}"
             )
         return (
             f"about {100 * self.share:.2g} % of the known values of {self.band} are exactly {self.value:.10g}, far "
@@ -75,14 +86,29 @@ def suspect_value(values: NDArray[np.float64]) -> tuple[float, float] | None:
     return None
 
 
+def many_zeros(values: NDArray[np.float64]) -> float:
+    """The share of zeros where none is smaller and each other number rare beside them, as around radar; else 0."""
+    if values.size < _ENOUGH or values.min() != 0:
+        return 0.0
+    share = float(np.mean(values == 0))
+    _, counts = np.unique(values[values != 0], return_counts=True)
+    rare = counts.size and counts.max() * _OFTENER < share * values.size
+    return share if share >= _MANY and rare else 0.0
+
+
 def few_numbers(values: NDArray[np.float64]) -> int:
     """How many different numbers there are, where they are few enough to be classes; 0 where not."""
     found = np.unique(values).size if values.size >= _ENOUGH else 0
     return found if found <= _CLASSES else 0
 
 
-def suspects_of(bands: Sequence[Band], known: Sequence[NDArray[np.float64]]) -> tuple[Suspect, ...]:
-    """Suspects among known physical values, one array a band, as the numbers that are stored."""
+def suspects_of(
+    bands: Sequence[Band], known: Sequence[NDArray[np.float64]], *, whole: bool = False
+) -> tuple[Suspect, ...]:
+    """Suspects among known physical values, one array a band, as the numbers that are stored.
+
+    Where nothing is missing (`whole`), zeros are asked about that may well be observations elsewhere.
+    """
     found = []
     for band, values in zip(bands, known, strict=True):
         suspect = suspect_value(values)
@@ -92,4 +118,6 @@ def suspects_of(bands: Sequence[Band], known: Sequence[NDArray[np.float64]]) -> 
             found.append(Suspect(band.name, exact, suspect[1]))
         elif band.encoding.dtype.kind in "iu" and (distinct := few_numbers(values)):
             found.append(Suspect(band.name, float(values[0]), 1.0, distinct))
+        elif whole and band.encoding.offset == 0 and (share := many_zeros(values)):
+            found.append(Suspect(band.name, 0.0, share, near=True))
     return tuple(found)

@@ -8,11 +8,14 @@ is `--workers`, and training.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
+
+from geodiff.limits import processor_quota
 
 __all__ = ["cores", "one_thread"]
 
@@ -24,8 +27,10 @@ _limit: Any = None
 
 
 def cores() -> int:
-    """Cores this process may use, which in a container are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores this process may use, which in a container are fewer than the machine has; part of one counts as one."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = processor_quota()
+    return here if quota is None else min(here, math.ceil(quota))
 
 
 @contextmanager

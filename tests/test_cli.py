@@ -276,6 +276,18 @@ def test_interrupted_is_130_and_says_how_to_go_on(
     assert stopped.err.splitlines()[-1] == "interrupted; the same command goes on where this one stopped"
 
 
+def test_interrupted_while_its_options_are_read_is_no_traceback(
+    geodiff_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def app(**options: object) -> None:
+        raise KeyboardInterrupt  # typer catches it in verbs only
+
+    monkeypatch.setattr("geodiff.cli.app", app)
+    stopped = geodiff_cli("fill", "a.tif", "b.tif")
+    assert stopped.code == 130
+    assert stopped.err == "interrupted; the same command goes on where this one stopped\n"
+
+
 def test_an_interrupted_restoration_does_not_promise_to_go_on(
     geodiff_cli: Run, scene: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,7 +179,7 @@ def test_a_resumed_run_keeps_its_blocks_when_memory_is_short_now(
         geodiff.fill(scene, tmp_path / "filled.tif", filler="nearest")
     monkeypatch.undo()
     needed = api.plan_fill(scene, filler="nearest").memory
-    monkeypatch.setattr(plan, "_available", lambda: needed + 1)
+    monkeypatch.setattr(plan, "free_memory", lambda: needed + 1)
     assert geodiff.fill(scene, tmp_path / "filled.tif", filler="nearest").exit_code == 0
 
 
@@ -189,7 +189,7 @@ def test_blocks_and_workers_follow_from_memory(scene: Path, monkeypatch: pytest.
 
     def means(available: float, **options: object) -> Means:
         job = FillJob.build(source=str(scene), target="out.tif", filler="nearest", **options)
-        monkeypatch.setattr(plan, "_available", lambda: int(available))
+        monkeypatch.setattr(plan, "free_memory", lambda: int(available))
         return Means.of(open_scene(job), job, filler_of(job))
 
     monkeypatch.setattr(plan, "cores", lambda: 64)

@@ -459,7 +459,7 @@ def test_a_source_that_changes_under_the_run_is_no_product(
 def test_a_refused_job_leaves_nothing(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from geodiff import plan
 
-    monkeypatch.setattr(plan, "_available", lambda: 1 << 20)
+    monkeypatch.setattr(plan, "free_memory", lambda: 1 << 20)
     with pytest.raises(MemoryPlanError, match="--block-size"):
         geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace")
     assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
@@ -599,6 +599,17 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(scene: Path, 
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(TargetError, match="cannot be written to"):
         geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace", work=str(tmp_path / "file"))
+
+
+def test_a_name_that_leaves_no_room_beside_it_is_refused_before_any_work(scene: Path, tmp_path: Path) -> None:
+    most = os.pathconf(tmp_path, "PC_NAME_MAX") - 48
+    (tmp_path / "out").mkdir()
+    for name in ("x" * (most + 1), "é" * (most // 2 + 1), "x" * (most + 44)):
+        with pytest.raises(TargetError, match=f"give a name of {most} at most"):
+            geodiff.fill(scene, tmp_path / "out" / f"{name}.tif", filler="nearest")
+    assert not list((tmp_path / "out").iterdir())
+    longest = tmp_path / "out" / f"{'x' * most}.tif"
+    assert geodiff.fill(scene, longest, filler="nearest").status == "done"
 
 
 def test_a_target_that_cannot_be_is_refused_before_any_work(scene: Path, tmp_path: Path) -> None:

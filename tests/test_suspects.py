@@ -12,7 +12,7 @@ from affine import Affine
 
 import geodiff
 from geodiff.inspection import describe, render
-from geodiff.suspects import Suspect, few_numbers, suspect_value, told
+from geodiff.suspects import Suspect, few_numbers, many_zeros, suspect_value, told
 
 
 def _ground(rng: np.random.Generator, *, alike: float, count: int) -> np.ndarray:
@@ -41,6 +41,25 @@ _NO_SUSPECTS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
 @pytest.mark.parametrize("name", _NO_SUSPECTS)
 def test_what_may_be_an_observation_is_none(rng: np.random.Generator, name: str) -> None:
     assert suspect_value(_NO_SUSPECTS[name](rng)) is None
+
+
+def test_zeros_around_a_radar_scene_are_asked_about_where_nothing_is_missing(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    values = rng.rayleigh(90, (80, 80)).clip(1).astype(np.uint16)
+    values[:, :12] = 0  # no tag says so, as in Sentinel-1 GRD
+    profile = {"driver": "GTiff", "width": 80, "height": 80, "count": 1, "dtype": "uint16"}
+    with rasterio.open(tmp_path / "a.tif", "w", **profile, transform=Affine(10, 0, 3e5, 0, -10, 4e6)) as out:
+        out.write(values, 1)
+    asked = "nothing is missing, and about 15 % of the values of band_1 are exactly 0; if that stands for missing, add"
+    assert f"{asked} --nodata 0" in render(describe(str(tmp_path / "a.tif")))
+    assert asked in str(geodiff.plan_fill(str(tmp_path / "a.tif"), filler="laplace"))
+    assert asked not in str(geodiff.plan_fill(str(tmp_path / "a.tif"), filler="laplace", nodata=0))
+
+
+@pytest.mark.parametrize("name", [name for name in _NO_SUSPECTS if name != "dry days beside rain"])
+def test_few_zeros_or_none_are_not_asked_about(rng: np.random.Generator, name: str) -> None:
+    assert many_zeros(_NO_SUSPECTS[name](rng)) == 0
 
 
 def test_info_and_plan_name_the_lost_nodata_and_the_cure_cures(tmp_path: Path, rng: np.random.Generator) -> None:

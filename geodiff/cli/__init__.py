@@ -27,10 +27,11 @@ def main() -> None:
         sys.exit(_run())
     except GeodiffError as error:
         _complain(error, error.exit_code)
-    except SystemExit as end:  # typer has turned Ctrl-C into its exit code already, without a word
-        if end.code == 130:
+    except (KeyboardInterrupt, SystemExit) as end:  # typer turns Ctrl-C into its exit code, without a word, but for
+        code = 130 if isinstance(end, KeyboardInterrupt) else end.code  # one that comes while it reads the options
+        if code == 130:
             typer.echo(f"interrupted{_GOES_ON.get(_verb(), '')}", err=True)
-        raise
+        sys.exit(code)
     except Exception as error:  # noqa: BLE001 - the last door: one line for the user, the traceback with -vv
         _complain(error, 1)
 

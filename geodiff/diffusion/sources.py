@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.errors import SourceError
+from geodiff.limits import free_memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,10 +87,8 @@ def load(root: Path, source: Source) -> Stack:
 
 def _room() -> int:
     """Bytes that observations may take: a quarter of what they and the machine's free memory are together."""
-    import psutil
-
     held = sum(stack.nbytes for stack in _kept.values())
-    return max(_LEAST_ROOM, (held + int(psutil.virtual_memory().available)) // 4)
+    return max(_LEAST_ROOM, (held + free_memory()) // 4)
 
 
 def catalogue(root: Path) -> list[Source]:

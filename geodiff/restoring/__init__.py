@@ -31,6 +31,7 @@ from geodiff.finishing import begin_record
 from geodiff.gaps import Reason, shares
 from geodiff.identity import (
     assert_apart,
+    assert_nameable,
     assert_writable,
     inputs_identity,
     model_identity,
@@ -39,6 +40,7 @@ from geodiff.identity import (
 )
 from geodiff.io import Product, check_target, read_fingerprint, write_product
 from geodiff.lattice import Lattice, Window
+from geodiff.limits import free_memory
 from geodiff.progress import Progress
 from geodiff.restoring.job import RestoreJob
 from geodiff.restoring.product import Layers, enlarged_raster
@@ -102,6 +104,7 @@ def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
     scene = open_scene(job.scene)
     raster = enlarged_raster(scene.raster, job.enlargement)
     check_target(raster, job.target)
+    assert_nameable(job.target)
     assert_apart(job.scene, scene.raster)
     digests = kept_digests(job.target)
     inputs = inputs_identity(job.scene, scene.raster, digests)
@@ -146,9 +149,7 @@ def _up_to_date(job: RestoreJob, fingerprint: str) -> bool:
 
 def assert_fits(scene: Scene, job: RestoreJob) -> None:
     """Raise MemoryPlanError, before any work, where whole bands would not fit in memory."""
-    import psutil
-
-    needed, free = memory_needed(scene, job), int(psutil.virtual_memory().available)
+    needed, free = memory_needed(scene, job), free_memory()
     if needed > free:
         shape = " x ".join(str(n * job.enlargement) for n in scene.cubes[0].shape)
         raise MemoryPlanError(

@@ -3,10 +3,14 @@
 import os
 import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.local import run_here
+from flows import local
+from flows.local import local_prefect, run_here
 from geodiff.errors import GateError, GeodiffError, JobError
 
 
@@ -23,6 +27,7 @@ def raising(error: BaseException) -> Callable[[], int]:
         (JobError("--steps 2"), 2, "error: --steps 2\n"),
         (GateError("no better"), 5, "error: no better\n"),
         (GeodiffError("failed"), 1, "error: failed\n"),
+        (OSError(13, "No", "in"), 1, "error: [Errno 13] No: 'in'; check the path, its permissions and the disk\n"),
         (KeyboardInterrupt(), 130, "error: interrupted; the same command goes on where this one stopped\n"),
     ],
 )
@@ -41,6 +46,32 @@ def test_what_is_done_gives_its_own_code(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_fault_of_ours_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         run_here(raising(ZeroDivisionError()), verbose=True)
+
+
+@pytest.mark.parametrize(("late", "comes"), [(0, True), (2, True), (3, False)])
+def test_a_server_that_answers_too_late_is_started_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, late: int, comes: bool
+) -> None:
+    """What Prefect's client does on a machine that is busy with something else."""
+    tries: list[str | None] = []
+
+    def get_client(**options: object) -> AbstractContextManager[None]:
+        tries.append(os.environ.get("PREFECT_LOGGING_ROOT_LEVEL"))
+        if len(tries) <= late:
+            raise TimeoutError("timed out")
+        return nullcontext()
+
+    monkeypatch.setattr(local, "get_client", get_client)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("PREFECT_LOGGING_ROOT_LEVEL", raising=False)
+    with temporary_settings({PREFECT_API_URL: None}):
+        if comes:
+            with local_prefect():
+                assert "PREFECT_LOGGING_ROOT_LEVEL" not in os.environ
+        else:
+            with pytest.raises(GeodiffError, match=r"does not start \(timed out\); give the same command again"):
+                local_prefect().__enter__()
+    assert tries == ["CRITICAL"] * min(late + 1, 3)
 
 
 def test_a_stop_by_a_scheduler_is_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,7 +76,7 @@ def test_frames_become_png_or_geotiff_and_never_lie_among_their_sources(tmp_path
 def test_a_sound_frame_is_left_alone_and_a_damaged_one_restored_once(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert reconstruct(one(frame(tmp_path / "sound.png", damaged=False), out)).status == "sound"
-    assert not out.exists()
+    assert not list(out.glob("*.png"))
     each = one(frame(tmp_path / "hurt.png"), out)
     first = reconstruct(each)
     assert (first.status, first.filled, first.damaged) == ("done", 320, 320 / 5120)
@@ -96,6 +96,23 @@ def test_a_sound_frame_is_left_alone_and_a_damaged_one_restored_once(tmp_path: P
     assert reconstruct(each).status == "done"
     with pytest.raises(TargetError, match="--overwrite"):
         reconstruct(each.model_copy(update={"buffer": 1}))
+
+
+def test_a_sound_frame_is_not_read_again_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    each = one(frame(tmp_path / "a.png", damaged=False), tmp_path / "out")
+    first = reconstruct(each)
+    plan, planned = frames.plan, []
+    monkeypatch.setattr(frames, "plan", lambda job: planned.append(job.source) or plan(job))
+    assert reconstruct(each) == first
+    assert planned == []
+    assert reconstruct(each, every=True, pages=False).status == "done"
+    for path in (tmp_path / "out").glob("a*"):
+        path.unlink()
+    assert reconstruct(each).status == "sound"
+    frame(tmp_path / "a.png")
+    assert reconstruct(each).status == "done"
+    assert len(planned) == 2
+    assert not list((tmp_path / "out").glob("*verdict*"))
 
 
 def test_every_frame_is_restored_where_that_is_asked_for(tmp_path: Path) -> None:

@@ -7,14 +7,19 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from flows.finding import called, find_scenes
-from flows.scenes import SceneRecord, fill_new, refusal, scene_jobs, twins
+from flows.scenes import SceneRecord, fill_new, refusal, scene_jobs, settled, twins
+from geodiff import pipeline
 from geodiff.errors import GateError, JobError, SourceError, TargetError
 from geodiff.job import FillJob
+
+if TYPE_CHECKING:
+    from geodiff.scene import Cube
 
 Writer = Callable[..., Path]
 LANDSAT = "LC08_L2SP_015033_20240611_20240615_02_T1"
@@ -165,6 +170,19 @@ def test_scenes_of_one_name_are_both_named_and_the_others_are_not(tmp_path: Path
 # -- what is new
 
 
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of what is scanned from now on, as they come."""
+    scanned: list[str] = []
+    scan = pipeline.scan_cube
+
+    def told(cube: Cube, *others: Any) -> Any:
+        scanned.append(cube.name)
+        return scan(cube, *others)
+
+    monkeypatch.setattr(pipeline, "scan_cube", told)
+    return scanned
+
+
 def test_a_scene_is_filled_once_and_again_when_its_source_changes(write_scene: Writer, tmp_path: Path) -> None:
     each = job(write_scene(tmp_path / "a.tif"), tmp_path / "out" / "a.tif")
     first = fill_new(each)
@@ -233,6 +251,54 @@ def test_a_scene_without_a_known_pixel_is_unusable_and_no_failure(write_scene: W
     assert (record.status, record.failed) == ("unusable", False)
     assert "nothing can be filled" in record.message
     assert not list((tmp_path / "out").glob("*.tif"))
+
+
+def test_an_unusable_scene_is_not_read_again_until_it_or_the_job_is_another(
+    write_scene: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = job(write_scene(tmp_path / "a.tif", known=False), tmp_path / "out" / "a.tif")
+    assert settled(each) is None
+    first = fill_new(each)
+    scans = counted(monkeypatch)
+    assert settled(each) == fill_new(each) == first
+    assert scans == []
+    assert fill_new(each.model_copy(update={"buffer": 1})).status == "unusable"
+    assert len(scans) == 1  # other options may know more
+    write_scene(tmp_path / "a.tif")
+    assert settled(each) is None
+    assert fill_new(each).status == "done"
+    assert not list((tmp_path / "out").glob("*verdict*"))
+
+
+def test_half_a_verdict_or_a_dry_run_says_nothing(write_scene: Writer, tmp_path: Path) -> None:
+    each = job(write_scene(tmp_path / "a.tif", known=False), tmp_path / "out" / "a.tif")
+    fill_new(each.model_copy(update={"dry_run": True}))
+    assert not (tmp_path / "out").exists()
+    fill_new(each)
+    (tmp_path / "out" / "a.geodiff-verdict.json").write_text('{"status": "unus')
+    assert settled(each) is None
+    assert fill_new(each).status == "unusable"
+
+
+def test_a_scene_with_its_product_is_settled_and_any_other_is_not(write_scene: Writer, tmp_path: Path) -> None:
+    write_scene(tmp_path / "in" / "a.tif")
+    (each,) = scene_jobs(job(tmp_path / "in", f"{tmp_path}/out/"), pages=True)
+    assert settled(each) is None
+    fill_new(each)
+    there = fill_new(each)
+    (tmp_path / "out" / "a.report.html").unlink()
+    found = settled(each)
+    assert found is not None
+    assert (found.status, found.filled, found.page) == ("up to date", there.filled, there.page)
+    assert (tmp_path / "out" / "a.report.html").exists()
+    assert settled(each.model_copy(update={"gate": "coverage90>=0.9999"})) is None  # a run refuses it
+    assert settled(each.model_copy(update={"buffer": 1})) is None
+    (tmp_path / "out" / "a_reason.tif").unlink()
+    assert settled(each) is None
+    write_scene(tmp_path / "in" / "a.tif", seed=1)
+    assert settled(each) is None
+    (tmp_path / "in" / "a.tif").unlink()
+    assert settled(each) is None
 
 
 def test_a_gate_that_refuses_is_a_failure_of_its_own_name(tmp_path: Path) -> None:
