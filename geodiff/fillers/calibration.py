@@ -273,7 +273,7 @@ def told(
     error, truth : (pixel,) value less truth, and the truth; normalised.
     band : (pixel,) which band each pixel is of: each has its own common numbers.
     """
-    found = np.abs(error).astype(np.float32)
+    found: NDArray[np.float32] = np.abs(error).astype(np.float32)
     for own in np.unique(band):
         numbers, counts = np.unique(truth[band == own], return_counts=True)
         common = numbers[counts >= _COMMON * counts.sum()]

@@ -125,8 +125,9 @@ class TemporalFiller(ABC):
             claimed.append(plane.error[trial.patch.core][hidden])
             bands.append(np.full(int(hidden.sum()), band))
             classes.append(strata(trial.patch)[0, band][hidden])
-        miss = told(*(np.concatenate(each) for each in (errors, truths, bands)))
-        factors = conformal_factors(miss / np.concatenate(claimed), np.concatenate(classes), self.defaults)
+        miss = told(np.concatenate(errors), np.concatenate(truths), np.concatenate(bands))
+        ratio = np.asarray(miss / np.concatenate(claimed), np.float32)
+        factors = conformal_factors(ratio, np.concatenate(classes), self.defaults)
         return replace(fitted, arrays={**fitted.arrays, "factors": factors})
 
     def _blind(self, trials: Sequence[Trial], fitted: Fitted) -> float:
