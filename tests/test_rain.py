@@ -60,3 +60,16 @@ def test_only_rain_is_filled_as_rain(tmp_path: Path, name: str, attributes: dict
     field.assign_attrs(attributes).to_netcdf(tmp_path / "field.nc")
     (cube,) = open_scene(FillJob(source=str(tmp_path / "field.nc"), target="filled.nc")).cubes
     assert cube.transform == expected
+
+
+def test_errors_where_it_rains_are_not_those_of_dry_land(rng: np.random.Generator, tmp_path: Path) -> None:
+    field = gaussian_filter(rng.normal(size=(3, 160, 160)), (0.5, 4, 4))
+    rain = (2 * np.maximum(field / field.std() - 1.5, 0)).astype(np.float32) ** 3  # 93 % are dry
+    rain *= np.exp(0.2 * rng.normal(size=rain.shape)).astype(np.float32)
+    missing = np.zeros(rain.shape, bool)
+    missing[1] = np.add.outer(np.arange(160) // 8 % 3, np.arange(160) // 8 % 3) == 0
+    filled = _filled(rain, missing, tmp_path, "precipitation")
+    value, error = (filled[name].to_numpy()[missing] for name in ("precipitation", "precipitation_standard_error"))
+    wet = value > 0.1
+    assert wet.sum() > 40
+    assert np.mean(np.abs(value - rain[missing])[wet] <= 1.645 * error[wet]) > 0.6

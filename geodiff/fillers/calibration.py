@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.fillers import Filled, Filler, Fitted, Patch, SceneSample, Trial
-from geodiff.fillers.whitening import distance_to_known
+from geodiff.fillers.whitening import FLOOR, distance_to_known
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,12 +26,15 @@ __all__ = [
     "Calibrated",
     "between_classes",
     "conformal_factors",
+    "error_ratio",
     "factor_field",
+    "hidden_errors",
     "hidden_pixels",
     "lost_factor",
     "lost_planes",
     "strata",
     "target_distance",
+    "told",
 ]
 
 Z90 = 1.6448536269514722
@@ -57,6 +60,9 @@ Error levels of dates spread by tau = 0.35 in log (leave-one-date-out errors of 
 validation stacks). Nine tenths of a new date's Gaussian errors then ask for 0.85 tau^2 (1 + 1/K) above the mean level,
 the pooled quantile of K dates gives 0.85 tau^2 (1 - 1/K): 1.7 tau^2 / K is missing. Measured there, intervals from 2,
 3, 5 and 8 dates hold 0.87, 0.88, 0.89 and 0.90 without it.
+"""
+_COMMON = 0.25
+"""Share of a band's hidden pixels from which on a number is no measurement but a state: no rain, open water, black sky.
 """
 _LOST_PRIOR = 1.0
 """Dates that the factor of all trials is worth where a date shows nothing."""
@@ -116,7 +122,7 @@ def conformal_factors(
 
     Parameters
     ----------
-    ratio : (pixel,) |value - truth| / expected error at hidden pixels.
+    ratio : (pixel,) |value - truth| / expected error at hidden pixels; NaN is left out, see `told`.
     stratum : (pixel,) as `strata` counts them.
     defaults : 5 factors by distance class, for strata without pixels.
     date : (pixel,) which date each pixel is of; None, and dates that are all one, take pixels for what is drawn.
@@ -126,6 +132,8 @@ def conformal_factors(
     (20,) float32, positive.
     """
     prior = np.log(np.tile(np.asarray(defaults, np.float64), DAYS))
+    telling = ~np.isnan(ratio)
+    ratio, stratum, date = ratio[telling], stratum[telling], None if date is None else date[telling]
     if not ratio.size:
         return _exponential(prior)
     excess = _excess(ratio, stratum, defaults)
@@ -147,7 +155,7 @@ def lost_factor(
     date: NDArray[np.integer[Any]],
     lost: NDArray[np.bool_],
 ) -> float | None:
-    """The factor where a date shows nothing; None where no hidden pixel is of such a date.
+    """The factor where a date shows nothing; None where no telling pixel is of such a date.
 
     What is said of such dates comes from the other dates alone, so that pixels deep inside a gap are another question.
 
@@ -156,6 +164,8 @@ def lost_factor(
     ratio, stratum, defaults, date : as `conformal_factors` takes them.
     lost : (pixel,) hidden with all of its date.
     """
+    telling = ~np.isnan(ratio)
+    ratio, stratum, date, lost = ratio[telling], stratum[telling], date[telling], lost[telling]
     if not lost.any():
         return None
     excess = _excess(ratio, stratum, defaults)
@@ -249,6 +259,36 @@ def hidden_pixels(trials: Sequence[Trial], fields: Sequence[NDArray[Any]]) -> ND
     return np.concatenate(kept) if kept else np.empty(0, np.float32)
 
 
+def told(
+    error: NDArray[np.floating[Any]], truth: NDArray[np.floating[Any]], band: NDArray[np.integer[Any]]
+) -> NDArray[np.float32]:
+    """|error| (pixel,) of hidden pixels, NaN where it teaches nothing of others.
+
+    Most of a rain field is dry, and there every filler is right. Nine tenths such pixels would make intervals of
+    nothing where it rains as well; so numbers that are common (no rain, open water, black sky) and were guessed count
+    for nothing, and intervals hold nine tenths of all else.
+
+    Parameters
+    ----------
+    error, truth : (pixel,) value less truth, and the truth; normalised.
+    band : (pixel,) which band each pixel is of: each has its own common numbers.
+    """
+    found: NDArray[np.float32] = np.abs(error).astype(np.float32)
+    for own in np.unique(band):
+        numbers, counts = np.unique(truth[band == own], return_counts=True)
+        common = numbers[counts >= _COMMON * counts.sum()]
+        found[(band == own) & np.isin(truth, common) & (found <= FLOOR)] = np.nan
+    return found
+
+
+def hidden_errors(trials: Sequence[Trial], errors: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    """As `told`, of the trials' hidden pixels put end to end; `errors` are value less truth over their windows."""
+    bands = [np.nonzero(trial.hidden)[1] for trial in trials]
+    if not bands:
+        return np.empty(0, np.float32)
+    return told(hidden_pixels(trials, errors), hidden_pixels(trials, [t.truth for t in trials]), np.concatenate(bands))
+
+
 @dataclass(frozen=True, slots=True)
 class Calibrated:
     """Any filler, with its standard errors scaled so that they hold 90 % of the trials' hidden pixels."""
@@ -268,7 +308,7 @@ class Calibrated:
         inner = self.filler.fit(sample)
         filled = self.filler.fill([t.patch for t in sample.trials], inner, seed=0)
         factors = conformal_factors(
-            hidden_pixels(sample.trials, [error_ratio(t, f) for t, f in zip(sample.trials, filled, strict=True)]),
+            error_ratio(sample.trials, filled),
             hidden_pixels(sample.trials, [strata(t.patch) for t in sample.trials]).astype(np.int8),
             (1.0,) * DISTANCES,
         )
@@ -280,12 +320,11 @@ class Calibrated:
         return [_scaled(f, window_factors(fitted, p)) for p, f in zip(patches, filled, strict=True)]
 
 
-def error_ratio(trial: Trial, filled: Filled) -> NDArray[np.float32]:
-    """|value - truth| in standard errors, over the trial's window."""
-    ratio: NDArray[np.float32] = np.abs(filled.value - trial.truth) / np.maximum(
-        filled.standard_error, np.float32(1e-6)
-    )
-    return ratio
+def error_ratio(trials: Sequence[Trial], filled: Sequence[Filled]) -> NDArray[np.float32]:
+    """|value - truth| in standard errors at the trials' hidden pixels, NaN where it teaches nothing."""
+    errors = [one.value - trial.truth for trial, one in zip(trials, filled, strict=True)]
+    claimed = np.maximum(hidden_pixels(trials, [one.standard_error for one in filled]), np.float32(1e-6))
+    return np.asarray(hidden_errors(trials, errors) / claimed, np.float32)
 
 
 def _scaled(filled: Filled, factor: NDArray[np.float32]) -> Filled:

@@ -16,7 +16,14 @@ import numpy as np
 
 from geodiff.diffusion.fields import DATES, Layer, Scene, context, whitening_error
 from geodiff.fillers import CODES, Filled, Filler, FillerSettings, Fitted, Patch, SceneSample, Trial
-from geodiff.fillers.calibration import conformal_factors, factor_field, hidden_pixels, strata, target_distance
+from geodiff.fillers.calibration import (
+    conformal_factors,
+    error_ratio,
+    factor_field,
+    hidden_pixels,
+    strata,
+    target_distance,
+)
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.members import Broad, White, matched, recentred, starts
 from geodiff.fillers.spatial import Laplace, SpatialFiller
@@ -109,14 +116,10 @@ class Diffusion:
         start = Fitted(self.name, facts, {"factors": neutral}, {"prior": prior})
         start = replace(start, arrays={**start.arrays, "scale": self._scale(sample.trials, start)})
         filled = self._fill([t.patch for t in sample.trials], start, seed=0, members=0)
-        ratios = [
-            np.abs(f.value - t.truth) / np.maximum(f.standard_error, 1e-6)
-            for t, f in zip(sample.trials, filled, strict=True)
-        ]
         where = hidden_pixels(sample.trials, [strata(t.patch) for t in sample.trials]).astype(np.int8)
         arrays = {
             **start.arrays,
-            "factors": conformal_factors(hidden_pixels(sample.trials, ratios), where, stored.factors),
+            "factors": conformal_factors(error_ratio(sample.trials, filled), where, stored.factors),
         }
         arrays["neutral"] = conformal_factors(np.empty(0, np.float32), np.empty(0, np.int8), stored.factors)
         arrays["drawn"] = self._departures(arrays) / arrays["factors"]

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial
-from geodiff.fillers.calibration import conformal_factors, factor_field, hidden_pixels, strata, target_distance
+from geodiff.fillers.calibration import (
+    conformal_factors,
+    factor_field,
+    hidden_errors,
+    hidden_pixels,
+    strata,
+    target_distance,
+)
 from geodiff.fillers.gmrf import MaternField, domain, krige
 from geodiff.fillers.relaxation import relaxed_fill
 from geodiff.fillers.whitening import FARTHEST, FLOOR, around, expected_error, local_spread
@@ -88,13 +95,15 @@ class SpatialFiller(ABC):
 
     def calibrated(self, sample: SceneSample, fitted: Fitted) -> Fitted:
         """The fit with the factors that the trials ask for."""
-        trials, ratios, classes = sample.trials, [], []
+        trials, errors, claimed, classes = sample.trials, [], [], []
         for trial in trials:
             distance = target_distance(trial.patch)
             value, error = self._both(trial.patch, distance, fitted)
-            ratios.append(np.abs(value - trial.truth) / error)
+            errors.append(value - trial.truth)
+            claimed.append(error)
             classes.append(strata(trial.patch, distance))
-        ratio, stratum = hidden_pixels(trials, ratios), hidden_pixels(trials, classes).astype(np.int8)
+        ratio = hidden_errors(trials, errors) / hidden_pixels(trials, claimed)
+        stratum = hidden_pixels(trials, classes).astype(np.int8)
         factors = conformal_factors(ratio, stratum, self.defaults)
         arrays: Mapping[str, NDArray[Any]] = {**fitted.arrays, "factors": factors}
         return Fitted(self.name, {**fitted.facts, "trials": len(trials)}, arrays)

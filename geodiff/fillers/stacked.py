@@ -19,6 +19,7 @@ from geodiff.fillers.calibration import (
     STRATA,
     conformal_factors,
     factor_field,
+    hidden_errors,
     hidden_pixels,
     lost_factor,
     lost_planes,
@@ -289,7 +290,7 @@ def _calibration(
     seen = ~lost | lost.all()
     # a part's own standard error is calibrated already
     defaults = _DEFAULT_FACTORS if fitted.facts["scale"] == WHITENING else (1.0,) * DISTANCES
-    ratio = np.abs(residual) / width
+    ratio = hidden_errors(trials, errors) / width
     factors = conformal_factors(ratio[seen], stratum[seen], defaults, date[seen])
     factor, alone = factors[stratum], lost_factor(ratio, stratum, defaults, date, lost)
     found = {"factors": factors}

@@ -24,7 +24,8 @@ def grib_variables(header: Header, options: OpenOptions) -> tuple[Variable, ...]
     """Variables of a GRIB file, named after quantity and level (`TMP_2_HTGL`), dated by the time they are valid for.
 
     Fields of one quantity, level and time (members of an ensemble, spans of an accumulation) become variables of
-    their own, numbered in the order of the file.
+    their own, numbered in the order of the file: the first of each time are one variable over all times, and so on.
+    Where times have different numbers of fields, each field is a variable.
     """
     groups: dict[str, list[int]] = {}
     for index in range(header.count):
@@ -40,20 +41,36 @@ def _name(header: Header, index: int) -> str:
 
 def _variables(header: Header, name: str, indexes: Sequence[int], options: OpenOptions) -> list[Variable]:
     times = [_valid_time(header, index) for index in indexes]
-    alone = len(indexes) == 1
-    if alone or None in times or len(set(times)) < len(times) or not _alike(header, indexes):
-        names = [name] if alone else [f"{name}_{number}" for number in range(1, len(indexes) + 1)]
-        return [_single(header, n, i, t, options) for n, i, t in zip(names, indexes, times, strict=True)]
-    order = sorted(range(len(indexes)), key=lambda place: times[place] or np.datetime64(0, "ns"))
-    singles = [_single(header, name, indexes[place], times[place], options) for place in order]
+    series = _series(times) if None not in times and _alike(header, indexes) else [[i] for i in range(len(indexes))]
+    names = [name] if len(series) == 1 else [f"{name}_{number}" for number in range(1, len(series) + 1)]
+    return [
+        _over_time([_single(header, own, indexes[place], times[place], options) for place in places])
+        for own, places in zip(names, series, strict=True)
+    ]
+
+
+def _series(times: Sequence[np.datetime64 | None]) -> list[list[int]]:
+    """Places of the first field of each time, of the second, and so on, in the order of time."""
+    before = [times[:place].count(time) for place, time in enumerate(times)]
+    series = [[place for place, n in enumerate(before) if n == wanted] for wanted in range(max(before) + 1)]
+    if len({len(places) for places in series}) > 1:
+        return [[place] for place in range(len(times))]
+    return [sorted(places, key=lambda place: times[place] or np.datetime64(0, "ns")) for places in series]
+
+
+def _over_time(singles: Sequence[Variable]) -> Variable:
+    """One variable of several with one date each."""
+    if len(singles) == 1:
+        return singles[0]
     reader = StackReader(tuple(single.reader for single in singles))
-    return [replace(singles[0], reader=reader, dates=tuple(times[place] for place in order))]
+    return replace(singles[0], reader=reader, dates=tuple(single.dates[0] for single in singles))
 
 
 def _single(header: Header, name: str, index: int, time: np.datetime64 | None, options: OpenOptions) -> Variable:
     tags: dict[str, Any] = dict(header.band_tags[index].get("", {}))
     band: Band = band_of(header, index, name, options)
-    attributes = {"units": band.units, "long_name": tags.get("GRIB_COMMENT", name)}
+    # GDAL converts kelvins and calls the result C, which to UDUNITS, and so to CF, is the coulomb
+    attributes = {"units": "degC" if band.units == "C" else band.units, "long_name": tags.get("GRIB_COMMENT", name)}
     return replace(variable_of(header, name, (index,), (band,)), dates=(time,), attributes=attributes)
 
 

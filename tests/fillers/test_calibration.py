@@ -18,6 +18,7 @@ from geodiff.fillers.calibration import (
     lost_factor,
     lost_planes,
     strata,
+    told,
 )
 from geodiff.lattice import Window
 
@@ -204,3 +205,30 @@ def test_a_plane_is_lost_where_nothing_is_known_of_it_margin_included():
     known[1] = True
     known[0, 1, 0, 0] = True
     np.testing.assert_array_equal(lost_planes(patch_of(known)), [[True, False]])
+
+
+def test_common_numbers_that_were_guessed_teach_nothing(rng):
+    truth = np.where(rng.random(4000) < 0.95, -0.3, rng.normal(size=4000)).astype(np.float32)
+    error = np.where(truth == np.float32(-0.3), 0, rng.normal(size=4000)).astype(np.float32)
+    error[:20] = 1.5  # rain where none was, and none where some was
+    band, none = np.zeros(4000, np.int64), np.zeros(4000, np.int8)
+    kept = told(error, truth, band)
+    assert np.isnan(kept[20:]).sum() == (truth[20:] == np.float32(-0.3)).sum()
+    assert not np.isnan(kept[:20]).any()
+    assert conformal_factors(np.abs(error), none, (1.0,) * 5)[0] < 1e-4  # of no use where it rains
+    assert 0.8 < conformal_factors(kept, none, (1.0,) * 5)[0] < 1.4
+    date = np.arange(4000) % 8
+    alone = lost_factor(kept, none, (1.0,) * 5, date, np.ones(4000, bool))
+    assert alone is not None
+    assert 0.8 < alone < 1.6
+    blank = np.where(np.isnan(kept), kept, np.nan)
+    assert lost_factor(blank, none, (1.0,) * 5, date, np.ones(4000, bool)) is None
+    np.testing.assert_allclose(conformal_factors(blank, none, DEFAULTS, date), np.tile(DEFAULTS, 4))
+
+
+def test_numbers_that_are_not_common_all_count(rng):
+    truth, error = rng.normal(size=500).astype(np.float32), np.zeros(500, np.float32)
+    np.testing.assert_array_equal(told(error, truth, np.zeros(500, np.int64)), error)
+    band = np.arange(500) % 3  # a number common in one of three bands
+    truth[band == 1] = 0.0
+    np.testing.assert_array_equal(np.isnan(told(error, truth, band)), band == 1)
