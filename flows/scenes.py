@@ -171,8 +171,10 @@ def fill_new(job: FillJob) -> SceneRecord:
 
 
 def _unusable(job: FillJob) -> SceneRecord | None:
-    found = verdict(job)
-    return found and SceneRecord(redacted(job.source), job.target, found[0], message=found[1])
+    status, message = verdict(job) or ("", "")
+    if status != "unusable":  # a frame that another flow found sound has no product yet
+        return None
+    return SceneRecord(redacted(job.source), job.target, status, message=message)
 
 
 def settled(job: FillJob) -> SceneRecord | None:
@@ -181,15 +183,17 @@ def settled(job: FillJob) -> SceneRecord | None:
     Told in some hundredths of a second, without a pixel being read. None of any other scene; what cannot be told, and
     what a gate would refuse now, is left to `fill_new`.
     """
-    if (unusable := _unusable(job)) is not None:
-        return unusable
+    try:
+        return _unusable(job) or _delivered(job)
+    except Exception:  # noqa: BLE001 - here it would stop all scenes, in `fill_new` it stops its own
+        return None
+
+
+def _delivered(job: FillJob) -> SceneRecord | None:
     kept = record_of(job.target)
     if job.dry_run or kept.get("command") != job.command() or kept.get("failed_blocks"):
         return None
-    try:
-        record = standing(job.model_copy(update={"overwrite": False})).record
-    except (GeodiffError, OSError):
-        return None
+    record = standing(job.model_copy(update={"overwrite": False})).record
     if record is None:
         return None
     _page(job, record)

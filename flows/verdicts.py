@@ -47,7 +47,7 @@ def keep_verdict(job: FillJob, fingerprint: str, status: str, message: str = "")
 
 def drop_verdict(job: FillJob) -> None:
     """Take it away where there is a product now."""
-    if _kept(job.target):
+    if not job.dry_run and _kept(job.target):
         delete(_path(job.target))
 
 

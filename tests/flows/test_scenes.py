@@ -14,9 +14,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from flows.finding import called, find_scenes
 from flows.scenes import SceneRecord, fill_new, refusal, scene_jobs, settled, twins
+from flows.verdicts import keep_verdict
 from geodiff import pipeline
 from geodiff.errors import GateError, JobError, SourceError, TargetError
 from geodiff.job import FillJob
+from geodiff.pipeline import standing
 
 if TYPE_CHECKING:
     from geodiff.scene import Cube
@@ -278,6 +280,27 @@ def test_half_a_verdict_or_a_dry_run_says_nothing(write_scene: Writer, tmp_path:
     (tmp_path / "out" / "a.geodiff-verdict.json").write_text('{"status": "unus')
     assert settled(each) is None
     assert fill_new(each).status == "unusable"
+
+
+def test_what_cannot_be_told_of_a_scene_is_left_to_its_run(write_scene: Writer, tmp_path: Path) -> None:
+    write_scene(tmp_path / "in" / "a.tif")
+    (each,) = scene_jobs(job(tmp_path / "in", f"{tmp_path}/out/"), pages=True)
+    fill_new(each)
+    assert settled(each) is not None
+    record = tmp_path / "out" / "a.geodiff.json"
+    record.write_text(record.read_text().replace('"to_fill"', '"asked"'))  # of another version
+    assert settled(each) is None
+
+
+def test_a_frame_that_another_flow_found_sound_is_filled_all_the_same(write_scene: Writer, tmp_path: Path) -> None:
+    each = job(write_scene(tmp_path / "a.tif"), tmp_path / "out" / "a.tif")
+    keep_verdict(each, standing(each).fingerprint, "sound")
+    assert settled(each) is None
+    dry = each.model_copy(update={"dry_run": True})
+    assert fill_new(dry).status == "planned"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.geodiff-verdict.json"]
+    assert fill_new(each).status == "done"
+    assert not list((tmp_path / "out").glob("*verdict*"))
 
 
 def test_a_scene_with_its_product_is_settled_and_any_other_is_not(write_scene: Writer, tmp_path: Path) -> None:
