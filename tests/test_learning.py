@@ -220,12 +220,18 @@ def test_overfitting_is_told_from_a_bad_day() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("lerning_rate = 1", "lerning_rate"), ("batch = 0", "batch"), ("[", "TOML")]
-)
+    ("text", "said"),
+    [
+        ("lerning_rate = 1", "lerning_rate"), ("path = 'scenes'", "path"), ("begin_from = 5", "begin_from"),
+        ("batch = 0", "batch"), ("[", "TOML"),
+    ],
+)  # fmt: skip
 def test_a_wrong_configuration_is_one_line(tmp_path, text, said) -> None:
     (tmp_path / "train.toml").write_text(text)
     with pytest.raises(JobError, match=said):
         read_config(tmp_path / "train.toml", work=tmp_path)
+    with pytest.raises(JobError, match=said):
+        _configuration(tmp_path / "model", tmp_path / "train.toml", {})
 
 
 def test_a_missing_tensorboard_is_told_before_anything_is_read(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def _configuration(out: Path, path: Path | None, given: dict[str, Any]) -> Train
     from geodiff.learning import FINE_TUNING
 
     told = read_fields(path) | given
-    if told.get("begin_from"):
+    if isinstance(told.get("begin_from"), str):
         told["begin_from"] = find_folder(told["begin_from"])
     standing = FINE_TUNING if told.get("begin_from") else _ANEW
     return read_config(None, {**standing, "work": out.with_name(f"{out.name}.training")}, **told)

@@ -115,7 +115,7 @@ def read_fields(path: Path | None) -> dict[str, Any]:
     return fields
 
 
-def read_config(path: Path | None, defaults: Mapping[str, Any] | None = None, **given: Any) -> TrainConfig:
+def read_config(path: Path | None, defaults: Mapping[str, Any] | None = None, /, **given: Any) -> TrainConfig:
     """A configuration file (TOML or JSON) over the defaults and with the given fields over it.
 
     Minutes by default give way to steps that are given. Raises JobError in one line.
