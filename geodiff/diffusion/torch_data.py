@@ -203,7 +203,7 @@ def _bounds(index: Any) -> Bounds:
     names = ("minx", "miny", "maxx", "maxy")
     if isinstance(index, tuple) and len(index) in (2, 3) and all(isinstance(part, slice) for part in index):
         x, y = index[:2]
-        found = [float(edge) for edge in (x.start, y.start, x.stop, y.stop)]
+        found = [float(edge) for edge in (x.start, y.start, x.stop, y.stop) if edge is not None]
     elif all(hasattr(index, name) for name in names):
         found = [float(getattr(index, name)) for name in names]
     elif isinstance(index, Mapping):
