@@ -48,6 +48,7 @@ _FEATURELESS = 1e-6
 """Scale of a frame of one value, over that value: nothing in it says how far anything may depart from it."""
 _PILED = (8, 2)
 """Numbers are cut off at an end where so many pixels stand, and so many times those at the number next to it."""
+_FLOAT32 = np.finfo(np.float32)
 UNBOUNDED = (-np.inf, np.inf)
 """The bounds of what can be any number."""
 
@@ -361,7 +362,7 @@ def _consistent(image: Plane, low: Frame, bounds: tuple[float, ...] = UNBOUNDED)
         image = image + enlarged(_missed(image, low, factor), factor)
     rest = _missed(image, low, factor)
     image = image + _spread(rest, factor)
-    lowest, highest = (np.float32(end) for end in bounds)
+    lowest, highest = np.clip(bounds, _FLOAT32.min, _FLOAT32.max).astype(np.float32)
     if not ((image < lowest) | (image > highest)).any():
         return np.asarray(image, np.float32)
     for _ in range(factor**2):

@@ -61,6 +61,16 @@ def test_a_frame_of_one_value_is_enlarged_to_that_value(denoiser) -> None:
     assert made.standard_error.max() < 1e-6
 
 
+def test_bounds_beyond_what_the_network_counts_in_are_none(denoiser) -> None:
+    widest = np.finfo(np.float64)
+    low = coarsened(IMAGE[:64, :64], 2)
+    first, second = (
+        restore_band(low, np.ones(low.shape, bool), denoiser, factor=2, steps=4, **bounds).value
+        for bounds in ({}, {"bounds": (float(widest.min), float(widest.max))})
+    )
+    np.testing.assert_array_equal(first, second)
+
+
 def test_numbers_are_cut_off_where_they_pile_up_at_an_end() -> None:
     light = np.rint(RNG.normal(100, 20, 10_000))
     assert cut_off(light) == UNBOUNDED
