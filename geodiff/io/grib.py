@@ -51,11 +51,13 @@ def _variables(header: Header, name: str, indexes: Sequence[int], options: OpenO
 
 def _series(times: Sequence[np.datetime64 | None]) -> list[list[int]]:
     """Places of the first field of each time, of the second, and so on, in the order of time."""
-    before = [times[:place].count(time) for place, time in enumerate(times)]
-    series = [[place for place, n in enumerate(before) if n == wanted] for wanted in range(max(before) + 1)]
-    if len({len(places) for places in series}) > 1:
+    places: dict[np.datetime64 | None, list[int]] = {}
+    for place, time in enumerate(times):
+        places.setdefault(time, []).append(place)
+    if len({len(fields) for fields in places.values()}) > 1:
         return [[place] for place in range(len(times))]
-    return [sorted(places, key=lambda place: times[place] or np.datetime64(0, "ns")) for places in series]
+    in_order = sorted(places, key=lambda time: time or np.datetime64(0, "ns"))
+    return [list(each) for each in zip(*(places[time] for time in in_order), strict=True)]
 
 
 def _over_time(singles: Sequence[Variable]) -> Variable:
