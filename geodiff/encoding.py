@@ -134,16 +134,15 @@ def as_float64(array: ArrayLike) -> NDArray[np.float64]:
 def where_known(values: NDArray[np.float64], known: ArrayLike | None) -> NDArray[np.bool_]:
     """Where an image (row, column) or (band, row, column) is known: where it is finite and `known` says so.
 
-    `known` may have the shape of one band; a NaN in it is no yes. Raises GridError for shapes that do not fit, and
-    NothingKnownError where `known` leaves none of the finite numbers.
+    `known` may have the shape of one band; NaN, or what a masked array hides, is no yes in it. Raises GridError for
+    shapes that do not fit, and NothingKnownError where `known` leaves none of the finite numbers.
     """
     if values.ndim not in (2, 3) or not values.size:
         raise GridError(f"values have shape {values.shape}; give (row, column) or (band, row, column)")
     finite = np.isfinite(values)
     if known is None:
         return finite
-    said = np.asarray(known)
-    said = np.nan_to_num(said).astype(bool) if said.dtype.kind == "f" else said.astype(bool)
+    said = np.nan_to_num(as_float64(known)).astype(bool)
     if said.shape not in (values.shape, values.shape[-2:]):
         raise GridError(f"known has shape {said.shape}, values {values.shape}; they must cover the same pixels")
     trusted = np.asarray(finite & np.broadcast_to(said, values.shape))

@@ -28,6 +28,8 @@ def test_what_a_masked_array_hides_is_unknown(rng: np.random.Generator) -> None:
     expected, _ = geodiff.fill_array(truth, ~hidden, filler="laplace")
     masked = np.ma.masked_array(np.where(hidden, -9999, truth).astype("i2"), hidden)
     value, error = geodiff.fill_array(masked, filler="laplace")
+    told = np.ma.masked_array(np.ones(hidden.shape, bool), hidden)
+    np.testing.assert_array_equal(geodiff.fill_array(masked.data, told, filler="laplace")[0], value)
     np.testing.assert_array_equal(value, expected)
     assert (error[hidden] > 0).all()
 
