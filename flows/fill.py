@@ -162,8 +162,9 @@ def fill_scenes(
             records.append(record)
         else:
             open_jobs.append(each)
-    if open_jobs:
-        with _runner(at_once, dask) as runner:
+    runner = _runner(at_once, dask)
+    if open_jobs:  # or a cluster would start for nothing
+        with runner:
             records += _fill_each(patient, open_jobs, runner)
     if any(record.status in DELIVERED for record in records):
         list_products(job)

@@ -49,6 +49,9 @@ _PAIRS, _FARTHER = 200.0, 0.1
 what they seem to say of a direction draws streaks."""
 _FLOOR = 1e-4
 """Least power of the covariance, in shares of the variance: without it smooth fields make singular systems."""
+_NUGGETS = (1e-5, 1e-3, 1e-1)
+"""Shares of the variance that are added to the diagonal until a system can be solved: what a table has lost at its far
+end can make one of a very smooth field singular."""
 _LEVEL = 10.0
 """Variance of the unknown mean, in variances of the field: large makes the prediction unbiased."""
 _WITHIN, _BEYOND = 16.0, 28.0
@@ -236,10 +239,14 @@ def _solved(values: NDArray[np.float64], sources: Places, targets: Places, looku
     if lookup.variance <= 0.0:
         return np.full(len(targets[0]), mean)
     level = _LEVEL * lookup.variance
-    system = lookup.between(sources, sources) + level
-    system[np.diag_indices(len(system))] += 1e-6 * lookup.variance
-    _, weights, failed = dposv(system, values - mean)
-    if failed:
+    between = lookup.between(sources, sources) + level
+    for nugget in _NUGGETS:
+        system = between.copy()
+        system[np.diag_indices(len(system))] += nugget * lookup.variance
+        _, weights, failed = dposv(system, values - mean)
+        if not failed:
+            break
+    else:
         return np.full(len(targets[0]), mean)
     answer: NDArray[np.float64] = (lookup.between(targets, sources) + level) @ weights + mean
     return np.clip(answer, values.min(), values.max())

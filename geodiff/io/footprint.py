@@ -24,6 +24,8 @@ _BODIES = (
     "Mimas", "Enceladus", "Tethys", "Dione", "Rhea", "Titan", "Iapetus", "Uranus", "Miranda", "Ariel", "Umbriel",
     "Titania", "Oberon", "Neptune", "Triton", "Pluto", "Charon", "Moon", "Ceres", "Vesta", "Bennu", "Ryugu", "Eros",
 )  # fmt: skip
+_HAIR = 1e-9
+"""Degrees by which rounding may carry the 180th meridian to its other side, where it would cut off a sliver."""
 _STEPS = 24
 """Segments of each side; enough for a side of a whole turn, where none may be longer than 180 degrees."""
 
@@ -107,12 +109,12 @@ def _cut(longitudes: NDArray[np.float64], latitudes: NDArray[np.float64]) -> tup
     from shapely.geometry import Polygon
 
     south, north = float(latitudes.min()), float(latitudes.max())
-    longitudes = longitudes - 360 * np.floor((longitudes.min() + 180) / 360)
+    longitudes = longitudes - 360 * np.floor((longitudes.min() + 180 + _HAIR) / 360)
     west, east = float(longitudes.min()), float(longitudes.max())
     if east - west >= 360 - 1e-6:
         return _polygon(list(box(-180, south, 180, north).exterior.coords)), _rounded([-180, south, 180, north])
     ring = list(zip(longitudes.tolist(), latitudes.tolist(), strict=True))
-    if east <= 180:
+    if east <= 180 + _HAIR:
         return _polygon(ring), _rounded([west, south, east, north])
     whole = make_valid(Polygon(ring))
     parts = [whole.intersection(box(-180, -90, 180, 90)), translate(whole.intersection(box(180, -90, 540, 90)), -360)]

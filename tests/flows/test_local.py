@@ -54,6 +54,12 @@ def test_a_server_that_answers_too_late_is_started_anew(
 ) -> None:
     """What Prefect's client does on a machine that is busy with something else."""
     tries: list[str | None] = []
+    stopped: list[int] = []
+
+    class Late:
+        @staticmethod
+        def stop() -> None:
+            stopped.append(len(tries))
 
     def get_client(**options: object) -> AbstractContextManager[None]:
         tries.append(os.environ.get("PREFECT_LOGGING_ROOT_LEVEL"))
@@ -62,6 +68,8 @@ def test_a_server_that_answers_too_late_is_started_anew(
         return nullcontext()
 
     monkeypatch.setattr(local, "get_client", get_client)
+    # the real one may be serving other tests of this process
+    monkeypatch.setattr("prefect.server.api.server.SubprocessASGIServer", lambda: Late)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.delenv("PREFECT_LOGGING_ROOT_LEVEL", raising=False)
     with temporary_settings({PREFECT_API_URL: None}):
@@ -72,6 +80,7 @@ def test_a_server_that_answers_too_late_is_started_anew(
             with pytest.raises(GeodiffError, match=r"does not start \(timed out\); give the same command again"):
                 local_prefect().__enter__()
     assert tries == ["CRITICAL"] * min(late + 1, 3)
+    assert stopped == list(range(1, late + 1)), "each that came up too late"
 
 
 def test_a_stop_by_a_scheduler_is_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:

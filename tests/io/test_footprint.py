@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from affine import Affine
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from shapely.geometry import shape
@@ -17,6 +17,7 @@ def box(crs: str | None, west: float, north: float, pixel: float, size: tuple[in
 
 
 @given(west=st.floats(-720, 720), south=st.floats(-80, 60), width=st.integers(1, 359))
+@example(west=-180.0, south=0.0, width=254)
 def test_a_geographic_grid_covers_its_own_ground_wherever_longitudes_begin(
     west: float, south: float, width: int
 ) -> None:
