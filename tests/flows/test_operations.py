@@ -154,9 +154,9 @@ def test_a_night_of_six_scenes_of_which_one_is_corrupt_and_one_all_cloud(
     assert {name: now[name] for name in made if name != "catalog.json"} == {
         name: digest for name, digest in made.items() if name != "catalog.json"
     }
-    runs = tasks(state.state_details.flow_run_id, lambda runs: len(runs) == 6 and all(run.end_time for run in runs))
-    assert {run.name: run.run_count for run in runs if run.run_count > 1} == {"seventh.tif": 2}
-    (retried,) = (run for run in runs if run.run_count == 2)
+    runs = tasks(state.state_details.flow_run_id, lambda runs: runs and all(run.end_time for run in runs))
+    (retried,) = runs  # the others were settled without a task
+    assert (retried.name, retried.run_count) == ("seventh.tif", 2)
     with get_client(sync_client=True) as client:
         names = eventually(
             lambda: [each.name for each in client.read_task_run_states(retried.id)], lambda names: "Completed" in names
