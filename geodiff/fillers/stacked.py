@@ -26,6 +26,7 @@ from geodiff.fillers.calibration import (
     strata,
     target_distance,
 )
+from geodiff.fillers.crossband import across_bands
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.likeness import NonLocal
 from geodiff.fillers.members import stretched
@@ -435,6 +436,9 @@ class Auto:
 
     def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
         """The stack's value and standard error; the diffusion's members, moved and stretched to them."""
+        return across_bands(patches, lambda some: self._fill(some, fitted, seed=seed))
+
+    def _fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
         if self.diffusion is None:
             return self.stack.fill(patches, fitted, seed=seed)
         name = self.diffusion.name

@@ -1,0 +1,109 @@
+"""Laws of gaps in one band where others are known: they are told of, and everything else is as it was."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from geodiff import fill_array
+from geodiff.fillers import Fitted, Patch
+from geodiff.fillers.crossband import across_bands
+from geodiff.fillers.kriging import Kriging
+from geodiff.lattice import Window
+
+HALO, SIDE = 32, 128
+FIT = Fitted("kriging", {}, {"factors": np.ones(20, np.float32)})
+
+
+def filled(patches):
+    return across_bands(patches, lambda some: Kriging().fill(some, FIT, seed=0))
+
+
+def alone(patches):
+    return Kriging().fill(patches, FIT, seed=0)
+
+
+def patch_of(truth, known, dates=1):
+    values = np.where(known, truth, 0).astype(np.float32)[None].repeat(dates, axis=0)
+    shown, free = known[None].repeat(dates, axis=0), np.ones((dates, *known.shape), bool)
+    return Patch(
+        values, shown, free, np.zeros_like(values), Window(0, 0, SIDE, SIDE), HALO, (0, 0), np.arange(dates) * 86_400
+    )
+
+
+@pytest.fixture
+def truth(rng):
+    """Three bands (band, row, column): the second goes with the first but for a little, the third with neither."""
+    side = SIDE + 2 * HALO
+    first, other, little = (gaussian_filter(rng.normal(size=(side, side)), s) for s in (1.5, 1.5, 1.5))
+    first, other, little = (field / field.std() for field in (first, other, little))
+    return np.stack([first, 0.9 * first + 0.1 * little, other])
+
+
+@pytest.fixture
+def gap(truth):
+    lost = np.zeros(truth.shape[1:], bool)
+    lost[60:100, 70:110] = True
+    return lost
+
+
+def rmse(answer, truth, lost, band):
+    core = np.s_[HALO:-HALO, HALO:-HALO]
+    return np.sqrt(np.mean((answer.value[0, band] - truth[band][core])[lost[core]] ** 2))
+
+
+def test_a_gap_of_one_band_is_told_by_the_others(truth, gap):
+    known = np.ones(truth.shape, bool)
+    known[1, gap] = False
+    (with_them,), (without,) = filled([patch_of(truth, known)]), alone([patch_of(truth, known)])
+    assert rmse(with_them, truth, gap, 1) < 0.25 * rmse(without, truth, gap, 1)
+    core = np.s_[HALO:-HALO, HALO:-HALO]
+    miss, error = (with_them.value[0, 1] - truth[1][core])[gap[core]], with_them.standard_error[0, 1][gap[core]]
+    assert 0.7 < np.sqrt(np.mean(miss**2)) / np.sqrt(np.mean(error**2)) < 1.4, "its error is of what the bands leave"
+
+
+@pytest.mark.parametrize("case", ["all bands lost", "nothing in common", "two dates", "a single band"])
+def test_where_other_bands_tell_nothing_all_is_as_it_was(truth, gap, case):
+    known = np.ones(truth.shape, bool)
+    bands = {"all bands lost": [0, 1, 2], "nothing in common": [2], "two dates": [1], "a single band": [0]}[case]
+    known[np.ix_(bands, *(np.arange(n) for n in gap.shape))] = ~gap
+    if case == "a single band":
+        truth, known = truth[:1], known[:1]
+    patch = patch_of(truth, known, dates=2 if case == "two dates" else 1)
+    (ours,), (plain,) = filled([patch]), alone([patch])
+    np.testing.assert_array_equal(ours.value, plain.value)
+    np.testing.assert_array_equal(ours.standard_error, plain.standard_error)
+
+
+def test_where_the_others_are_lost_too_space_tells(truth, gap):
+    known = np.ones(truth.shape, bool)
+    known[1, gap] = False
+    known[[0, 2], 60:62, 70:110] = False  # of forty lines two are lost in all bands
+    (ours,) = filled([patch_of(truth, known)])
+    lost = np.zeros_like(gap)
+    lost[60:62, 70:110] = True
+    assert np.isfinite(ours.value).all()
+    assert rmse(ours, truth, gap & ~lost, 1) < 0.3
+    assert rmse(ours, truth, lost, 1) < 1.0
+
+
+def test_patches_do_not_see_each_other(truth, gap):
+    known = np.ones(truth.shape, bool)
+    known[1, gap] = False
+    one, other = patch_of(truth, known), replace(patch_of(truth[::-1], known[::-1]), absolute=(0, 96))
+    together, apart = filled([one, other]), [*filled([one]), *filled([other])]
+    for a, b in zip(together, apart, strict=True):
+        np.testing.assert_array_equal(a.value, b.value)
+
+
+def test_dead_lines_of_one_band_of_an_image(truth):
+    image = (1000 + 200 * truth[:, :96, :96]).astype(np.float32)
+    known = np.ones(image.shape, bool)
+    known[1, ::4] = known[1, 1::4] = False
+    value, error = fill_array(image, known)
+    single, _ = fill_array(image[1], known[1])
+    miss = [np.sqrt(np.mean((v - image[1])[~known[1]] ** 2)) for v in (value[1], single)]
+    assert miss[0] < 0.7 * miss[1]
+    assert np.mean(np.abs(value[1] - image[1])[~known[1]] <= 1.645 * error[1][~known[1]]) > 0.8
+    np.testing.assert_array_equal(value[known], image[known])
