@@ -97,12 +97,12 @@ def _regressed(patch: Patch, band: int) -> _Told | None:
     scale = max(float(left[common].std()), 1e-6)
     if not scale < _WORTH * own[common].std():
         return None
-    values, known_left, fillable, coarse = (
-        np.zeros_like(a) for a in (patch.values, patch.known, patch.fillable, patch.coarse)
-    )
-    values[0, band], known_left[0, band], fillable[0, band] = left / scale, common, patch.fillable[0, band] & shown
+    values, coarse = np.zeros_like(patch.values), np.zeros_like(patch.coarse)
+    left_known, left_fillable = np.zeros_like(patch.known), np.zeros_like(patch.fillable)
+    values[0, band], left_known[0, band] = left / scale, common
+    left_fillable[0, band] = patch.fillable[0, band] & shown
     coarse[0, band] = (patch.coarse[0, band] - said(patch.coarse[0, helpers].astype(np.float64))) / scale
-    rest = replace(patch, values=values, known=known_left, fillable=fillable, coarse=coarse)
+    rest = replace(patch, values=values, known=left_known, fillable=left_fillable, coarse=coarse)
     where = shown & ~patch.known[0, band]
     return _Told(band, rest, where, trend.astype(np.float32), np.float32(scale), _grain(left / scale, common))
 
