@@ -7,7 +7,7 @@ an expected error of its own (regression kriging: Odeh, McBratney & Chittleborou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -34,18 +34,35 @@ _RIDGE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What the other bands say of one: value = trend + scale x what is left."""
+    """What other bands say of one: value = trend + scale x what is left."""
 
     band: int
-    rest: Patch
-    """What is left, of unit scale; the other bands are neither known nor asked for."""
+    helpers: NDArray[np.intp]
+    slopes: NDArray[np.float64]
+    """(helper,)."""
+    level: float
+    """Of the band where all helpers are 0."""
+    common: NDArray[np.bool_]
+    """(row, column) with the margin: the band and all helpers are known."""
     where: NDArray[np.bool_]
-    """(row, column) with the margin: where it holds."""
-    trend: Plane
-    scale: np.float32
-    least: np.float32
-    """Standard error at least, in units of `rest`: how far neighbours are apart. What bands leave is grainier than they
-    are, and the expected error goes by fields as smooth as nature's."""
+    """The same: the helpers are, the band is not."""
+    trend: NDArray[np.float64]
+    """The same: what they say, where they are known."""
+    scale: float
+    least: float
+    """Standard error at least, over `scale`: how far neighbours are apart. What bands leave is grainier than they are,
+    and the expected error goes by fields as smooth as nature's."""
+
+    def rest(self, patch: Patch) -> Patch:
+        """What is left, of unit scale; the other bands are neither known nor asked for."""
+        values, coarse = np.zeros_like(patch.values), np.zeros_like(patch.coarse)
+        known, fillable = np.zeros_like(patch.known), np.zeros_like(patch.fillable)
+        plane = (0, self.band)
+        values[plane] = np.where(self.common, (patch.values[plane] - self.trend) / self.scale, 0)
+        told = _said(patch.coarse[0, self.helpers], self.slopes, self.level)
+        coarse[plane] = (patch.coarse[plane] - told) / self.scale
+        known[plane], fillable[plane] = self.common, patch.fillable[plane] & (self.common | self.where)
+        return replace(patch, values=values, known=known, fillable=fillable, coarse=coarse)
 
 
 def across_bands(patches: Sequence[Patch], fill: Callable[[Sequence[Patch]], list[Filled]]) -> list[Filled]:
@@ -53,25 +70,22 @@ def across_bands(patches: Sequence[Patch], fill: Callable[[Sequence[Patch]], lis
 
     Patches of one date only; in a stack the other dates are asked.
     """
-    told = [_places(patch) for patch in patches]
+    told = [list(_told(patch)) for patch in patches]
     made = fill([_without(patch, own) for patch, own in zip(patches, told, strict=True)])
     for place, (patch, own) in enumerate(zip(patches, told, strict=True)):
-        for band in own:  # one at a time: each is as large as the patch
-            each = _regressed(patch, band)
-            assert each is not None
-            made[place] = _put_back(patch, made[place], each, fill([each.rest])[0])
+        for each in own:  # one at a time: what is left is as large as the patch
+            made[place] = _put_back(patch, made[place], each, fill([each.rest(patch)])[0])
     return made
 
 
-def _places(patch: Patch) -> dict[int, NDArray[np.bool_]]:
-    """The bands of which others tell something, and where (row, column) with the margin."""
-    told = {}
-    if len(patch.dates) == 1 and patch.known.shape[1] > 1:
-        for band in np.flatnonzero(patch.missing[0].any(axis=(1, 2))).tolist():
-            found = _regressed(patch, band)
-            if found is not None:
-                told[band] = found.where
-    return told
+def _told(patch: Patch) -> Iterator[_Told]:
+    """Of each band with a gap in the window that others tell something of."""
+    if len(patch.dates) > 1 or patch.known.shape[1] < 2:
+        return
+    for band in np.flatnonzero(patch.missing[0].any(axis=(1, 2))).tolist():
+        found = _regressed(patch, band)
+        if found is not None:
+            yield found
 
 
 def _regressed(patch: Patch, band: int) -> _Told | None:
@@ -82,46 +96,42 @@ def _regressed(patch: Patch, band: int) -> _Told | None:
     common = shown & known[band]
     if not len(helpers) or np.count_nonzero(common) < _FEWEST:
         return None
-    own, others = patch.values[0, band].astype(np.float64), patch.values[0, helpers].astype(np.float64)
-    middle, level = others[:, common].mean(axis=1), own[common].mean()
-    apart = others[:, common] - middle[:, None]
+    own, others = patch.values[0, band].astype(np.float64), patch.values[0, helpers]
+    seen = others[:, common].astype(np.float64)
+    middle, mean = seen.mean(axis=1), own[common].mean()
+    apart = seen - middle[:, None]
     system = apart @ apart.T
     system[np.diag_indices(len(system))] += _RIDGE * (np.trace(system) / len(system) + 1e-12)
-    slopes = np.linalg.solve(system, apart @ (own[common] - level))
-
-    def said(planes: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.tensordot(slopes, planes - middle[:, None, None], axes=1) + level)
-
-    trend = np.where(shown, said(others), 0)
+    slopes = np.linalg.solve(system, apart @ (own[common] - mean))
+    level = float(mean - slopes @ middle)
+    trend = np.where(shown, _said(others, slopes, level), 0)
     left = np.where(common, own - trend, 0)
     scale = max(float(left[common].std()), 1e-6)
     if not scale < _WORTH * own[common].std():
         return None
-    values, coarse = np.zeros_like(patch.values), np.zeros_like(patch.coarse)
-    left_known, left_fillable = np.zeros_like(patch.known), np.zeros_like(patch.fillable)
-    values[0, band], left_known[0, band] = left / scale, common
-    left_fillable[0, band] = patch.fillable[0, band] & shown
-    coarse[0, band] = (patch.coarse[0, band] - said(patch.coarse[0, helpers].astype(np.float64))) / scale
-    rest = replace(patch, values=values, known=left_known, fillable=left_fillable, coarse=coarse)
-    where = shown & ~patch.known[0, band]
-    return _Told(band, rest, where, trend.astype(np.float32), np.float32(scale), _grain(left / scale, common))
+    return _Told(band, helpers, slopes, level, common, shown & ~known[band], trend, scale, _grain(left, common) / scale)
 
 
-def _grain(plane: NDArray[np.float64], known: NDArray[np.bool_]) -> np.float32:
+def _said(planes: Plane, slopes: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+    """(row, column) from the helpers' planes."""
+    return np.asarray(np.tensordot(slopes, planes.astype(np.float64), axes=1) + level)
+
+
+def _grain(plane: NDArray[np.float64], known: NDArray[np.bool_]) -> float:
     """The root of the semivariance of neighbours; 0 where there are none."""
     down = (plane[1:] - plane[:-1])[known[1:] & known[:-1]]
     across = (plane[:, 1:] - plane[:, :-1])[known[:, 1:] & known[:, :-1]]
     apart = np.concatenate([down, across])
-    return np.float32(np.sqrt(0.5 * np.mean(apart**2)) if apart.size else 0.0)
+    return float(np.sqrt(0.5 * np.mean(apart**2))) if apart.size else 0.0
 
 
-def _without(patch: Patch, told: Mapping[int, NDArray[np.bool_]]) -> Patch:
+def _without(patch: Patch, told: Sequence[_Told]) -> Patch:
     """The patch of which nothing is asked that other bands tell."""
     if not told:
         return patch
     fillable = patch.fillable.copy()
-    for band, where in told.items():
-        fillable[0, band] &= ~where
+    for each in told:
+        fillable[0, each.band] &= ~each.where
     return replace(patch, fillable=fillable)
 
 
