@@ -25,7 +25,7 @@ __all__ = ["across_bands"]
 _FEWEST = 300
 """Pixels known in all bands of a regression; fewer say nothing of how bands go together."""
 _COVERED = 0.95
-"""Share of a band's gap in which another must be known to take part."""
+"""Share of what any other band shows of a band's gap that one must show to take part."""
 _WORTH = 0.9
 """Standard deviation that is left, over that of the band: with more the others say next to nothing."""
 _RIDGE = 1e-4
@@ -91,7 +91,10 @@ def _told(patch: Patch) -> Iterator[_Told]:
 def _regressed(patch: Patch, band: int) -> _Told | None:
     """The regression of a band on those that are known in its gap, over the pixels that are known in all of them."""
     known = patch.known[0]
-    helpers = np.flatnonzero(known[:, ~known[band] & patch.fillable[0, band]].mean(axis=1) >= _COVERED)
+    asked = ~known[band] & patch.fillable[0, band] & known.any(axis=0)  # what all have lost nobody tells
+    if not asked.any():
+        return None
+    helpers = np.flatnonzero(known[:, asked].mean(axis=1) >= _COVERED)
     shown = known[helpers].all(axis=0)
     common = shown & known[band]
     if not len(helpers) or np.count_nonzero(common) < _FEWEST:
