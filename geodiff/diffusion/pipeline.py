@@ -111,6 +111,11 @@ class GapFillPipeline(DiffusionPipeline):
             (folder / "README.md").write_text(card)
 
     @property
+    def components(self) -> dict[str, Any]:
+        """What `GapFillPipeline(**pipe.components)` takes; diffusers leaves out whatever has a default."""
+        return {**super().components, "calibration": self.config.get("calibration")}
+
+    @property
     def denoiser(self) -> Denoiser:
         """The network as the filler uses it."""
         unet = self.unet.eval().to(memory_format=torch.channels_last)

@@ -61,6 +61,12 @@ def test_a_saved_pipeline_answers_the_same(pipeline, folder, image) -> None:
 
 
 @pytest.mark.filterwarnings("error::FutureWarning")
+@pytest.mark.parametrize("remade", [lambda pipe: GapFillPipeline(**pipe.components), GapFillPipeline.from_pipe])
+def test_a_pipeline_made_of_anothers_components_has_its_calibration(pipeline, image, remade) -> None:
+    first, second = (pipe(*image) for pipe in (pipeline, remade(pipeline)))
+    np.testing.assert_array_equal(second.standard_error, first.standard_error)
+
+
 def test_the_number_format_is_asked_for_as_in_diffusers(folder) -> None:
     assert GapFillPipeline.from_pretrained(folder).unet.dtype == torch.float32, "files hold float16"
     assert GapFillPipeline.from_pretrained(folder, dtype=torch.bfloat16).unet.dtype == torch.bfloat16
