@@ -7,9 +7,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from geodiff.blocks import BlockResult
@@ -54,8 +55,49 @@ def local_workers(job: FillJob) -> Iterator[Future[Any] | None]:
     if job.scheduler or workers == 1:
         yield None
         return
-    with ExitStack() as held, ThreadPoolExecutor(1) as starting:
-        yield starting.submit(_local_client, job, workers, held)
+    with _Starting() as starting:
+        yield starting.begin(job, workers)
+
+
+class _Starting:
+    """Local workers that start in the background. Who leaves with an error or is interrupted does not wait for them."""
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+        self._lock, self._left = Lock(), False
+        self._thread: Thread | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
+            if self._thread is not None:
+                self._thread.join()
+        else:
+            logging.getLogger("distributed").setLevel(logging.CRITICAL)  # of streams that close under a start
+        with self._lock:
+            self._left = True
+        self._held.close()
+
+    def begin(self, job: FillJob, workers: int) -> Future[Any]:
+        """A client of so many workers, once they stand."""
+        made: Future[Any] = Future()
+
+        def start() -> None:
+            try:
+                with ExitStack() as opening:
+                    client = _local_client(job, workers, opening)
+                    with self._lock:
+                        if not self._left:  # otherwise they are closed here, by the thread that opened them
+                            self._held.push(opening.pop_all())
+                made.set_result(client)
+            except Exception as failed:  # noqa: BLE001  # whoever asks for the client is told
+                made.set_exception(failed)
+
+        self._thread = Thread(target=start, name="geodiff-workers", daemon=True)  # nor does the process wait at its end
+        self._thread.start()
+        return made
 
 
 def run_blocks(
@@ -105,7 +147,7 @@ def _with_help(
 ) -> Iterator[BlockResult]:
     """Alone at first; workers start meanwhile where the blocks so far say that much is left, and take over."""
     began, client = time.monotonic(), None
-    with ExitStack() as held, ThreadPoolExecutor(1) as starting:
+    with _Starting() as starting:
         for done, result in enumerate(_alone(fill_block, work_path, blocks, progress), 1):
             yield result
             rest = blocks[done:]
@@ -113,7 +155,7 @@ def _with_help(
             workers = min(most, len(rest))
             if client is None and workers > 1 and left > _WORTH_HELP:
                 _log.info("about %.0f s of blocks are left: starting %d processes", left, workers)
-                client = starting.submit(_local_client, job, workers, held)
+                client = starting.begin(job, workers)
             elif client is not None and client.done():
                 if (reason := client.exception()) is not None:
                     _log.warning("no more processes could be started (%s); going on in this one", reason)

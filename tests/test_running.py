@@ -231,3 +231,23 @@ def test_where_no_help_can_be_had_the_work_is_done_alone(monkeypatch: pytest.Mon
     job, ticks = FillJob.build(source="a.tif", target="b.tif", workers=0), _Ticks()
     results = running.run_blocks(_named, "work", [_block(n) for n in range(50)], job, ticks, most=2)  # type: ignore[arg-type]
     assert len(results) == ticks.count == 50
+
+
+def test_who_is_interrupted_does_not_wait_for_workers_that_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would hold up the end by half a minute on a busy machine; once they stand they are closed all the same."""
+    interrupted, closed = threading.Event(), threading.Event()
+
+    def slow(job: FillJob, workers: int, opening: ExitStack) -> str:
+        opening.callback(closed.set)
+        assert interrupted.wait(60)
+        return "client"
+
+    monkeypatch.setattr(running, "_local_client", slow)
+    job = FillJob.build(source="a.tif", target="b.tif", workers=2)
+    with pytest.raises(KeyboardInterrupt), running.local_workers(job) as local:
+        raise KeyboardInterrupt
+    assert not closed.is_set()
+    interrupted.set()
+    assert closed.wait(60)
+    assert local is not None
+    assert local.result(60) == "client"
