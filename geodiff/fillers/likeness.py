@@ -85,7 +85,7 @@ def predicted(values: Plane, known: NDArray[np.bool_], wanted: NDArray[np.bool_]
     """
     if min(known.shape) < SIDE:
         return smooth
-    missing = sliding_window_view(~known, (SIDE, SIDE))[::1, ::1].sum(axis=(2, 3))
+    missing = _lost_by_patch(~known)
     whole = missing == 0
     if np.count_nonzero(whole) < _FEWEST:
         return smooth
@@ -103,6 +103,13 @@ def predicted(values: Plane, known: NDArray[np.bool_], wanted: NDArray[np.bool_]
     found = wanted & (weight > 0)
     mean = np.divide(total, weight, out=smooth.astype(np.float64), where=found)
     return np.where(found, smooth + nearness * (mean - smooth), smooth).astype(np.float32)
+
+
+def _lost_by_patch(missing: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """How many pixels the patch that begins at each pixel lacks: differences of a summed area."""
+    total: NDArray[np.intp] = np.pad(missing, ((1, 0), (1, 0))).cumsum(axis=0, dtype=np.intp).cumsum(axis=1)
+    along = total[SIDE:] - total[:-SIDE]
+    return along[:, SIDE:] - along[:, :-SIDE]
 
 
 def _covariance(patches: NDArray[np.float32], whole: NDArray[np.bool_]) -> Numbers:
