@@ -2,7 +2,8 @@
 
 A tiled staging file is streamed next to the target, gets its overviews, and is copied into COG order by GDAL's COG
 driver. That copy keeps one namespace of tags only, so the full list is put back into its place afterwards; the place
-is made large enough beforehand. Bytes depend on the content alone: no clock times, one thread.
+is made large enough beforehand. Bytes depend on the content alone: no clock times, and threads only compress tiles and
+average them into overviews, each by itself.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from geodiff.errors import TargetError, WriteError
 from geodiff.io.directory import GDAL_METADATA, GDAL_NODATA, overwrite, text_of
 from geodiff.io.places import appearing
 from geodiff.lattice import Window
+from geodiff.threads import cores
 
 if TYPE_CHECKING:
     from affine import Affine
@@ -40,6 +42,7 @@ OPTIONS: dict[str, str | int] = {
 
 _STREAM_BYTES = 64 * 2**20
 _TILE_BYTES = 16 * 2**20
+_MOST_THREADS = 8
 _PADDING = "geodiff_padding"
 _STALE = re.compile(r"STATISTICS_.*|OVR_RESAMPLING_ALG|OVERVIEW_.*")
 
@@ -104,7 +107,8 @@ def write_cog(content: Content, target: Path) -> None:
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     try:
-        with appearing(target) as partial, rasterio.Env(**OPTIONS), warnings.catch_warnings():
+        settings = {**OPTIONS, "GDAL_NUM_THREADS": _threads()}
+        with appearing(target) as partial, rasterio.Env(**settings), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # camera frames are welcome
             staging = partial.with_name(f"{partial.stem}-staging.tif")
             try:
@@ -117,6 +121,11 @@ def write_cog(content: Content, target: Path) -> None:
             _clear_stale(target)
     except (RasterioError, CPLE_BaseError, OSError) as error:
         raise WriteError(f"{target} cannot be written: {error}; check free space and permissions") from error
+
+
+def _threads() -> int:
+    """Each holds some tiles."""
+    return min(cores(), _MOST_THREADS)
 
 
 def _stage(content: Content, path: Path) -> None:
@@ -251,7 +260,7 @@ def _copy(content: Content, staging: Path, partial: Path) -> None:
     options = {"nbits": content.bits} if content.bits is not None else {}
     rasterio.shutil.copy(
         str(staging), str(partial), driver="COG", compress="DEFLATE", level=6, predictor=predictor,
-        blocksize=content.tile, bigtiff="IF_SAFER", overviews="AUTO", num_threads=1, **options,
+        blocksize=content.tile, bigtiff="IF_SAFER", overviews="AUTO", num_threads=_threads(), **options,
     )  # fmt: skip
 
 

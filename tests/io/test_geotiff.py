@@ -32,6 +32,7 @@ from geodiff.io import (
     ProductVariable,
     Raster,
     Variable,
+    cog,
     open_raster,
     read_fingerprint,
     write_product,
@@ -430,6 +431,21 @@ def test_equal_products_give_equal_bytes(tmp_path: Path, rng: np.random.Generato
         return [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in written]
 
     assert digests(tmp_path / "out.tif") == digests(tmp_path / "out.tif")
+
+
+def test_bytes_do_not_depend_on_the_number_of_cores(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = rng.integers(0, 4000, (2, 1300, 1700)).astype("uint16") // 64 * 64  # many tiles that compress unequally
+    written = []
+    for number in (1, 3):
+        monkeypatch.setattr(cog, "cores", lambda number=number: number)
+        raster = open_raster(write_source(tmp_path / "a.tif", values))
+        (variable,) = raster.variables
+        target = tmp_path / f"with_{number}.tif"
+        write_product(product_of(raster, unchanged(variable)), str(target))
+        written.append(target.read_bytes())
+    assert written[0] == written[1]
 
 
 def test_an_error_while_writing_leaves_nothing_half_written(tmp_path: Path, rng: np.random.Generator) -> None:
