@@ -2,8 +2,8 @@
 
 A tiled staging file is streamed next to the target, gets its overviews, and is copied into COG order by GDAL's COG
 driver. That copy keeps one namespace of tags only, so the full list is put back into its place afterwards; the place
-is made large enough beforehand. Bytes depend on the content alone: no clock times, and threads only compress tiles, each
-by itself.
+is made large enough beforehand. Bytes depend on the content alone: no clock times, and threads only compress tiles,
+each by itself.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OPTIONS: dict[str, str | int] = {
     "GDAL_NUM_THREADS": "1",
     "GDAL_TIFF_INTERNAL_MASK": "YES",
     "GDAL_PAM_ENABLED": "NO",  # what does not fit into the file is decided here, not by a surprise beside it
-    "GDAL_CACHEMAX": 2**27,  # bytes; the default is a share of the machine, and twice as much saves no time
+    "GDAL_CACHEMAX": 2**27,  # bytes; by default a share of the machine, and twice as much saves no time
     "GDAL_TIFF_DEFLATE_SUBCODEC": "LIBDEFLATE",
 }
 
@@ -123,7 +123,7 @@ def write_cog(content: Content, target: Path) -> None:
 
 
 def _threads() -> int:
-    """For compression alone: with GDAL_NUM_THREADS reading the staging file would take them too, and 300 MiB more."""
+    """Of compression alone: by GDAL_NUM_THREADS reading the staging file would take 300 MiB more."""
     return min(cores(), _MOST_THREADS)
 
 
