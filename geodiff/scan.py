@@ -195,8 +195,10 @@ def _tiles(shape: tuple[int, int]) -> Iterator[Window]:
 def _first_pass(
     cube: Cube, reason: Any, outside: Any, index: Occupied, tick: Tick, cell: int | None
 ) -> tuple[CellSums, list[list[NDArray[np.float64]]], NDArray[np.float64]]:
-    """Write reasons and what may be outside, note in which chunks; gather cell sums and known values a band, and the
-    least and the greatest of them all, (band, 2)."""
+    """Write reasons and what may be outside, note in which chunks; gather cell sums and known values a band.
+
+    The last answer is the least and the greatest known value, (band, 2).
+    """
     dates, bands = len(cube.variable.dates), len(cube.bands)
     cells = CellSums.empty(dates, bands, *cube.shape, cell)
     sample: list[list[NDArray[np.float64]]] = [[] for _ in cube.bands]

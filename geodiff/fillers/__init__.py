@@ -107,8 +107,8 @@ class Patch:
     def missing(self) -> NDArray[np.bool_]:
         """(target, band, row, column) of the window alone: True where an estimate is wanted."""
         rows, columns = self.core
-        targets, missing = list(self.targets), np.zeros((len(self.targets), self.known.shape[1], *self.window.shape), bool)
-        wanted = (~self.known & self.fillable)[targets, :, rows, columns]
+        wanted = (~self.known & self.fillable)[list(self.targets), :, rows, columns]
+        missing = np.zeros_like(wanted)
         missing[..., *self.inside] = wanted[..., *self.inside]
         return missing
 

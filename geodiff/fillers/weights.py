@@ -52,6 +52,8 @@ _THINNING = 100.0
 _PER_TRIAL = 10.0
 _DISTINCT = 25.0
 """Pixels that count as an independent one where it is asked whether the defaults are of another kind of scene."""
+_ORDINARY = 3.0
+"""Odds, before any pixel is seen, that they are of this kind."""
 _CAUTIOUS = "linear-time"
 _CAUTION = 1.0
 """Lost dates that linear interpolation in time is worth where a date shows nothing: RMSE over its own is 0.90, 0.92 and
@@ -100,19 +102,21 @@ class Moments:
         independent = self._independent(_THINNING)
         return independent / (independent + _PRIOR)
 
-    def trust_beside(self, defaults: NDArray[np.float64]) -> float:
-        """The same, all of it where the defaults (20, part) are so much worse that the scene is of another kind.
+    def trust_beside(self, defaults: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(20,) the same by stratum, up to all of it where the scene is of another kind than that of the defaults.
 
-        The stored shares are those of ordinary optical scenes, and few pixels show that a smooth field of the weather
-        is none. The odds are the likelihood ratio of Gaussian errors of independent pixels, less what as many free
-        weights gain by chance (Wilks 1938).
+        The stored shares (20, part) are those of ordinary optical scenes, and few pixels show that a smooth field of
+        the weather is none. The odds that it is none are what they were before, times the likelihood ratio of Gaussian
+        errors of independent pixels, less what as many free weights gain by chance (Wilks 1938). They hold at the
+        distances where pixels were hidden: what is best beside data may run wild deep in a gap.
         """
         free = 0.5 * (defaults.shape[1] - 1)
         least = self.squared_error(_by_stratum(self.products, float(self.counts.sum())))
         worse = max(self.squared_error(_normalised(defaults)), 1e-30) / max(least, 1e-30)
-        odds = 0.5 * self._independent(_DISTINCT) * np.log(worse) - free
+        odds = 0.5 * self._independent(_DISTINCT) * np.log(worse) - free - np.log(_ORDINARY)
         another = 1.0 / (1.0 + np.exp(-np.clip(odds, -50.0, 50.0)))
-        return float(self.trust + (1.0 - self.trust) * another)
+        seen = self.counts / (self.counts + _DISTINCT)
+        return np.asarray(self.trust + (1.0 - self.trust) * another * seen)
 
     def _independent(self, thinning: float) -> float:
         return min(float(self.counts.sum()) / thinning, self.trials * _PER_TRIAL)
@@ -136,7 +140,7 @@ def convex_weights(moments: Moments, defaults: NDArray[np.float64]) -> NDArray[n
     table = _table(moments, kept, defaults, trust)
     single = np.tile(np.eye(defaults.shape[1])[_best(moments)], (STRATA, 1))
     worse = moments.squared_error(table) > _TOLERATED * moments.squared_error(single)
-    return single if worse and trust > _ENOUGH else table
+    return single if worse and _typical(trust, moments) > _ENOUGH else table
 
 
 def weights_by_stratum(
@@ -203,7 +207,12 @@ def _best(moments: Moments) -> int:
     return int(np.argmin(np.diagonal(moments.products, axis1=1, axis2=2).sum(axis=0)))
 
 
-def _needed(moments: Moments, defaults: NDArray[np.float64], trust: float) -> list[int]:
+def _typical(trust: NDArray[np.float64], moments: Moments) -> float:
+    """Over the strata, by their pixels."""
+    return float(trust @ moments.counts / moments.counts.sum())
+
+
+def _needed(moments: Moments, defaults: NDArray[np.float64], trust: NDArray[np.float64]) -> list[int]:
     """Backward elimination: drop each part, the dearest first, that is hardly missed.
 
     Those that are good on average over scenes are not dropped on the word of few pixels: eleven small trials of a rover
@@ -212,7 +221,7 @@ def _needed(moments: Moments, defaults: NDArray[np.float64], trust: float) -> li
     kept = list(range(defaults.shape[1]))
     most = SPARED * moments.squared_error(_table(moments, kept, defaults, trust))
     for part in reversed(range(defaults.shape[1])):
-        if defaults[:, part].any() and trust <= _HEARD:
+        if defaults[:, part].any() and _typical(trust, moments) <= _HEARD:
             continue
         rest = [k for k in kept if k != part]
         if rest and moments.squared_error(_table(moments, rest, defaults, trust)) <= most:
@@ -221,13 +230,14 @@ def _needed(moments: Moments, defaults: NDArray[np.float64], trust: float) -> li
 
 
 def _table(
-    moments: Moments, kept: Sequence[int], defaults: NDArray[np.float64], trust: float
+    moments: Moments, kept: Sequence[int], defaults: NDArray[np.float64], trust: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Each stratum's weights from its own moments and the pooled ones; those of the pool drawn to the defaults."""
     chosen = np.asarray(kept)
     products = moments.products[:, chosen[:, None], chosen]
     own = _by_stratum(products, float(moments.counts.sum()))
-    rows = trust * own + (1.0 - trust) * _normalised(defaults[:, chosen])
+    share = trust[:, None]
+    rows = share * own + (1.0 - share) * _normalised(defaults[:, chosen])
     rows[rows < LEAST] = 0.0
     table = np.zeros(defaults.shape)
     table[:, chosen] = rows / rows.sum(axis=1, keepdims=True)
