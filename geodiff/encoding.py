@@ -81,6 +81,11 @@ class Normalisation:
     transform: str = "linear"
     """`linear`; `log10` for quantities that span decades (chlorophyll), which needs x > 0; `cbrt`, the cube root, for
     rain, whose zeros are values (Stidd 1953)."""
+    lowest: float | None = None
+    """Least value there can be, transformed, where known ones pile up at it: no rain, no ice, calm. What fillers say
+    beyond is moved to it; None where nothing says so."""
+    highest: float | None = None
+    """The same of the greatest: all cloud, all of it saturated."""
 
     def forward(self, physical: NDArray[np.float64]) -> NDArray[np.float32]:
         """Physical values, any shape, to normalised float32; the subtraction is in float64."""
@@ -98,7 +103,12 @@ class Normalisation:
 
     def inverse(self, normalised: NDArray[np.float32]) -> NDArray[np.float64]:
         """Normalised values back to physical float64."""
-        return self._physical(normalised.astype(np.float64) * self.scale + self.centre)
+        transformed = normalised.astype(np.float64) * self.scale + self.centre
+        if self.lowest is not None:
+            transformed = np.maximum(transformed, self.lowest)
+        if self.highest is not None:
+            transformed = np.minimum(transformed, self.highest)
+        return self._physical(transformed)
 
     def _physical(self, transformed: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.transform == "cbrt":

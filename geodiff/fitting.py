@@ -77,7 +77,7 @@ class CubeFit:
     def stored(self) -> Fitted:
         """As one `Fitted`, for the fit store."""
         facts = {
-            "normalisations": [[n.centre, n.scale, n.transform] for n in self.normalisations],
+            "normalisations": [list(astuple(n)) for n in self.normalisations],
             "cell": self.cells.cell,
             "estimable": list(self.estimable),
             "rounding": list(self.rounding),

@@ -132,6 +132,7 @@ def cut_patch(
         absolute=lattice.absolute(window),
         dates=ground.dates,
         targets=targets,
+        inside=common.within(window) if (common := window.intersect(lattice.extent)) else (slice(0), slice(0)),
     )
 
 

@@ -174,12 +174,12 @@ def scan_cube(
     `cell` is the cell size of the low-resolution fill that an earlier scan chose, when dates are added to it.
     """
     index = Occupied.empty(len(cube.variable.dates), *cube.shape)
-    cells, sample = _first_pass(cube, reason, outside, index, tick, cell)
+    cells, sample, ends = _first_pass(cube, reason, outside, index, tick, cell)
     _find_outside(cube, outside, index)
     found = Occupied(index.reason, index.outside, np.ones_like(index.wanted))
     gaps = GapReader(reason, outside, cube.shape, buffer, cube.rules.fill_everything, found)
     known = [np.concatenate(parts) if parts else np.zeros(0) for parts in sample]
-    scan = _count(cube, gaps, cells, _normalise(cube, known))
+    scan = _count(cube, gaps, cells, _normalise(cube, known, ends))
     if cube.transform == "linear":
         bands = [cube.variable.bands[b] for b in cube.bands]
         scan = replace(scan, suspects=suspects_of(bands, known, whole=not scan.missing))
@@ -194,11 +194,15 @@ def _tiles(shape: tuple[int, int]) -> Iterator[Window]:
 
 def _first_pass(
     cube: Cube, reason: Any, outside: Any, index: Occupied, tick: Tick, cell: int | None
-) -> tuple[CellSums, list[list[NDArray[np.float64]]]]:
-    """Write reasons and what may be outside, note in which chunks; gather cell sums and known values a band."""
+) -> tuple[CellSums, list[list[NDArray[np.float64]]], NDArray[np.float64]]:
+    """Write reasons and what may be outside, note in which chunks; gather cell sums and known values a band.
+
+    The last answer is the least and the greatest known value, (band, 2).
+    """
     dates, bands = len(cube.variable.dates), len(cube.bands)
     cells = CellSums.empty(dates, bands, *cube.shape, cell)
     sample: list[list[NDArray[np.float64]]] = [[] for _ in cube.bands]
+    ends = np.tile([np.inf, -np.inf], (bands, 1))
     every = max(1, int(np.ceil(np.sqrt(dates * cube.shape[0] * cube.shape[1] / _SAMPLE))))
     for tile in _tiles(cube.shape):
         collar, unseen = np.ones(tile.shape, bool), np.ones(tile.shape, bool)
@@ -212,12 +216,13 @@ def _first_pass(
             values = _values(cube, date, tile)
             cells.add(date, tile, values, why == 0)
             _gather(sample, values, why == 0, tile, every)
+            _widen(ends, values, why == 0)
         beyond = _beyond(cube, tile, unseen if dates > 1 else collar)
         if beyond.any():
             outside[tile.slices] = beyond
             index.outside[chunk_span(tile)] = chunk_any(beyond)
         tick()
-    return cells, sample
+    return cells, sample, ends
 
 
 def _beyond(cube: Cube, tile: Window, automatic: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -283,10 +288,19 @@ def _gather(
         sample[band].append(plane[good])
 
 
-def _normalise(cube: Cube, sample: list[NDArray[np.float64]]) -> tuple[Normalisation, ...]:
-    """Median and robust scale of each band's sampled values."""
+def _widen(ends: NDArray[np.float64], values: NDArray[np.float64], known: NDArray[np.bool_]) -> None:
+    """Least and greatest known value of each band, (band, 2), with those of (band, row, column) among them."""
+    for band, (plane, good) in enumerate(zip(values, known, strict=True)):
+        ends[band, 0] = min(ends[band, 0], float(plane.min(where=good, initial=np.inf)))
+        ends[band, 1] = max(ends[band, 1], float(plane.max(where=good, initial=-np.inf)))
+
+
+def _normalise(
+    cube: Cube, sample: list[NDArray[np.float64]], ends: NDArray[np.float64]
+) -> tuple[Normalisation, ...]:
+    """Median and robust scale of each band's sampled values, and its ends where they are bounds."""
     recipes = []
-    for values in sample:
+    for values, own in zip(sample, ends, strict=True):
         if not values.size:
             recipes.append(Normalisation(0.0, 1.0, cube.transform))
             continue
@@ -294,8 +308,24 @@ def _normalise(cube: Cube, sample: list[NDArray[np.float64]]) -> tuple[Normalisa
         # Half the 16-84 % range is a Gaussian's standard deviation; where it is 0 (mostly constant), the plain one.
         # One number alone tells no scale but its own size.
         scale = (high - low) / 2 or float(values.std()) or (values.size == 1 and abs(float(centre))) or 1.0
-        recipes.append(Normalisation(float(centre), float(scale), cube.transform))
+        bounds = (_bound(values, float(end)) for end in own)
+        recipes.append(Normalisation(float(centre), float(scale), cube.transform, *bounds))
     return tuple(recipes)
+
+
+_PILE, _THINNER = 0.01, 2
+"""Share of a band's values that makes a pile, and over how many at the next number: towards an end that is none values
+thin out, those of whole numbers too."""
+
+
+def _bound(values: NDArray[np.float64], end: float) -> float | None:
+    """The end of a band's values where they pile up at it, None where they do not; all may be one number."""
+    there = values == end
+    pile = np.count_nonzero(there)
+    if pile < max(_PILE * values.size, _THINNER):
+        return None
+    beside = np.abs(values[~there] - end)
+    return end if pile >= _THINNER * np.count_nonzero(beside == beside.min(initial=np.inf)) else None
 
 
 def _count(cube: Cube, gaps: GapReader, cells: CellSums, normalisations: tuple[Normalisation, ...]) -> Scan:

@@ -81,9 +81,15 @@ def suspect_value(values: NDArray[np.float64]) -> tuple[float, float] | None:
         if min(alike, others.size) < _LEAST or alike < _LEAST_SHARE * values.size:
             continue
         low, high = np.percentile(others, (1, 99))
-        if high > low and np.abs(others - end).min() > _FAR * (high - low):
+        if high > low and np.abs(others - end).min() > max(_FAR * (high - low), _between_classes(others)):
             return float(end), alike / values.size
     return None
+
+
+def _between_classes(values: NDArray[np.float64]) -> float:
+    """How far neighbours among few different numbers are apart: classes 1, 2 and 3 are no farther than that."""
+    numbers = np.unique(values)
+    return float(np.diff(numbers).max()) if 1 < numbers.size <= _CLASSES else 0.0
 
 
 def many_zeros(values: NDArray[np.float64]) -> float:

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["cells_of", "context", "draw_trials", "nearest_dates", "seen_dates"]
 
 MOST_HIDDEN = 100_000
-LEAST_HIDDEN = 200
+LEAST_HIDDEN = 50
 """Fewer hidden pixels than this teach nothing; the fillers' stored tables are used instead."""
+_TAUGHT, _SPARED = 1000, 4
+"""Pixels of a band to hide where a scene is small or has small gaps, as far as one in `_SPARED` of its known ones: the
+stored tables are those of ordinary optical scenes, and a small grid is often a smooth field of the weather."""
 MOST_TRIALS, LEAST_TRIALS = 40, 15
 TRIAL_MEMORY = 600 << 20
 """Bytes that all trials together may take."""
@@ -133,8 +136,11 @@ def _order(cube: Cube) -> Iterator[tuple[int, Window]]:
 
 def _hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[_Hidden]:
     """Transplant the scene's own gap shapes onto known pixels of other windows."""
-    share = max(scan.known // 100, min(scan.known // 20, 20_000 * len(cube.bands)))
-    budget = min(share, scan.wanted // 2, MOST_HIDDEN)
+    taught = _TAUGHT * len(cube.bands)
+    share = max(
+        scan.known // 100, min(scan.known // 20, 20_000 * len(cube.bands)), min(scan.known // _SPARED, taught)
+    )
+    budget = min(share, max(scan.wanted // 2, taught), MOST_HIDDEN)
     if budget < LEAST_HIDDEN:
         return []
     most = min(MOST_TRIALS, max(LEAST_TRIALS, _gap_chunks(scan)), _affordable(cube, scan, filler))
@@ -152,9 +158,9 @@ def _hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[_Hidd
             shape, each = shapes[tried % len(shapes)], budget // (8 * len(cube.bands))
             turn, known = tried // len(shapes) + tried // len(places), _known(cube, gaps, date, window)
             if left == _LEFT[0]:
-                shape = _turned(_cropped(shape, each, tried), turn)
+                shape = _laid(cube, window, _cropped(shape, each, tried), turn, tried)
             else:  # of the little that is known here, such a part of a shape would hide next to nothing
-                shape = _cropped(_turned(shape, turn) & known.any(axis=0), each, tried)
+                shape = _cropped(_laid(cube, window, shape, turn, tried) & known.any(axis=0), each, tried)
             hidden = _transplanted(known, shape, left * _extent(cube, window))
             hidden &= ~_hidden_already(found + deep, date, window)
             count = int(hidden.sum())
@@ -217,6 +223,18 @@ def _known(cube: Cube, gaps: GapReader, date: int, window: Window) -> NDArray[np
 def _turned(shape: NDArray[np.bool_], turn: int) -> NDArray[np.bool_]:
     """A gap shape in one of its eight positions."""
     return np.rot90(shape if turn % 8 < 4 else shape[:, ::-1], turn % 4)
+
+
+def _laid(cube: Cube, window: Window, shape: NDArray[np.bool_], turn: int, tried: int) -> NDArray[np.bool_]:
+    """A gap shape turned; in a window that reaches beyond the raster, mirrored and shifted in what lies inside."""
+    common = window.intersect(cube.lattice.extent)
+    if common is None or common == window:
+        return _turned(shape, turn)
+    inside, laid = common.within(window), np.zeros_like(shape)
+    flips = slice(None, None, -1 if tried % 2 else 1), slice(None, None, -1 if tried % 4 > 1 else 1)
+    shift = tried // 4 * np.array([7919, 104729])
+    laid[inside] = np.roll(shape[inside][flips], shift, axis=(0, 1))
+    return laid
 
 
 def _hidden_already(found: list[_Hidden], date: int, window: Window) -> NDArray[np.bool_]:

@@ -64,3 +64,16 @@ def test_one_number_in_an_image_says_little_of_the_others(value: float) -> None:
     filled, error = geodiff.fill_array(values, filler="laplace")
     np.testing.assert_allclose(filled, value, rtol=1e-6)
     assert (error[np.isnan(values)] > abs(value) / 2).all()
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6])
+def test_nothing_goes_below_zeros_that_pile_up(rng: np.random.Generator, share: float) -> None:
+    """No rain, no ice, no instability: the network's residual drew negative amounts, in a field of zeros too."""
+    rows, columns = np.mgrid[:60, :70]
+    amounts = np.maximum(np.sin(rows / 9) * np.cos(columns / 11) + 0.1 * rng.normal(size=rows.shape), 0)
+    amounts[:, : int(70 * share)] = 0
+    known = np.hypot(rows - 30, columns - 40) > 12
+    value, _ = geodiff.fill_array(amounts, known)
+    assert value.min() == 0
+    if share == 1:
+        assert not value.any()

@@ -148,3 +148,8 @@ def test_bounds_are_what_can_be_stored() -> None:
     assert Encoding("int16", scale=-0.5, offset=1).bounds == (-16382.5, 16385)
     assert Encoding("uint16", valid_range=(-5, 4095)).bounds == (0, 4095)
     assert Encoding("float32").bounds == (-np.inf, np.inf)
+
+
+def test_a_bound_holds_what_comes_back():
+    recipe = Normalisation(2.0, 4.0, "linear", 0.0, 5.0)
+    np.testing.assert_array_equal(recipe.inverse(np.array([-3.0, 0.0, 9.0], np.float32)), [0.0, 2.0, 5.0])

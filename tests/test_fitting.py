@@ -105,6 +105,25 @@ def test_single_dates_keep_to_the_budget() -> None:
     assert max(int((t.patch.missing & t.hidden).sum()) for t in trials) < 60 * 60 / 8
 
 
+@pytest.mark.parametrize("side", [18, 40, 100])
+def test_a_small_image_hides_a_part_of_itself(side: int) -> None:
+    """The stored tables are of ordinary optical scenes, and a small grid is often a smooth field of the weather."""
+    heard = _heard(1, side, side + 3, side // 4)
+    hidden = [int(trial.hidden.sum()) for trial in heard]
+    known = side * (side + 3) - (side // 4) ** 2
+    assert 50 <= sum(hidden) <= known // 4 + max(hidden)
+    assert len(hidden) >= 3
+    for trial in heard:
+        assert not (trial.hidden & ~_inside(trial)).any()
+
+
+def _inside(trial: Trial) -> np.ndarray:
+    """(row, column) of the window: what lies in the raster."""
+    inside = np.zeros(trial.hidden.shape[2:], bool)
+    inside[trial.patch.inside] = True
+    return inside
+
+
 def test_an_image_of_scattered_pixels_hides_some_of_them() -> None:
     trials = _heard(1, rows=250, scattered=0.8)
     assert sum(int(t.hidden.sum()) for t in trials) >= 200

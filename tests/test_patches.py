@@ -38,6 +38,9 @@ def test_a_patch_is_normalised_finite_and_mirrored() -> None:
     assert patch.values.shape == (1, 2, 192, 192)
     assert np.allclose(patch.values[0], expected, atol=1e-5)
     assert patch.missing.shape == (1, 2, 128, 128)
+    assert patch.missing[..., 96:, :60].any()
+    assert not patch.missing[..., :96, :].any()  # nobody asks for what is mirrored
+    assert not patch.missing[..., 60:].any()
 
 
 def test_around_the_globe_a_patch_goes_on_at_the_other_side() -> None:

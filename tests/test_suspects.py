@@ -33,6 +33,7 @@ _NO_SUSPECTS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "dry days beside rain": lambda rng: np.maximum(rng.normal(0, 4, 5000), 0),
     "saturated": lambda rng: np.minimum(rng.normal(200, 60, 5000), 255),
     "two classes": lambda rng: rng.integers(0, 2, 5000).astype(float),
+    "three classes": lambda rng: rng.integers(1, 4, 5000).astype(float),
     "one value": lambda rng: np.full(5000, 7.0),
     "nothing known": lambda rng: np.zeros(0),
 }

@@ -84,6 +84,8 @@ class Patch:
     """(date,) seconds since 1970; `ordinals` of a stack that has no dates, 0 where one lacks."""
     targets: tuple[int, ...] = (0,)
     """Indices into `dates` of those to estimate; the others are context."""
+    inside: tuple[slice, slice] = (slice(None), slice(None))
+    """Rows and columns of the window that lie in the raster: nobody asks for what is mirrored beyond."""
     _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
@@ -105,8 +107,10 @@ class Patch:
     def missing(self) -> NDArray[np.bool_]:
         """(target, band, row, column) of the window alone: True where an estimate is wanted."""
         rows, columns = self.core
-        wanted = ~self.known & self.fillable
-        return wanted[list(self.targets), :, rows, columns]
+        wanted = (~self.known & self.fillable)[list(self.targets), :, rows, columns]
+        missing = np.zeros_like(wanted)
+        missing[..., *self.inside] = wanted[..., *self.inside]
+        return missing
 
 
 @dataclass(frozen=True, slots=True)

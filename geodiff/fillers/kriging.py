@@ -78,7 +78,7 @@ class Kriging(SpatialFiller):
         if not known.any():
             return np.asarray(patch.coarse[plane], np.float32)
         inside = np.zeros(known.shape, bool)
-        inside[patch.core] = (~known & patch.fillable[plane])[patch.core]
+        inside[patch.core][patch.inside] = (~known & patch.fillable[plane])[patch.core][patch.inside]
         return self.within(patch.values[plane], known, inside, Laplace().whole(patch, plane, fitted))
 
     def within(self, values: Plane, known: NDArray[np.bool_], wanted: NDArray[np.bool_], harmonic: Plane) -> Plane:

@@ -57,7 +57,7 @@ class NonLocal(SpatialFiller):
     def whole(self, patch: Patch, plane: tuple[int, int], fitted: Fitted) -> Plane:
         """As the base says; in the margin, which nobody asks for, what kriging says."""
         wanted = np.zeros(patch.known.shape[2:], bool)
-        wanted[patch.core] = (~patch.known & patch.fillable)[plane][patch.core]
+        wanted[patch.core][patch.inside] = (~patch.known[plane] & patch.fillable[plane])[patch.core][patch.inside]
         return self._at(patch, plane, fitted, wanted)
 
     def estimate_hidden(self, trial: Trial, fitted: Fitted) -> Plane:

@@ -50,6 +50,10 @@ _HEARD = 0.4
 """Trust up to which no part of the default stack is left out: some 3,300 hidden pixels."""
 _THINNING = 100.0
 _PER_TRIAL = 10.0
+_DISTINCT = 25.0
+"""Pixels that count as an independent one where it is asked whether the defaults are of another kind of scene."""
+_ORDINARY = 3.0
+"""Odds, before any pixel is seen, that they are of this kind."""
 _CAUTIOUS = "linear-time"
 _CAUTION = 1.0
 """Lost dates that linear interpolation in time is worth where a date shows nothing: RMSE over its own is 0.90, 0.92 and
@@ -91,12 +95,31 @@ class Moments:
 
     @property
     def trust(self) -> float:
-        """The share that what was measured has in the weights, the defaults having the rest.
+        """The share that what was measured has in the weights in a scene like others, the defaults having the rest.
 
         Errors in one gap go together, those of one trial partly, so pixels are thinned and trials have a limit.
         """
-        independent = min(float(self.counts.sum()) / _THINNING, self.trials * _PER_TRIAL)
+        independent = self._independent(_THINNING)
         return independent / (independent + _PRIOR)
+
+    def trust_beside(self, defaults: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(20,) the same by stratum, up to all of it where the scene is of another kind than that of the defaults.
+
+        The stored shares (20, part) are those of ordinary optical scenes, and few pixels show that a smooth field of
+        the weather is none. The odds that it is none are what they were before, times the likelihood ratio of Gaussian
+        errors of independent pixels, less what as many free weights gain by chance (Wilks 1938). They hold at the
+        distances where pixels were hidden: what is best beside data may run wild deep in a gap.
+        """
+        free = 0.5 * (defaults.shape[1] - 1)
+        least = self.squared_error(_by_stratum(self.products, float(self.counts.sum())))
+        worse = max(self.squared_error(_normalised(defaults)), 1e-30) / max(least, 1e-30)
+        odds = 0.5 * self._independent(_DISTINCT) * np.log(worse) - free - np.log(_ORDINARY)
+        another = 1.0 / (1.0 + np.exp(-np.clip(odds, -50.0, 50.0)))
+        seen = self.counts / (self.counts + _DISTINCT)
+        return np.asarray(self.trust + (1.0 - self.trust) * another * seen)
+
+    def _independent(self, thinning: float) -> float:
+        return min(float(self.counts.sum()) / thinning, self.trials * _PER_TRIAL)
 
     def squared_error(self, table: NDArray[np.float64]) -> float:
         """Summed squared error of the stack with weights (20, part)."""
@@ -112,11 +135,12 @@ def convex_weights(moments: Moments, defaults: NDArray[np.float64]) -> NDArray[n
     """
     if not moments.counts.any():
         return _normalised(defaults)
-    kept = _needed(moments, defaults)
-    table = _table(moments, kept, defaults)
+    trust = moments.trust_beside(defaults)
+    kept = _needed(moments, defaults, trust)
+    table = _table(moments, kept, defaults, trust)
     single = np.tile(np.eye(defaults.shape[1])[_best(moments)], (STRATA, 1))
     worse = moments.squared_error(table) > _TOLERATED * moments.squared_error(single)
-    return single if worse and moments.trust > _ENOUGH else table
+    return single if worse and _typical(trust, moments) > _ENOUGH else table
 
 
 def weights_by_stratum(
@@ -183,34 +207,47 @@ def _best(moments: Moments) -> int:
     return int(np.argmin(np.diagonal(moments.products, axis1=1, axis2=2).sum(axis=0)))
 
 
-def _needed(moments: Moments, defaults: NDArray[np.float64]) -> list[int]:
+def _typical(trust: NDArray[np.float64], moments: Moments) -> float:
+    """Over the strata, by their pixels."""
+    return float(trust @ moments.counts / moments.counts.sum())
+
+
+def _needed(moments: Moments, defaults: NDArray[np.float64], trust: NDArray[np.float64]) -> list[int]:
     """Backward elimination: drop each part, the dearest first, that is hardly missed.
 
     Those that are good on average over scenes are not dropped on the word of few pixels: eleven small trials of a rover
     frame liked the harmonic fill best, which was a third worse than the network in the gaps.
     """
     kept = list(range(defaults.shape[1]))
-    most = SPARED * moments.squared_error(_table(moments, kept, defaults))
+    most = SPARED * moments.squared_error(_table(moments, kept, defaults, trust))
     for part in reversed(range(defaults.shape[1])):
-        if defaults[:, part].any() and moments.trust <= _HEARD:
+        if defaults[:, part].any() and _typical(trust, moments) <= _HEARD:
             continue
         rest = [k for k in kept if k != part]
-        if rest and moments.squared_error(_table(moments, rest, defaults)) <= most:
+        if rest and moments.squared_error(_table(moments, rest, defaults, trust)) <= most:
             kept = rest
     return kept
 
 
-def _table(moments: Moments, kept: Sequence[int], defaults: NDArray[np.float64]) -> NDArray[np.float64]:
+def _table(
+    moments: Moments, kept: Sequence[int], defaults: NDArray[np.float64], trust: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Each stratum's weights from its own moments and the pooled ones; those of the pool drawn to the defaults."""
     chosen = np.asarray(kept)
     products = moments.products[:, chosen[:, None], chosen]
-    pooled = products.sum(axis=0) / max(float(moments.counts.sum()), 1.0)
-    own = np.stack([simplex_minimum(p + _CROWD * pooled) for p in products])
-    rows = moments.trust * own + (1.0 - moments.trust) * _normalised(defaults[:, chosen])
+    own = _by_stratum(products, float(moments.counts.sum()))
+    share = trust[:, None]
+    rows = share * own + (1.0 - share) * _normalised(defaults[:, chosen])
     rows[rows < LEAST] = 0.0
     table = np.zeros(defaults.shape)
     table[:, chosen] = rows / rows.sum(axis=1, keepdims=True)
     return table
+
+
+def _by_stratum(products: NDArray[np.float64], pixels: float) -> NDArray[np.float64]:
+    """(20, part): each stratum's best weights from its own error moments and the pooled ones."""
+    pooled = products.sum(axis=0) / max(pixels, 1.0)
+    return np.stack([simplex_minimum(p + _CROWD * pooled) for p in products])
 
 
 def simplex_minimum(products: NDArray[np.float64]) -> NDArray[np.float64]:
