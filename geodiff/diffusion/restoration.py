@@ -9,7 +9,8 @@ seed, band, row and column.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from geodiff.errors import InputError, NothingKnownError
 from geodiff.fillers.members import matched, recentred
 from geodiff.lattice import WINDOW, Lattice, Window, overlap_shrinkage, reflected_indices, weights
 from geodiff.noise import ground_noise
+from geodiff.threads import cores, one_thread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,6 +55,8 @@ _SMALLEST = 64
 """Pixels a side of a frame that is restored at half the size too."""
 _BROAD = 0.8
 """Standard deviation, in pixels of the frame of half the size, of the lowpass of what that one tells."""
+_WINDOWS_A_CORE = 8
+"""Windows that are in memory at a time."""
 _FLOAT32 = np.finfo(np.float32)
 UNBOUNDED = (-np.inf, np.inf)
 """The bounds of what can be any number."""
@@ -116,13 +120,9 @@ def restore_band(
     flat, level = np.where(known, (values - centre) / scale, 0).astype(np.float32), sigma / scale
     low = Frame(_quiet(flat, known), known, level)
     wide = _enlarged(low, factor)
-    draws = _Draws(members, seed, band, steps, sampler)
-    total = _Blend(wide.values.shape, members)
     windows = list(Lattice(wide.values.shape).windows())
-    for window in windows:
-        total.add(window, *_window(wide, window, denoiser, draws))
-        advance()
-    value, error, drawn = total.done()
+    draws = _Draws(members, seed, band, steps, sampler)
+    value, error, drawn = _blended(wide, windows, denoiser, draws, advance)
     if level > 0 or factor > 1:
         further = _cleared(value, error, low, denoiser) - value
         value, drawn = value + further, drawn + further
@@ -244,7 +244,7 @@ def _typical(detail: NDArray[np.floating]) -> float:
     return float(lower.mean()) / _LOWER_MEAN
 
 
-# -- one window
+# -- windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +256,25 @@ class _Draws:
     band: int
     steps: int
     sampler: str
+
+
+def _blended(
+    frame: Frame, windows: Sequence[Window], denoiser: Denoiser, draws: _Draws, advance: Callable[[], None]
+) -> tuple[Plane, Plane, Plane]:
+    """Value, standard error and members of a frame; the same on any number of cores: windows are added in order."""
+    total, many = _Blend(frame.values.shape, draws.members), cores()
+    together = many * _WINDOWS_A_CORE
+
+    def made(window: Window) -> tuple[Plane, Plane, Plane]:
+        return _window(frame, window, denoiser, draws)
+
+    with one_thread(), ThreadPoolExecutor(many) as pool:
+        for start in range(0, len(windows), together):
+            some = windows[start : start + together]
+            for window, layers in zip(some, pool.map(made, some), strict=True):
+                total.add(window, *layers)
+                advance()
+    return total.done()
 
 
 def _window(frame: Frame, window: Window, denoiser: Denoiser, draws: _Draws) -> tuple[Plane, Plane, Plane]:
@@ -384,10 +403,8 @@ def _calm(values: Plane, known: NDArray[np.bool_], noise: float, denoiser: Denoi
     centre, scale = _robust(values[known])
     scale = _scale_for(noise, scale or noise, 1)
     frame = Frame(_quiet(((values - centre) / scale).astype(np.float32), known), known, noise / scale)
-    total = _Blend(values.shape, 0)
-    for window in Lattice(values.shape).windows():
-        total.add(window, *_window(frame, window, denoiser, _Draws(0, 0, 0, 0, "")))
-    value, error, _ = total.done()
+    windows = list(Lattice(values.shape).windows())
+    value, error, _ = _blended(frame, windows, denoiser, _Draws(0, 0, 0, 0, ""), lambda: None)
     return _scaled(_cleared(value, error, frame, denoiser), scale, centre)
 
 

@@ -164,3 +164,12 @@ def test_what_is_broad_is_told_by_the_frame_of_half_the_size(denoiser, monkeypat
     np.testing.assert_array_equal(both.standard_error, one.standard_error)
     np.testing.assert_allclose(both.members[0] - both.value, one.members[0] - one.value, atol=1e-3)
     np.testing.assert_array_equal(both.value[~known], one.value[~known])
+
+
+def test_windows_are_the_same_on_any_number_of_cores(denoiser, monkeypatch) -> None:
+    made = []
+    for cores in (1, 3):
+        monkeypatch.setattr("geodiff.diffusion.restoration.cores", lambda cores=cores: cores)
+        made.append(restore_band(IMAGE, EVERYWHERE, denoiser, denoise=True, noise=30, members=1, steps=4))
+    for name in ("value", "standard_error", "members"):
+        np.testing.assert_array_equal(*(getattr(one, name) for one in made))
