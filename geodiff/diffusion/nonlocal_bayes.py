@@ -138,5 +138,6 @@ def _cleared(noisy: Plane, pilot: Plane, noise: float) -> Plane:
     diagonal = np.einsum("bii->bi", covariance)
     ridge = np.maximum(np.float32(noise**2), np.float32(1e-12)) + _ROUNDING * diagonal.sum(axis=1, keepdims=True)
     diagonal += ridge
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(torch.from_numpy(covariance))).numpy()
-    return np.asarray(noisy - ridge[..., None] * np.matmul(noisy - middle, inverse))
+    factor = torch.linalg.cholesky(torch.from_numpy(covariance))
+    solved = torch.cholesky_solve(torch.from_numpy(noisy - middle).mT, factor).mT.numpy()
+    return np.asarray(noisy - ridge[..., None] * solved)

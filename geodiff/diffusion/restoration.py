@@ -1,14 +1,16 @@
 """Grainy, coarse or holed frames made clear: the same network, told what happened to the frame.
 
 `restore_band` works on one band in memory: windows of the canonical lattice, each prepared by `frames.prepared`, one
-network call for value and standard error, `steps` calls for each realisation; blended with the lattice's weights. What
-patches of the whole frame have in common then clears a grainy or enlarged one further (`nonlocal_bayes`). The answer
-belongs to the frame: noise is keyed by seed, band, row and column.
+network call for value and standard error, `steps` calls for each realisation; blended with the lattice's weights. A
+grainy frame is then restored at half the size too, which tells what is broad, and what patches of the whole frame have
+in common clears a grainy or enlarged one further (`nonlocal_bayes`). The answer belongs to the frame: noise is keyed by
+seed, band, row and column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ from geodiff.errors import InputError, NothingKnownError
 from geodiff.fillers.members import matched, recentred
 from geodiff.lattice import WINDOW, Lattice, Window, overlap_shrinkage, reflected_indices, weights
 from geodiff.noise import ground_noise
+from geodiff.threads import cores, one_thread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,6 +51,12 @@ _FEATURELESS = 1e-6
 """Scale of a frame of one value, over that value: nothing in it says how far anything may depart from it."""
 _PILED = (8, 2)
 """Numbers are cut off at an end where so many pixels stand, and so many times those at the number next to it."""
+_SMALLEST = 64
+"""Pixels a side of a frame that is restored at half the size too."""
+_BROAD = 0.8
+"""Standard deviation, in pixels of the frame of half the size, of the lowpass of what that one tells."""
+_WINDOWS_A_CORE = 8
+"""Windows that are in memory at a time."""
 _FLOAT32 = np.finfo(np.float32)
 UNBOUNDED = (-np.inf, np.inf)
 """The bounds of what can be any number."""
@@ -111,15 +120,11 @@ def restore_band(
     flat, level = np.where(known, (values - centre) / scale, 0).astype(np.float32), sigma / scale
     low = Frame(_quiet(flat, known), known, level)
     wide = _enlarged(low, factor)
-    draws = _Draws(members, seed, band, steps, sampler)
-    total = _Blend(wide.values.shape, members)
     windows = list(Lattice(wide.values.shape).windows())
-    for window in windows:
-        total.add(window, *_window(wide, window, denoiser, draws))
-        advance()
-    value, error, drawn = total.done()
+    draws = _Draws(members, seed, band, steps, sampler)
+    value, error, drawn = _blended(wide, windows, denoiser, draws, advance)
     if level > 0 or factor > 1:
-        further = _cleared(value, error, low) - value
+        further = _cleared(value, error, low, denoiser) - value
         value, drawn = value + further, drawn + further
     if factor > 1 and not level:
         value = _consistent(value, low, within)
@@ -239,7 +244,7 @@ def _typical(detail: NDArray[np.floating]) -> float:
     return float(lower.mean()) / _LOWER_MEAN
 
 
-# -- one window
+# -- windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +256,25 @@ class _Draws:
     band: int
     steps: int
     sampler: str
+
+
+def _blended(
+    frame: Frame, windows: Sequence[Window], denoiser: Denoiser, draws: _Draws, advance: Callable[[], None]
+) -> tuple[Plane, Plane, Plane]:
+    """Value, standard error and members of a frame; the same on any number of cores: windows are added in order."""
+    total, many = _Blend(frame.values.shape, draws.members), cores()
+    together = many * _WINDOWS_A_CORE
+
+    def made(window: Window) -> tuple[Plane, Plane, Plane]:
+        return _window(frame, window, denoiser, draws)
+
+    with one_thread(), ThreadPoolExecutor(many) as pool:
+        for start in range(0, len(windows), together):
+            some = windows[start : start + together]
+            for window, layers in zip(some, pool.map(made, some), strict=True):
+                total.add(window, *layers)
+                advance()
+    return total.done()
 
 
 def _window(frame: Frame, window: Window, denoiser: Denoiser, draws: _Draws) -> tuple[Plane, Plane, Plane]:
@@ -337,7 +361,7 @@ class _Blend:
         return value, np.sqrt(self.variance / self.weight), members
 
 
-def _cleared(value: Plane, error: Plane, low: Frame) -> Plane:
+def _cleared(value: Plane, error: Plane, low: Frame, denoiser: Denoiser) -> Plane:
     """The network's value cleared further by patches that look alike; as it is in the holes of a grainy frame.
 
     On validation frames .22 dB less error of white noise and .25 of photon noise, .04 of compression, which is not
@@ -348,8 +372,40 @@ def _cleared(value: Plane, error: Plane, low: Frame) -> Plane:
     if value.shape != low.values.shape:
         typical = float(np.median(error))
         return nonlocal_bayes(value, value, typical / 2 if low.noise else typical)
-    seen = np.where(low.known, low.values, value)
-    return np.where(low.known, nonlocal_bayes(seen, value, low.noise), value)
+    pilot = _broadened(value, low, denoiser)
+    seen = np.where(low.known, low.values, pilot)
+    return np.where(low.known, nonlocal_bayes(seen, pilot, low.noise), value)
+
+
+def _broadened(value: Plane, low: Frame, denoiser: Denoiser) -> Plane:
+    """A grainy frame's value, what is broad in it as in the frame that is restored at half the size.
+
+    Means of 2 x 2 cells have half the noise, and windows and patches see twice as far in them (the frame of half the
+    size again, so that it goes down to the smallest; the scales meet as in Pierazzo & Facciolo 2017). Only what is
+    coarser than about three of its pixels is taken from it: it has no edges as sharp.
+    """
+    from scipy import ndimage
+
+    if min(value.shape) < _SMALLEST:
+        return value
+    planes, even = (np.where(low.known, low.values, value), low.known, value), [(0, n % 2) for n in value.shape]
+    seen, share, mean = (coarsened(np.pad(plane, even, mode="edge"), 2) for plane in planes)
+    whole = share == 1
+    if not whole.any():
+        return value
+    missed = np.where(whole, _calm(seen, whole, low.noise / 2, denoiser) - mean, np.float32(0))
+    broad = enlarged(ndimage.gaussian_filter(missed, _BROAD), 2)
+    return value + broad[: value.shape[0], : value.shape[1]]
+
+
+def _calm(values: Plane, known: NDArray[np.bool_], noise: float, denoiser: Denoiser) -> Plane:
+    """The value alone of a grainy frame."""
+    centre, scale = _robust(values[known])
+    scale = _scale_for(noise, scale or noise, 1)
+    frame = Frame(_quiet(((values - centre) / scale).astype(np.float32), known), known, noise / scale)
+    windows = list(Lattice(values.shape).windows())
+    value, error, _ = _blended(frame, windows, denoiser, _Draws(0, 0, 0, 0, ""), lambda: None)
+    return _scaled(_cleared(value, error, frame, denoiser), scale, centre)
 
 
 def _consistent(image: Plane, low: Frame, bounds: tuple[float, ...] = UNBOUNDED) -> Plane:

@@ -101,7 +101,7 @@ def restored_bands(
     ends = [_narrower(cut_off(plane[where]), each) for plane, where, each in zip(values, known, bounds, strict=True)]
     seen = values if job.poisson is None else flattened(values, job.poisson, job.noise or 0.0)
     seen, common, work = np.where(known, seen, 0.0), np.logical_and.reduce(known), _Work(job, denoiser)
-    apart = least_noise > 0 or 0 in noise or not alike(seen, common)
+    apart = least_noise > 0 or 0 in noise or not alike(seen, common, noise)
     if apart:
         found = _one_by_one(seen, known, noise, keys, ends, work, advance)
     else:

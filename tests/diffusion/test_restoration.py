@@ -147,3 +147,29 @@ def test_what_cannot_be_done_is_said(denoiser) -> None:
         restore_band(IMAGE, EVERYWHERE, denoiser, denoise=True, noise=-1)
     with pytest.raises(NothingKnownError):
         restore_band(IMAGE, ~EVERYWHERE, denoiser)
+
+
+def test_what_is_broad_is_told_by_the_frame_of_half_the_size(denoiser, monkeypatch) -> None:
+    """Odd sides, a hole, a line lost at the rim: what the network sees as grain in its windows is none beyond them."""
+    rows, columns = np.mgrid[:133, :171]
+    truth = 100 + rows / 9 + columns / 7
+    grainy = truth + 40 * np.random.default_rng(2).normal(size=truth.shape)
+    known = np.ones(truth.shape, bool)
+    known[40:60, 70:90], known[-1], known[:, 5] = False, False, False
+    both = restore_band(grainy, known, denoiser, denoise=True, noise=40, members=1, steps=4)
+    monkeypatch.setattr("geodiff.diffusion.restoration._SMALLEST", 1000)
+    one = restore_band(grainy, known, denoiser, denoise=True, noise=40, members=1, steps=4)
+    errors = [np.sqrt(((made.value - truth)[known] ** 2).mean()) for made in (both, one)]
+    assert errors[0] < 0.75 * errors[1]
+    np.testing.assert_array_equal(both.standard_error, one.standard_error)
+    np.testing.assert_allclose(both.members[0] - both.value, one.members[0] - one.value, atol=1e-3)
+    np.testing.assert_array_equal(both.value[~known], one.value[~known])
+
+
+def test_windows_are_the_same_on_any_number_of_cores(denoiser, monkeypatch) -> None:
+    made = []
+    for cores in (1, 3):
+        monkeypatch.setattr("geodiff.diffusion.restoration.cores", lambda cores=cores: cores)
+        made.append(restore_band(IMAGE, EVERYWHERE, denoiser, denoise=True, noise=30, members=1, steps=4))
+    for name in ("value", "standard_error", "members"):
+        np.testing.assert_array_equal(*(getattr(one, name) for one in made))

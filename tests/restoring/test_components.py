@@ -34,8 +34,20 @@ def test_noise_that_bands_share_stands_in_what_they_share() -> None:
 
 
 def test_bands_that_show_something_else_stay_apart() -> None:
-    assert alike(FRAME, EVERYWHERE)
-    assert not alike(FRAME[:1], EVERYWHERE)
-    assert not alike(np.stack([FRAME[0], 255 - FRAME[0]]), EVERYWHERE)
-    assert not alike(np.stack([FRAME[0], np.full_like(FRAME[0], 7)]), EVERYWHERE)
-    assert not alike(FRAME, np.zeros_like(EVERYWHERE))
+    still = (0.0, 0.0)
+    other = data.moon()[:96, :96].astype(np.float64)
+    assert alike(FRAME, EVERYWHERE, (0.0, 0.0, 0.0))
+    assert alike(np.stack([FRAME[0], 255 - FRAME[0]]), EVERYWHERE, still)  # the other way round is the same
+    assert not alike(FRAME[:1], EVERYWHERE, (0.0,))
+    assert not alike(np.stack([FRAME[0], other]), EVERYWHERE, still)
+    assert not alike(np.stack([FRAME[0], FRAME[1], other]), EVERYWHERE, (0.0, 0.0, 0.0))
+    assert not alike(np.stack([FRAME[0], np.full_like(FRAME[0], 7)]), EVERYWHERE, still)
+    assert not alike(FRAME, np.zeros_like(EVERYWHERE), (0.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize("noise", [10.0, 60.0])
+def test_grain_hides_from_no_band_that_it_is_like_the_others(noise: float) -> None:
+    grainy = FRAME + np.random.default_rng(1).normal(0, noise, FRAME.shape)
+    assert alike(grainy, EVERYWHERE, (noise,) * 3)
+    alone = np.random.default_rng(2).normal(0, noise, FRAME.shape)
+    assert not alike(alone, EVERYWHERE, (noise,) * 3)
