@@ -90,13 +90,25 @@ class Moments:
         return cls.of(np.concatenate(scaled, axis=1), np.concatenate(strata), len(errors))
 
     @property
-    def trust(self) -> float:
-        """The share that what was measured has in the weights, the defaults having the rest.
+    def independent(self) -> float:
+        """Pixels that count: errors in one gap go together, those of one trial partly."""
+        return min(float(self.counts.sum()) / _THINNING, self.trials * _PER_TRIAL)
 
-        Errors in one gap go together, those of one trial partly, so pixels are thinned and trials have a limit.
+    @property
+    def trust(self) -> float:
+        """The share that what was measured has in the weights, the defaults having the rest."""
+        return self.independent / (self.independent + _PRIOR)
+
+    def evidence(self, table: NDArray[np.float64], defaults: NDArray[np.float64]) -> float:
+        """How many times likelier the errors are with a table of weights than with the defaults; at least 1.
+
+        Gaussian errors of unknown size, less what as many free weights explain by chance (Akaike 1974). A trial counts
+        once however many pixels it hides: trials resemble the gaps no better for being large.
         """
-        independent = min(float(self.counts.sum()) / _THINNING, self.trials * _PER_TRIAL)
-        return independent / (independent + _PRIOR)
+        losses = [max(self.squared_error(each), 1e-30) for each in (table, defaults)]
+        free = np.count_nonzero(table.max(axis=0)) - 1
+        gain = 0.5 * min(self.independent, self.trials) * np.log(losses[1] / losses[0])
+        return float(np.exp(np.clip(gain - free, 0.0, 50.0)))
 
     def squared_error(self, table: NDArray[np.float64]) -> float:
         """Summed squared error of the stack with weights (20, part)."""
@@ -201,16 +213,21 @@ def _needed(moments: Moments, defaults: NDArray[np.float64]) -> list[int]:
 
 
 def _table(moments: Moments, kept: Sequence[int], defaults: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each stratum's weights from its own moments and the pooled ones; those of the pool drawn to the defaults."""
+    """Each stratum's weights from its own moments and the pooled ones, drawn to the defaults.
+
+    The less so the clearer it is that the defaults do not fit this scene: a weighted mean by likelihood.
+    """
     chosen = np.asarray(kept)
     products = moments.products[:, chosen[:, None], chosen]
     pooled = products.sum(axis=0) / max(float(moments.counts.sum()), 1.0)
     own = np.stack([simplex_minimum(p + _CROWD * pooled) for p in products])
-    rows = moments.trust * own + (1.0 - moments.trust) * _normalised(defaults[:, chosen])
-    rows[rows < LEAST] = 0.0
-    table = np.zeros(defaults.shape)
-    table[:, chosen] = rows / rows.sum(axis=1, keepdims=True)
-    return table
+    table, stored = np.zeros(defaults.shape), np.zeros(defaults.shape)
+    table[:, chosen], stored[:, chosen] = own, _normalised(defaults[:, chosen])
+    measured = moments.trust * moments.evidence(table, stored)
+    trust = measured / (measured + 1.0 - moments.trust)
+    table = trust * table + (1.0 - trust) * stored
+    table[table < LEAST] = 0.0
+    return table / table.sum(axis=1, keepdims=True)
 
 
 def simplex_minimum(products: NDArray[np.float64]) -> NDArray[np.float64]:
