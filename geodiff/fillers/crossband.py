@@ -31,6 +31,8 @@ _SHARED = 0.5
 """Share of what other dates show of a band that one must show to take part: what is left is known only there."""
 _WORTH = 0.9
 """Standard deviation that is left, over that of the band: with more the others say next to nothing."""
+_LINE = 1.5**0.5
+"""Grain of the departures from a line between two dates, over that of one date: half the variance is the line's."""
 _RIDGE = 1e-4
 """Over the variance of a band: bands that are nearly the same share their weight."""
 
@@ -116,7 +118,7 @@ def _level(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -> _T
     """
     date, band = patch.targets[place[0]], place[1]
     helpers = _helpers(patch, place, asked)
-    shown = patch.known[:, helpers].all(axis=1)
+    shown: NDArray[np.bool_] = np.all(patch.known[:, helpers], axis=1)
     common = shown & patch.known[:, band]
     learnt = common.copy()
     learnt[np.arange(len(learnt)) != date] = False
@@ -145,7 +147,7 @@ def _departing(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -
     """
     date, band = patch.targets[place[0]], place[1]
     helpers = _helpers(patch, place, asked)
-    shown = patch.known[:, helpers].all(axis=1)
+    shown: NDArray[np.bool_] = np.all(patch.known[:, helpers], axis=1)
     common = shown & patch.known[:, band]
     if not len(helpers) or not common.any():
         return None
@@ -157,15 +159,17 @@ def _departing(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -
         apart -= (apart.sum(axis=(2, 3)) / count)[..., None, None]
     seen = apart[:, learnt]
     slopes = _slopes(seen[1:], seen[0])
-    left = seen[0] - slopes @ seen[1:]
-    scale = max(float(np.sqrt(np.mean(left**2) / max(np.mean(seen[0] ** 2), 1e-12))), 1e-6)
+    left = np.zeros(common.shape)
+    left[learnt] = seen[0] - slopes @ seen[1:]
+    scale = max(float(np.sqrt(np.sum(left**2) / max(np.sum(seen[0] ** 2), 1e-12))), 1e-6)
     if not scale < _WORTH or not seen[0].any():
         return None
     others = patch.values[:, helpers]
     said = _said(others, slopes, 0.0)
     level = float((patch.values[:, band] - said)[common].mean())
     trend = np.where(shown, said + level, 0)
-    return _Told(place, helpers, slopes, level, common, asked & shown[date], trend, scale, 0.0)
+    least = _grain(left, learnt) / (scale * _LINE)
+    return _Told(place, helpers, slopes, level, common, asked & shown[date], trend, scale, least)
 
 
 def _departures(

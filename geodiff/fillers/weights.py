@@ -227,7 +227,7 @@ def _table(moments: Moments, kept: Sequence[int], defaults: NDArray[np.float64])
     trust = measured / (measured + 1.0 - moments.trust)
     table = trust * table + (1.0 - trust) * stored
     table[table < LEAST] = 0.0
-    return table / table.sum(axis=1, keepdims=True)
+    return _normalised(table)
 
 
 def simplex_minimum(products: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -363,7 +363,7 @@ def peers(cube: Cube) -> Iterator[tuple[str, Callable[[Numbers, Numbers, NDArray
 
 
 def across(seen: Numbers, targets: NDArray[np.intp], band: int, days: Numbers) -> Numbers:
-    """A band of each target by regression on the others of the same date, learnt there, or on all dates; else linear."""
+    """A band of each target by regression on the others of its date, learnt there or on all dates; else linear."""
     made = []
     for date in targets:
         shown = np.delete(seen[date], band, axis=0)
@@ -404,7 +404,9 @@ def dataset(cube: Cube, seen: Numbers) -> xr.DataArray:
     return array.isel(band=0, drop=True) if seen.shape[1] == 1 else array
 
 
-def judged(cube: Cube, lost: Mask, rng: np.random.Generator, filler: str = "auto") -> tuple[float, float, Numbers, Mask]:
+def judged(
+    cube: Cube, lost: Mask, rng: np.random.Generator, filler: str = "auto"
+) -> tuple[float, float, NDArray[np.intp], Mask]:
     """RMSE of geodiff at the lost pixels of a few dates, share of them in its intervals, and what was judged.
 
     Returns

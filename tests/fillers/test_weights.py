@@ -97,6 +97,18 @@ def test_few_trials_do_not_drop_a_part_that_is_good_on_average(rng):
     assert table[15, 1] < 0.4
 
 
+@pytest.mark.parametrize("times", [1.02, 8.0])
+def test_stored_shares_yield_to_few_trials_only_where_they_fail_by_far(rng, times):
+    """Scattered pixels of a smooth sea: space told them eight times better than dates, which had most of the say."""
+    errors = [e * np.array([[1.0], [times]]) for e in rng.normal(size=(14, 1, 150))]
+    stratum = [np.zeros(150, int)] * 14
+    moments, stored = Moments.of_trials(errors, stratum), default_weights(["kriging", "regression"])
+    table = convex_weights(moments, stored)
+    before = (1 - moments.trust) * stored[0, 1]
+    assert before > 0.6
+    assert table[0, 1] > 0.8 * before if times < 2 else table[0, 1] < 0.05
+
+
 @given(st.integers(0, 1000))
 def test_fields_of_weights_are_convex_and_have_no_steps(seed):
     rng = np.random.default_rng(seed)
