@@ -48,12 +48,8 @@ class _Told:
     """(helper,)."""
     level: float
     """Of the band where all helpers are 0."""
-    common: NDArray[np.bool_]
-    """(date, row, column) with the margin: the band and all helpers are known."""
     where: NDArray[np.bool_]
-    """(row, column) of the target: what is told."""
-    trend: NDArray[np.float64]
-    """(date, row, column): what they say, where they are known."""
+    """(row, column) of the target, with the margin: what is told."""
     scale: float
     least: float
     """Standard error at least, over `scale`: how far neighbours are apart. What bands leave is grainier than they are,
@@ -63,13 +59,18 @@ class _Told:
         """What is left, scaled; the other bands are neither known nor asked for."""
         values, coarse = np.zeros_like(patch.values), np.zeros_like(patch.coarse)
         known, fillable = np.zeros_like(patch.known), np.zeros_like(patch.fillable)
-        date, band = patch.targets[self.place[0]], self.place[1]
-        values[:, band] = np.where(self.common, (patch.values[:, band] - self.trend) / self.scale, 0)
-        told = _said(patch.coarse[:, self.helpers], self.slopes, self.level)
-        coarse[:, band] = (patch.coarse[:, band] - told) / self.scale
-        known[:, band] = self.common
-        fillable[date, band] = patch.fillable[date, band] & (self.common[date] | self.where)
+        target, band = patch.targets[self.place[0]], self.place[1]
+        known[:, band] = _common(patch, band, self.helpers)
+        for date, common in enumerate(known[:, band]):
+            values[date, band] = np.where(common, (patch.values[date, band] - self.trend(patch, date)) / self.scale, 0)
+            told = _said(patch.coarse[date, self.helpers], self.slopes, self.level)
+            coarse[date, band] = (patch.coarse[date, band] - told) / self.scale
+        fillable[target, band] = patch.fillable[target, band] & (known[target, band] | self.where)
         return replace(patch, values=values, known=known, fillable=fillable, coarse=coarse)
+
+    def trend(self, patch: Patch, date: int) -> NDArray[np.float64]:
+        """(row, column) with the margin: what the helpers say on one date, where they are known."""
+        return _said(patch.values[date, self.helpers], self.slopes, self.level)
 
 
 def across_bands(patches: Sequence[Patch], fill: Callable[[Sequence[Patch]], list[Filled]]) -> list[Filled]:
@@ -118,26 +119,26 @@ def _level(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -> _T
     """
     date, band = patch.targets[place[0]], place[1]
     helpers = _helpers(patch, place, asked)
-    shown: NDArray[np.bool_] = np.all(patch.known[:, helpers], axis=1)
-    common = shown & patch.known[:, band]
+    common = _common(patch, band, helpers)
     learnt = common.copy()
     learnt[np.arange(len(learnt)) != date] = False
     if np.count_nonzero(learnt) < _FEWEST:
         learnt = common
     if not len(helpers) or np.count_nonzero(learnt) < _FEWEST:
         return None
-    own, others = patch.values[:, band].astype(np.float64), patch.values[:, helpers]
-    seen = others.swapaxes(0, 1)[:, learnt].astype(np.float64)
-    middle, mean = seen.mean(axis=1), own[learnt].mean()
-    slopes = _slopes(seen - middle[:, None], own[learnt] - mean)
+    own = patch.values[:, band][learnt].astype(np.float64)
+    seen = np.stack([patch.values[:, helper][learnt] for helper in helpers]).astype(np.float64)
+    middle, mean = seen.mean(axis=1), own.mean()
+    apart = seen - middle[:, None]
+    slopes = _slopes(apart @ apart.T, apart @ (own - mean))
     level = float(mean - slopes @ middle)
-    trend = np.where(shown, _said(others, slopes, level), 0)
-    left = np.where(learnt, own - trend, 0)
+    left = np.zeros(learnt.shape)
+    left[learnt] = own - (slopes @ seen + level)
     scale = max(float(left[learnt].std()), 1e-6)
-    if not scale < _WORTH * own[learnt].std():
+    if not scale < _WORTH * own.std():
         return None
-    where = asked & shown[date]
-    return _Told(place, helpers, slopes, level, common, where, trend, scale, _grain(left, learnt) / scale)
+    where = asked & patch.known[date, helpers].all(axis=0)
+    return _Told(place, helpers, slopes, level, where, scale, _grain(left, learnt) / scale)
 
 
 def _departing(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -> _Told | None:
@@ -147,8 +148,7 @@ def _departing(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -
     """
     date, band = patch.targets[place[0]], place[1]
     helpers = _helpers(patch, place, asked)
-    shown: NDArray[np.bool_] = np.all(patch.known[:, helpers], axis=1)
-    common = shown & patch.known[:, band]
+    common = _common(patch, band, helpers)
     if not len(helpers) or not common.any():
         return None
     apart, learnt = _departures(patch, date, np.append(band, helpers), common)
@@ -156,46 +156,63 @@ def _departing(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -
         return None
     if np.count_nonzero(common[date]) >= _FEWEST:
         count = np.maximum(learnt.sum(axis=(1, 2)), 1)
-        apart -= (apart.sum(axis=(2, 3)) / count)[..., None, None]
-    seen = apart[:, learnt]
-    slopes = _slopes(seen[1:], seen[0])
-    left = np.zeros(common.shape)
-    left[learnt] = seen[0] - slopes @ seen[1:]
-    scale = max(float(np.sqrt(np.sum(left**2) / max(np.sum(seen[0] ** 2), 1e-12))), 1e-6)
-    if not scale < _WORTH or not seen[0].any():
+        apart -= (apart.sum(axis=(2, 3), dtype=np.float64) / count)[..., None, None].astype(np.float32)
+    products = np.zeros((len(apart), len(apart)))
+    for own, some in zip(apart.swapaxes(0, 1), learnt, strict=True):
+        seen = own[:, some].astype(np.float64)
+        products += seen @ seen.T
+    slopes = _slopes(products[1:, 1:], products[1:, 0])
+    left = np.where(learnt, apart[0] - np.tensordot(slopes.astype(np.float32), apart[1:], axes=1), 0).astype(np.float64)
+    scale = max(float(np.sqrt(np.sum(left**2) / max(products[0, 0], 1e-12))), 1e-6)
+    if not scale < _WORTH or not products[0, 0]:
         return None
-    others = patch.values[:, helpers]
-    said = _said(others, slopes, 0.0)
-    level = float((patch.values[:, band] - said)[common].mean())
-    trend = np.where(shown, said + level, 0)
-    least = _grain(left, learnt) / (scale * _LINE)
-    return _Told(place, helpers, slopes, level, common, asked & shown[date], trend, scale, least)
+    level = _level_of(patch, band, helpers, slopes, common)
+    where = asked & patch.known[date, helpers].all(axis=0)
+    return _Told(place, helpers, slopes, level, where, scale, _grain(left, learnt) / (scale * _LINE))
+
+
+def _common(patch: Patch, band: int, helpers: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """(date, row, column): a band and all its helpers are known."""
+    known = patch.known[:, band].copy()
+    for helper in helpers:
+        known &= patch.known[:, helper]
+    return known
+
+
+def _level_of(
+    patch: Patch, band: int, helpers: NDArray[np.intp], slopes: NDArray[np.float64], common: NDArray[np.bool_]
+) -> float:
+    """Mean of what the helpers leave of a band."""
+    own = float(patch.values[:, band][common].mean(dtype=np.float64))
+    means = [float(patch.values[:, helper][common].mean(dtype=np.float64)) for helper in helpers]
+    return own - float(slopes @ means)
 
 
 def _departures(
     patch: Patch, date: int, bands: NDArray[np.intp], common: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+) -> tuple[Plane, NDArray[np.bool_]]:
     """(band, date, row, column) less what is linear in time between other dates, and where there is such a thing."""
     days = days_of(patch.dates)
     order = np.argsort(days, kind="stable")
-    apart = np.empty((len(bands), *common.shape))
+    apart = np.empty((len(bands), *common.shape), np.float32)
     for place, band in enumerate(bands):
         series = Series(patch.values[order, band], common[order], days[order], int(np.flatnonzero(order == date)[0]))
         apart[place, order] = series.values - interpolated(series, range(len(order)))
     learnt = common & np.isfinite(apart[0])
-    return np.where(learnt, apart, 0.0), learnt
+    apart[:, ~learnt] = 0
+    return apart, learnt
 
 
-def _slopes(seen: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(helper,) of the ridge regression of `own` (pixel,) on `seen` (helper, pixel)."""
-    system = seen @ seen.T
+def _slopes(products: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(helper,) of the ridge regression with these sums of products of helpers, and of helpers and band."""
+    system = products.copy()
     system[np.diag_indices(len(system))] += _RIDGE * (np.trace(system) / len(system) + 1e-12)
-    return np.asarray(np.linalg.solve(system, seen @ own), np.float64)
+    return np.asarray(np.linalg.solve(system, right), np.float64)
 
 
 def _said(planes: Plane, slopes: NDArray[np.float64], level: float) -> NDArray[np.float64]:
-    """(date, row, column) from the helpers' planes (date, helper, row, column)."""
-    return np.asarray([np.tensordot(slopes, plane.astype(np.float64), axes=1) + level for plane in planes])
+    """(row, column) from the helpers' planes."""
+    return np.asarray(np.tensordot(slopes, planes.astype(np.float64), axes=1) + level)
 
 
 def _grain(plane: NDArray[np.float64], known: NDArray[np.bool_]) -> float:
@@ -219,7 +236,7 @@ def _without(patch: Patch, told: Sequence[_Told]) -> Patch:
 def _put_back(patch: Patch, filled: Filled, told: _Told, rest: Filled) -> Filled:
     """The answer with what was said of one band in it."""
     plane = told.place
-    where, trend = told.where[patch.core], told.trend[(patch.targets[plane[0]], *patch.core)]
+    where, trend = told.where[patch.core], told.trend(patch, patch.targets[plane[0]])[patch.core]
     value, error, source = filled.value.copy(), filled.standard_error.copy(), filled.source.copy()
     value[plane] = np.where(where, trend + told.scale * rest.value[plane], value[plane])
     error[plane] = np.where(where, told.scale * np.maximum(rest.standard_error[plane], told.least), error[plane])
