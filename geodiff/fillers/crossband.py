@@ -39,7 +39,7 @@ _RIDGE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What other bands say of one: value = trend + scale x what is left."""
+    """What other bands say of one: value = trend (+ what the rest is from other dates) + scale x what is left."""
 
     place: tuple[int, int]
     """Target and band."""
@@ -51,6 +51,10 @@ class _Told:
     where: NDArray[np.bool_]
     """(row, column) of the target, with the margin: what is told."""
     scale: float
+    line: Plane | None
+    """(row, column): what helpers leave of the band, linear in time between other dates; NaN where none tells.
+
+    Taken out too: the level of the rest may be anything, and the shares of space and time were learnt on the band."""
     least: float
     """Standard error at least, over `scale`: how far neighbours are apart. What bands leave is grainier than they are,
     and the expected error goes by fields as smooth as nature's."""
@@ -61,16 +65,21 @@ class _Told:
         known, fillable = np.zeros_like(patch.known), np.zeros_like(patch.fillable)
         target, band = patch.targets[self.place[0]], self.place[1]
         known[:, band] = _common(patch, band, self.helpers)
+        if self.line is not None:
+            known[:, band] &= np.isfinite(self.line)
         for date, common in enumerate(known[:, band]):
-            values[date, band] = np.where(common, (patch.values[date, band] - self.trend(patch, date)) / self.scale, 0)
-            told = _said(patch.coarse[date, self.helpers], self.slopes, self.level)
-            coarse[date, band] = (patch.coarse[date, band] - told) / self.scale
+            left = patch.values[date, band] - self.trend(patch, date)
+            values[date, band] = np.where(common, left / self.scale, 0)
+            if self.line is None:
+                told = _said(patch.coarse[date, self.helpers], self.slopes, self.level)
+                coarse[date, band] = (patch.coarse[date, band] - told) / self.scale
         fillable[target, band] = patch.fillable[target, band] & (known[target, band] | self.where)
         return replace(patch, values=values, known=known, fillable=fillable, coarse=coarse)
 
     def trend(self, patch: Patch, date: int) -> NDArray[np.float64]:
-        """(row, column) with the margin: what the helpers say on one date, where they are known."""
-        return _said(patch.values[date, self.helpers], self.slopes, self.level)
+        """(row, column) with the margin: what is taken out on one date, where it is known."""
+        said = _said(patch.values[date, self.helpers], self.slopes, self.level)
+        return said if self.line is None else said + self.line
 
 
 def across_bands(patches: Sequence[Patch], fill: Callable[[Sequence[Patch]], list[Filled]]) -> list[Filled]:
@@ -138,7 +147,7 @@ def _level(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -> _T
     if not scale < _WORTH * own.std():
         return None
     where = asked & patch.known[date, helpers].all(axis=0)
-    return _Told(place, helpers, slopes, level, where, scale, _grain(left, learnt) / scale)
+    return _Told(place, helpers, slopes, level, where, scale, None, _grain(left, learnt) / scale)
 
 
 def _departing(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -> _Told | None:
@@ -151,7 +160,7 @@ def _departing(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -
     common = _common(patch, band, helpers)
     if not len(helpers) or not common.any():
         return None
-    apart, learnt = _departures(patch, date, np.append(band, helpers), common)
+    apart, lines, learnt = _departures(patch, date, np.append(band, helpers), common)
     if np.count_nonzero(learnt) < _FEWEST:
         return None
     if np.count_nonzero(common[date]) >= _FEWEST:
@@ -166,9 +175,9 @@ def _departing(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -
     scale = max(float(np.sqrt(np.sum(left**2) / max(products[0, 0], 1e-12))), 1e-6)
     if not scale < _WORTH or not products[0, 0]:
         return None
-    level = _level_of(patch, band, helpers, slopes, common)
-    where = asked & patch.known[date, helpers].all(axis=0)
-    return _Told(place, helpers, slopes, level, where, scale, _grain(left, learnt) / (scale * _LINE))
+    line = np.asarray(lines[0] - np.tensordot(slopes, lines[1:], axes=1), np.float32)
+    where = asked & np.isfinite(line) & patch.known[date, helpers].all(axis=0)
+    return _Told(place, helpers, slopes, 0.0, where, scale, line, _grain(left, learnt) / (scale * _LINE))
 
 
 def _common(patch: Patch, band: int, helpers: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -179,28 +188,29 @@ def _common(patch: Patch, band: int, helpers: NDArray[np.intp]) -> NDArray[np.bo
     return known
 
 
-def _level_of(
-    patch: Patch, band: int, helpers: NDArray[np.intp], slopes: NDArray[np.float64], common: NDArray[np.bool_]
-) -> float:
-    """Mean of what the helpers leave of a band."""
-    own = float(patch.values[:, band][common].mean(dtype=np.float64))
-    means = [float(patch.values[:, helper][common].mean(dtype=np.float64)) for helper in helpers]
-    return own - float(slopes @ means)
-
-
 def _departures(
     patch: Patch, date: int, bands: NDArray[np.intp], common: NDArray[np.bool_]
-) -> tuple[Plane, NDArray[np.bool_]]:
-    """(band, date, row, column) less what is linear in time between other dates, and where there is such a thing."""
+) -> tuple[Plane, Plane, NDArray[np.bool_]]:
+    """How bands depart from other dates, those on which all of them are known.
+
+    Returns
+    -------
+    apart : (band, date, row, column) less what is linear in time between other dates; 0 where not `learnt`.
+    lines : (band, row, column) that line on the target date, NaN where no other date knows all bands.
+    learnt : (date, row, column) where all bands are known on the date and on another.
+    """
     days = days_of(patch.dates)
     order = np.argsort(days, kind="stable")
+    target = int(np.flatnonzero(order == date)[0])
     apart = np.empty((len(bands), *common.shape), np.float32)
+    lines = np.empty((len(bands), *common.shape[1:]), np.float32)
     for place, band in enumerate(bands):
-        series = Series(patch.values[order, band], common[order], days[order], int(np.flatnonzero(order == date)[0]))
-        apart[place, order] = series.values - interpolated(series, range(len(order)))
+        series = Series(patch.values[order, band], common[order], days[order], target)
+        line = interpolated(series, range(len(order)))
+        apart[place, order], lines[place] = series.values - line, line[target]
     learnt = common & np.isfinite(apart[0])
     apart[:, ~learnt] = 0
-    return apart, learnt
+    return apart, lines, learnt
 
 
 def _slopes(products: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -143,6 +143,20 @@ def test_a_band_that_a_date_has_lost_is_told_by_dates_and_bands_together(rng):
     assert told.standard_error[0, 1].mean() < 0.5 * dates_alone.standard_error[0, 1].mean()
 
 
+def test_space_is_asked_for_what_dates_and_bands_leave_alone(rng):
+    """Parts that look at one date would else fill a level that is farther from smooth than the band itself."""
+    patch, truth = stack_of(rng)
+    known = patch.known.copy()
+    known[2, 1] = True
+    known[2, 1, 50:140, 60:130] = False
+    values = patch.values.copy()
+    values[2, 1] = np.where(known[2, 1], truth, 0)
+    patch, lost = replace(patch, known=known, values=values), ~known[2, 1][patch.core]
+    (told,), (dates_alone,) = filled([patch]), by_dates([patch])
+    miss = [np.sqrt(np.mean((a.value[0, 1] - truth[patch.core])[lost] ** 2)) for a in (told, dates_alone)]
+    assert miss[0] < 0.3 * miss[1]
+
+
 def test_lines_that_a_band_has_lost_on_every_date_are_told_by_the_other(rng):
     """No date ever saw them: what the bands of one date have in common tells them."""
     patch, _ = stack_of(rng)
