@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geodiff.fillers import Filled, Patch
+from geodiff.fillers.series import Series, days_of, interpolated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,50 +27,63 @@ _FEWEST = 300
 """Pixels known in all bands of a regression; fewer say nothing of how bands go together."""
 _COVERED = 0.95
 """Share of what any other band shows of a band's gap that one must show to take part."""
+_SHARED = 0.5
+"""Share of what other dates show of a band that one must show to take part: what is left is known only there."""
 _WORTH = 0.9
 """Standard deviation that is left, over that of the band: with more the others say next to nothing."""
+_LINE = 1.5**0.5
+"""Grain of the departures from a line between two dates, over that of one date: half the variance is the line's."""
 _RIDGE = 1e-4
 """Over the variance of a band: bands that are nearly the same share their weight."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What other bands say of one: value = trend + scale x what is left."""
+    """What other bands say of one: value = trend (+ what the rest is from other dates) + scale x what is left."""
 
-    band: int
+    place: tuple[int, int]
+    """Target and band."""
     helpers: NDArray[np.intp]
     slopes: NDArray[np.float64]
     """(helper,)."""
     level: float
     """Of the band where all helpers are 0."""
-    common: NDArray[np.bool_]
-    """(row, column) with the margin: the band and all helpers are known."""
     where: NDArray[np.bool_]
-    """The same: the helpers are, the band is not."""
-    trend: NDArray[np.float64]
-    """The same: what they say, where they are known."""
+    """(row, column) of the target, with the margin: what is told."""
     scale: float
+    line: Plane | None
+    """(row, column): what helpers leave of the band, linear in time between other dates; NaN where none tells.
+
+    Taken out too: the level of the rest may be anything, and the shares of space and time were learnt on the band."""
     least: float
     """Standard error at least, over `scale`: how far neighbours are apart. What bands leave is grainier than they are,
     and the expected error goes by fields as smooth as nature's."""
 
     def rest(self, patch: Patch) -> Patch:
-        """What is left, of unit scale; the other bands are neither known nor asked for."""
+        """What is left, scaled; the other bands are neither known nor asked for."""
         values, coarse = np.zeros_like(patch.values), np.zeros_like(patch.coarse)
         known, fillable = np.zeros_like(patch.known), np.zeros_like(patch.fillable)
-        plane = (0, self.band)
-        values[plane] = np.where(self.common, (patch.values[plane] - self.trend) / self.scale, 0)
-        told = _said(patch.coarse[0, self.helpers], self.slopes, self.level)
-        coarse[plane] = (patch.coarse[plane] - told) / self.scale
-        known[plane], fillable[plane] = self.common, patch.fillable[plane] & (self.common | self.where)
+        target, band = patch.targets[self.place[0]], self.place[1]
+        known[:, band] = _common(patch, band, self.helpers)
+        if self.line is not None:
+            known[:, band] &= np.isfinite(self.line)
+        for date, common in enumerate(known[:, band]):
+            left = patch.values[date, band] - self.trend(patch, date)
+            values[date, band] = np.where(common, left / self.scale, 0)
+            if self.line is None:
+                told = _said(patch.coarse[date, self.helpers], self.slopes, self.level)
+                coarse[date, band] = (patch.coarse[date, band] - told) / self.scale
+        fillable[target, band] = patch.fillable[target, band] & (known[target, band] | self.where)
         return replace(patch, values=values, known=known, fillable=fillable, coarse=coarse)
+
+    def trend(self, patch: Patch, date: int) -> NDArray[np.float64]:
+        """(row, column) with the margin: what is taken out on one date, where it is known."""
+        said = _said(patch.values[date, self.helpers], self.slopes, self.level)
+        return said if self.line is None else said + self.line
 
 
 def across_bands(patches: Sequence[Patch], fill: Callable[[Sequence[Patch]], list[Filled]]) -> list[Filled]:
-    """What `fill` says of the patches, with the help of other bands where they are known.
-
-    Patches of one date only; in a stack the other dates are asked.
-    """
+    """What `fill` says of the patches, with the help of other bands where they are known."""
     told = [list(_told(patch)) for patch in patches]
     made = fill([_without(patch, own) for patch, own in zip(patches, told, strict=True)])
     for place, (patch, own) in enumerate(zip(patches, told, strict=True)):
@@ -79,40 +93,131 @@ def across_bands(patches: Sequence[Patch], fill: Callable[[Sequence[Patch]], lis
 
 
 def _told(patch: Patch) -> Iterator[_Told]:
-    """Of each band with a gap in the window that others tell something of."""
-    if len(patch.dates) > 1 or patch.known.shape[1] < 2:
+    """Of each band with a gap in the window that others tell something of.
+
+    Where other dates know the pixel they tell the most of it, and bands are asked how the date departs from them;
+    elsewhere bands are asked for the whole.
+    """
+    if patch.known.shape[1] < 2:
         return
-    for band in np.flatnonzero(patch.missing[0].any(axis=(1, 2))).tolist():
-        found = _regressed(patch, band)
-        if found is not None:
-            yield found
+    for target, band in np.argwhere(patch.missing.any(axis=(2, 3))).tolist():
+        known = patch.known[patch.targets[target]]
+        gap = ~known[band] & patch.fillable[patch.targets[target], band]
+        gap &= known.any(axis=0)  # what all have lost nobody tells
+        dated = np.delete(patch.known[:, band], patch.targets[target], axis=0).any(axis=0)
+        for asked, how in ((gap & dated, _departing), (gap & ~dated, _level)):
+            found = how(patch, (target, band), asked) if asked.any() else None
+            if found is not None:
+                yield found
 
 
-def _regressed(patch: Patch, band: int) -> _Told | None:
-    """The regression of a band on those that are known in its gap, over the pixels that are known in all of them."""
-    known = patch.known[0]
-    asked = ~known[band] & patch.fillable[0, band] & known.any(axis=0)  # what all have lost nobody tells
-    if not asked.any():
+def _helpers(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Bands that are known where one is asked for, and on most that is known of it on other dates."""
+    date, band = patch.targets[place[0]], place[1]
+    here = patch.known[date][:, asked].mean(axis=1) >= _COVERED
+    others = np.delete(np.arange(len(patch.dates)), date)
+    own = patch.known[others, band]
+    shared = np.array([np.count_nonzero(own & patch.known[others, b]) for b in range(len(here))])
+    return np.flatnonzero(here & (shared >= _SHARED * np.count_nonzero(own)))
+
+
+def _level(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -> _Told | None:
+    """The regression of a band on those that are known in its gap, over the pixels that are known in all of them.
+
+    Those of the target date, and where these are too few of all dates.
+    """
+    date, band = patch.targets[place[0]], place[1]
+    helpers = _helpers(patch, place, asked)
+    common = _common(patch, band, helpers)
+    learnt = common.copy()
+    learnt[np.arange(len(learnt)) != date] = False
+    if np.count_nonzero(learnt) < _FEWEST:
+        learnt = common
+    if not len(helpers) or np.count_nonzero(learnt) < _FEWEST:
         return None
-    helpers = np.flatnonzero(known[:, asked].mean(axis=1) >= _COVERED)
-    shown = known[helpers].all(axis=0)
-    common = shown & known[band]
-    if not len(helpers) or np.count_nonzero(common) < _FEWEST:
-        return None
-    own, others = patch.values[0, band].astype(np.float64), patch.values[0, helpers]
-    seen = others[:, common].astype(np.float64)
-    middle, mean = seen.mean(axis=1), own[common].mean()
+    own = patch.values[:, band][learnt].astype(np.float64)
+    seen = np.stack([patch.values[:, helper][learnt] for helper in helpers]).astype(np.float64)
+    middle, mean = seen.mean(axis=1), own.mean()
     apart = seen - middle[:, None]
-    system = apart @ apart.T
-    system[np.diag_indices(len(system))] += _RIDGE * (np.trace(system) / len(system) + 1e-12)
-    slopes = np.linalg.solve(system, apart @ (own[common] - mean))
+    slopes = _slopes(apart @ apart.T, apart @ (own - mean))
     level = float(mean - slopes @ middle)
-    trend = np.where(shown, _said(others, slopes, level), 0)
-    left = np.where(common, own - trend, 0)
-    scale = max(float(left[common].std()), 1e-6)
-    if not scale < _WORTH * own[common].std():
+    left = np.zeros(learnt.shape)
+    left[learnt] = own - (slopes @ seen + level)
+    scale = max(float(left[learnt].std()), 1e-6)
+    if not scale < _WORTH * own.std():
         return None
-    return _Told(band, helpers, slopes, level, common, shown & ~known[band], trend, scale, _grain(left, common) / scale)
+    where = asked & patch.known[date, helpers].all(axis=0)
+    return _Told(place, helpers, slopes, level, where, scale, None, _grain(left, learnt) / scale)
+
+
+def _departing(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -> _Told | None:
+    """The regression of what a band departs from its other dates on what others do; the rest keeps their size.
+
+    A date's mean departure is left out where the date shows the band: fillers see it there.
+    """
+    date, band = patch.targets[place[0]], place[1]
+    helpers = _helpers(patch, place, asked)
+    common = _common(patch, band, helpers)
+    if not len(helpers) or not common.any():
+        return None
+    apart, lines, learnt = _departures(patch, date, np.append(band, helpers), common)
+    if np.count_nonzero(learnt) < _FEWEST:
+        return None
+    if np.count_nonzero(common[date]) >= _FEWEST:
+        count = np.maximum(learnt.sum(axis=(1, 2)), 1)
+        apart -= (apart.sum(axis=(2, 3), dtype=np.float64) / count)[..., None, None].astype(np.float32)
+    products = np.zeros((len(apart), len(apart)))
+    for own, some in zip(apart.swapaxes(0, 1), learnt, strict=True):
+        seen = own[:, some].astype(np.float64)
+        products += seen @ seen.T
+    slopes = _slopes(products[1:, 1:], products[1:, 0])
+    left = np.where(learnt, apart[0] - np.tensordot(slopes.astype(np.float32), apart[1:], axes=1), 0).astype(np.float64)
+    scale = max(float(np.sqrt(np.sum(left**2) / max(products[0, 0], 1e-12))), 1e-6)
+    if not scale < _WORTH or not products[0, 0]:
+        return None
+    line = np.asarray(lines[0] - np.tensordot(slopes, lines[1:], axes=1), np.float32)
+    where = asked & np.isfinite(line) & patch.known[date, helpers].all(axis=0)
+    return _Told(place, helpers, slopes, 0.0, where, scale, line, _grain(left, learnt) / (scale * _LINE))
+
+
+def _common(patch: Patch, band: int, helpers: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """(date, row, column): a band and all its helpers are known."""
+    known = patch.known[:, band].copy()
+    for helper in helpers:
+        known &= patch.known[:, helper]
+    return known
+
+
+def _departures(
+    patch: Patch, date: int, bands: NDArray[np.intp], common: NDArray[np.bool_]
+) -> tuple[Plane, Plane, NDArray[np.bool_]]:
+    """How bands depart from other dates, those on which all of them are known.
+
+    Returns
+    -------
+    apart : (band, date, row, column) less what is linear in time between other dates; 0 where not `learnt`.
+    lines : (band, row, column) that line on the target date, NaN where no other date knows all bands.
+    learnt : (date, row, column) where all bands are known on the date and on another.
+    """
+    days = days_of(patch.dates)
+    order = np.argsort(days, kind="stable")
+    target = int(np.flatnonzero(order == date)[0])
+    apart = np.empty((len(bands), *common.shape), np.float32)
+    lines = np.empty((len(bands), *common.shape[1:]), np.float32)
+    for place, band in enumerate(bands):
+        series = Series(patch.values[order, band], common[order], days[order], target)
+        line = interpolated(series, range(len(order)))
+        apart[place, order], lines[place] = series.values - line, line[target]
+    learnt = common & np.isfinite(apart[0])
+    apart[:, ~learnt] = 0
+    return apart, lines, learnt
+
+
+def _slopes(products: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(helper,) of the ridge regression with these sums of products of helpers, and of helpers and band."""
+    system = products.copy()
+    system[np.diag_indices(len(system))] += _RIDGE * (np.trace(system) / len(system) + 1e-12)
+    return np.asarray(np.linalg.solve(system, right), np.float64)
 
 
 def _said(planes: Plane, slopes: NDArray[np.float64], level: float) -> NDArray[np.float64]:
@@ -121,9 +226,9 @@ def _said(planes: Plane, slopes: NDArray[np.float64], level: float) -> NDArray[n
 
 
 def _grain(plane: NDArray[np.float64], known: NDArray[np.bool_]) -> float:
-    """The root of the semivariance of neighbours; 0 where there are none."""
-    down = (plane[1:] - plane[:-1])[known[1:] & known[:-1]]
-    across = (plane[:, 1:] - plane[:, :-1])[known[:, 1:] & known[:, :-1]]
+    """Of (..., row, column) the root of the semivariance of neighbours; 0 where there are none."""
+    down = (plane[..., 1:, :] - plane[..., :-1, :])[known[..., 1:, :] & known[..., :-1, :]]
+    across = (plane[..., 1:] - plane[..., :-1])[known[..., 1:] & known[..., :-1]]
     apart = np.concatenate([down, across])
     return float(np.sqrt(0.5 * np.mean(apart**2))) if apart.size else 0.0
 
@@ -134,14 +239,14 @@ def _without(patch: Patch, told: Sequence[_Told]) -> Patch:
         return patch
     fillable = patch.fillable.copy()
     for each in told:
-        fillable[0, each.band] &= ~each.where
+        fillable[patch.targets[each.place[0]], each.place[1]] &= ~each.where
     return replace(patch, fillable=fillable)
 
 
 def _put_back(patch: Patch, filled: Filled, told: _Told, rest: Filled) -> Filled:
     """The answer with what was said of one band in it."""
-    where, trend = told.where[patch.core], told.trend[patch.core]
-    plane = (0, told.band)
+    plane = told.place
+    where, trend = told.where[patch.core], told.trend(patch, patch.targets[plane[0]])[patch.core]
     value, error, source = filled.value.copy(), filled.standard_error.copy(), filled.source.copy()
     value[plane] = np.where(where, trend + told.scale * rest.value[plane], value[plane])
     error[plane] = np.where(where, told.scale * np.maximum(rest.standard_error[plane], told.least), error[plane])
@@ -149,6 +254,6 @@ def _put_back(patch: Patch, filled: Filled, told: _Told, rest: Filled) -> Filled
     members = filled.members
     if members is not None and rest.members is not None:
         members = members.copy()
-        own = trend + told.scale * rest.members[:, 0, told.band]
-        members[:, 0, told.band] = np.where(where, own, members[:, 0, told.band])
+        every = (slice(None), *plane)
+        members[every] = np.where(where, trend + told.scale * rest.members[every], members[every])
     return Filled(value, error, members, source)

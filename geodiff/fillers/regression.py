@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["Regressors", "one_date_regressions", "regressors"]
 
 _REFILL_RIDGE = 0.03
+_REFILLS, _SETTLED = 6, 1e-3
+"""Times at most that the neighbours are regressed on one another, and the mean square of a change that is the last,
+over their variance: the first time they learn from interpolation in time, which is far off where light changes from
+date to date. There the error was 2.46, 2.33 and 2.27 with 1, 2 and 4 times, of which 2.0 is noise; on two validation
+stacks it stayed.
+"""
 _THINNING = 25.0
 """Known pixels that count as one independent one."""
 _EVERY = 5
@@ -101,9 +107,14 @@ def _filled_neighbours(series: Series) -> Planes:
     trend = _without_holes(trend)
     filled = values.copy()
     filled[gaps] = _restored(trend, values[gaps], known[gaps])
-    if len(others) > 1:
+    settled = _SETTLED * float(filled.var(dtype=np.float64))
+    for _ in range(_REFILLS if len(others) > 1 else 0):
         refined = _regressed(filled.reshape(len(others), -1), known.reshape(len(others), -1), gaps)
-        filled[gaps] = _restored(refined.reshape(len(gaps), *values.shape[1:]), values[gaps], known[gaps])
+        restored = _restored(refined.reshape(len(gaps), *values.shape[1:]), values[gaps], known[gaps])
+        change = float(np.square(restored - filled[gaps]).mean(dtype=np.float64))
+        filled[gaps] = restored
+        if change <= settled:
+            break
     return filled.reshape(len(others), -1)
 
 

@@ -10,6 +10,7 @@ from geodiff import fill_array
 from geodiff.fillers import Fitted, Patch
 from geodiff.fillers.crossband import across_bands
 from geodiff.fillers.kriging import Kriging
+from geodiff.fillers.temporal import LinearTime
 from geodiff.lattice import Window
 
 HALO, SIDE = 32, 128
@@ -63,14 +64,16 @@ def test_a_gap_of_one_band_is_told_by_the_others(truth, gap):
     assert 0.7 < np.sqrt(np.mean(miss**2)) / np.sqrt(np.mean(error**2)) < 1.4, "its error is of what the bands leave"
 
 
-@pytest.mark.parametrize("case", ["all bands lost", "nothing in common", "two dates", "a single band"])
+@pytest.mark.parametrize("case", ["all bands lost", "nothing in common", "a date that repeats", "a single band"])
 def test_where_other_bands_tell_nothing_all_is_as_it_was(truth, gap, case):
     known = np.ones(truth.shape, bool)
-    bands = {"all bands lost": [0, 1, 2], "nothing in common": [2], "two dates": [1], "a single band": [0]}[case]
-    known[np.ix_(bands, *(np.arange(n) for n in gap.shape))] = ~gap
+    bands = {"all bands lost": [0, 1, 2], "nothing in common": [2], "a date that repeats": [1], "a single band": [0]}
+    known[np.ix_(bands[case], *(np.arange(n) for n in gap.shape))] = ~gap
     if case == "a single band":
         truth, known = truth[:1], known[:1]
-    patch = patch_of(truth, known, dates=2 if case == "two dates" else 1)
+    patch = patch_of(truth, known, dates=2 if case == "a date that repeats" else 1)
+    if len(patch.dates) > 1:  # the second date shows all: bands do not depart from it
+        patch = replace(patch, known=np.stack([known, np.ones_like(known)]), values=np.stack([patch.values[0], truth]))
     (ours,), (plain,) = filled([patch]), alone([patch])
     np.testing.assert_array_equal(ours.value, plain.value)
     np.testing.assert_array_equal(ours.standard_error, plain.standard_error)
@@ -107,3 +110,74 @@ def test_dead_lines_of_one_band_of_an_image(truth):
     assert miss[0] < 0.7 * miss[1]
     assert np.mean(np.abs(value[1] - image[1])[~known[1]] <= 1.645 * error[1][~known[1]]) > 0.8
     np.testing.assert_array_equal(value[known], image[known])
+
+
+# stacks of dates
+
+
+def stack_of(rng, dates=6, lost_on=2):
+    """A patch of two bands that change together over the dates, one of which is lost on one of them; and the truth."""
+    side = SIDE + 2 * HALO
+    ground = gaussian_filter(rng.normal(size=(2, side, side)), (0, 2, 2)) * 6
+    change = gaussian_filter(rng.normal(size=(dates, 1, side, side)), (0, 0, 3, 3)) * 8
+    little = gaussian_filter(rng.normal(size=(dates, 2, side, side)), (0, 0, 1.5, 1.5))
+    truth = (ground + change * np.array([1.0, -0.7])[:, None, None] + 0.1 * little).astype(np.float32)
+    known = np.ones(truth.shape, bool)
+    known[lost_on, 1] = False
+    values = np.where(known, truth, np.float32(0))
+    dated = 86_400 * 8 * np.arange(dates)
+    free, coarse = np.ones_like(known), np.zeros_like(values)
+    window = Window(0, 0, SIDE, SIDE)
+    return Patch(values, known, free, coarse, window, HALO, (0, 0), dated, (lost_on,)), truth[lost_on, 1]
+
+
+def by_dates(patches):
+    return LinearTime().fill(patches, Fitted("linear-time", {}, {"factors": np.ones(20, np.float32)}), seed=0)
+
+
+def test_a_band_that_a_date_has_lost_is_told_by_dates_and_bands_together(rng):
+    patch, truth = stack_of(rng)
+    (told,), (dates_alone,) = across_bands([patch], by_dates), by_dates([patch])
+    miss = [float(np.sqrt(np.mean((a.value[0, 1] - truth[patch.core]) ** 2))) for a in (told, dates_alone)]
+    assert miss[0] < 0.3 * miss[1]
+    assert told.standard_error[0, 1].mean() < 0.5 * dates_alone.standard_error[0, 1].mean()
+
+
+def test_space_is_asked_for_what_dates_and_bands_leave_alone(rng):
+    """Parts that look at one date would else fill a level that is farther from smooth than the band itself."""
+    patch, truth = stack_of(rng)
+    known = patch.known.copy()
+    known[2, 1] = True
+    known[2, 1, 50:140, 60:130] = False
+    values = patch.values.copy()
+    values[2, 1] = np.where(known[2, 1], truth, 0)
+    patch, lost = replace(patch, known=known, values=values), ~known[2, 1][patch.core]
+    (told,), (dates_alone,) = filled([patch]), by_dates([patch])
+    miss = [np.sqrt(np.mean((a.value[0, 1] - truth[patch.core])[lost] ** 2)) for a in (told, dates_alone)]
+    assert miss[0] < 0.3 * miss[1]
+
+
+def test_lines_that_a_band_has_lost_on_every_date_are_told_by_the_other(rng):
+    """No date ever saw them: what the bands of one date have in common tells them."""
+    patch, _ = stack_of(rng)
+    side = SIDE + 2 * HALO
+    ground = gaussian_filter(rng.normal(size=(side, side)), 1) * 16
+    values = patch.values + ground.astype(np.float32)  # in both bands, on every date
+    known = np.ones_like(patch.known)
+    known[:, 1, ::4] = known[:, 1, 1::4] = known[:, 1, 2::4] = False
+    truth = values[3, 1]
+    patch = replace(patch, known=known, values=np.where(known, values, np.float32(0)), targets=(3,))
+    (told,), (alone_,) = filled([patch]), alone([patch])
+    lost = ~known[3, 1][patch.core]
+    miss = [np.sqrt(np.mean((a.value[0, 1] - truth[patch.core])[lost] ** 2)) for a in (told, alone_)]
+    assert miss[0] < 0.8 * miss[1]
+
+
+def test_dates_on_which_bands_say_nothing_new_are_asked_as_before(rng):
+    """The other band changes in its own way: what it says is left out."""
+    patch, _ = stack_of(rng)
+    values = patch.values.copy()
+    values[:, 0] = gaussian_filter(rng.normal(size=values[:, 0].shape), (0, 3, 3)) * 8
+    patch = replace(patch, values=values.astype(np.float32))
+    (ours,), (plain,) = across_bands([patch], by_dates), by_dates([patch])
+    np.testing.assert_array_equal(ours.value, plain.value)

@@ -107,6 +107,17 @@ def test_few_pixels_tell_a_scene_of_which_the_defaults_know_nothing(rng):
     np.testing.assert_allclose(table[19], default_weights(names)[19], atol=0.06)  # where nothing was hidden
 
 
+def test_stored_shares_yield_to_few_trials_where_they_fail_by_far(rng):
+    """Scattered pixels of a smooth sea: space told them eight times better than dates, which had most of the say."""
+    errors = [e * np.array([[1.0], [8.0]]) for e in rng.normal(size=(14, 1, 150))]
+    stratum = [np.zeros(150, int)] * 14
+    moments, stored = Moments.of_trials(errors, stratum), default_weights(["kriging", "regression"])
+    table = convex_weights(moments, stored)
+    before = (1 - moments.trust) * stored[0, 1]
+    assert before > 0.6
+    assert table[0, 1] < 0.05
+
+
 @given(st.integers(0, 1000))
 def test_fields_of_weights_are_convex_and_have_no_steps(seed):
     rng = np.random.default_rng(seed)
