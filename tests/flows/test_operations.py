@@ -134,7 +134,8 @@ def test_a_night_of_six_scenes_of_which_one_is_corrupt_and_one_all_cloud(
         fill_scenes(job(delivered), backoff_seconds=0)
     assert set(statuses(again.value.records).values()) == {"up to date", "unusable", "failed"}
     now = digests(delivered / "out")
-    now.pop("cloudy.geodiff-digests.json", None)  # so that its clouds are not read a third time
+    for each in (now, made):  # kept by whichever run finds the scene old enough, so that its clouds are not read again
+        each.pop("cloudy.geodiff-digests.json", None)
     assert now == made
 
     (delivered / "in" / "corrupt.tif").unlink()
@@ -178,7 +179,7 @@ def test_a_reprocessed_scene_that_arrives_late_replaces_its_product(tmp_path: Pa
     assert item["assets"]["value"]["file:checksum"] == f"1220{now['a.tif']}"
 
 
-@pytest.mark.parametrize("gate", ["unfilled<=0.1", "seam<=0.5", "coverage90>=0.999"])
+@pytest.mark.parametrize("gate", ["unfilled<=0.1", "seam<=0.5", "coverage90<=0.5"])
 def test_each_figure_can_refuse_a_product_and_the_last_good_one_stays(
     tmp_path: Path, write_scene: Writer, gate: str
 ) -> None:
