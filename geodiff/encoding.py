@@ -13,7 +13,7 @@ from geodiff.errors import EncodingError, GridError, InputError, NothingKnownErr
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Encoding", "Normalisation", "as_float64", "pack", "unpack", "where_known"]
+__all__ = ["Encoding", "Normalisation", "as_float64", "pack", "piles_up", "unpack", "where_known"]
 
 
 _NINETY = 1.645
@@ -70,6 +70,20 @@ class Encoding:
             ends = (low, high)
         low, high = self.valid_range or ends
         return max(low, ends[0]), min(high, ends[1])
+
+
+def piles_up(values: NDArray[np.floating], end: float, least: float) -> bool:
+    """Whether values (pixel,) pile up at the least or greatest they may have, as at no rain, black and saturation.
+
+    At least so many stand there, and twice those at the number next to it: towards an end that is none values thin out,
+    those of whole numbers too. All of them may.
+    """
+    there = values == end
+    pile = np.count_nonzero(there)
+    if pile < least:
+        return False
+    beside = np.abs(values[~there] - end)
+    return bool(pile >= 2 * np.count_nonzero(beside == beside.min(initial=np.inf)))
 
 
 @dataclass(frozen=True, slots=True)

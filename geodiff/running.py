@@ -71,14 +71,15 @@ class _Starting:
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if error is None:
-            if self._thread is not None:
+        try:
+            if error is not None:
+                logging.getLogger("distributed").setLevel(logging.CRITICAL)  # of streams that close under a start
+            elif self._thread is not None:
                 self._thread.join()
-        else:
-            logging.getLogger("distributed").setLevel(logging.CRITICAL)  # of streams that close under a start
-        with self._lock:
-            self._left = True
-        self._held.close()
+        finally:  # who is interrupted here leaves too
+            with self._lock:
+                self._left = True
+            self._held.close()
 
     def begin(self, job: FillJob, workers: int) -> Future[Any]:
         """A client of so many workers, once they stand."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.collar import find_collar
-from geodiff.encoding import Normalisation, unpack
+from geodiff.encoding import Normalisation, piles_up, unpack
 from geodiff.gaps import Gaps, auto_fillable, collar_candidates, never_seen, outside_counts, tally
 from geodiff.lattice import Window
 from geodiff.pyramid import CellSums
@@ -39,6 +39,8 @@ __all__ = [
 CHUNK = 256
 """Rows and columns of a Zarr target's chunks, by which gaps are counted too."""
 _TILE = (2 * CHUNK, 8 * CHUNK)
+_PILE = 0.01
+"""Share of a band's values at its least or greatest from which that is taken for a bound."""
 _SAMPLE = 400_000
 """Known pixels a band from which the normalisation is taken."""
 _KEPT = 1 << 20
@@ -308,24 +310,10 @@ def _normalise(
         # Half the 16-84 % range is a Gaussian's standard deviation; where it is 0 (mostly constant), the plain one.
         # One number alone tells no scale but its own size.
         scale = (high - low) / 2 or float(values.std()) or (values.size == 1 and abs(float(centre))) or 1.0
-        bounds = (_bound(values, float(end)) for end in own)
+        least = max(_PILE * values.size, 2)
+        bounds = (float(end) if piles_up(values, float(end), least) else None for end in own)
         recipes.append(Normalisation(float(centre), float(scale), cube.transform, *bounds))
     return tuple(recipes)
-
-
-_PILE, _THINNER = 0.01, 2
-"""Share of a band's values that makes a pile, and over how many at the next number: towards an end that is none values
-thin out, those of whole numbers too."""
-
-
-def _bound(values: NDArray[np.float64], end: float) -> float | None:
-    """The end of a band's values where they pile up at it, None where they do not; all may be one number."""
-    there = values == end
-    pile = np.count_nonzero(there)
-    if pile < max(_PILE * values.size, _THINNER):
-        return None
-    beside = np.abs(values[~there] - end)
-    return end if pile >= _THINNER * np.count_nonzero(beside == beside.min(initial=np.inf)) else None
 
 
 def _count(cube: Cube, gaps: GapReader, cells: CellSums, normalisations: tuple[Normalisation, ...]) -> Scan:

@@ -19,6 +19,7 @@ import numpy as np
 from geodiff.diffusion.folder import RESTORED
 from geodiff.diffusion.frames import Frame, Prepared, coarsened, enlarged, prepared
 from geodiff.diffusion.nonlocal_bayes import nonlocal_bayes
+from geodiff.encoding import piles_up
 from geodiff.errors import InputError, NothingKnownError
 from geodiff.fillers.members import matched, recentred
 from geodiff.lattice import WINDOW, Lattice, Window, overlap_shrinkage, reflected_indices, weights
@@ -49,8 +50,8 @@ _CORRELATION = 0.97
 """Of two windows' draws for one pixel, as for gaps (`geodiff.patches`)."""
 _FEATURELESS = 1e-6
 """Scale of a frame of one value, over that value: nothing in it says how far anything may depart from it."""
-_PILED = (8, 2)
-"""Numbers are cut off at an end where so many pixels stand, and so many times those at the number next to it."""
+_PILED = 8
+"""Pixels that make a pile at an end of a frame's numbers."""
 _SMALLEST = 64
 """Pixels a side of a frame that is restored at half the size too."""
 _BROAD = 0.8
@@ -156,12 +157,10 @@ def cut_off(seen: NDArray[np.floating]) -> tuple[float, float]:
     ----------
     seen : (pixel,), known values.
     """
-    numbers, counts = np.unique(seen, return_counts=True)
-    if len(numbers) < 2:
+    low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 0.0)
+    if low == high:
         return UNBOUNDED
-    least, times = _PILED
-    low, high = (first >= least and first >= times * second for first, second in (counts[:2], counts[:-3:-1]))
-    return float(numbers[0]) if low else -np.inf, float(numbers[-1]) if high else np.inf
+    return low if piles_up(seen, low, _PILED) else -np.inf, high if piles_up(seen, high, _PILED) else np.inf
 
 
 def _robust(seen: NDArray[np.floating]) -> tuple[float, float]:

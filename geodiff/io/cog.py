@@ -43,6 +43,7 @@ OPTIONS: dict[str, str | int] = {
 _STREAM_BYTES = 16 * 2**20
 _TILE_BYTES = 16 * 2**20
 _MOST_THREADS = 8
+"""That compress: each holds tiles, and reading and packing in one thread feed no more."""
 _PADDING = "geodiff_padding"
 _STALE = re.compile(r"STATISTICS_.*|OVR_RESAMPLING_ALG|OVERVIEW_.*")
 
