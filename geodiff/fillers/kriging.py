@@ -12,6 +12,7 @@ scatter into grain that the field does not have: with every other pixel missing 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -205,23 +206,42 @@ def _tiles(wanted: NDArray[np.bool_]) -> Iterator[tuple[Places, NDArray[np.float
 
 def _sources(known: NDArray[np.bool_], targets: Places) -> Places:
     """Known pixels that a tile is predicted from: all near its targets, some of the rim farther off."""
-    from scipy.ndimage import distance_transform_edt
-
-    span = [slice(max(int(t.min()) - RIM, 0), int(t.max()) + RIM + 1) for t in targets]
-    box = known[span[0], span[1]]
-    apart = np.ones(box.shape, bool)
-    apart[targets[0] - span[0].start, targets[1] - span[1].start] = False
-    distance = distance_transform_edt(apart)
+    first = [max(int(t.min()) - RIM, 0) for t in targets]
+    box = known[tuple(slice(low, int(t.max()) + RIM + 1) for low, t in zip(first, targets, strict=True))]
+    asked = np.zeros(box.shape, bool)
+    asked[targets[0] - first[0], targets[1] - first[1]] = True
     rows, columns = np.ogrid[: box.shape[0], : box.shape[1]]
-    thinned = (rows + span[0].start + columns + span[1].start) % THINNED == 0
-    chosen = box & ((distance <= RING) | (_rim(box) & thinned))
+    thinned = (rows + columns + sum(first)) % THINNED == 0
+    chosen = box & (_ring(asked) | (_rim(box) & thinned))
     if np.count_nonzero(chosen) < RING:
         chosen = box
     below, beside = np.nonzero(chosen)
     if len(below) > MOST:
-        nearest = np.sort(np.argsort(distance[below, beside], kind="stable")[:MOST])
+        distance = _distance(asked)[below, beside]
+        nearest = np.sort(np.argsort(distance, kind="stable")[:MOST])
         below, beside = below[nearest], beside[nearest]
-    return below + span[0].start, beside + span[1].start
+    return below + first[0], beside + first[1]
+
+
+def _distance(asked: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """From each pixel to the nearest that is asked for."""
+    from scipy.ndimage import distance_transform_edt
+
+    return np.asarray(distance_transform_edt(~asked))
+
+
+def _ring(asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What lies within `RING` of the pixels asked for: row by row, at a tenth of a distance transform's cost."""
+    height, width = asked.shape
+    wide = np.zeros((height + 2 * RING, width + 2 * RING), bool)
+    near = np.zeros_like(asked)
+    for across in range(RING + 1):
+        wide[RING : RING + height, RING - across : RING - across + width] |= asked
+        wide[RING : RING + height, RING + across : RING + across + width] |= asked
+        for down in range(-RING, RING + 1):
+            if math.isqrt(RING * RING - down * down) == across:
+                near |= wide[RING + down : RING + down + height, RING : RING + width]
+    return near
 
 
 def _rim(known: NDArray[np.bool_]) -> NDArray[np.bool_]:

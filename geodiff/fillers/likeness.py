@@ -8,6 +8,9 @@ knows that beside an edge there is another than on the plain. Deep in a gap no p
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +43,8 @@ _FEWEST, _SURVEYED = 200, 3000
 """Whole patches without which there is no covariance of the surroundings, and those that are enough for it."""
 _ROUNDING = 1e-3
 """Noise taken for granted, in mean variances of a pixel: without it smooth fields make singular systems."""
+_TOGETHER = 64
+"""References whose covariances are worked out at once: 2 MiB of them."""
 _WITHIN, _BEYOND = 3.0, 7.0
 """Distances from data between which kriging takes over; patches reach no farther."""
 
@@ -89,16 +94,14 @@ def predicted(values: Plane, known: NDArray[np.bool_], wanted: NDArray[np.bool_]
     whole = missing == 0
     if np.count_nonzero(whole) < _FEWEST:
         return smooth
-    patches = sliding_window_view(values, (SIDE, SIDE))
-    common = _covariance(patches, whole)
+    shown = _Shown.of(values, known, whole)
+    common = shown.covariance()
     total, weight = np.zeros(values.shape), np.zeros(values.shape)
-    for row, column in _references(missing, wanted):
-        gap = ~known[row : row + SIDE, column : column + SIDE]
-        like = _alike(patches, whole, (row, column), gap)
-        if like is not None:
-            told, worth = _told(patches[row, column], gap, like, common)
-            total[row : row + SIDE, column : column + SIDE][gap] += worth * told
-            weight[row : row + SIDE, column : column + SIDE][gap] += worth
+    for some in _batches(shown.like(at) for at in _references(missing, wanted)):
+        for one, told, worth in _told(some, common):
+            box = tuple(slice(first, first + SIDE) for first in one.at)
+            total[box][one.gap] += worth * told
+            weight[box][one.gap] += worth
     nearness = np.clip((_BEYOND - distance_to_known(known)) / (_BEYOND - _WITHIN), 0.0, 1.0)
     found = wanted & (weight > 0)
     mean = np.divide(total, weight, out=smooth.astype(np.float64), where=found)
@@ -112,15 +115,6 @@ def _lost_by_patch(missing: NDArray[np.bool_]) -> NDArray[np.intp]:
     return along[:, SIDE:] - along[:, :-SIDE]
 
 
-def _covariance(patches: NDArray[np.float32], whole: NDArray[np.bool_]) -> Numbers:
-    """Of all patches in which nothing is missing, or of enough of them, (pixel, pixel)."""
-    rows, columns = np.nonzero(whole)
-    every = max(1, len(rows) // _SURVEYED)
-    some = patches[rows[::every], columns[::every]].reshape(-1, SIDE * SIDE).astype(np.float64)
-    apart = some - some.mean(axis=0)
-    return np.asarray(apart.T @ apart / (len(apart) - 1))
-
-
 def _references(missing: NDArray[np.intp], wanted: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """First pixels of the patches, every `STEP`, that show enough and miss something that is wanted."""
     grid = missing[::STEP, ::STEP]
@@ -129,38 +123,94 @@ def _references(missing: NDArray[np.intp], wanted: NDArray[np.bool_]) -> list[tu
     return [(STEP * row, STEP * column) for row, column in zip(rows.tolist(), columns.tolist(), strict=True)]
 
 
-def _alike(
-    patches: NDArray[np.float32], whole: NDArray[np.bool_], at: tuple[int, int], gap: NDArray[np.bool_]
-) -> Numbers | None:
-    """(patch, pixel): those around a place that are most like what is known there; None where there are too few."""
-    near = tuple(slice(max(first - REACH, 0), first + REACH + 1) for first in at)
-    candidates = patches[near][whole[near]].reshape(-1, SIDE * SIDE)
-    if len(candidates) < ALIKE:
-        return None
-    apart = candidates - patches[at].ravel()
-    distance = (apart * apart) @ (~gap).ravel().astype(np.float32)
-    nearest = np.argpartition(distance, ALIKE - 1)[:ALIKE]
-    return np.asarray(candidates[nearest], np.float64)
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """A patch with missing pixels, and those found to look like it. In these its known pixels come first."""
+
+    at: tuple[int, int]
+    """First row and column."""
+    gap: NDArray[np.bool_]
+    """(row, column): what it misses."""
+    order: NDArray[np.intp]
+    """(pixel,) of the patch row by row: the known ones, then the missing."""
+    seen: NDArray[np.float32]
+    """(known pixel,) values."""
+    like: NDArray[np.float32]
+    """(patch, pixel), pixels in that order."""
 
 
-def _told(
-    patch: NDArray[np.float32], gap: NDArray[np.bool_], like: Numbers, common: Numbers
-) -> tuple[Numbers, Numbers]:
-    """The normal prediction of a patch's missing pixels from the others, and its weight: one over its variance."""
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The patches of a plane, one for each first pixel; laid out at once, which costs less than cutting each."""
+
+    known: NDArray[np.bool_]
+    whole: NDArray[np.bool_]
+    """(first row, first column): which patches lack nothing."""
+    places: NDArray[np.intp]
+    """Same shape: index into `patches`."""
+    patches: NDArray[np.float32]
+    """(patch, pixel)."""
+
+    @classmethod
+    def of(cls, values: Plane, known: NDArray[np.bool_], whole: NDArray[np.bool_]) -> _Shown:
+        """All patches of a plane (row, column)."""
+        patches = np.ascontiguousarray(sliding_window_view(values, (SIDE, SIDE))).reshape(-1, SIDE * SIDE)
+        return cls(known, whole, np.arange(whole.size).reshape(whole.shape), patches)
+
+    def covariance(self) -> Numbers:
+        """Of all patches in which nothing is missing, or of enough of them, (pixel, pixel)."""
+        every = self.places[self.whole]
+        some = self.patches[every[:: max(1, len(every) // _SURVEYED)]].astype(np.float64)
+        apart = some - some.mean(axis=0)
+        return np.asarray(apart.T @ apart / (len(apart) - 1))
+
+    def like(self, at: tuple[int, int]) -> _Reference | None:
+        """The patch there, and those around it most like what is known of it; None where too few lack nothing."""
+        around = tuple(slice(max(first - REACH, 0), first + REACH + 1) for first in at)
+        near = self.places[around][self.whole[around]]
+        if len(near) < ALIKE:
+            return None
+        gap = ~self.known[at[0] : at[0] + SIDE, at[1] : at[1] + SIDE]
+        lost, patch = gap.ravel(), self.patches[self.places[at]]
+        apart = self.patches.take(near, axis=0)
+        apart -= patch
+        apart *= apart
+        nearest = near[np.argpartition(apart @ (~lost).astype(np.float32), ALIKE - 1)[:ALIKE]]
+        order = np.argsort(lost, kind="stable")
+        return _Reference(at, gap, order, patch[~lost], self.patches[nearest[:, None], order])
+
+
+def _batches(found: Iterable[_Reference | None]) -> Iterator[list[_Reference]]:
+    """Those that were found, some at a time."""
+    every = (one for one in found if one is not None)
+    while some := list(islice(every, _TOGETHER)):
+        yield some
+
+
+def _told(references: Sequence[_Reference], common: Numbers) -> Iterator[tuple[_Reference, Numbers, Numbers]]:
+    """For each, the normal prediction of its missing pixels from the others, and their weights: one over the variance.
+
+    `common` is the covariance of the surroundings, (pixel, pixel).
+    """
     from scipy.linalg.lapack import dposv  # solve's own: its checks would take as long as the system
 
-    lost = gap.ravel()
-    seen = ~lost
-    mean = like.mean(axis=0)
+    like = np.stack([one.like for one in references]).astype(np.float64)
+    order = np.stack([one.order for one in references])
+    mean = like.mean(axis=1, keepdims=True)
     apart = like - mean
-    covariance = ((1 - _STATIONARY) / (len(like) - 1)) * (apart.T @ apart) + _STATIONARY * common
-    noise = _ROUNDING * float(np.trace(covariance)) / len(covariance) + 1e-9
-    system = covariance[np.ix_(seen, seen)]
-    system[np.diag_indices(len(system))] += noise
-    across = covariance[np.ix_(seen, lost)]
-    gain = dposv(system, across)[1]
-    observed = patch.ravel()[seen].astype(np.float64)
-    told = mean[lost] + (observed - mean[seen]) @ gain
-    left = np.diagonal(covariance)[lost] - np.einsum("sl,sl->l", across, gain)
-    lowest, highest = min(observed.min(), like.min()), max(observed.max(), like.max())
-    return np.clip(told, lowest, highest), 1.0 / (np.maximum(left, 0.0) + noise)
+    covariance = apart.swapaxes(1, 2) @ apart
+    covariance *= (1 - _STATIONARY) / (ALIKE - 1)
+    covariance += _STATIONARY * common[order[:, :, None], order[:, None]]
+    diagonal = np.einsum("rpp->rp", covariance)
+    variance = diagonal.copy()
+    noise = _ROUNDING * variance.mean(axis=1) + 1e-9
+    diagonal += noise[:, None]
+    lowest, highest = like.min(axis=(1, 2)), like.max(axis=(1, 2))
+    for i, one in enumerate(references):
+        seen = len(one.seen)
+        across = covariance[i, :seen, seen:]
+        gain = dposv(covariance[i, :seen, :seen], across)[1]
+        told = mean[i, 0, seen:] + (one.seen - mean[i, 0, :seen]) @ gain
+        left = variance[i, seen:] - (across * gain).sum(axis=0)
+        bounds = min(one.seen.min(), lowest[i]), max(one.seen.max(), highest[i])
+        yield one, np.clip(told, *bounds), 1.0 / (np.maximum(left, 0.0) + noise[i])

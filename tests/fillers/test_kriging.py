@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from geodiff.fillers import Fitted
+from geodiff.fillers import kriging as module
 from geodiff.fillers.kriging import RING, Kriging, covariance, predicted, variogram
 from geodiff.fillers.relaxation import relaxed_fill
 from geodiff.fillers.spatial import Laplace
@@ -110,3 +111,10 @@ def test_the_whole_plane_is_the_window_with_a_harmonic_margin(rng):
     np.testing.assert_array_equal(found[known], values[known])
     np.testing.assert_array_equal(found[:, :16], harmonic[:, :16])
     assert np.abs(found - harmonic)[inside].mean() > 0.05
+
+
+def test_the_ring_is_all_that_a_distance_transform_finds_there(rng):
+    for share in (0.002, 0.05, 0.5):
+        asked = rng.random((40, 57)) < share
+        asked[0, 0] = asked[-1, 30] = True
+        np.testing.assert_array_equal(module._ring(asked), distance_transform_edt(~asked) <= module.RING)

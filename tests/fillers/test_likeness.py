@@ -24,27 +24,30 @@ def test_a_patch_is_told_by_the_normal_prediction(rng):
     like, common = rng.normal(size=(ALIKE, SIDE * SIDE)), np.diag(np.linspace(1, 2, SIDE * SIDE))
     patch, gap = rng.normal(size=(SIDE, SIDE)).astype(np.float32), np.zeros((SIDE, SIDE), bool)
     gap[:, 5:] = True
+    like = like.astype(np.float32)
     covariance = 0.5 * np.cov(like, rowvar=False) + 0.5 * common
     noise = 1e-3 * np.trace(covariance) / SIDE**2 + 1e-9
     lost, seen = np.flatnonzero(gap), np.flatnonzero(~gap)
     gain = np.linalg.solve(covariance[np.ix_(seen, seen)] + noise * np.eye(len(seen)), covariance[np.ix_(seen, lost)])
-    mean = like.mean(axis=0)
-    told, worth = likeness._told(patch, gap, like, common)
-    np.testing.assert_allclose(told, mean[lost] + (patch[~gap] - mean[seen]) @ gain, rtol=1e-6)
-    left = covariance[lost, lost] - np.einsum("sl,sl->l", covariance[np.ix_(seen, lost)], gain)
-    np.testing.assert_allclose(worth, 1 / (left + noise), rtol=1e-6)
+    mean, order = like.mean(axis=0), np.r_[seen, lost]
+    reference = likeness._Reference((0, 0), gap, order, patch[~gap], like[:, order])
+    for _, told, worth in likeness._told([reference, reference], common):
+        np.testing.assert_allclose(told, mean[lost] + (patch[~gap] - mean[seen]) @ gain, rtol=1e-5, atol=1e-6)
+        left = covariance[lost, lost] - np.einsum("sl,sl->l", covariance[np.ix_(seen, lost)], gain)
+        np.testing.assert_allclose(worth, 1 / (left + noise), rtol=1e-5)
 
 
 def test_those_taken_look_most_like_the_known_part(rng):
-    values, whole = rng.normal(size=(60, 60)).astype(np.float32), np.ones((53, 53), bool)
-    whole[:, 30:] = False
-    gap = np.zeros((SIDE, SIDE), bool)
-    gap[3:] = True
+    values, known = rng.normal(size=(60, 60)).astype(np.float32), np.ones((60, 60), bool)
+    known[23:28, 20:28] = known[:, 37:] = False
+    whole = likeness._lost_by_patch(~known) == 0
+    found = likeness._Shown.of(values, known, whole).like((20, 20))
     patches = np.lib.stride_tricks.sliding_window_view(values, (SIDE, SIDE))
-    found = likeness._alike(patches, whole, (20, 20), gap)
-    every = patches[6:35, 6:30].reshape(-1, SIDE, SIDE)
+    every = patches[6:35, 6:35][whole[6:35, 6:35]]
     distance = np.sort(((every - patches[20, 20])[:, :3] ** 2).sum(axis=(1, 2)))
-    own = ((found.reshape(-1, SIDE, SIDE) - patches[20, 20])[:, :3] ** 2).sum(axis=(1, 2))
+    np.testing.assert_array_equal(found.gap, ~known[20:28, 20:28])
+    np.testing.assert_array_equal(found.seen, values[20:23, 20:28].ravel())
+    own = ((found.like[:, :24] - found.seen) ** 2).sum(axis=1)
     np.testing.assert_allclose(np.sort(own), distance[:ALIKE], rtol=1e-4, atol=1e-5)
 
 
