@@ -75,10 +75,11 @@ class Prepared:
 
 @lru_cache(maxsize=1)
 def _transform() -> NDArray[np.float32]:
-    """The orthonormal DCT-II of 8 points, (frequency, point)."""
+    """The orthonormal DCT-II of 8 x 8 points, (pixel, frequency), both row by row."""
     from scipy.fft import dct
 
-    return np.ascontiguousarray(dct(np.eye(_SIDE), norm="ortho", axis=0).astype(np.float32))
+    line = dct(np.eye(_SIDE), norm="ortho", axis=0)
+    return np.ascontiguousarray(np.kron(line, line).T, np.float32)
 
 
 def shrunk(image: Plane, noise: float) -> tuple[Plane, Plane]:
@@ -107,40 +108,45 @@ def _overlapped(wide: Plane, pilot: Plane | None, noise: np.float32) -> tuple[Pl
         for column in range(0, _SIDE, _STEP):
             part = np.s_[row : row + wide.shape[0] - _SIDE, column : column + wide.shape[1] - _SIDE]
             estimate, kept = _blocks_shrunk(wide[part], None if pilot is None else pilot[part], noise)
-            weight = _spread(np.float32(1) / (np.float32(0.5) + kept), estimate)
-            total[part] += weight * estimate
-            left[part] += weight * _spread(kept / np.float32(_SIDE**2), estimate)
-            weights[part] += weight
+            weight = np.float32(1) / (np.float32(0.5) + kept)
+            total[part] += _laid(weight[..., None] * estimate)
+            left[part] += _spread(weight * kept / np.float32(_SIDE**2))
+            weights[part] += _spread(weight)
     safe = np.maximum(weights, np.float32(1e-9))  # the last rows and columns lie outside every block; they are cut off
     return np.asarray(total / safe, np.float32), np.asarray(left / safe, np.float32)
 
 
 def _blocks_shrunk(image: Plane, pilot: Plane | None, noise: np.float32) -> tuple[Plane, Plane]:
-    """Shrunk 8 x 8 blocks (row, column), and the coefficients' worth each kept (block row, block column)."""
+    """Shrunk blocks, see `_cut`, and the coefficients' worth each kept (block row, block column)."""
     basis = _transform()
-    coefficients = np.asarray(basis @ _cut(image) @ basis.T, np.float32)
+    coefficients = _cut(image) @ basis
     if pilot is None:
         gain: Plane = (np.abs(coefficients) > _THRESHOLD * noise).astype(np.float32)
-        gain[..., 0, 0] = 1
+        gain[..., 0] = 1
     else:
-        power = np.asarray((basis @ _cut(pilot) @ basis.T) ** 2, np.float32)
+        power = np.square(_cut(pilot) @ basis)
         gain = np.asarray(power / (power + noise**2), np.float32)
-    cleaned = np.asarray(basis.T @ (coefficients * gain) @ basis, np.float32)
-    kept: Plane = (gain**2).sum((2, 3), dtype=np.float32)
-    return cleaned.transpose(0, 2, 1, 3).reshape(image.shape), kept
+    cleaned = np.asarray((coefficients * gain) @ basis.T, np.float32)
+    kept: Plane = np.einsum("...f,...f->...", gain, gain)
+    return cleaned, kept
 
 
 def _cut(image: Plane) -> Plane:
-    """(block row, block column, row, column)."""
-    blocks: Plane = image.reshape(image.shape[0] // _SIDE, _SIDE, -1, _SIDE).transpose(0, 2, 1, 3)
-    return blocks
+    """(block row, block column, pixel)."""
+    rows, columns = (n // _SIDE for n in image.shape)
+    blocks = image.reshape(rows, _SIDE, columns, _SIDE).swapaxes(1, 2)
+    return np.ascontiguousarray(blocks).reshape(rows, columns, _SIDE**2)
 
 
-def _spread(blocks: Plane, like: Plane) -> Plane:
+def _laid(blocks: Plane) -> Plane:
+    """(row, column) of blocks (block row, block column, pixel)."""
+    rows, columns, _ = blocks.shape
+    return blocks.reshape(rows, columns, _SIDE, _SIDE).swapaxes(1, 2).reshape(rows * _SIDE, columns * _SIDE)
+
+
+def _spread(blocks: Plane) -> Plane:
     """A number for each block at each of its pixels."""
-    tall = np.repeat(np.repeat(blocks, _SIDE, axis=0), _SIDE, axis=1)
-    assert tall.shape == like.shape
-    return tall
+    return np.repeat(np.repeat(blocks, _SIDE, axis=0), _SIDE, axis=1)
 
 
 def coarsened(image: Plane, factor: int) -> Plane:

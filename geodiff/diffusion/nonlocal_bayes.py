@@ -8,8 +8,10 @@ surface: one step over the network takes off what the network alone leaves.
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -32,11 +34,11 @@ _REACH = 8
 """How far from a reference patch others may lie, in pixels along rows and columns."""
 _ALIKE = 48
 """Patches taken for draws of one distribution. With 64 in a reach of 10: +.03 dB for twice the time."""
-_STRIP = 8
-"""Rows of reference patches done together."""
-_TOGETHER = 512
+_TILE = (8, 96)
+"""Rows and columns of reference patches done together: all patches around them, laid out, take some 20 MiB."""
+_TOGETHER = 128
 """Reference patches whose covariances are held together."""
-_ROUNDING = np.float32(2e-6)
+_ROUNDING = 2e-6
 """Of a covariance's trace: what float32 cannot tell from noise."""
 _SHIFTS = [(i, j) for i in range(-_REACH, _REACH + 1) for j in range(-_REACH, _REACH + 1)]
 
@@ -53,16 +55,20 @@ def nonlocal_bayes(noisy: Plane, pilot: Plane, noise: float) -> Plane:
     -------
     (row, column), the same for any number of cores.
     """
-    rows, columns = (-(-n // _STEP) + 1 for n in noisy.shape)
-    padded = _padded(noisy, rows, columns), _padded(pilot, rows, columns)
+    shape = tuple(-(-n // _STEP) + 1 for n in noisy.shape)
+    padded = _padded(noisy, *shape), _padded(pilot, *shape)
     total, count = (np.zeros(padded[0].shape, np.float32) for _ in range(2))
+    firsts = list(product(*(range(0, n, most) for n, most in zip(shape, _TILE, strict=True))))
 
-    def strip(first: int) -> tuple[int, Plane, Plane]:
-        return first, *_strip(*padded, noise, first, min(_STRIP, rows - first), columns)
+    def tile(first: tuple[int, int]) -> tuple[tuple[slice, ...], Plane, Plane]:
+        counts = [min(most, n - at) for at, n, most in zip(first, shape, _TILE, strict=True)]
+        there = tuple(
+            slice(at * _STEP, (at + n + 1) * _STEP + 2 * _REACH) for at, n in zip(first, counts, strict=True)
+        )
+        return there, *_tile(padded[0][there], padded[1][there], noise, *counts)
 
     with one_thread(), ThreadPoolExecutor(cores()) as pool:
-        for first, sums, counts in pool.map(strip, range(0, rows, _STRIP)):
-            there = np.s_[first * _STEP : first * _STEP + len(sums)]
+        for there, sums, counts in pool.map(tile, firsts):
             total[there] += sums
             count[there] += counts
     edge = _REACH + _STEP
@@ -80,24 +86,36 @@ def _padded(image: Plane, rows: int, columns: int) -> Plane:
     return np.ascontiguousarray(image[np.ix_(*taken)], np.float32)
 
 
-def _strip(noisy: Plane, pilot: Plane, noise: float, first: int, rows: int, columns: int) -> tuple[Plane, Plane]:
-    """Sums of cleared patches and how many lie over each pixel, for `rows` rows of reference patches."""
-    height = (rows + 1) * _STEP + 2 * _REACH
-    part = np.s_[first * _STEP : first * _STEP + height]
-    noisy, pilot = noisy[part], pilot[part]
-    places = _alike(pilot, rows, columns)
-    sums, counts = (np.zeros(noisy.size, np.float32) for _ in range(2))
-    inside = (np.arange(_SIDE)[:, None] * noisy.shape[1] + np.arange(_SIDE)).ravel()
+def _tile(noisy: Plane, pilot: Plane, noise: float, rows: int, columns: int) -> tuple[Plane, Plane]:
+    """Sums of cleared patches and how many lie over each pixel, for so many rows and columns of reference patches."""
+    across = noisy.shape[1] - _SIDE + 1
+    row, column = np.divmod(_alike(pilot, rows, columns), noisy.shape[1])
+    places = row * across + column
+    seen, told, inside = (_laid_out(a) for a in (noisy, pilot, np.arange(noisy.size).reshape(noisy.shape)))
+    sums = np.zeros(noisy.size, np.float32)
     for start in range(0, len(places), _TOGETHER):
         group = places[start : start + _TOGETHER]
-        at = (group[..., None] + inside).ravel()
-        np.add.at(sums, at, _cleared(_patches(noisy, group), _patches(pilot, group), noise).ravel())
-        np.add.at(counts, at, np.float32(1))
-    return sums.reshape(noisy.shape), counts.reshape(noisy.shape)
+        cleared = _cleared(seen.take(group, axis=0), told.take(group, axis=0), noise)
+        np.add.at(sums, inside.take(group, axis=0).ravel(), cleared.ravel())
+    begin = np.bincount(places.ravel(), minlength=len(seen)).reshape(-1, across)
+    return sums.reshape(noisy.shape), _over(begin)
+
+
+def _laid_out(image: NDArray[Any]) -> NDArray[Any]:
+    """(patch, pixel) of all patches, by their first pixel: taken from here one costs a tenth of what a cut one does."""
+    return np.ascontiguousarray(sliding_window_view(image, (_SIDE, _SIDE))).reshape(-1, _SIDE * _SIDE)
+
+
+def _over(patches: NDArray[np.intp]) -> Plane:
+    """How many patches lie over each pixel, from how many begin at each."""
+    covered = np.pad(patches, _SIDE - 1)
+    for axis in (0, 1):
+        covered = sliding_window_view(covered, _SIDE, axis=axis).sum(axis=-1)
+    return covered.astype(np.float32)
 
 
 def _alike(pilot: Plane, rows: int, columns: int) -> NDArray[np.intp]:
-    """(reference patch, patch): where the patches most like each reference begin, as places in the flat strip."""
+    """(reference patch, patch): where the patches most like each reference begin, as places in the flat tile."""
     height, width = (rows + 1) * _STEP, (columns + 1) * _STEP
     centre = pilot[_REACH : _REACH + height, _REACH : _REACH + width]
     distances = np.empty((rows, columns, len(_SHIFTS)), np.float32)
@@ -112,32 +130,27 @@ def _alike(pilot: Plane, rows: int, columns: int) -> NDArray[np.intp]:
 
 def _block_sums(image: Plane) -> Plane:
     """Sums over every `_SIDE` x `_SIDE` patch that begins at a multiple of `_STEP`."""
-    height, width = image.shape
-    rows = image.reshape(height // _STEP, _STEP, width).sum(axis=1)
-    rows = rows[1:] + rows[:-1]
-    both = rows.reshape(len(rows), width // _STEP, _STEP).sum(axis=2)
-    return np.asarray(both[:, 1:] + both[:, :-1])
-
-
-def _patches(image: Plane, places: NDArray[np.intp]) -> Plane:
-    """(reference patch, patch, pixel)."""
-    row, column = np.divmod(places, image.shape[1])
-    return sliding_window_view(image, (_SIDE, _SIDE))[row, column].reshape(*places.shape, -1)
+    for axis in (0, 1):
+        lines = np.moveaxis(image, axis, 0)
+        blocks = lines[::_STEP] + lines[1::_STEP] + (lines[2::_STEP] + lines[3::_STEP])
+        image = np.moveaxis(blocks[1:] + blocks[:-1], 0, axis)
+    return image
 
 
 def _cleared(noisy: Plane, pilot: Plane, noise: float) -> Plane:
-    """The normal posterior mean of each noisy patch; mean and covariance are those of the pilot's.
+    """The normal posterior mean of each noisy patch, (reference patch, patch, pixel); the pilot's say what is normal.
 
-    y - s2 (C + s2)^-1 (y - m), which is m + C (C + s2)^-1 (y - m).
+    m + C (C + s2)^-1 (y - m), where C is A'A of fewer patches than a patch has pixels. C (C + s2)^-1 is
+    A' (AA' + s2)^-1 A, so the smaller system is solved, that of the patches.
     """
     import torch
 
-    middle = pilot.mean(axis=1, keepdims=True)
-    apart = pilot - middle
-    covariance = np.matmul(apart.transpose(0, 2, 1), apart) / np.float32(pilot.shape[1] - 1)
-    diagonal = np.einsum("bii->bi", covariance)
-    ridge = np.maximum(np.float32(noise**2), np.float32(1e-12)) + _ROUNDING * diagonal.sum(axis=1, keepdims=True)
-    diagonal += ridge
-    factor = torch.linalg.cholesky(torch.from_numpy(covariance))
-    solved = torch.cholesky_solve(torch.from_numpy(noisy - middle).mT, factor).mT.numpy()
-    return np.asarray(noisy - ridge[..., None] * solved)
+    told, seen = torch.from_numpy(pilot), torch.from_numpy(noisy)
+    middle = told.mean(dim=1, keepdim=True)
+    apart = (told - middle) / math.sqrt(pilot.shape[1] - 1)
+    system = torch.bmm(apart, apart.mT)
+    diagonal = system.diagonal(dim1=1, dim2=2)
+    diagonal += max(noise**2, 1e-12) + _ROUNDING * diagonal.sum(dim=1, keepdim=True)
+    across = torch.bmm(apart, (seen - middle).mT)
+    solved = torch.cholesky_solve(across, torch.linalg.cholesky(system))
+    return np.asarray(torch.baddbmm(middle, solved.mT, apart))

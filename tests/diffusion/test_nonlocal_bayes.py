@@ -32,12 +32,22 @@ def test_the_patches_taken_are_those_most_alike() -> None:
     rows, columns = (-(-n // 4) + 1 for n in STRIPES.shape)
     strip = module._padded(STRIPES, rows, columns)[: 2 * 4 + 16]
     places = module._alike(strip, 1, columns)
-    patches = module._patches(strip, places)
-    reference = module._patches(strip, np.array([[8 * strip.shape[1] + 8 + 4 * 5]]))[0, 0]
-    near = np.array([[i * strip.shape[1] + 28 + j for i in range(17) for j in range(-8, 9)]])
-    everywhere = module._patches(strip, near)
-    best = np.sort(((everywhere[0] - reference) ** 2).sum(axis=1))[:48]
-    np.testing.assert_allclose(np.sort(((patches[5] - reference) ** 2).sum(axis=1)), best, atol=1e-4)
+    every = np.lib.stride_tricks.sliding_window_view(strip, (8, 8))
+    reference = every[8, 8 + 4 * 5]
+    distance = ((every[:17, 20:37] - reference) ** 2).sum(axis=(2, 3))
+    taken = every[np.divmod(places[5], strip.shape[1])]
+    np.testing.assert_allclose(
+        np.sort(((taken - reference) ** 2).sum(axis=(1, 2))), np.sort(distance, axis=None)[:48], atol=1e-4
+    )
+
+
+def test_patches_over_each_pixel_are_counted(rng) -> None:
+    places = rng.integers(0, 3, (5, 9))
+    counted = module._over(places)
+    expected = np.zeros((12, 16), np.float32)
+    for row, column in np.ndindex(*places.shape):
+        expected[row : row + 8, column : column + 8] += places[row, column]
+    np.testing.assert_array_equal(counted, expected)
 
 
 def test_the_answer_is_the_same_on_any_number_of_cores(monkeypatch) -> None:
