@@ -30,8 +30,9 @@ stacks it stayed.
 """
 _THINNING = 25.0
 """Known pixels that count as one independent one."""
-_EVERY = 5
-"""One pixel in five tells enough of how the neighbours go together; 5 divides no window, so columns mix."""
+_EVERY = 11
+"""One pixel in eleven tells enough of how the neighbours go together, as one in three does; 11 divides no window, so
+columns mix."""
 _SHARED = 40.0
 """Such pixels of a neighbour at which its own correlations weigh as much as those of the filled window."""
 _TINY = 1e-6
@@ -99,21 +100,20 @@ def _linear_through(planes: Planes, series: Series) -> NDArray[np.float32]:
 def _filled_neighbours(series: Series) -> Planes:
     """(neighbour, pixel): the other dates, their gaps filled in time and space, then by regression on one another."""
     others = series.others
-    values, known = series.values[others], series.known[others]
+    filled, known = series.values[others], series.known[others]
     gaps = np.flatnonzero(~known.all(axis=(1, 2)))
     if not gaps.size:
-        return values.reshape(len(others), -1)
-    trend = interpolated(series, [int(d) for d in others[gaps]])
-    trend = _without_holes(trend)
-    filled = values.copy()
-    filled[gaps] = _restored(trend, values[gaps], known[gaps])
+        return filled.reshape(len(others), -1)
+    lacking = slice(None) if gaps.size == len(others) else gaps  # most often a view
+    shown, lines = known[lacking], known.reshape(len(others), -1)
+    filled[lacking] = _restored(_without_holes(interpolated(series, others[gaps].tolist())), filled[lacking], shown)
     settled = _SETTLED * float(filled.var(dtype=np.float64))
     for _ in range(_REFILLS if len(others) > 1 else 0):
-        refined = _regressed(filled.reshape(len(others), -1), known.reshape(len(others), -1), gaps)
-        restored = _restored(refined.reshape(len(gaps), *values.shape[1:]), values[gaps], known[gaps])
-        change = float(np.square(restored - filled[gaps]).mean(dtype=np.float64))
-        filled[gaps] = restored
-        if change <= settled:
+        refined = _regressed(filled.reshape(len(others), -1), lines, gaps).reshape(len(gaps), *known.shape[1:])
+        restored = _restored(refined, filled[lacking], shown)
+        change = restored - filled[lacking]
+        filled[lacking] = restored
+        if float(np.vdot(change, change)) <= settled * change.size:
             break
     return filled.reshape(len(others), -1)
 
@@ -128,36 +128,42 @@ def _without_holes(trend: Planes) -> Planes:
 
 def _restored(trend: Planes, values: Planes, known: NDArray[np.bool_]) -> Planes:
     """The known pixels as they are, elsewhere the trend and what they depart from it, spread into the gaps."""
-    return np.where(known, values, trend + spread(np.where(known, values - trend, np.float32(0)), known))
+    filled = spread(np.where(known, values - trend, np.float32(0)), known)
+    filled += trend
+    np.copyto(filled, values, where=known)
+    return filled
 
 
 def _regressed(filled: Planes, known: NDArray[np.bool_], gaps: NDArray[np.intp]) -> Planes:
     """(gap date, pixel): dates with gaps as ridge regressions on the other, filled, ones; learnt where ever seen."""
     places = np.flatnonzero(known.any(axis=0))[::_EVERY]
-    sample = filled[:, places]
-    centre = sample.mean(axis=1, dtype=np.float64).astype(np.float32)
-    scale = np.maximum(sample.std(axis=1, dtype=np.float64), 1e-3).astype(np.float32)
-    z = (filled - centre[:, None]) / scale[:, None]
-    sample = z[:, places]
-    shared = (sample @ sample.T).astype(np.float64) / sample.shape[1]
-    weights = np.zeros((len(gaps), len(z)), np.float32)
+    sample, seen = np.ascontiguousarray(filled[:, places].T), known[:, places]
+    centre = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    scale = np.maximum(sample.std(axis=0, dtype=np.float64), 1e-3).astype(np.float32)
+    sample = (sample - centre) / scale
+    shared = (sample.T @ sample).astype(np.float64) / len(sample)
+    weights = np.zeros((len(gaps), len(filled)), np.float32)
     for place, date in enumerate(gaps):
-        others = np.delete(np.arange(len(z)), date)
-        gram = _own_correlations(sample, known[date, places], shared)
+        others = np.delete(np.arange(len(filled)), date)
+        gram = _own_correlations(sample, seen[date], shared)
         penalised = gram[np.ix_(others, others)] + _REFILL_RIDGE * np.eye(len(others))
         weights[place, others] = np.linalg.solve(penalised, gram[others, date])
-    refined: Planes = centre[gaps, None] + scale[gaps, None] * (weights @ z)
+    weights *= scale[gaps, None] / scale
+    refined: Planes = weights @ filled
+    refined += (centre[gaps] - weights @ centre)[:, None]
     return refined
 
 
-def _own_correlations(z: Planes, known: NDArray[np.bool_], shared: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Covariances where one date is known, drawn to those of the whole window where that is little."""
-    count = int(known.sum())
+def _own_correlations(
+    z: NDArray[np.float32], known: NDArray[np.bool_], shared: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Covariances of (pixel, date) where one date is known, drawn to those of the whole window where that is little."""
+    own = z[known]
+    count = len(own)
     if count < 2:
         return shared
-    own = z[:, known]
-    mean = own.mean(axis=1, dtype=np.float64)
-    covariance = (own @ own.T).astype(np.float64) / count - np.outer(mean, mean)
+    mean = (np.ones(count, np.float32) @ own).astype(np.float64) / count
+    covariance = (own.T @ own).astype(np.float64) / count - np.outer(mean, mean)
     trust = count / (count + _SHARED)
     mixed: NDArray[np.float64] = trust * covariance + (1.0 - trust) * shared
     return mixed

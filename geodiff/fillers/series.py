@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +38,8 @@ YEAR = 365.2425
 _FEWEST = 0.01
 """A date of which less than this share is known tells too little to be one of the nearest few."""
 _TINY = 1e-6
+_TOGETHER = 4096
+"""Pixels whose series are smoothed at a time: some 30 dates of them fit into a core's cache."""
 _STICKS_OUT = 6.0
 """Robust standard deviations; 4 and 8 gained as much or less on validation stacks."""
 
@@ -122,32 +124,37 @@ def linear(series: Series) -> NDArray[np.float32]:
 
 def interpolated(series: Series, wanted: Sequence[int]) -> Planes:
     """(wanted, row, column): `linear` for several dates, each from the other dates alone; never from the target."""
-    first, first_day = _last_known(series, wanted, forward=True)
-    second, second_day = _last_known(series, wanted, forward=False)
-    result = np.empty(first.shape, np.float32)
-    for place, date in enumerate(wanted):
-        ahead, behind = first_day[place], second_day[place]
-        gap = np.maximum(behind - ahead, 1e-6)
-        with np.errstate(invalid="ignore"):  # infinite over infinite, replaced below
-            share = ((series.days[date] - ahead) / gap).astype(np.float32)
-        share = np.where(np.isinf(behind), np.float32(0), np.where(np.isinf(ahead), np.float32(1), share))
-        result[place] = first[place] + share * (second[place] - first[place])
-        result[place][np.isinf(ahead) & np.isinf(behind)] = np.nan
-    return result
+    first, ahead = _last_known(series, wanted, forward=True)
+    second, behind = _last_known(series, wanted, forward=False)
+    day: Planes = _relative(series)[list(wanted), None, None]
+    never = np.isinf(ahead)
+    with np.errstate(invalid="ignore"):  # infinite over infinite, replaced below
+        share: Planes = (day - ahead) / np.maximum(behind - ahead, np.float32(1e-6))  # 0 where nothing follows
+    share[never] = 1
+    second -= first
+    second *= share
+    second += first
+    second[never & np.isinf(behind)] = np.nan
+    return second
 
 
-def _last_known(series: Series, wanted: Sequence[int], *, forward: bool) -> tuple[Planes, NDArray[np.float64]]:
-    """Value and day of the last known pixel before each wanted date, or of the next one after it."""
+def _relative(series: Series) -> NDArray[np.float32]:
+    """(date,) days since the target, of which single precision tells minutes in decades."""
+    return np.asarray(series.days - series.days[series.target], np.float32)
+
+
+def _last_known(series: Series, wanted: Sequence[int], *, forward: bool) -> tuple[Planes, Planes]:
+    """Value and day, since the target, of the last known pixel before each wanted date, or of the next one after it."""
     count, shape = len(series.days), series.values.shape[1:]
-    value, day = np.zeros(shape, np.float32), np.full(shape, -np.inf if forward else np.inf)
-    values, days = np.zeros((len(wanted), *shape), np.float32), np.full((len(wanted), *shape), day.flat[0])
-    places = {date: place for place, date in enumerate(wanted)}
+    value, day = np.zeros(shape, np.float32), np.full(shape, -np.inf if forward else np.inf, np.float32)
+    values, days = np.empty((len(wanted), *shape), np.float32), np.empty((len(wanted), *shape), np.float32)
+    places, at = {date: place for place, date in enumerate(wanted)}, _relative(series)
     for date in range(count) if forward else reversed(range(count)):
         if date in places:
             values[places[date]], days[places[date]] = value, day
         if date != series.target:
             np.copyto(value, series.values[date], where=series.known[date])
-            np.copyto(day, series.days[date], where=series.known[date])
+            np.copyto(day, at[date], where=series.known[date])
     return values, days
 
 
@@ -194,21 +201,22 @@ def _median_of_known(planes: Planes) -> Planes:
 def spread(planes: Planes, known: Known) -> Planes:
     """Known values spread over their planes at half resolution by push-pull: cheap, for what only serves as context.
 
-    A plane in which nothing is known becomes 0.
+    `planes` are 0 where not known. A plane in which nothing is known becomes 0.
     """
     count, rows, columns = planes.shape
-    even = ((0, 0), (0, rows % 2), (0, columns % 2))
-    weight = _blocks(np.pad(known.astype(np.float32), even))
-    total = _blocks(np.pad(np.where(known, planes, np.float32(0)), even))
+    if rows % 2 or columns % 2:
+        even = ((0, 0), (0, rows % 2), (0, columns % 2))
+        planes, known = np.pad(planes, even), np.pad(known, even)
+    weight, total = _blocks(known.view(np.uint8)).astype(np.float32), _blocks(planes)
     mean = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
     half = push_pull(mean, weight) if count else mean
     return _doubled(_doubled(half).swapaxes(1, 2)).swapaxes(1, 2)[:, :rows, :columns]
 
 
-def _blocks(planes: Planes) -> Planes:
+def _blocks(planes: NDArray[Any]) -> NDArray[Any]:
     """Sums over blocks of 2 x 2."""
     pairs = planes[:, ::2] + planes[:, 1::2]
-    return pairs[..., ::2] + pairs[..., 1::2]
+    return np.asarray(pairs[..., ::2] + pairs[..., 1::2])
 
 
 def _doubled(planes: Planes) -> Planes:
@@ -304,13 +312,18 @@ def whittaker(series: Series, smoothness: float) -> NDArray[np.float32]:
     seen = series.seen
     if count < 3:
         return linear(series)
-    weight = series.known[:, seen].astype(np.float64)
+    weight, values = series.known[:, seen].astype(np.float64), series.values[:, seen]
     weight[series.target] = 0.0
     diagonals = _second_differences(spacing(series.days), smoothness)
-    mean = (weight * series.values[:, seen]).sum(axis=0) / weight.sum(axis=0)
-    solved = _pentadiagonal(diagonals, weight, weight * (series.values[:, seen] - mean))
+    mean = (weight * values).sum(axis=0) / weight.sum(axis=0)
+    smooth = np.empty(mean.shape)
+    for first in range(0, len(mean), _TOGETHER):
+        some = np.s_[first : first + _TOGETHER]
+        held = weight[:, some]
+        solved = _pentadiagonal(diagonals, held, held * (values[:, some] - mean[some]))
+        smooth[some] = solved[series.target]
     curve = np.full(seen.shape, np.nan, np.float32)
-    curve[seen] = solved[series.target] + mean
+    curve[seen] = smooth + mean
     return _within_range(curve, series)
 
 
@@ -328,7 +341,7 @@ def _second_differences(steps: NDArray[np.float64], smoothness: float) -> NDArra
 def _pentadiagonal(
     diagonals: NDArray[np.float64], weight: NDArray[np.float64], right: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Solve (W + P) z = r for every pixel, (date, pixel), by L D L' down the dates; all pixels at a time."""
+    """Solve (W + P) z = r for every pixel, (date, pixel), by L D L' down the dates."""
     count = len(right)
     pivot, first, second, z = np.empty_like(right), np.zeros_like(right), np.zeros_like(right), right.copy()
     for i in range(count):

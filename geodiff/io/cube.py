@@ -32,7 +32,7 @@ __all__ = [
     "stored_numbers",
 ]
 
-_SMALL = 4 << 20
+_SMALL = 16 << 20
 """Bytes of a variable that is kept once it was read."""
 _HANDLES = 16
 _local = threading.local()

@@ -384,11 +384,11 @@ def test_spreading_keeps_constants_and_knows_nothing_from_nothing(rows: int, col
     known = np.random.default_rng(seed).random((3, rows, columns)) < 0.3
     known[0] = False
     known[1, 1, 1] = True
-    spoiled = np.where(known, np.float32(4), np.float32(-9))
-    result = spread(spoiled, known)
+    planes = np.where(known, np.float32(4), np.float32(0))
+    result = spread(planes, known)
     np.testing.assert_array_equal(result[0], 0)
     np.testing.assert_allclose(result[1], 4, rtol=1e-5)
-    np.testing.assert_array_equal(spread(spoiled[1:2], known[1:2])[0], result[1])
+    np.testing.assert_array_equal(spread(planes[1:2], known[1:2])[0], result[1])
 
 
 def test_neighbours_with_gaps_are_told_by_one_another_where_light_changes(rng):
