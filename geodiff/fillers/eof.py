@@ -15,7 +15,7 @@ import numpy as np
 
 from geodiff.fillers import Fitted, SceneSample, Trial
 from geodiff.fillers.series import Series, days_of
-from geodiff.fillers.temporal import Prediction
+from geodiff.fillers.temporal import TemporalFiller
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,7 +138,7 @@ def _trusted_rows(rows: Matrix, known: NDArray[np.bool_], days: NDArray[np.float
     return np.stack([np.interp(days, days[sound], column[sound]) for column in rows.T], axis=1)
 
 
-class Dineof(Prediction):
+class Dineof(TemporalFiller):
     """Projection on the scene's temporal modes, what the known pixels depart from it relaxed into the gap.
 
     Without trials the modes are the window's own.

@@ -32,7 +32,6 @@ __all__ = [
     "Climatology",
     "Harmonic",
     "LinearTime",
-    "Prediction",
     "Regression",
     "SpaceTime",
     "TemporalFiller",
@@ -196,22 +195,6 @@ def _setting(fitted: Fitted) -> tuple[str, ...]:
     return fitted.filler, repr(sorted(facts.items()))
 
 
-class Prediction(TemporalFiller):
-    """A filler that a stack asks for values alone; the scale of its error is not offered to the stack."""
-
-    def estimate(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
-        """(target, band, row, column) of the window: values alone."""
-        return self._window(patch, fitted)[0]
-
-    def source(self, patch: Patch) -> NDArray[np.uint8]:
-        """(target, band, row, column) of the window: `laplace` where no other date knows the pixel."""
-        codes = np.empty(patch.missing.shape, np.uint8)
-        for place in np.ndindex(*codes.shape[:2]):
-            series = Series.of(patch, patch.targets[place[0]], place[1], self.context_dates)
-            codes[place] = np.where(series.seen, CODES[self.name], CODES["laplace"])[patch.core]
-        return codes
-
-
 def _without_holes(trend: Plane) -> Plane:
     """Where no other date knows a pixel, what its surroundings say."""
     defined = np.isfinite(trend)
@@ -257,7 +240,7 @@ def _squared_error(trial: Trial, band: int, plane: Plane) -> float:
     return float(np.square(error, dtype=np.float64).sum())
 
 
-class LinearTime(Prediction):
+class LinearTime(TemporalFiller):
     """Linear interpolation in time, pixel by pixel; the nearest date before the first and after the last known one."""
 
     name = "linear-time"
@@ -269,7 +252,7 @@ class LinearTime(Prediction):
         return linear(series)
 
 
-class Harmonic(Prediction):
+class Harmonic(TemporalFiller):
     """A trend and yearly harmonics through each pixel's series, drawn to those of the window."""
 
     name = "harmonic"
@@ -285,7 +268,7 @@ class Harmonic(Prediction):
         return harmonic(series, int(fitted.facts["order"]), float(fitted.facts["ridge"]))
 
 
-class Whittaker(Prediction):
+class Whittaker(TemporalFiller):
     """Whittaker's smoother through each pixel's series."""
 
     name = "whittaker"
@@ -297,7 +280,7 @@ class Whittaker(Prediction):
         return whittaker(series, float(fitted.facts["smoothness"]))
 
 
-class Climatology(Prediction):
+class Climatology(TemporalFiller):
     """The mean of the same season on other dates."""
 
     name = "climatology"
@@ -308,7 +291,7 @@ class Climatology(Prediction):
         return climatology(series, float(fitted.facts["width"]))
 
 
-class SpaceTime(Prediction):
+class SpaceTime(TemporalFiller):
     """Relaxation with known neighbours in space and time.
 
     How firmly time couples is chosen on the trials. On validation stacks errors with the six nearest dates are up to a
