@@ -16,6 +16,7 @@ from geodiff.io import Band, Variable
 from geodiff.lattice import Window
 from geodiff.scan import scan_cube
 from geodiff.scene import Cube, Rules
+from geodiff.threads import side_by_side
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -69,8 +70,9 @@ def fill_array(
     reason, outside = np.zeros((1, *planes.shape), np.uint16), np.zeros(planes.shape[1:], bool)
     scan, gaps = scan_cube(cube, reason, outside, buffer=0)
     chosen = load_filler(filler, FillerSettings(model=model))
-    fit = fit_cube(cube, scan, gaps, chosen)
-    blended, _ = estimate(cube, gaps, fit, chosen, 0, cube.lattice.extent, seed)
+    with side_by_side():
+        fit = fit_cube(cube, scan, gaps, chosen)
+        blended, _ = estimate(cube, gaps, fit, chosen, 0, cube.lattice.extent, seed)
     value, error = planes.astype(np.float32), np.zeros(planes.shape, np.float32)
     if blended is not None:
         for band, recipe in enumerate(fit.normalisations):

@@ -62,6 +62,7 @@ from geodiff.running import assert_scheduler, local_workers, run_blocks
 from geodiff.scan import GapReader, Scan, scan_cube, tile_count
 from geodiff.scanned import load_scans, save_scans
 from geodiff.scene import Cube, Scene, open_scene
+from geodiff.threads import side_by_side
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -395,7 +396,8 @@ def _fit(
     for cube in scene.cubes:
         if planned.blocks and scans[cube.name].wanted and cube.name not in known:
             began = time.time()
-            with waiting(f"trying {filler.name} on known pixels of {cube.name}", quiet=quiet):
+            trying = f"trying {filler.name} on known pixels of {cube.name}"
+            with waiting(trying, quiet=quiet), side_by_side(planned.job.workers or 0):
                 parts[cube.name] = fit_cube(cube, scans[cube.name], gaps[cube.name], filler).stored()
             logger.info("fitted %s in %.1f s", cube.name, time.time() - began)
     now = _now(planned, scene, scans, gaps, kept, parts)

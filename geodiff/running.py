@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from geodiff.blocks import BlockResult
 from geodiff.errors import InputError
+from geodiff.threads import side_by_side
 
 if TYPE_CHECKING:
     from geodiff.blocks import BlockResult
@@ -131,14 +132,16 @@ def run_blocks(
         return list(_on_dask(local.result(), fill_block, work_path, blocks, progress))
     if job.workers == 0 and most > 1 and not _on_gpu(job):
         return list(_with_help(fill_block, work_path, blocks, job, progress, most))
-    return list(_alone(fill_block, work_path, blocks, progress))
+    return list(_alone(fill_block, work_path, blocks, job, progress))
 
 
 def _alone(
-    fill_block: FillBlock, work_path: str, blocks: Sequence[Block], progress: Progress
+    fill_block: FillBlock, work_path: str, blocks: Sequence[Block], job: FillJob, progress: Progress
 ) -> Iterator[BlockResult]:
+    """In this process, which has as many cores as the job allows."""
     for block in blocks:
-        result = fill_block(work_path, block)
+        with side_by_side(job.workers or 0):
+            result = fill_block(work_path, block)
         progress.advance()
         yield result
 
@@ -149,7 +152,7 @@ def _with_help(
     """Alone at first; workers start meanwhile where the blocks so far say that much is left, and take over."""
     began, client = time.monotonic(), None
     with _Starting() as starting:
-        for done, result in enumerate(_alone(fill_block, work_path, blocks, progress), 1):
+        for done, result in enumerate(_alone(fill_block, work_path, blocks, job, progress), 1):
             yield result
             rest = blocks[done:]
             left = (time.monotonic() - began) / done * len(rest)
@@ -160,7 +163,7 @@ def _with_help(
             elif client is not None and client.done():
                 if (reason := client.exception()) is not None:
                     _log.warning("no more processes could be started (%s); going on in this one", reason)
-                    yield from _alone(fill_block, work_path, rest, progress)
+                    yield from _alone(fill_block, work_path, rest, job, progress)
                     return
                 yield from _on_dask(client.result(), fill_block, work_path, rest, progress)
                 return

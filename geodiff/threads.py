@@ -1,23 +1,36 @@
-"""Cores and threads: how many there are, and linear algebra on one.
+"""Cores and threads: how many there are, linear algebra on one, and calls of a network side by side.
 
 Many small systems are slower on several threads, and sums then depend on the machine. A kriging system of 500 pixels
 takes 1 ms on one thread. BLAS on as many threads as there are cores gains little on a quiet machine, waits 30 times as
 long where something else uses a core, and may round differently with another number of cores. What uses several cores
-is `--workers`, and training.
+is `--workers`, training, and a network's calls, which have nothing to do with each other: `each`. What the classical
+fillers do is too small for threads: Python runs one of them at a time, and two took a fifth more of the processor for
+a tenth less time.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from geodiff.limits import processor_quota
 
-__all__ = ["cores", "one_thread"]
+__all__ = ["cores", "each", "one_thread", "side_by_side"]
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+_MOST = 8
+"""Pieces at a time; each takes memory."""
+_many: ContextVar[int] = ContextVar("geodiff-threads", default=1)
+"""How many pieces `each` may do at a time here. A new thread begins with the default: a Dask worker has one core, and
+pieces of pieces come one after the other."""
 
 _lock = Lock()
 _inside = 0
@@ -77,3 +90,26 @@ def _control_here() -> None:
         clear = getattr(library, "clear_controlling_thread", None)
         if clear is not None:
             clear(force=True)
+
+
+@contextmanager
+def side_by_side(many: int = 0) -> Iterator[None]:
+    """Let `each` do so many pieces at a time inside a `with`; 0 for as many as there are cores, eight at most."""
+    before = _many.set(min(many or cores(), _MOST))
+    try:
+        yield
+    finally:
+        _many.reset(before)
+
+
+def each(work: Callable[[_T], _R], pieces: Iterable[_T]) -> list[_R]:
+    """What `work` says of each piece, in their order; the same whether they are done side by side or not.
+
+    Pieces must not depend on each other. What one raises is raised here, and those not begun are left.
+    """
+    todo = list(pieces)
+    many = min(_many.get(), len(todo))
+    if many < 2:
+        return [work(piece) for piece in todo]
+    with ThreadPoolExecutor(many, thread_name_prefix="geodiff-piece") as pool:
+        return list(pool.map(work, todo))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from threading import Barrier, Event, get_ident
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import geodiff
 from geodiff.fillers.kriging import Kriging
-from geodiff.threads import one_thread
+from geodiff.threads import each, one_thread, side_by_side
 
 
 def _threads() -> set[int]:
@@ -85,3 +85,30 @@ def test_a_fill_is_computed_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> No
         assert seen
         assert all(one == {1} for one in seen)
         assert _threads() == {2}
+
+
+def test_pieces_come_one_after_the_other_unless_it_is_said_otherwise() -> None:
+    here = get_ident()
+    assert each(lambda piece: (piece, get_ident()), range(3)) == [(0, here), (1, here), (2, here)]
+    with side_by_side(1):
+        assert each(lambda _: get_ident(), range(3)) == [here] * 3
+
+
+def test_pieces_go_side_by_side_and_keep_their_order() -> None:
+    met = Barrier(3, timeout=10)
+    with side_by_side(3):
+        assert each(lambda piece: (met.wait() >= 0, piece)[1], range(6)) == list(range(6))
+    assert each(lambda _: get_ident(), range(2)) == [get_ident()] * 2
+
+
+def test_pieces_of_pieces_do_not_multiply_threads() -> None:
+    def inner(_: int) -> set[int]:
+        return {get_ident(), *each(lambda _: get_ident(), range(4))}
+
+    with side_by_side(2):
+        assert all(len(threads) == 1 for threads in each(inner, range(4)))
+
+
+def test_what_a_piece_raises_is_raised() -> None:
+    with side_by_side(2), pytest.raises(ZeroDivisionError):
+        each(lambda piece: 1 // piece, [1, 0, 1])

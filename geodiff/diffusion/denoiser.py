@@ -27,6 +27,7 @@ from geodiff.diffusion.folder import (
 )
 from geodiff.diffusion.sampling import sample
 from geodiff.errors import ModelError
+from geodiff.threads import each
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -129,17 +130,21 @@ class Denoiser:
     def _batched(self, run: Callable[[Sequence[Crop]], Tensor], wanted: NDArray[np.bool_], answer: Planes) -> None:
         """Run over the crops of all samples, `batch` of one size at a time, into (sample, plane, row, column).
 
-        Where memory runs out the batch is halved, and the log says so.
+        One by one, they go side by side where that is wanted. Where memory runs out the batch is halved, and the log
+        says so.
         """
         size = self.batch
         for parts in by_size(crops(wanted)).values():
+            if size == 1 and self.device.type == "cpu":
+                for part, found in zip(parts, each(lambda part: _answer(run, [part]), parts), strict=True):
+                    part.put(answer, found[0])
+                continue
             start = 0
             while start < len(parts):
                 some = parts[start : start + size]
                 padded = [*some, *[some[-1]] * (size - len(some))]
                 try:
-                    with torch.inference_mode():
-                        found = run(padded)[: len(some)].cpu().numpy()
+                    found = _answer(run, padded)[: len(some)]
                 except (MemoryError, RuntimeError) as reason:
                     if size == 1 or not _is_memory(reason):
                         raise
@@ -151,6 +156,13 @@ class Denoiser:
                 for part, planes in zip(some, found, strict=True):
                     part.put(answer, planes)
                 start += len(some)
+
+
+def _answer(run: Callable[[Sequence[Crop]], Tensor], some: Sequence[Crop]) -> Planes:
+    """(crop, plane, row, column) of one call."""
+    with torch.inference_mode():
+        found: Planes = run(some).cpu().numpy()
+    return found
 
 
 def _told(c_noise: Tensor, scalars: Tensor | None) -> tuple[Tensor, ...]:

@@ -70,10 +70,10 @@ def _heun(steps: int) -> Any:
     import torch
     from diffusers.schedulers.scheduling_heun_discrete import HeunDiscreteScheduler
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)  # diffusers, on its own table
-        scheduler = HeunDiscreteScheduler(prediction_type="epsilon")
-        scheduler.set_timesteps(steps)
+    # diffusers, on its own table; for good, because filters are the process's and windows are drawn side by side
+    warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+    scheduler = HeunDiscreteScheduler(prediction_type="epsilon")
+    scheduler.set_timesteps(steps)
     ramp = torch.linspace(0, 1, steps)
     sigmas = edm.SIGMA_MAX * (edm.SIGMA_MIN / edm.SIGMA_MAX) ** ramp
     scheduler.sigmas = torch.cat([sigmas[:1], sigmas[1:].repeat_interleave(2), torch.zeros(1)])

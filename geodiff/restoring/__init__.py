@@ -46,6 +46,7 @@ from geodiff.restoring.job import RestoreJob
 from geodiff.restoring.product import Layers, enlarged_raster
 from geodiff.scan import scan_cube
 from geodiff.scene import open_scene
+from geodiff.threads import side_by_side
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -223,10 +224,12 @@ def _filled(
     del scene
     layers, filler, windows = Layers.copied(cube.variable, 1, job.members), filler_of(job.scene), 0
     whole = Window(0, 0, *cube.shape)
-    fit = fit_cube(cube, scan, gaps, filler) if scan.wanted and scan.known else None
+    with side_by_side():
+        fit = fit_cube(cube, scan, gaps, filler) if scan.wanted and scan.known else None
     for date in range(len(cube.variable.dates)):
         found = gaps.read(date, whole)
-        blended, count = (None, 0) if fit is None else estimate(cube, gaps, fit, filler, date, whole, job.seed)
+        with side_by_side():
+            blended, count = (None, 0) if fit is None else estimate(cube, gaps, fit, filler, date, whole, job.seed)
         if fit is not None and blended is not None:
             made, _, _ = block_layers(job.scene, cube, fit, blended, found.wanted)
             layers.put_estimates(date, cube.bands, found, made)

@@ -10,6 +10,7 @@ import torch
 
 from geodiff.diffusion.denoiser import Denoiser, open_denoiser
 from geodiff.diffusion.fields import CHANNELS
+from geodiff.threads import side_by_side
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
@@ -31,6 +32,16 @@ def test_on_a_processor_one_window_is_one_call(denoiser) -> None:
         alone = denoiser.value(planes[index : index + 1], wanted[index : index + 1])
         for one, all_ in zip(alone, together, strict=True):
             np.testing.assert_array_equal(one[0], all_[index])
+
+
+def test_calls_side_by_side_say_the_same(denoiser) -> None:
+    planes, wanted = inputs(6, 32)
+    noise = np.random.default_rng(1).normal(size=wanted.shape).astype(np.float32)
+    alone = *denoiser.value(planes, wanted), denoiser.residuals(planes, wanted, noise, steps=4)
+    with side_by_side(3):
+        together = *denoiser.value(planes, wanted), denoiser.residuals(planes, wanted, noise, steps=4)
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("batch", [2, 3, 16])
