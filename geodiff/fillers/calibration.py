@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.fillers import Filled, Filler, Fitted, Patch, SceneSample, Trial
+from geodiff.fillers.series import days_of, median_step
 from geodiff.fillers.whitening import FLOOR, distance_to_known
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "conformal_factors",
     "error_ratio",
     "factor_field",
+    "far_in_time",
     "hidden_errors",
     "hidden_pixels",
     "lost_factor",
@@ -42,8 +44,11 @@ Z90 = 1.6448536269514722
 DISTANCE_EDGES = (2.0, 4.0, 8.0, 16.0)
 """Pixels to the nearest known pixel: <= 2, 2-4, 4-8, 8-16, more."""
 DAY_EDGES = (5.0, 15.0)
-"""Days to the nearest date on which the pixel is known: <= 5, 5-15, more, never."""
-DISTANCES, DAYS = len(DISTANCE_EDGES) + 1, len(DAY_EDGES) + 2
+"""Days to the nearest date on which the pixel is known: <= 5, 5-15, more; then far in time, never."""
+_FAR = 2.5
+"""Median steps between dates beyond which the nearest known one is far: dates before and after it are lost too, and
+what is said of a pixel whose neighbours in time are known says little of such a pixel."""
+DISTANCES, DAYS = len(DISTANCE_EDGES) + 1, len(DAY_EDGES) + 3
 STRATA = DISTANCES * DAYS
 _KNOTS = np.log2(np.array([1.0, 3.0, 6.0, 12.0, 24.0]))
 """Distances, on a logarithmic scale, at which a class's figure holds exactly."""
@@ -80,7 +85,7 @@ def lost_planes(patch: Patch) -> NDArray[np.bool_]:
 
 
 def strata(patch: Patch, distance: NDArray[np.float32] | None = None) -> NDArray[np.int8]:
-    """Stratum of each pixel of the window, 0 to 19: distance class + 5 x class of the nearest date.
+    """Stratum of each pixel of the window, 0 to 24: distance class + 5 x class of the nearest date.
 
     Parameters
     ----------
@@ -102,7 +107,32 @@ def _day_class(patch: Patch) -> NDArray[np.intp]:
             if date != target:
                 days = abs(int(patch.dates[date]) - int(patch.dates[target])) / 86400.0
                 np.minimum(out, days, out=out, where=known[date])
-    return np.where(np.isinf(nearest), DAYS - 1, np.searchsorted(DAY_EDGES, nearest))
+    classes = np.where(np.isinf(nearest), DAYS - 1, np.searchsorted(DAY_EDGES, nearest))
+    for own, target in zip(classes, patch.targets, strict=True):
+        own[far_in_time(known, patch.dates, target)] = DAYS - 2
+    return classes
+
+
+def far_in_time(known: NDArray[np.bool_], dates: NDArray[np.int64], target: int) -> NDArray[np.bool_]:
+    """Where other dates know a pixel, but none of the dates around the target.
+
+    Parameters
+    ----------
+    known : (date, ...).
+    dates : (date,) seconds since 1970, as a patch has them.
+    target : index into the dates.
+
+    Returns
+    -------
+    (...) False also where no other date knows the pixel.
+    """
+    days = days_of(dates)
+    apart = np.abs(days - days[target])
+    near = apart <= _FAR * median_step(np.sort(days))
+    near[target] = True  # what it shows itself is no matter
+    others = np.delete(known, target, axis=0)
+    far: NDArray[np.bool_] = others.any(axis=0) & ~others[np.delete(near, target)].any(axis=0)
+    return far
 
 
 def conformal_factors(
@@ -129,7 +159,7 @@ def conformal_factors(
 
     Returns
     -------
-    (20,) float32, positive.
+    (25,) float32, positive.
     """
     prior = np.log(np.tile(np.asarray(defaults, np.float64), DAYS))
     telling = ~np.isnan(ratio)
@@ -227,7 +257,7 @@ def factor_field(
 
     Parameters
     ----------
-    factors : (20,), positive.
+    factors : (25,), positive.
     stratum, distance : any one shape; `distance` in pixels to the nearest known one.
     """
     return np.exp(between_classes(np.log(factors), stratum, distance)).astype(np.float32)
@@ -236,7 +266,7 @@ def factor_field(
 def between_classes(
     table: NDArray[np.floating[Any]], stratum: NDArray[np.int8], distance: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Rows of a table (20, ...) at each pixel, linear in log distance between the distance classes.
+    """Rows of a table (25, ...) at each pixel, linear in log distance between the distance classes.
 
     Steps at a class's edge would draw contours into what is made of it.
     """

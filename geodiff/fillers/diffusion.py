@@ -17,6 +17,7 @@ import numpy as np
 from geodiff.diffusion.fields import DATES, Layer, Scene, context, whitening_error
 from geodiff.fillers import CODES, Filled, Filler, FillerSettings, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import (
+    DAYS,
     conformal_factors,
     error_ratio,
     factor_field,
@@ -215,8 +216,8 @@ class Diffusion:
         return factor_field(self._departures(fitted.arrays), stratum, distance)
 
     def _departures(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """(20,) that factor by stratum: the model's, times what the scene's trials ask beyond its factors."""
-        stored = np.tile(np.asarray(self.denoiser.calibration.spread, np.float32), 4)
+        """(25,) that factor by stratum: the model's, times what the scene's trials ask beyond its factors."""
+        stored = np.tile(np.asarray(self.denoiser.calibration.spread, np.float32), DAYS)
         ratio = arrays["factors"] / arrays.get("neutral", arrays["factors"])
         return np.asarray(stored * np.clip(ratio, 0.7, 1.5), np.float32)
 
@@ -226,7 +227,7 @@ class Diffusion:
             return []
         distance = target_distance(patch)
         near = distance[..., *patch.core]
-        scale = factor_field(np.tile(fitted.arrays["scale"], 4), strata(patch, distance), near)
+        scale = factor_field(np.tile(fitted.arrays["scale"], DAYS), strata(patch, distance), near)
         return [
             self._item(patch, (t, b), prior, scale)
             for (t, b), prior in self._priors(patch, fitted)

@@ -71,7 +71,7 @@ class _Weights:
     """What share each part has."""
 
     table: NDArray[np.float64]
-    """(20, part) by stratum."""
+    """(25, part) by stratum."""
     lost: NDArray[np.float64] | None = None
     """(part,) where a date shows nothing, in the window or around it; None: as far from data."""
 
