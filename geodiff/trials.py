@@ -48,7 +48,7 @@ _DEEP_EVERY = 5
 """Of a stack every fifth trial hides all that one of its gaps would, however much that is."""
 _LASTING = 5
 """Trials at most that hide a gap with the dates on which it lasts, each of another date."""
-_LEAST_FAR, _MORE_FAR = 0.01, 3.0
+_LEAST_FAR, _MORE_FAR = 0.02, 3.0
 """Such trials are drawn where that share of the gaps lies far from known dates, and so many times the share of what is
 known: clouds that come and go leave both alike, and then what is hidden on one date shows all there is."""
 _LEAST_MOVED, _TRIES = 0.25, 20
@@ -241,10 +241,7 @@ class _Gap:
     def of(cls, cube: Cube, gaps: GapReader, date: int, window: Window, dates: list[int]) -> _Gap:
         """Of a window that touches the raster; `dates` are the context of its date."""
         known = np.stack([_known(cube, gaps, d, window).all(axis=0) for d in dates])
-        common, place = window.intersect(cube.lattice.extent), dates.index(date)
-        assert common is not None
-        shape = np.zeros(window.shape, bool)
-        shape[common.within(window)] = gaps.read(date, common).wanted.any(axis=0)
+        shape, place = _gap_shape(cube, gaps, date, window), dates.index(date)
         far = far_in_time(known, cube.seconds[dates], place)
         lasting = _without_break(known, list(np.argsort(cube.seconds[dates], kind="stable")), place)
         return cls(shape, shape & far, known[place] & far, lasting & shape)
@@ -272,10 +269,13 @@ def _lasting(
     What is hidden on one date is known on those around it, unless these have gaps of their own there. Where a place is
     lost for many dates on end its gap is of another kind than that.
     """
-    seen, sources, pixels = seen_dates(scan), [], np.zeros(4)
-    for date, window in islice(_with_gaps(cube, scan), MOST_TRIALS):
-        if not seen[date]:
+    seen, sources, pixels, looked = seen_dates(scan), [], np.zeros(4), 0
+    for date, window in islice(_with_gaps(cube, scan), 20 * MOST_TRIALS):
+        if looked >= 2 * MOST_TRIALS:
+            break
+        if not seen[date] or not _gap_shape(cube, gaps, date, window).any():
             continue
+        looked += 1
         gap = _Gap.of(cube, gaps, date, window, context(cube, filler, date, seen))
         known = _known(cube, gaps, date, window).all(axis=0)
         pixels += [gap.far.sum(), gap.shape.sum(), gap.known_far.sum(), known.sum()]
@@ -301,8 +301,8 @@ def _elsewhere(
     cube: Cube, gaps: GapReader, gap: _Gap, date: int, windows: list[Window], tried: int, found: list[_Hidden]
 ) -> _Hidden | None:
     """A gap with its dates, laid into one of the windows of its date; None where little of it falls on known pixels."""
-    window = windows[tried % len(windows)]
-    shape, far = (_laid(cube, window, part, tried, tried) for part in (gap.shape, gap.far))
+    window, turn = windows[tried % len(windows)], tried + tried // len(windows)
+    shape, far = (_laid(cube, window, part, turn, turn) for part in (gap.shape, gap.far))
     known = _known(cube, gaps, date, window)
     hidden = known & shape & ~_hidden_already(found, date, window)
     judged = (hidden & far).any(axis=0).sum()
@@ -310,7 +310,7 @@ def _elsewhere(
         return None
     if (known & ~hidden).sum() < _LEAST_LEFT * len(cube.bands):
         return None
-    return _Hidden(date, window, hidden, lasting=np.stack([_laid(cube, window, d, tried, tried) for d in gap.lasting]))
+    return _Hidden(date, window, hidden, lasting=np.stack([_laid(cube, window, d, turn, turn) for d in gap.lasting]))
 
 
 def _known(cube: Cube, gaps: GapReader, date: int, window: Window) -> NDArray[np.bool_]:
@@ -388,11 +388,19 @@ def _shapes(cube: Cube, scan: Scan, gaps: GapReader) -> list[NDArray[np.bool_]]:
             break
         common = window.intersect(cube.lattice.extent)
         assert common is not None
-        shape = np.zeros(window.shape, bool)
-        shape[common.within(window)] = gaps.read(date, common).wanted.any(axis=0)
+        shape = _gap_shape(cube, gaps, date, window)
         if LEAST_SHAPE <= shape.sum() < common.height * common.width:
             shapes.append(shape)
     return shapes
+
+
+def _gap_shape(cube: Cube, gaps: GapReader, date: int, window: Window) -> NDArray[np.bool_]:
+    """(row, column) of a window that touches the raster: where something is to be filled."""
+    common = window.intersect(cube.lattice.extent)
+    assert common is not None
+    shape = np.zeros(window.shape, bool)
+    shape[common.within(window)] = gaps.read(date, common).wanted.any(axis=0)
+    return shape
 
 
 def _with_gaps(cube: Cube, scan: Scan) -> Iterator[tuple[int, Window]]:
