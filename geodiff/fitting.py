@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geodiff.encoding import Normalisation
-from geodiff.errors import NothingKnownError, TargetError
+from geodiff.errors import NothingKnownError
 from geodiff.fillers import Filler, Fitted, SceneSample, Trial, load_filler
-from geodiff.fillers.calibration import STRATA
 from geodiff.fillers.spatial import SpatialFiller
 from geodiff.patches import Cells
 from geodiff.threads import one_thread
@@ -84,18 +83,12 @@ class CubeFit:
             "rounding": list(self.rounding),
             "seen": list(self.seen),
             "check": list(astuple(self.check)),
-            "strata": STRATA,
         }
         return Fitted("cube", facts, {"cells": self.cells.values}, {"filler": self.fitted})
 
 
 def load_cube_fit(stored: Fitted) -> CubeFit:
-    """The inverse of `CubeFit.stored`; raises TargetError where an older geodiff made it, which knew fewer strata."""
-    if stored.facts.get("strata") != STRATA:
-        raise TargetError(
-            f"the fit was learnt by an older geodiff, which told fewer than {STRATA} kinds of pixels apart; "
-            "use --overwrite, or --append --refit"
-        )
+    """The inverse of `CubeFit.stored`."""
     recipes = tuple(Normalisation(*recipe) for recipe in stored.facts["normalisations"])
     cells = Cells(np.asarray(stored.arrays["cells"]), int(stored.facts["cell"]))
     estimable, seen = tuple(stored.facts["estimable"]), tuple(stored.facts["seen"])

@@ -493,7 +493,7 @@ def _trial(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, cells: Cells
             known = _without(known, other, gone, spot.window, filler.halo, cube.lattice)
         judged &= far_in_time(known[(..., *whole.core)], whole.dates, place)
     patch = replace(whole, known=known, values=np.where(known, whole.values, np.float32(0)))
-    return Trial(patch, truth[None], judged[None])
+    return Trial(patch, truth[None], judged[None], lasting=spot.lasting is not None)
 
 
 def _without(

@@ -14,10 +14,9 @@ from scipy.ndimage import gaussian_filter
 
 import geodiff  # noqa: F401 (registers the accessor)
 from geodiff import trials
-from geodiff.errors import TargetError
 from geodiff.fillers import Filled, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import far_in_time, target_distance
-from geodiff.fitting import fit_cube, load_cube_fit
+from geodiff.fitting import fit_cube
 from geodiff.io.cf import open_dataset_as_raster
 from geodiff.job import FillJob
 from geodiff.lattice import Lattice, Window
@@ -107,21 +106,17 @@ def test_a_stack_of_which_little_is_known_hides_some_of_it() -> None:
         assert trial.patch.known[..., *trial.patch.core].any()
 
 
-def _lasting(trial: Trial) -> bool:
-    """Whether what it judges is far from any date that knows it."""
-    patch = trial.patch
-    far = far_in_time(patch.known[(..., *patch.core)], patch.dates, patch.targets[0])
-    return bool(trial.hidden.any()) and bool(far[trial.hidden[0]].all())
-
-
 def test_where_a_place_is_lost_for_many_dates_another_is_hidden_as_long() -> None:
     heard = _heard(14, outage=8)
-    lasting = [trial for trial in heard if _lasting(trial)]
+    lasting = [trial for trial in heard if trial.lasting]
     assert 1 <= len(lasting) <= 5
     hidden = [int(t.patch.dates[t.patch.targets[0]]) // 86_400 for t in lasting]
     assert set(hidden) <= {5, 6, 7, 8}, "three dates or more lie before and after with nothing known"
     assert len(set(hidden)) == len(hidden)
     for trial in lasting:
+        far = far_in_time(trial.patch.known[(..., *trial.patch.core)], trial.patch.dates, trial.patch.targets[0])
+        assert trial.hidden.any()
+        assert far[trial.hidden[0]].all(), "what is judged"
         lost = ~trial.patch.known[(slice(None), 0, *trial.patch.core)][:, trial.hidden[0, 0]]
         assert lost[3:11].mean() > 0.9, "gaps of the place itself may make it last longer"
         assert lost[:3].mean() < 0.3
@@ -139,9 +134,9 @@ def test_gaps_that_come_and_go_are_hidden_as_they_were(monkeypatch: pytest.Monke
 
 
 def test_an_outage_leaves_the_other_trials_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [t for t in _heard(14, outage=8) if not _lasting(t)]
+    found = [t for t in _heard(14, outage=8) if not t.lasting]
     monkeypatch.setattr(trials, "_LASTING", 0)
-    before = [t for t in _heard(14, outage=8) if not _lasting(t)]
+    before = [t for t in _heard(14, outage=8) if not t.lasting]
     assert len(found) == len(before)
     for ours, theirs in zip(found, before, strict=True):
         assert (ours.hidden == theirs.hidden).mean() > 0.999, "but for pixels that are hidden already"
@@ -172,12 +167,6 @@ def test_intervals_hold_where_a_place_is_lost_for_a_week_and_elsewhere() -> None
         held += [inside[week].mean() / 2, inside[lost[10] & ~week].mean() / 2]
     assert held[0] > 0.75
     assert 0.8 < held[1] < 0.99
-
-
-def test_a_fit_of_other_kinds_of_pixels_is_refused() -> None:
-    stored = Fitted("cube", {"normalisations": [], "cell": 1})
-    with pytest.raises(TargetError, match="--refit"):
-        load_cube_fit(stored)
 
 
 def test_single_dates_keep_to_the_budget() -> None:

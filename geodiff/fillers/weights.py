@@ -54,8 +54,6 @@ _DISTINCT = 25.0
 """Pixels that count as an independent one where it is asked whether the defaults are of another kind of scene."""
 _ORDINARY = 3.0
 """Odds, before any pixel is seen, that they are of this kind."""
-_FAR = slice(STRATA - 2 * DISTANCES, STRATA - DISTANCES)
-"""Strata far from any date that knows the pixel."""
 _CAUTIOUS = "linear-time"
 _CAUTION = 1.0
 """Lost dates that linear interpolation in time is worth where a date shows nothing: RMSE over its own is 0.90, 0.92 and
@@ -67,9 +65,9 @@ class Moments:
     """Sums of products of the parts' errors by stratum."""
 
     products: NDArray[np.float64]
-    """(25, part, part)."""
+    """(20, part, part)."""
     counts: NDArray[np.float64]
-    """(25,) pixels."""
+    """(20,) pixels."""
     trials: int
 
     @classmethod
@@ -105,9 +103,9 @@ class Moments:
         return independent / (independent + _PRIOR)
 
     def trust_beside(self, defaults: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(25,) the same by stratum, up to all of it where the scene is of another kind than that of the defaults.
+        """(20,) the same by stratum, up to all of it where the scene is of another kind than that of the defaults.
 
-        The stored shares (25, part) are those of ordinary optical scenes, and few pixels show that a smooth field of
+        The stored shares (20, part) are those of ordinary optical scenes, and few pixels show that a smooth field of
         the weather is none. The odds that it is none are what they were before, times the likelihood ratio of Gaussian
         errors of independent pixels, less what as many free weights gain by chance (Wilks 1938). They hold at the
         distances where pixels were hidden: what is best beside data may run wild deep in a gap.
@@ -124,12 +122,12 @@ class Moments:
         return min(float(self.counts.sum()) / thinning, self.trials * _PER_TRIAL)
 
     def squared_error(self, table: NDArray[np.float64]) -> float:
-        """Summed squared error of the stack with weights (25, part)."""
+        """Summed squared error of the stack with weights (20, part)."""
         return float(np.einsum("sp,spq,sq->", table, self.products, table))
 
 
 def convex_weights(moments: Moments, defaults: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights (25, part), each row not negative and of sum 1, that minimise the squared error; `defaults` (25, part).
+    """Weights (20, part), each row not negative and of sum 1, that minimise the squared error; `defaults` (20, part).
 
     Parts that the others can do without are left out, the later ones first: give them from cheap to dear. Where
     the result is more than 1 % worse, in RMSE, than the best single part, that one gets all the weight; but not on the
@@ -151,11 +149,11 @@ def weights_by_stratum(
     errors: Sequence[NDArray[np.floating[Any]]],
     strata: Sequence[NDArray[np.integer[Any]]],
 ) -> NDArray[np.float64]:
-    """Weights (25, part) from each trial's errors (part, pixel) and strata.
+    """Weights (20 or 25, part) from each trial's errors (part, pixel) and strata.
 
     Where no other date knows a pixel, parts that look at other dates have nothing to say, and what others do there
-    tells nothing of pixels that other dates do know: the two are learnt apart. So are pixels far from any date that
-    knows them; of these there may be few, and they are drawn to what the others ask for.
+    tells nothing of pixels that other dates do know: the two are learnt apart. So are pixels far in time, where
+    `strata` has any: these are drawn to what the others ask for.
 
     Parameters
     ----------
@@ -164,18 +162,35 @@ def weights_by_stratum(
     defaults = default_weights(names)
     if not temporal:
         return convex_weights(Moments.of_trials(errors, strata), defaults)
-    never = [stratum >= STRATA - DISTANCES for stratum in strata]
-    far = [(stratum >= _FAR.start) & ~n for stratum, n in zip(strata, never, strict=True)]
+    never = [(stratum >= STRATA - DISTANCES) & (stratum < STRATA) for stratum in strata]
+    far = [stratum >= STRATA for stratum in strata]
     spatial = np.setdiff1d(np.arange(len(names)), temporal)
-    near = [~(n | f) for n, f in zip(never, far, strict=True)]
+    near = [stratum < STRATA - DISTANCES for stratum in strata]
     table = convex_weights(_moments_where(near, errors, strata), defaults)
-    table[_FAR] = convex_weights(_moments_where(far, errors, strata), table)[_FAR]
+    farther = _far_weights(far, errors, strata, table)
     if spatial.size:
         alone = _moments_where(never, [e[spatial] for e in errors], strata)
         own = convex_weights(alone, default_weights([names[i] for i in spatial]))
         table[-DISTANCES:] = 0.0
         table[-DISTANCES:, spatial] = own[-DISTANCES:]
-    return table
+    return np.concatenate([table, farther])
+
+
+def _far_weights(
+    far: Sequence[NDArray[np.bool_]],
+    errors: Sequence[NDArray[np.floating[Any]]],
+    strata: Sequence[NDArray[np.integer[Any]]],
+    crowd: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """(5, part) where pixels are far in time, (0, part) where no trial has any; in place of stored shares the crowd's.
+
+    They take the rows of pixels known last more than 15 days before or after, the farthest that have any.
+    """
+    rows = slice(STRATA - 2 * DISTANCES, STRATA - DISTANCES)
+    if not any(some.any() for some in far):
+        return np.empty((0, crowd.shape[1]))
+    moments = _moments_where(far, errors, [stratum - (STRATA - rows.start) for stratum in strata])
+    return convex_weights(moments, crowd)[rows]
 
 
 def _moments_where(
@@ -251,7 +266,7 @@ def _table(
 
 
 def _by_stratum(products: NDArray[np.float64], pixels: float) -> NDArray[np.float64]:
-    """(25, part): each stratum's best weights from its own error moments and the pooled ones."""
+    """(20, part): each stratum's best weights from its own error moments and the pooled ones."""
     pooled = products.sum(axis=0) / max(pixels, 1.0)
     return np.stack([simplex_minimum(p + _CROWD * pooled) for p in products])
 
@@ -273,7 +288,7 @@ def simplex_minimum(products: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def default_weights(names: Sequence[str]) -> NDArray[np.float64]:
-    """(25, part) stored shares of the parts at hand; equal ones where none is stored."""
+    """(20, part) stored shares of the parts at hand; equal ones where none is stored."""
     shares = [np.broadcast_to(DEFAULT_WEIGHTS.get(name, 0.0), DISTANCES) for name in names]
     return np.tile(_normalised(np.stack(shares, axis=-1)), (STRATA // DISTANCES, 1))
 
@@ -292,7 +307,7 @@ def weight_fields(
 
     Parameters
     ----------
-    table : (25, part), rows of sum 1.
+    table : (20 or 25, part), rows of sum 1.
     stratum, distance : (...) of each pixel; the stratum gives the class of the nearest date.
     """
     field = between_classes(table, stratum, distance)

@@ -88,7 +88,7 @@ def test_strata_are_distance_and_nearest_date():
     columns = np.arange(4, 44)
     distance = np.clip(columns - 3, 0, None)
     classes = np.searchsorted([2, 4, 8, 16], distance)
-    days = np.where(columns >= 30, 1, 4)
+    days = np.where(columns >= 30, 1, 3)
     np.testing.assert_array_equal(found[20], classes + DISTANCES * days)
 
 
@@ -102,8 +102,10 @@ def test_far_in_time_goes_by_the_steps_between_dates(step):
     dates = (np.arange(9) * step * DAY).astype(np.int64)
     np.testing.assert_array_equal(far_in_time(known, dates, 4), [False, False, True, False])
     np.testing.assert_array_equal(far_in_time(known, np.zeros(9, np.int64), 4), [False, False, True, False])
-    found = strata(patch_of(np.broadcast_to(known[:, 2, None, None, None], (9, 1, 24, 24)), dates, (4,)))
-    assert (found // DISTANCES == STRATA // DISTANCES - 2).all()
+    patch = patch_of(np.broadcast_to(known[:, 2, None, None, None], (9, 1, 24, 24)), dates, (4,))
+    assert (strata(patch) < STRATA - DISTANCES).all()
+    assert (strata(patch, table=np.ones(STRATA)) < STRATA - DISTANCES).all()
+    assert (strata(patch, table=np.ones(STRATA + DISTANCES)) >= STRATA).all()
 
 
 def test_a_single_date_is_not_far_in_time():
