@@ -105,7 +105,7 @@ class _Hidden:
     """So much is hidden that only one pixel in 3 x 3 is judged."""
     lasting: NDArray[np.bool_] | None = None
     """(context date, row, column) of the window: hidden on these dates too; judged is what is then far from known ones.
-    """
+    Their low-resolution fill stays as it is: our fillers look at that of the target alone."""
 
     @property
     def judged(self) -> NDArray[np.bool_]:
@@ -279,7 +279,7 @@ def _lasting(
         gap = _Gap.of(cube, gaps, date, window, context(cube, filler, date, seen))
         known = _known(cube, gaps, date, window).all(axis=0)
         pixels += [gap.far.sum(), gap.shape.sum(), gap.known_far.sum(), known.sum()]
-        if gap.far.sum() >= _LEAST_LEFT:
+        if gap.far.sum() >= _LEAST_LEFT and sum(d == date for d, _ in sources) < 2 and len(sources) < 4 * _LASTING:
             sources.append((date, gap))
     far, known_far = pixels[0] / max(pixels[1], 1), pixels[2] / max(pixels[3], 1)
     if far < _LEAST_FAR or far < _MORE_FAR * known_far:
