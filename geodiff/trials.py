@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.fillers import Filler, Trial
+from geodiff.fillers.calibration import far_in_time
 from geodiff.lattice import Lattice, Window
 from geodiff.patches import Cells, cut_patch, patch_bytes, read_ground
 from geodiff.pyramid import CellSums, fill_cells
@@ -45,6 +46,13 @@ _LEAST_LOST = 5
 """Such trials at least, each of another date: two dates tell little of how dates differ."""
 _DEEP_EVERY = 5
 """Of a stack every fifth trial hides all that one of its gaps would, however much that is."""
+_LASTING = 5
+"""Trials at most that hide a gap with the dates on which it lasts, each of another date."""
+_LEAST_FAR, _MORE_FAR = 0.02, 3.0
+"""Such trials are drawn where that share of the gaps lies far from known dates, and so many times the share of what is
+known: clouds that come and go leave both alike, and then what is hidden on one date shows all there is."""
+_LEAST_MOVED, _TRIES = 0.25, 20
+"""Share of what is far in such a gap that has to fall on known pixels, and how often a place for it is looked for."""
 _LEAST_LEFT = 50
 """Known pixels that such a trial leaves: from so many on a date tells the scale of its errors."""
 _LEFT = (0.25, 0.003)
@@ -95,6 +103,9 @@ class _Hidden:
     """Nothing of the date is shown, in the window or around it, and `where` is what is judged."""
     deep: bool = False
     """So much is hidden that only one pixel in 3 x 3 is judged."""
+    lasting: NDArray[np.bool_] | None = None
+    """(context date, row, column) of the window: hidden on these dates too; judged is what is then far from known ones.
+    Their low-resolution fill stays as it is: our fillers look at that of the target alone."""
 
     @property
     def judged(self) -> NDArray[np.bool_]:
@@ -143,12 +154,15 @@ def _hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[_Hidd
     budget = min(share, max(scan.wanted // 2, taught), MOST_HIDDEN)
     if budget < LEAST_HIDDEN:
         return []
-    most = min(MOST_TRIALS, max(LEAST_TRIALS, _gap_chunks(scan)), _affordable(cube, scan, filler))
+    affordable = _affordable(cube, scan, filler)
+    most = min(MOST_TRIALS, max(LEAST_TRIALS, _gap_chunks(scan)), affordable)
     shapes, places = _shapes(cube, scan, gaps), list(islice(_order(cube), 20 * most))
     found: list[_Hidden] = []
     lost = _lost(cube, scan, gaps, most)
     deep = _deep(cube, scan, gaps, shapes, most) if lost else []
-    most -= len(lost) + len(deep)
+    lasting = _lasting(cube, scan, gaps, filler, deep, min(_LASTING, most // 3)) if lost else []
+    large = deep + lost + lasting
+    most = min(most + len(lasting), affordable) - len(large)
     spent = 0
     for left in _LEFT:
         for tried in range(20 * most if shapes and not found else 0):
@@ -162,12 +176,11 @@ def _hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[_Hidd
             else:  # of the little that is known here, such a part of a shape would hide next to nothing
                 shape = _cropped(_laid(cube, window, shape, turn, tried) & known.any(axis=0), each, tried)
             hidden = _transplanted(known, shape, left * _extent(cube, window))
-            hidden &= ~_hidden_already(found + deep, date, window)
+            hidden &= ~_hidden_already(found + deep + lasting, date, window)
             count = int(hidden.sum())
             if count >= LEAST_SHAPE:
                 found.append(_Hidden(date, window, hidden))
                 spent += count
-    large = deep + lost
     return found + large if spent + sum(int(spot.judged.sum()) for spot in large) >= LEAST_HIDDEN else []
 
 
@@ -209,6 +222,95 @@ def _deep(cube: Cube, scan: Scan, gaps: GapReader, shapes: Sequence[NDArray[np.b
         if _thinned(hidden).sum() >= _LEAST_LEFT and (known & ~hidden).sum() >= _LEAST_LEFT * len(cube.bands):
             found.append(_Hidden(date, window, hidden, deep=True))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """The gap of one window of a date, with what is missing there on the dates around it."""
+
+    shape: NDArray[np.bool_]
+    """(row, column)."""
+    far: NDArray[np.bool_]
+    """(row, column) the part of it that is far from known dates."""
+    known_far: NDArray[np.bool_]
+    """(row, column) what is known, and on the dates around is not."""
+    lasting: NDArray[np.bool_]
+    """(context date, row, column) the dates without a break on which each of its pixels is missing."""
+
+    @classmethod
+    def of(cls, cube: Cube, gaps: GapReader, date: int, window: Window, dates: list[int]) -> _Gap:
+        """Of a window that touches the raster; `dates` are the context of its date."""
+        known = np.stack([_known(cube, gaps, d, window).all(axis=0) for d in dates])
+        shape, place = _gap_shape(cube, gaps, date, window), dates.index(date)
+        far = far_in_time(known, cube.seconds[dates], place)
+        lasting = _without_break(known, list(np.argsort(cube.seconds[dates], kind="stable")), place)
+        return cls(shape, shape & far, known[place] & far, lasting & shape)
+
+
+def _without_break(known: NDArray[np.bool_], order: list[int], place: int) -> NDArray[np.bool_]:
+    """(date, row, column) missing on that date and on all between it and the one at `place`; `order` is that of time.
+
+    False at `place` itself.
+    """
+    lasting, at = np.zeros_like(known), order.index(place)
+    for side in (order[:at][::-1], order[at + 1 :]):
+        on = np.ones(known.shape[1:], bool)
+        for date in side:
+            on &= ~known[date]
+            lasting[date] = on
+    return lasting
+
+
+def _lasting(
+    cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, found: list[_Hidden], most: int
+) -> list[_Hidden]:
+    """Gaps of a stack laid elsewhere with all the dates on which they last, where other trials show too little of them.
+
+    What is hidden on one date is known on those around it, unless these have gaps of their own there. Where a place is
+    lost for many dates on end its gap is of another kind than that.
+    """
+    seen, sources, pixels, looked = seen_dates(scan), [], np.zeros(4), 0
+    for date, window in islice(_with_gaps(cube, scan), 20 * MOST_TRIALS):
+        if looked >= 2 * MOST_TRIALS:
+            break
+        if not seen[date] or not _gap_shape(cube, gaps, date, window).any():
+            continue
+        looked += 1
+        gap = _Gap.of(cube, gaps, date, window, context(cube, filler, date, seen))
+        known = _known(cube, gaps, date, window).all(axis=0)
+        pixels += [gap.far.sum(), gap.shape.sum(), gap.known_far.sum(), known.sum()]
+        if gap.far.sum() >= _LEAST_LEFT and sum(d == date for d, _ in sources) < 2 and len(sources) < 4 * _LASTING:
+            sources.append((date, gap))
+    far, known_far = pixels[0] / max(pixels[1], 1), pixels[2] / max(pixels[3], 1)
+    if far < _LEAST_FAR or far < _MORE_FAR * known_far:
+        return []
+    places: dict[int, list[Window]] = {date: [] for date, _ in sources}
+    for date, window in _order(cube):
+        if date in places and len(places[date]) < _TRIES:
+            places[date].append(window)
+    made: list[_Hidden] = []
+    for number, (date, gap) in enumerate(sources):
+        if len(made) < most and not any(spot.date == date for spot in made):
+            tries = range(number, number + _TRIES)
+            spots = (_elsewhere(cube, gaps, gap, date, places[date], tried, found + made) for tried in tries)
+            made += islice((spot for spot in spots if spot is not None), 1)
+    return made
+
+
+def _elsewhere(
+    cube: Cube, gaps: GapReader, gap: _Gap, date: int, windows: list[Window], tried: int, found: list[_Hidden]
+) -> _Hidden | None:
+    """A gap with its dates, laid into one of the windows of its date; None where little of it falls on known pixels."""
+    window, turn = windows[tried % len(windows)], tried + tried // len(windows)
+    shape, far = (_laid(cube, window, part, turn, turn) for part in (gap.shape, gap.far))
+    known = _known(cube, gaps, date, window)
+    hidden = known & shape & ~_hidden_already(found, date, window)
+    judged = (hidden & far).any(axis=0).sum()
+    if judged < max(_LEAST_LEFT, _LEAST_MOVED * gap.far.sum()):
+        return None
+    if (known & ~hidden).sum() < _LEAST_LEFT * len(cube.bands):
+        return None
+    return _Hidden(date, window, hidden, lasting=np.stack([_laid(cube, window, d, turn, turn) for d in gap.lasting]))
 
 
 def _known(cube: Cube, gaps: GapReader, date: int, window: Window) -> NDArray[np.bool_]:
@@ -281,18 +383,32 @@ def _cropped(shape: NDArray[np.bool_], most: int, pick: int) -> NDArray[np.bool_
 def _shapes(cube: Cube, scan: Scan, gaps: GapReader) -> list[NDArray[np.bool_]]:
     """Gap shapes (128, 128) of the scene; one that covers a window is of no use, it would leave nothing known."""
     shapes: list[NDArray[np.bool_]] = []
-    for date, window in _order(cube):
+    for date, window in _with_gaps(cube, scan):
         if len(shapes) >= MOST_TRIALS:
             break
         common = window.intersect(cube.lattice.extent)
         assert common is not None
-        if not _chunks_with_gaps(scan.gap_counts[date], common):
-            continue
-        shape = np.zeros(window.shape, bool)
-        shape[common.within(window)] = gaps.read(date, common).wanted.any(axis=0)
+        shape = _gap_shape(cube, gaps, date, window)
         if LEAST_SHAPE <= shape.sum() < common.height * common.width:
             shapes.append(shape)
     return shapes
+
+
+def _gap_shape(cube: Cube, gaps: GapReader, date: int, window: Window) -> NDArray[np.bool_]:
+    """(row, column) of a window that touches the raster: where something is to be filled."""
+    common = window.intersect(cube.lattice.extent)
+    assert common is not None
+    shape = np.zeros(window.shape, bool)
+    shape[common.within(window)] = gaps.read(date, common).wanted.any(axis=0)
+    return shape
+
+
+def _with_gaps(cube: Cube, scan: Scan) -> Iterator[tuple[int, Window]]:
+    """Those of `_order` in whose chunks there are gaps."""
+    for date, window in _order(cube):
+        common = window.intersect(cube.lattice.extent)
+        if common is not None and _chunks_with_gaps(scan.gap_counts[date], common):
+            yield date, window
 
 
 def _chunks_with_gaps(counts: NDArray[np.int64], window: Window) -> bool:
@@ -370,8 +486,14 @@ def _trial(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, cells: Cells
         patch = replace(whole, known=known, coarse=coarse, values=np.where(known, whole.values, np.float32(0)))
         return Trial(patch, truth[None], hidden[None])
     known = _without(whole.known, place, hidden, spot.window, filler.halo, cube.lattice)
+    judged = hidden & spot.judged
+    if spot.lasting is not None:
+        for other in np.flatnonzero(spot.lasting.any(axis=(1, 2))).tolist():
+            gone = spot.where & spot.lasting[other]
+            known = _without(known, other, gone, spot.window, filler.halo, cube.lattice)
+        judged &= far_in_time(known[(..., *whole.core)], whole.dates, place)
     patch = replace(whole, known=known, values=np.where(known, whole.values, np.float32(0)))
-    return Trial(patch, truth[None], (hidden & spot.judged)[None])
+    return Trial(patch, truth[None], judged[None], lasting=spot.lasting is not None)
 
 
 def _without(

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.ndimage import gaussian_filter
 
+import geodiff  # noqa: F401 (registers the accessor)
 from geodiff import trials
 from geodiff.fillers import Filled, Fitted, Patch, SceneSample, Trial
-from geodiff.fillers.calibration import target_distance
+from geodiff.fillers.calibration import far_in_time, target_distance
 from geodiff.fitting import fit_cube
 from geodiff.io.cf import open_dataset_as_raster
 from geodiff.job import FillJob
@@ -40,13 +42,17 @@ class Listener:
         return [Filled(b, b + 1, None, b.astype(np.uint8)) for b in blank]
 
 
-def _heard(dates: int, rows: int = 150, columns: int = 140, holes: int = 30, scattered: float = 0) -> list[Trial]:
+def _heard(
+    dates: int, rows: int = 150, columns: int = 140, holes: int = 30, scattered: float = 0, outage: int = 0
+) -> list[Trial]:
+    """What is hidden of noise with a hole a date; `outage` dates from the fourth on lack one place besides."""
     rng = np.random.default_rng(1)
     values = rng.normal(5, 1, (dates, rows, columns)).astype("f4")
     values[rng.random(values.shape) < scattered] = np.nan
     for plane in values:
         row, column = rng.integers(0, rows - holes), rng.integers(0, columns - holes)
         plane[row : row + holes, column : column + holes] = np.nan
+    values[3 : 3 + outage, 20:60, 30:80] = np.nan
     axes = {"time": np.arange(dates).astype("M8[D]").astype("M8[ns]"), "y": -np.arange(rows), "x": np.arange(columns)}
     raster = open_dataset_as_raster(xr.Dataset({"v": (("time", "y", "x"), values)}, axes))
     cube = scene_of(raster, FillJob.build(source="cube", target="filled.zarr")).cubes[0]
@@ -98,6 +104,69 @@ def test_a_stack_of_which_little_is_known_hides_some_of_it() -> None:
     assert any(not _lost(t) for t in trials), "no window could spare a quarter"
     for trial in trials:
         assert trial.patch.known[..., *trial.patch.core].any()
+
+
+def test_where_a_place_is_lost_for_many_dates_another_is_hidden_as_long() -> None:
+    heard = _heard(14, outage=8)
+    lasting = [trial for trial in heard if trial.lasting]
+    assert 1 <= len(lasting) <= 5
+    hidden = [int(t.patch.dates[t.patch.targets[0]]) // 86_400 for t in lasting]
+    assert set(hidden) <= {5, 6, 7, 8}, "three dates or more lie before and after with nothing known"
+    assert len(set(hidden)) == len(hidden)
+    for trial in lasting:
+        far = far_in_time(trial.patch.known[(..., *trial.patch.core)], trial.patch.dates, trial.patch.targets[0])
+        assert trial.hidden.any()
+        assert far[trial.hidden[0]].all(), "what is judged"
+        lost = ~trial.patch.known[(slice(None), 0, *trial.patch.core)][:, trial.hidden[0, 0]]
+        assert lost[3:11].mean() > 0.9, "gaps of the place itself may make it last longer"
+        assert lost[:3].mean() < 0.3
+
+
+def test_gaps_that_come_and_go_are_hidden_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the pixels are missing by chance, and with them now and then what lies around them in time."""
+    found = _heard(14, scattered=0.5)
+    monkeypatch.setattr(trials, "_LASTING", 0)
+    before = _heard(14, scattered=0.5)
+    assert len(found) == len(before)
+    for ours, theirs in zip(found, before, strict=True):
+        np.testing.assert_array_equal(ours.hidden, theirs.hidden)
+        np.testing.assert_array_equal(ours.patch.known, theirs.patch.known)
+
+
+def test_an_outage_leaves_the_other_trials_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [t for t in _heard(14, outage=8) if not t.lasting]
+    monkeypatch.setattr(trials, "_LASTING", 0)
+    before = [t for t in _heard(14, outage=8) if not t.lasting]
+    assert len(found) == len(before)
+    for ours, theirs in zip(found, before, strict=True):
+        assert (ours.hidden == theirs.hidden).mean() > 0.999, "but for pixels that are hidden already"
+
+
+def _weather(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """20 days of a field that changes from day to day, and where they lack a tenth and one place for a week."""
+    rng = np.random.default_rng(seed)
+    field = gaussian_filter(rng.standard_normal((28, 64, 64)), (2, 5, 5))[4:-4]
+    clouds = gaussian_filter(rng.standard_normal(field.shape), (0, 4, 4))
+    lost = clouds > np.quantile(clouds, 0.9, axis=(1, 2), keepdims=True)
+    lost[7:14, 8:34, 20:50] = True
+    return field / field.std() + 0.05 * rng.standard_normal(field.shape), lost
+
+
+def test_intervals_hold_where_a_place_is_lost_for_a_week_and_elsewhere() -> None:
+    """With places hidden on one date alone they held a tenth of it."""
+    held = np.zeros(2)
+    for seed in (1, 2):
+        values, lost = _weather(seed)
+        days = np.arange(20).astype("M8[D]").astype("M8[ns]")
+        axes = {"time": days, "y": -10.0 * np.arange(64), "x": 10.0 * np.arange(64)}
+        array = xr.DataArray(np.where(lost, np.nan, values).astype("f4"), axes, ("time", "y", "x"), name="v")
+        filled = array.geodiff.fill(filler="linear-time", members=0, fillable="all", dates=str(days[10])[:10])
+        inside = np.abs(filled["v"].values - values)[10] <= 1.645 * filled["v_standard_error"].values[10]
+        week = np.zeros((64, 64), bool)
+        week[8:34, 20:50] = True
+        held += [inside[week].mean() / 2, inside[lost[10] & ~week].mean() / 2]
+    assert held[0] > 0.75
+    assert 0.8 < held[1] < 0.99
 
 
 def test_single_dates_keep_to_the_budget() -> None:

@@ -149,6 +149,8 @@ class Trial:
     """(target, band, row, column) of the window, normalised; meaningful where hidden."""
     hidden: NDArray[np.bool_]
     """Same shape: True at the pixels to score."""
+    lasting: bool = False
+    """The dates around were hidden with it, and what is scored is far from any that shows it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.fillers import Filled, Filler, Fitted, Patch, SceneSample, Trial
+from geodiff.fillers.series import days_of, median_step
 from geodiff.fillers.whitening import FLOOR, distance_to_known
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ __all__ = [
     "conformal_factors",
     "error_ratio",
     "factor_field",
+    "far_apart",
+    "far_in_time",
     "hidden_errors",
     "hidden_pixels",
     "lost_factor",
@@ -45,6 +48,8 @@ DAY_EDGES = (5.0, 15.0)
 """Days to the nearest date on which the pixel is known: <= 5, 5-15, more, never."""
 DISTANCES, DAYS = len(DISTANCE_EDGES) + 1, len(DAY_EDGES) + 2
 STRATA = DISTANCES * DAYS
+_FAR = 2.5
+"""Median steps between dates beyond which the nearest known one is far: those before and after it are lost too."""
 _KNOTS = np.log2(np.array([1.0, 3.0, 6.0, 12.0, 24.0]))
 """Distances, on a logarithmic scale, at which a class's figure holds exactly."""
 _THINNING = 25.0
@@ -79,17 +84,50 @@ def lost_planes(patch: Patch) -> NDArray[np.bool_]:
     return np.asarray(~patch.known[list(patch.targets)].any(axis=(2, 3)), np.bool_)
 
 
-def strata(patch: Patch, distance: NDArray[np.float32] | None = None) -> NDArray[np.int8]:
+def strata(
+    patch: Patch, distance: NDArray[np.float32] | None = None, *, table: NDArray[Any] | None = None
+) -> NDArray[np.int8]:
     """Stratum of each pixel of the window, 0 to 19: distance class + 5 x class of the nearest date.
 
     Parameters
     ----------
     distance : what `target_distance(patch)` gives, where it is at hand.
+    table : what is looked up by stratum; where it has 25 rows, pixels far in time are 20 to 24, by distance class.
     """
     distance = target_distance(patch) if distance is None else distance
     rows, columns = patch.core
     near = np.searchsorted(DISTANCE_EDGES, distance[..., rows, columns])
-    return (near + DISTANCES * _day_class(patch)).astype(np.int8)
+    days = _day_class(patch)
+    if table is not None and len(table) > STRATA:
+        known = patch.known[..., rows, columns]
+        for own, target in zip(days, patch.targets, strict=True):
+            own[far_in_time(known, patch.dates, target)] = DAYS
+    return (near + DISTANCES * days).astype(np.int8)
+
+
+def far_apart(trials: Sequence[Trial]) -> NDArray[np.float32]:
+    """A table (20 or 25,) of ones: what is learnt from trials has rows for pixels far in time where some show these."""
+    return np.ones(STRATA + DISTANCES * any(trial.lasting and trial.hidden.any() for trial in trials), np.float32)
+
+
+def far_in_time(known: NDArray[np.bool_], dates: NDArray[np.int64], target: int) -> NDArray[np.bool_]:
+    """Where other dates know a pixel, but none of the dates around the target.
+
+    Parameters
+    ----------
+    known : (date, ...).
+    dates : (date,) seconds since 1970, as a patch has them.
+    target : index into the dates.
+
+    Returns
+    -------
+    (...) False also where no other date knows the pixel.
+    """
+    days = days_of(dates)
+    around = np.abs(days - days[target]) <= _FAR * median_step(np.sort(days))
+    others = np.delete(known, target, axis=0)
+    far: NDArray[np.bool_] = others.any(axis=0) & ~others[np.delete(around, target)].any(axis=0)
+    return far
 
 
 def _day_class(patch: Patch) -> NDArray[np.intp]:
@@ -123,28 +161,29 @@ def conformal_factors(
     Parameters
     ----------
     ratio : (pixel,) |value - truth| / expected error at hidden pixels; NaN is left out, see `told`.
-    stratum : (pixel,) as `strata` counts them.
+    stratum : (pixel,) as `strata` counts them, with those far in time or without.
     defaults : 5 factors by distance class, for strata without pixels.
     date : (pixel,) which date each pixel is of; None, and dates that are all one, take pixels for what is drawn.
 
     Returns
     -------
-    (20,) float32, positive.
+    (20,) float32, positive; (25,) where some pixel is far in time.
     """
-    prior = np.log(np.tile(np.asarray(defaults, np.float64), DAYS))
+    classes = DAYS + bool((stratum >= STRATA).any())
+    prior = np.log(np.tile(np.asarray(defaults, np.float64), classes))
     telling = ~np.isnan(ratio)
     ratio, stratum, date = ratio[telling], stratum[telling], None if date is None else date[telling]
     if not ratio.size:
         return _exponential(prior)
     excess = _excess(ratio, stratum, defaults)
-    own = np.empty(STRATA)
+    own = np.empty(len(prior))
     if date is None or len(np.unique(date)) < 2:
         common = _shrunk(excess, 0.0)
-        for s in range(STRATA):
+        for s in range(len(own)):
             own[s] = _shrunk(excess[stratum == s], own[s - 1] if s % DISTANCES else common)
     else:
         common = _shrunk_by_date(excess, date, 0.0)
-        own[:] = [_shrunk_by_date(excess[stratum == s], date[stratum == s], common) for s in range(STRATA)]
+        own[:] = [_shrunk_by_date(excess[stratum == s], date[stratum == s], common) for s in range(len(own))]
     return _exponential(prior + own)
 
 
@@ -227,7 +266,7 @@ def factor_field(
 
     Parameters
     ----------
-    factors : (20,), positive.
+    factors : (20,) or (25,), positive.
     stratum, distance : any one shape; `distance` in pixels to the nearest known one.
     """
     return np.exp(between_classes(np.log(factors), stratum, distance)).astype(np.float32)
@@ -236,7 +275,7 @@ def factor_field(
 def between_classes(
     table: NDArray[np.floating[Any]], stratum: NDArray[np.int8], distance: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Rows of a table (20, ...) at each pixel, linear in log distance between the distance classes.
+    """Rows of a table (20 or 25, ...) at each pixel, linear in log distance between the distance classes.
 
     Steps at a class's edge would draw contours into what is made of it.
     """
@@ -250,7 +289,8 @@ def between_classes(
 def window_factors(fitted: Fitted, patch: Patch) -> NDArray[np.float32]:
     """The fit's factor (target, band, row, column) at each pixel of a patch's window."""
     distance = target_distance(patch)
-    return factor_field(fitted.arrays["factors"], strata(patch, distance), distance[..., *patch.core])
+    factors = fitted.arrays["factors"]
+    return factor_field(factors, strata(patch, distance, table=factors), distance[..., *patch.core])
 
 
 def hidden_pixels(trials: Sequence[Trial], fields: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -307,9 +347,10 @@ class Calibrated:
         """Fit the filler, fill the trials with it and learn the factors."""
         inner = self.filler.fit(sample)
         filled = self.filler.fill([t.patch for t in sample.trials], inner, seed=0)
+        table = far_apart(sample.trials)
         factors = conformal_factors(
             error_ratio(sample.trials, filled),
-            hidden_pixels(sample.trials, [strata(t.patch) for t in sample.trials]).astype(np.int8),
+            hidden_pixels(sample.trials, [strata(t.patch, table=table) for t in sample.trials]).astype(np.int8),
             (1.0,) * DISTANCES,
         )
         return Fitted(self.name, {"trials": len(sample.trials)}, {"factors": factors}, {self.name: inner})

@@ -20,6 +20,7 @@ from geodiff.fillers.calibration import (
     conformal_factors,
     error_ratio,
     factor_field,
+    far_apart,
     hidden_pixels,
     strata,
     target_distance,
@@ -116,12 +117,14 @@ class Diffusion:
         start = Fitted(self.name, facts, {"factors": neutral}, {"prior": prior})
         start = replace(start, arrays={**start.arrays, "scale": self._scale(sample.trials, start)})
         filled = self._fill([t.patch for t in sample.trials], start, seed=0, members=0)
-        where = hidden_pixels(sample.trials, [strata(t.patch) for t in sample.trials]).astype(np.int8)
+        table = far_apart(sample.trials)
+        where = hidden_pixels(sample.trials, [strata(t.patch, table=table) for t in sample.trials]).astype(np.int8)
         arrays = {
             **start.arrays,
             "factors": conformal_factors(error_ratio(sample.trials, filled), where, stored.factors),
         }
-        arrays["neutral"] = conformal_factors(np.empty(0, np.float32), np.empty(0, np.int8), stored.factors)
+        neutral = conformal_factors(np.empty(0, np.float32), np.empty(0, np.int8), stored.factors)
+        arrays["neutral"] = np.resize(neutral, arrays["factors"].shape)
         arrays["drawn"] = self._departures(arrays) / arrays["factors"]
         correlation = band_correlation(sample.trials, filled)
         if correlation is not None:
@@ -165,8 +168,9 @@ class Diffusion:
         value = patch.coarse[list(patch.targets)][..., rows, columns].astype(np.float32)
         error = np.zeros_like(value)
         distance = target_distance(patch)
-        stratum, near = strata(patch, distance), distance[..., rows, columns]
-        factor = factor_field(fitted.arrays["factors"], stratum, near)
+        factors, near = fitted.arrays["factors"], distance[..., rows, columns]
+        stratum = strata(patch, distance, table=factors)
+        factor = factor_field(factors, stratum, near)
         for item, (mean, spread) in zip(items, pairs, strict=True):
             value[item.place] = item.prior + item.error * mean
             error[item.place] = item.error * spread * factor[item.place]
@@ -215,8 +219,8 @@ class Diffusion:
         return factor_field(self._departures(fitted.arrays), stratum, distance)
 
     def _departures(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """(20,) that factor by stratum: the model's, times what the scene's trials ask beyond its factors."""
-        stored = np.tile(np.asarray(self.denoiser.calibration.spread, np.float32), 4)
+        """(20 or 25,) that factor by stratum: the model's, times what the scene's trials ask beyond its factors."""
+        stored = np.resize(np.asarray(self.denoiser.calibration.spread, np.float32), arrays["factors"].shape)
         ratio = arrays["factors"] / arrays.get("neutral", arrays["factors"])
         return np.asarray(stored * np.clip(ratio, 0.7, 1.5), np.float32)
 
@@ -284,7 +288,7 @@ def _calibrated(trials: Sequence[Trial], filled: Sequence[Filled], factors: NDAr
     answers = []
     for trial, one in zip(trials, filled, strict=True):
         distance = target_distance(trial.patch)
-        factor = factor_field(factors, strata(trial.patch, distance), distance[..., *trial.patch.core])
+        factor = factor_field(factors, strata(trial.patch, distance, table=factors), distance[..., *trial.patch.core])
         answers.append(replace(one, standard_error=one.standard_error * factor))
     return answers
 

@@ -19,6 +19,7 @@ from geodiff.fillers.calibration import (
     STRATA,
     conformal_factors,
     factor_field,
+    far_apart,
     hidden_errors,
     hidden_pixels,
     lost_factor,
@@ -71,13 +72,13 @@ class _Weights:
     """What share each part has."""
 
     table: NDArray[np.float64]
-    """(20, part) by stratum."""
+    """(20 or 25, part) by stratum."""
     lost: NDArray[np.float64] | None = None
     """(part,) where a date shows nothing, in the window or around it; None: as far from data."""
 
     def fields(self, patch: Patch, distance: NDArray[np.float32]) -> NDArray[np.float32]:
         """(part, target, band, row, column) of the window."""
-        fields = weight_fields(self.table, strata(patch, distance), distance[..., *patch.core])
+        fields = weight_fields(self.table, strata(patch, distance, table=self.table), distance[..., *patch.core])
         if self.lost is not None:
             fields[:, lost_planes(patch)] = self.lost[:, None, None, None]
         return fields
@@ -223,7 +224,7 @@ class Stacked:
             self._trial_error(trial, i, estimates, best) if dated else estimates[_NETWORK][i].standard_error
             for i, trial in enumerate(sample.trials)
         ]
-        drawn = fits[_NETWORK].arrays.get("drawn", np.ones(STRATA, np.float32))
+        drawn = fits[_NETWORK].arrays.get("drawn", far_apart(sample.trials))
         widths = member_widths(sample.trials, errors, spreads, drawn)
         return replace(best, facts={**best.facts, "dated": dated}, arrays={**best.arrays, **widths})
 
@@ -240,7 +241,8 @@ def _learnt(parts: Sequence[Filler], trials: Sequence[Trial], estimates: Mapping
     """Weights by stratum from trials that show something of their date, those of lost dates from the others."""
     names = [part.name for part in parts]
     errors = [np.stack([_error(trial, estimates[n][i]) for n in names]) for i, trial in enumerate(trials)]
-    classes = [strata(trial.patch)[trial.hidden] for trial in trials]
+    rows = far_apart(trials)
+    classes = [strata(trial.patch, table=rows)[trial.hidden] for trial in trials]
     whole = [bool(lost_planes(trial.patch).all()) for trial in trials]
     shown = [i for i, lost in enumerate(whole) if not lost] or range(len(trials))
     temporal = [place for place, part in enumerate(parts) if getattr(part, "needs_dates", False)]
@@ -275,10 +277,10 @@ def _calibration(
     fitted: Fitted,
 ) -> tuple[dict[str, NDArray[np.float32]], float]:
     """Conformal factors for one choice of scale, and the mean Gaussian CRPS of the calibrated stack."""
-    scales, classes, dates, whole = [], [], [], []
+    scales, classes, dates, whole, rows = [], [], [], [], far_apart(trials)
     for i, trial in enumerate(trials):
         distance = target_distance(trial.patch)
-        stratum = strata(trial.patch, distance)
+        stratum = strata(trial.patch, distance, table=rows)
         scale = fitted.facts["scale"]
         error = window_error(trial.patch, distance) if scale == WHITENING else estimates[scale][i].standard_error
         scales.append(np.maximum(error, np.float32(1e-6)))
@@ -292,7 +294,7 @@ def _calibration(
     # a part's own standard error is calibrated already
     defaults = _DEFAULT_FACTORS if fitted.facts["scale"] == WHITENING else (1.0,) * DISTANCES
     ratio = hidden_errors(trials, errors) / width
-    factors = conformal_factors(ratio[seen], stratum[seen], defaults, date[seen])
+    factors = conformal_factors(np.where(seen, ratio, np.float32(np.nan)), stratum, defaults, date)
     factor, alone = factors[stratum], lost_factor(ratio, stratum, defaults, date, lost)
     found = {"factors": factors}
     if alone is not None:
@@ -311,7 +313,8 @@ def _as_fitted(
     origin: str,
 ) -> Fitted:
     """What a stack stores; the weights in the facts are those where no other date is known."""
-    shown = {n: [round(float(w), 4) for w in weights.table[-DISTANCES:, i]] for i, n in enumerate(names)}
+    never = weights.table[STRATA - DISTANCES : STRATA]
+    shown = {n: [round(float(w), 4) for w in never[:, i]] for i, n in enumerate(names)}
     facts = {"parts": list(names), "weights": shown, "weights_from": origin, "scale": scale}
     arrays: dict[str, NDArray[Any]] = {"weights": weights.table, "factors": factors}
     if weights.lost is not None:
@@ -348,7 +351,8 @@ def _columns(fitted: Fitted, names: Sequence[str]) -> _Weights:
 
 def _factors(fitted: Fitted, patch: Patch, distance: NDArray[np.float32]) -> NDArray[np.float32]:
     """(target, band, row, column) of the window: factor on the standard error."""
-    factor = factor_field(fitted.arrays["factors"], strata(patch, distance), distance[..., *patch.core])
+    factors = fitted.arrays["factors"]
+    factor = factor_field(factors, strata(patch, distance, table=factors), distance[..., *patch.core])
     if "lost_factor" in fitted.arrays:
         factor[lost_planes(patch)] = fitted.arrays["lost_factor"]
     return factor

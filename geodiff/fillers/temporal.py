@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial
-from geodiff.fillers.calibration import conformal_factors, strata, told, window_factors
+from geodiff.fillers.calibration import conformal_factors, far_apart, strata, told, window_factors
 from geodiff.fillers.regression import one_date_regressions, regressors
 from geodiff.fillers.relaxation import relaxed_fill
 from geodiff.fillers.series import Series, climatology, harmonic, linear, near_mean, screened, spread, whittaker
@@ -115,7 +115,7 @@ class TemporalFiller(ABC):
         fitted = replace(fitted, facts={**fitted.facts, "blind": blind, "trials": len(sample.trials)})
         none = np.empty(0, np.float32)
         errors, truths, claimed, classes = [none], [none], [none], [np.empty(0, np.int8)]
-        bands = [np.empty(0, np.int64)]
+        bands, table = [np.empty(0, np.int64)], far_apart(sample.trials)
         for trial, band in _some(sample.trials, _MOST_CALIBRATED):
             target, hidden = trial.patch.targets[0], trial.hidden[0, band]
             plane = self._plane(trial.patch, target, band, fitted)
@@ -123,7 +123,7 @@ class TemporalFiller(ABC):
             truths.append(trial.truth[0, band][hidden])
             claimed.append(plane.error[trial.patch.core][hidden])
             bands.append(np.full(int(hidden.sum()), band))
-            classes.append(strata(trial.patch)[0, band][hidden])
+            classes.append(strata(trial.patch, table=table)[0, band][hidden])
         miss = told(np.concatenate(errors), np.concatenate(truths), np.concatenate(bands))
         ratio = np.asarray(miss / np.concatenate(claimed), np.float32)
         factors = conformal_factors(ratio, np.concatenate(classes), self.defaults)

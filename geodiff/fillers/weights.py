@@ -149,10 +149,11 @@ def weights_by_stratum(
     errors: Sequence[NDArray[np.floating[Any]]],
     strata: Sequence[NDArray[np.integer[Any]]],
 ) -> NDArray[np.float64]:
-    """Weights (20, part) from each trial's errors (part, pixel) and strata.
+    """Weights (20 or 25, part) from each trial's errors (part, pixel) and strata.
 
     Where no other date knows a pixel, parts that look at other dates have nothing to say, and what others do there
-    tells nothing of pixels that other dates do know: the two are learnt apart.
+    tells nothing of pixels that other dates do know: the two are learnt apart. So are pixels far in time, where
+    `strata` has any: these are drawn to what the others ask for.
 
     Parameters
     ----------
@@ -161,15 +162,35 @@ def weights_by_stratum(
     defaults = default_weights(names)
     if not temporal:
         return convex_weights(Moments.of_trials(errors, strata), defaults)
-    never = [stratum >= STRATA - DISTANCES for stratum in strata]
+    never = [(stratum >= STRATA - DISTANCES) & (stratum < STRATA) for stratum in strata]
+    far = [stratum >= STRATA for stratum in strata]
     spatial = np.setdiff1d(np.arange(len(names)), temporal)
-    table = convex_weights(_moments_where([~n for n in never], errors, strata), defaults)
+    near = [stratum < STRATA - DISTANCES for stratum in strata]
+    table = convex_weights(_moments_where(near, errors, strata), defaults)
+    farther = _far_weights(far, errors, strata, table)
     if spatial.size:
         alone = _moments_where(never, [e[spatial] for e in errors], strata)
         own = convex_weights(alone, default_weights([names[i] for i in spatial]))
         table[-DISTANCES:] = 0.0
         table[-DISTANCES:, spatial] = own[-DISTANCES:]
-    return table
+    return np.concatenate([table, farther])
+
+
+def _far_weights(
+    far: Sequence[NDArray[np.bool_]],
+    errors: Sequence[NDArray[np.floating[Any]]],
+    strata: Sequence[NDArray[np.integer[Any]]],
+    crowd: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """(5, part) where pixels are far in time, (0, part) where no trial has any; in place of stored shares the crowd's.
+
+    They take the rows of pixels known last more than 15 days before or after, the farthest that have any.
+    """
+    rows = slice(STRATA - 2 * DISTANCES, STRATA - DISTANCES)
+    if not any(some.any() for some in far):
+        return np.empty((0, crowd.shape[1]))
+    moments = _moments_where(far, errors, [stratum - (STRATA - rows.start) for stratum in strata])
+    return convex_weights(moments, crowd)[rows]
 
 
 def _moments_where(
@@ -286,7 +307,7 @@ def weight_fields(
 
     Parameters
     ----------
-    table : (20, part), rows of sum 1.
+    table : (20 or 25, part), rows of sum 1.
     stratum, distance : (...) of each pixel; the stratum gives the class of the nearest date.
     """
     field = between_classes(table, stratum, distance)

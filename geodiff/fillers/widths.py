@@ -40,19 +40,19 @@ def member_widths(
     Parameters
     ----------
     errors, standard_errors : value less truth, and what members follow, over each trial's window.
-    drawn : (20,) standard deviation of the network's departures, in its standard errors.
+    drawn : (20 or 25,) standard deviation of the network's departures, in its standard errors.
 
     Returns
     -------
     dict
-        `widths` (20,) by stratum and, where whole dates were tried, `lost_width` for dates that show nothing.
+        `widths` (20 or 25,) by stratum and, where whole dates were tried, `lost_width` for dates that show nothing.
     """
-    stratum = [strata(trial.patch).astype(np.intp) for trial in trials]
+    stratum = [strata(trial.patch, table=drawn).astype(np.intp) for trial in trials]
     claims = [_MEAN_ERROR * error * drawn[s] for error, s in zip(standard_errors, stratum, strict=True)]
     own = np.abs(hidden_pixels(trials, errors)).astype(np.float64)
     claimed, classes = hidden_pixels(trials, claims).astype(np.float64), hidden_pixels(trials, stratum)
     common = _shrunk(own, claimed, 0.0)
-    ratios = [_shrunk(own[classes == s], claimed[classes == s], common) for s in range(STRATA)]
+    ratios = [_shrunk(own[classes == s], claimed[classes == s], common) for s in range(len(drawn))]
     found = {"widths": _bounded(ratios)}
     lost = [i for i, trial in enumerate(trials) if lost_planes(trial.patch).all()]
     if lost:
@@ -65,7 +65,7 @@ def width_field(patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
     """(target, band, row, column) what was learnt by `member_widths`; 1 where a fit learnt nothing."""
     distance = target_distance(patch)
     widths = fitted.arrays.get("widths", np.ones(STRATA, np.float32))
-    field = factor_field(widths, strata(patch, distance), distance[..., *patch.core])
+    field = factor_field(widths, strata(patch, distance, table=widths), distance[..., *patch.core])
     if "lost_width" in fitted.arrays:
         field[lost_planes(patch)] = fitted.arrays["lost_width"]
     return field

@@ -15,6 +15,7 @@ from geodiff.fillers.calibration import (
     Calibrated,
     conformal_factors,
     factor_field,
+    far_in_time,
     lost_factor,
     lost_planes,
     strata,
@@ -42,7 +43,8 @@ def test_with_many_pixels_the_factor_is_the_quantile_whatever_the_defaults(seed,
 
 
 def test_without_pixels_the_defaults_stand():
-    np.testing.assert_allclose(conformal_factors(np.empty(0), np.empty(0, np.int8), DEFAULTS), np.tile(DEFAULTS, 4))
+    factors = conformal_factors(np.empty(0), np.empty(0, np.int8), DEFAULTS)
+    np.testing.assert_allclose(factors, np.tile(DEFAULTS, STRATA // DISTANCES))
 
 
 def test_few_pixels_move_the_defaults_a_little(rng):
@@ -64,7 +66,7 @@ def test_a_class_deep_in_gaps_of_which_few_pixels_are_hidden_follows_the_class_b
     ratio = np.abs(rng.normal(size=stratum.size)) * np.where(stratum == 17, 3.0, 0.5)
     factors = conformal_factors(ratio, stratum, DEFAULTS)
     expected = factors[17] * np.array(DEFAULTS[3:]) / DEFAULTS[2]
-    np.testing.assert_allclose(factors[18:], expected, rtol=1e-5)
+    np.testing.assert_allclose(factors[18:20], expected, rtol=1e-5)
     assert factors[17] > 2.5
 
 
@@ -90,16 +92,36 @@ def test_strata_are_distance_and_nearest_date():
     np.testing.assert_array_equal(found[20], classes + DISTANCES * days)
 
 
+@pytest.mark.parametrize("step", [1 / 24, 1, 16])
+def test_far_in_time_goes_by_the_steps_between_dates(step):
+    known = np.ones((9, 4), bool)
+    known[4] = False
+    known[3:6, 1] = False
+    known[2:8, 2] = False
+    known[:, 3] = False
+    dates = (np.arange(9) * step * DAY).astype(np.int64)
+    np.testing.assert_array_equal(far_in_time(known, dates, 4), [False, False, True, False])
+    np.testing.assert_array_equal(far_in_time(known, np.zeros(9, np.int64), 4), [False, False, True, False])
+    patch = patch_of(np.broadcast_to(known[:, 2, None, None, None], (9, 1, 24, 24)), dates, (4,))
+    assert (strata(patch) < STRATA - DISTANCES).all()
+    assert (strata(patch, table=np.ones(STRATA)) < STRATA - DISTANCES).all()
+    assert (strata(patch, table=np.ones(STRATA + DISTANCES)) >= STRATA).all()
+
+
+def test_a_single_date_is_not_far_in_time():
+    assert not far_in_time(np.zeros((1, 3), bool), np.zeros(1, np.int64), 0).any()
+
+
 def test_single_dates_have_no_nearest_date():
     known = np.zeros((1, 2, 24, 24), bool)
     known[..., 0, 0] = True
-    assert (strata(patch_of(known)) >= 3 * DISTANCES).all()
+    assert (strata(patch_of(known)) >= STRATA - DISTANCES).all()
 
 
 def test_a_field_of_factors_holds_them_within_a_class_and_has_no_steps_between():
     table = np.arange(1, STRATA + 1, dtype=np.float32)
     within = np.array([1.0, 3.0, 6.0, 12.0, 24.0], np.float32)
-    for day in range(4):
+    for day in range(STRATA // DISTANCES):
         stratum = (np.arange(DISTANCES) + DISTANCES * day).astype(np.int8)
         np.testing.assert_allclose(factor_field(table, stratum, within), table[stratum], rtol=1e-5)
     distance = np.linspace(0, 60, 4000, dtype=np.float32)
@@ -223,7 +245,7 @@ def test_common_numbers_that_were_guessed_teach_nothing(rng):
     assert 0.8 < alone < 1.6
     blank = np.where(np.isnan(kept), kept, np.nan)
     assert lost_factor(blank, none, (1.0,) * 5, date, np.ones(4000, bool)) is None
-    np.testing.assert_allclose(conformal_factors(blank, none, DEFAULTS, date), np.tile(DEFAULTS, 4))
+    np.testing.assert_allclose(conformal_factors(blank, none, DEFAULTS, date), np.tile(DEFAULTS, STRATA // DISTANCES))
 
 
 def test_numbers_that_are_not_common_all_count(rng):
