@@ -269,7 +269,8 @@ def _lasting(
     What is hidden on one date is known on those around it, unless these have gaps of their own there. Where a place is
     lost for many dates on end its gap is of another kind than that.
     """
-    seen, sources, pixels, looked = seen_dates(scan), [], np.zeros(4), 0
+    sources: list[tuple[int, _Gap]] = []
+    seen, pixels, looked = seen_dates(scan), np.zeros(4), 0
     for date, window in islice(_with_gaps(cube, scan), 20 * MOST_TRIALS):
         if looked >= 2 * MOST_TRIALS:
             break
