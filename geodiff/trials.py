@@ -6,7 +6,7 @@ The sample is bounded and deterministic, and depends on neither blocks nor the d
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -132,14 +132,15 @@ _MOST_WINDOWS, _MOST_PAIRS = 20_000, 1_000_000
 """Windows, and windows times dates, among which places to hide pixels are looked for; a pair takes some 150 bytes."""
 
 
-def _order(cube: Cube) -> Iterator[tuple[int, Window]]:
-    """Every (date, lattice window) in an order that is random but fixed by the place on the ground."""
+def _order(cube: Cube, dates: Iterable[int] | None = None) -> Iterator[tuple[int, Window]]:
+    """Every (date, lattice window), of all dates or some, in a random order that the place on the ground fixes."""
     lattice = cube.lattice
     windows = list(lattice.windows())
     most = min(_MOST_WINDOWS, max(1, _MOST_PAIRS // len(cube.variable.dates)))
     if len(windows) > most:
         windows = windows[:: len(windows) // most + 1]
-    pairs = [(date, window) for date in range(len(cube.variable.dates)) for window in windows]
+    some = range(len(cube.variable.dates)) if dates is None else dates
+    pairs = [(date, window) for date in some for window in windows]
     keys = [hashlib.blake2b(f"{d},{lattice.absolute(w)}".encode(), digest_size=8).digest() for d, w in pairs]
     for index in sorted(range(len(pairs)), key=keys.__getitem__):
         yield pairs[index]
@@ -286,8 +287,8 @@ def _lasting(
     if far < _LEAST_FAR or far < _MORE_FAR * known_far:
         return []
     places: dict[int, list[Window]] = {date: [] for date, _ in sources}
-    for date, window in _order(cube):
-        if date in places and len(places[date]) < _TRIES:
+    for date, window in _order(cube, places):
+        if len(places[date]) < _TRIES:
             places[date].append(window)
     made: list[_Hidden] = []
     for number, (date, gap) in enumerate(sources):
