@@ -18,7 +18,6 @@ from geodiff.errors import InputError
 from geodiff.threads import side_by_side
 
 if TYPE_CHECKING:
-    from geodiff.blocks import BlockResult
     from geodiff.job import FillJob
     from geodiff.plan import Block
     from geodiff.progress import Progress
