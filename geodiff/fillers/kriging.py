@@ -20,6 +20,7 @@ import numpy as np
 
 from geodiff.fillers import Fitted, Patch
 from geodiff.fillers.spatial import Laplace, SpatialFiller
+from geodiff.fillers.variogram_models import matern_sum
 from geodiff.fillers.whitening import distance_to_known
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ _PAIRS, _FARTHER = 200.0, 0.1
 what they seem to say of a direction draws streaks."""
 _FLOOR = 1e-4
 """Least power of the covariance, in shares of the variance: without it smooth fields make singular systems."""
+_GRAINY, _TOO_GRAINY = 1.5, 2.5
+"""How much more than measured neighbours may differ by the table until a sum of Matern covariances begins to take its
+place, and has taken it."""
 _NUGGETS = (1e-5, 1e-3, 1e-1)
 """Shares of the variance that are added to the diagonal until a system can be solved: what a table has lost at its far
 end can make one of a very smooth field singular."""
@@ -128,9 +132,11 @@ def variogram(
 
 
 def covariance(values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reach: int = REACH) -> NDArray[np.float64]:
-    """Covariance by lag, (2 reach, 2 reach) in the order of `variogram`; not negative definite, 0 at the far end.
+    """Covariance by lag in the order of `variogram`; not negative definite. 0 everywhere for a constant field.
 
-    Rare and long lags are drawn to the mean over directions. 0 everywhere for a constant field.
+    (2 reach, 2 reach), 0 at the far end, rare and long lags drawn to the mean over directions. Where clipping its
+    spectrum gives a smooth field grain that it does not show, a sum of Matern covariances of the longest lags between
+    pixels of one system.
     """
     measured, pairs = variogram(values, known, reach)
     lag = np.minimum(np.arange(2 * reach), 2 * reach - np.arange(2 * reach))
@@ -145,7 +151,14 @@ def covariance(values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reac
     taper = np.where(radius < reach, 0.5 + 0.5 * np.cos(np.pi * radius / reach), 0.0)
     power = np.fft.fft2((sill - shrunk) * taper).real
     found: NDArray[np.float64] = np.fft.ifft2(np.maximum(power, _FLOOR * sill)).real
-    return found
+    grain = (2.0 * found[0, 0] - found[0, 1] - found[1, 0]) / max(measured[0, 1] + measured[1, 0], 1e-30)
+    smooth = float(min((grain - _GRAINY) / (_TOO_GRAINY - _GRAINY), 1.0))
+    if smooth <= 0.0 or sill <= 0.0:
+        return found
+    size = max(reach, TILE + OVERLAP + 2 * RIM)
+    table, here = smooth * matern_sum(measured, pairs, size), np.r_[0:reach, -reach:0]
+    table[np.ix_(here, here)] += (1.0 - smooth) * found
+    return table
 
 
 def predicted(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from geodiff.fillers.whitening import FARTHEST, FLOOR, around, expected_error, l
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
 
     Plane = NDArray[np.float32]
 
@@ -198,17 +199,14 @@ class Laplace(SpatialFiller):
 
 
 class Biharmonic(SpatialFiller):
-    """scikit-image's biharmonic inpainting: follows slopes into a gap, so it suits small gaps in smooth fields.
+    """The biharmonic fill: the surface of least bending through the known pixels, within their range.
 
-    Its equations are direct solves: with more than `most` missing pixels around a window (about half a second) the
-    plane is filled harmonically instead, and its pixels carry the source code of `laplace`.
+    It follows slopes into a gap, so it suits smooth fields. scikit-image's `inpaint_biharmonic` solves the same
+    equations, in one and a half to five times the time.
     """
 
     name = "biharmonic"
     defaults = (0.99, 1.32, 1.46, 1.65, 1.61)
-    most: ClassVar[int] = 16_384
-    margin: ClassVar[int] = 4
-    """Known pixels around a gap that its equations may touch, with some to spare."""
     reach: ClassVar[int] = 16
     """Pixels around the hidden ones of a trial beyond which other gaps are filled harmonically, for their estimate."""
 
@@ -218,37 +216,20 @@ class Biharmonic(SpatialFiller):
         values, known = patch.values.copy(), patch.known.copy()
         for (place, band), hidden in _planes(trial.hidden):
             plane = (patch.targets[place], band)
-            if known[plane].any() and not self.too_large(known[plane]):
+            if known[plane].any():
                 far = ~known[plane] & ~_near(patch, hidden, self.reach)
                 harmonic = Laplace().plane(values[plane], known[plane], patch.coarse[plane], fitted)
                 values[plane], known[plane] = np.where(far, harmonic, values[plane]), known[plane] | far
         return self.estimate(replace(patch, values=values, known=known), fitted)
 
     def plane(self, values: Plane, known: NDArray[np.bool_], coarse: Plane, fitted: Fitted) -> Plane:
-        """Solve in the box around the gaps."""
-        if self.too_large(known):
-            return Laplace().plane(values, known, coarse, fitted)
-        box = around(~known, margin=self.margin)
-        if box is None:
+        """Where too little is known for one answer, the harmonic fill."""
+        if known.all():
             return values
-        solved = _biharmonic(np.where(known, values, 0.0)[box].astype(np.float64), ~known[box])
+        solved = _least_bent(values.astype(np.float64), known)
         if not np.isfinite(solved).all():
             return Laplace().plane(values, known, coarse, fitted)
-        filled = values.copy()
-        filled[box] = np.where(known[box], values[box], solved)
-        return filled
-
-    def too_large(self, known: NDArray[np.bool_]) -> bool:
-        """Whether a plane is left to the harmonic fill."""
-        return int(known.size - np.count_nonzero(known)) > self.most
-
-    def source(self, patch: Patch) -> NDArray[np.uint8]:
-        """Planes too large for it say that they are harmonic."""
-        codes = super().source(patch)
-        for place in np.ndindex(*codes.shape[:2]):
-            if self.too_large(patch.known[patch.targets[place[0]], place[1]]):
-                codes[place] = CODES[Laplace.name]
-        return codes
+        return np.where(known, values, solved).astype(np.float32)
 
 
 class Matern(SpatialFiller):
@@ -369,15 +350,34 @@ def _near(patch: Patch, hidden: NDArray[np.bool_], reach: int) -> NDArray[np.boo
     return near
 
 
-def _biharmonic(values: NDArray[np.float64], missing: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """scikit-image's solution, which it clips to the range of the known pixels; not finite where undetermined."""
-    from scipy.sparse.linalg import MatrixRankWarning
-    from skimage.restoration import inpaint_biharmonic
+def _least_bent(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """A plane (row, column), its Laplacian's Laplacian 0 where not known; NaN there where that has no one answer."""
+    from scipy.sparse.linalg import splu
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", MatrixRankWarning)  # too few known pixels at the frame: seen in the result
-        solved: NDArray[np.float64] = inpaint_biharmonic(values, missing)
-    return solved
+    missing, level = np.flatnonzero(~known), values[known].mean()
+    operator = _squared_laplacian(*known.shape)[missing]
+    right = -(operator @ np.where(known, values - level, 0.0).ravel())
+    filled = values.copy()
+    try:
+        system = splu(operator[:, missing].tocsc(), "MMD_AT_PLUS_A", 0.0, options={"SymmetricMode": True})
+        filled[~known] = np.clip(system.solve(right) + level, values[known].min(), values[known].max())
+    except RuntimeError:  # exactly singular
+        filled[~known] = np.nan
+    return filled
+
+
+@lru_cache(maxsize=4)
+def _squared_laplacian(rows: int, columns: int) -> csr_matrix:
+    """(pixel, pixel), no flow across the edge."""
+    from scipy.sparse import csr_matrix, diags, kronsum
+
+    def line(count: int) -> Any:
+        middle = np.full(count, -2.0)
+        middle[[0, -1]] += 1.0
+        return diags([np.ones(count - 1), middle, np.ones(count - 1)], [-1, 0, 1])
+
+    laplacian = csr_matrix(kronsum(line(columns), line(rows)))
+    return laplacian @ laplacian
 
 
 def _field(fitted: Fitted) -> MaternField:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from skimage.restoration import inpaint_biharmonic
 
 from geodiff.fillers import CODES, Filler, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.kriging import Kriging
@@ -178,17 +179,21 @@ def test_matern_chooses_on_the_trials_and_defaults_without(rng):
     assert Matern().fit(SceneSample()).facts["kappa2"] == Matern.grid[0].kappa2
 
 
-def test_a_plane_too_large_for_biharmonic_is_harmonic_and_says_so(rng, monkeypatch):
-    monkeypatch.setattr(Biharmonic, "most", 200)
-    patch = random_patch(rng, bands=2, share=0.3)
-    known = patch.known.copy()
-    known[:, 0] = True
-    known[:, 0, 30:40, 30:40] = False
-    patch = replace(patch, known=known)
-    (filled,) = Biharmonic().fill([patch], Biharmonic().fit(SceneSample()), seed=0)
-    assert (filled.source[:, 0] == CODES["biharmonic"]).all()
-    assert (filled.source[:, 1] == CODES["laplace"]).all()
-    np.testing.assert_array_equal(filled.value[:, 1], Laplace().estimate(patch, Fitted("laplace"))[:, 1])
+@pytest.mark.parametrize("share", [0.1, 0.7])
+def test_biharmonic_solves_what_scikit_image_does_however_much_is_missing(rng, share):
+    values = rough(rng, (120, 160))
+    known = rng.random(values.shape) >= share
+    seen = np.where(known, values, np.float32(0))
+    filled = Biharmonic().plane(seen, known, np.zeros_like(values), Fitted("biharmonic"))
+    np.testing.assert_allclose(filled, inpaint_biharmonic(values.astype(np.float64), ~known), atol=1e-5)
+    np.testing.assert_array_equal(filled[known], values[known])
+
+
+def test_biharmonic_gives_way_to_the_harmonic_fill_where_the_known_pixels_do_not_decide(rng):
+    values, known = rough(rng, (40, 40)), np.zeros((40, 40), bool)
+    known[20, 20] = True
+    filled = Biharmonic().plane(values, known, np.zeros_like(values), Fitted("biharmonic"))
+    np.testing.assert_allclose(filled, values[20, 20], atol=1e-4)
 
 
 @pytest.mark.parametrize("filler", [Biharmonic(), Matern(), Laplace(), NonLocal()], ids=lambda f: f.name)
