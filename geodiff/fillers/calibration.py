@@ -35,6 +35,7 @@ __all__ = [
     "hidden_pixels",
     "lost_factor",
     "lost_planes",
+    "plane_distance",
     "strata",
     "target_distance",
     "told",
@@ -76,6 +77,13 @@ _LOST_PRIOR = 1.0
 def target_distance(patch: Patch) -> NDArray[np.float32]:
     """(target, band, row, column) of the patch with its margin: pixels to the nearest known one of the same plane."""
     away: NDArray[np.float32] = patch.once("distance", lambda: distance_to_known(patch.known[list(patch.targets)]))
+    return away
+
+
+def plane_distance(patch: Patch, plane: tuple[int, int]) -> NDArray[np.float32]:
+    """(row, column) of a target date's band with its margin, as `target_distance`."""
+    date, band = plane
+    away: NDArray[np.float32] = target_distance(patch)[patch.targets.index(date), band]
     return away
 
 
