@@ -19,9 +19,9 @@ from geodiff.fillers import CODES, Filled, Filler, FillerSettings, Fitted, Patch
 from geodiff.fillers.calibration import (
     conformal_factors,
     error_ratio,
-    factor_field,
     far_apart,
     hidden_pixels,
+    patch_factors,
     strata,
     target_distance,
 )
@@ -167,17 +167,14 @@ class Diffusion:
         rows, columns = patch.core
         value = patch.coarse[list(patch.targets)][..., rows, columns].astype(np.float32)
         error = np.zeros_like(value)
-        distance = target_distance(patch)
-        factors, near = fitted.arrays["factors"], distance[..., rows, columns]
-        stratum = strata(patch, distance, table=factors)
-        factor = factor_field(factors, stratum, near)
+        factor = patch_factors(patch, fitted.arrays["factors"])
         for item, (mean, spread) in zip(items, pairs, strict=True):
             value[item.place] = item.prior + item.error * mean
             error[item.place] = item.error * spread * factor[item.place]
         drawn = None
         if members:
-            wide, widths = self._spread(fitted, stratum, near), [spread for _, spread in pairs]
-            drawn = self._members(patch, items, value, widths, (near, wide), fitted, seed=seed, members=members)
+            widths = [spread for _, spread in pairs]
+            drawn = self._members(patch, items, value, widths, fitted, seed=seed, members=members)
         return Filled(value, error, drawn, np.full(value.shape, CODES[self.name], np.uint8))
 
     def _members(
@@ -186,14 +183,13 @@ class Diffusion:
         items: Sequence[_Item],
         value: Planes,
         widths: Sequence[Planes],
-        fields: tuple[Planes, Planes],
         fitted: Fitted,
         *,
         seed: int,
         members: int,
     ) -> Planes:
-        """(member, target, band, row, column); `fields` are the distance to data and the factor on departures."""
-        near, wide = fields
+        """(member, target, band, row, column)."""
+        near, wide = target_distance(patch)[..., *patch.core], patch_factors(patch, self._departures(fitted.arrays))
         drawn = np.repeat(value[None], members, axis=0)
         for item, width in zip(items, widths, strict=True):
             memory = float(fitted.facts.get("memory", 0.0))
@@ -214,12 +210,8 @@ class Diffusion:
             drawn[place] = recentred(item.prior + item.error * (mean + departures), value[item.place], wide[item.place])
         return drawn
 
-    def _spread(self, fitted: Fitted, stratum: NDArray[np.int8], distance: Planes) -> Planes:
-        """Factor on the members' departures."""
-        return factor_field(self._departures(fitted.arrays), stratum, distance)
-
     def _departures(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """(20 or 25,) that factor by stratum: the model's, times what the scene's trials ask beyond its factors."""
+        """(20 or 25,) factor on departures of members: the model's, times what trials ask beyond its factors."""
         stored = np.resize(np.asarray(self.denoiser.calibration.spread, np.float32), arrays["factors"].shape)
         ratio = arrays["factors"] / arrays.get("neutral", arrays["factors"])
         return np.asarray(stored * np.clip(ratio, 0.7, 1.5), np.float32)
@@ -228,9 +220,7 @@ class Diffusion:
         """What the network needs for each band of each date that has missing pixels."""
         if not patch.missing.any():
             return []
-        distance = target_distance(patch)
-        near = distance[..., *patch.core]
-        scale = factor_field(np.tile(fitted.arrays["scale"], 4), strata(patch, distance), near)
+        scale = patch_factors(patch, np.tile(fitted.arrays["scale"], 4))
         return [
             self._item(patch, (t, b), prior, scale)
             for (t, b), prior in self._priors(patch, fitted)
@@ -253,11 +243,12 @@ class Diffusion:
         plane = (patch.targets[place[0]], place[1])
         near, inner = _around(patch), np.s_[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
         values, known = patch.values[plane][near], patch.known[plane][near]
-        error = whitening_error(values, known)
+        target = Layer(values, known)
+        error = whitening_error(target)
         error[inner] = error[inner] * scale[place]
         asked = ~known & patch.fillable[plane][near]
         scene = Scene(
-            Layer(values, known),
+            target,
             asked,
             full[near],
             error,
@@ -287,9 +278,7 @@ def _calibrated(trials: Sequence[Trial], filled: Sequence[Filled], factors: NDAr
     """Answers for trials with factors on their standard errors, which had none."""
     answers = []
     for trial, one in zip(trials, filled, strict=True):
-        distance = target_distance(trial.patch)
-        factor = factor_field(factors, strata(trial.patch, distance, table=factors), distance[..., *trial.patch.core])
-        answers.append(replace(one, standard_error=one.standard_error * factor))
+        answers.append(replace(one, standard_error=one.standard_error * patch_factors(trial.patch, factors)))
     return answers
 
 

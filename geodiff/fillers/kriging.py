@@ -284,7 +284,7 @@ def _thinned_rim(known: NDArray[np.bool_]) -> NDArray[np.bool_]:
     padded = np.pad(known, 1, constant_values=True)
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     rows, columns = np.ogrid[: known.shape[0], : known.shape[1]]
-    return known & ~inner & ((rows + columns) % THINNED == 0)
+    return np.asarray(known & ~inner & ((rows + columns) % THINNED == 0), np.bool_)
 
 
 def _solved(values: NDArray[np.float64], sources: Places, targets: Places, lookup: _Lookup) -> NDArray[np.float64]:

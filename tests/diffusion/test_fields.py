@@ -27,8 +27,8 @@ def layer(rng) -> Layer:
 
 
 def scene(layer: Layer, **more) -> Scene:
-    prior = filled(layer, layer.known, 3)
-    return Scene(layer, ~layer.known, prior, whitening_error(layer.values, layer.known), **more)
+    prior = filled(layer, 3)
+    return Scene(layer, ~layer.known, prior, whitening_error(layer), **more)
 
 
 def test_absent_context_is_zero(layer) -> None:
@@ -83,10 +83,10 @@ def test_flat_and_empty_surroundings_stay_finite(value) -> None:
     nothing = Layer(np.zeros((32, 32), np.float32), np.zeros((32, 32), bool))
     for layer in (flat, nothing):
         assert np.isfinite(context(scene(layer, dates=[nothing], guide=flat))).all()
-        assert (whitening_error(layer.values, layer.known) >= FLOOR).all()
-        assert (local_scale(layer.values, layer.known) >= FLOOR).all()
+        assert (whitening_error(layer) >= FLOOR).all()
+        assert (local_scale(layer) >= FLOOR).all()
 
 
 def test_the_expected_error_grows_with_the_distance(layer) -> None:
-    error = whitening_error(np.sign(layer.values) * layer.known, layer.known)
+    error = whitening_error(Layer(np.sign(layer.values) * layer.known, layer.known))
     assert error[32, 40] > 1.5 * error[20, 40]
