@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,10 +78,14 @@ class Layer:
     values: NDArray[np.float32]
     """(row, column), finite everywhere."""
     known: NDArray[np.bool_]
+    wider: NDArray[np.float32] | None = None
+    """(row, column) pixels to the nearest known one, were more shown around; where it is at hand."""
 
     @cached_property
     def distance(self) -> NDArray[np.float32]:
         """(row, column) pixels to the nearest known one."""
+        if self.wider is not None and (self.wider < _to_the_outside(*self.known.shape)).all():
+            return self.wider  # the nearest is never outside
         return distance_to_known(self.known)
 
     @cached_property
@@ -109,6 +113,13 @@ class Scene:
     day: float | None = None
     """Day of the year, 0 to 366; None where the source has no dates."""
     degraded: NDArray[np.float32] | None = field(default=None)
+
+
+@cache
+def _to_the_outside(rows: int, columns: int) -> NDArray[np.float32]:
+    """(row, column) pixels from each pixel of an image to the nearest that is not in it."""
+    down, across = (np.minimum(np.arange(1, n + 1), np.arange(n, 0, -1)) for n in (rows, columns))
+    return np.minimum.outer(down, across).astype(np.float32)
 
 
 def local_scale(layer: Layer) -> NDArray[np.float32]:

@@ -102,7 +102,7 @@ def strata(patch: Patch, *, table: NDArray[Any] | None = None) -> NDArray[np.int
     table : what is looked up by stratum; where it has 25 rows, pixels far in time are 20 to 24, by distance class.
     """
     rows, columns = patch.core
-    near = np.searchsorted(DISTANCE_EDGES, target_distance(patch)[..., rows, columns])
+    near = np.searchsorted(np.array(DISTANCE_EDGES, np.float32), target_distance(patch)[..., rows, columns])
     days = _day_class(patch)
     if table is not None and len(table) > STRATA:
         known = patch.known[..., rows, columns]
@@ -138,6 +138,8 @@ def far_in_time(known: NDArray[np.bool_], dates: NDArray[np.int64], target: int)
 
 def _day_class(patch: Patch) -> NDArray[np.intp]:
     """(target, band, row, column) of the window: class of the nearest other date on which the pixel is known."""
+    if len(patch.dates) == 1:
+        return np.full(patch.missing.shape, DAYS - 1)
     rows, columns = patch.core
     known = patch.known[..., rows, columns]
     nearest = np.full((len(patch.targets), *known.shape[1:]), np.inf)
@@ -306,7 +308,8 @@ def _rows(
     stratum: NDArray[np.int8], distance: NDArray[np.float32]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """The first of two rows of a table that count at each pixel, and the share of the second."""
-    place = np.interp(np.log2(np.maximum(distance, 1.0)), _KNOTS, np.arange(float(DISTANCES)))
+    place, missing = np.zeros(distance.shape), distance > 1.0  # most pixels are known
+    place[missing] = np.interp(np.log2(distance[missing]), _KNOTS, np.arange(float(DISTANCES)))
     low = np.minimum(place.astype(np.intp), DISTANCES - 2)
     return low + DISTANCES * (stratum.astype(np.intp) // DISTANCES), place - low
 

@@ -22,6 +22,7 @@ from geodiff.fillers.calibration import (
     far_apart,
     hidden_pixels,
     patch_factors,
+    plane_distance,
     strata,
     target_distance,
 )
@@ -247,7 +248,7 @@ class Diffusion:
         plane = (patch.targets[place[0]], place[1])
         near, inner = _around(patch), np.s_[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
         values, known = patch.values[plane][near], patch.known[plane][near]
-        target = Layer(values, known)
+        target = Layer(values, known, plane_distance(patch, plane)[near])
         error = whitening_error(target)
         error[inner] = error[inner] * scale[place]
         asked = ~known & patch.fillable[plane][near]

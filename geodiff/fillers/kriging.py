@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -150,12 +150,22 @@ def _power(spectrum: NDArray[np.complex64]) -> NDArray[np.float32]:
     return spectrum.real**2 + spectrum.imag**2
 
 
+class _Lags(NamedTuple):
+    """What is the same for every table of a reach, (2 reach, 2 reach) each."""
+
+    ring: NDArray[np.intp]
+    """Length of each lag, rounded."""
+    worth: NDArray[np.float64]
+    """Pairs that the mean over directions is worth."""
+    taper: NDArray[np.float64]
+
+
 @cache
-def _lags(reach: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Length of each lag (2 reach, 2 reach) of a table, and the ring of lags it is in."""
+def _lags(reach: int) -> _Lags:
     lag = np.minimum(np.arange(2 * reach), 2 * reach - np.arange(2 * reach))
     radius = np.hypot(lag[:, None], lag)
-    return radius, np.rint(radius).astype(np.intp)
+    taper = np.where(radius < reach, 0.5 + 0.5 * np.cos(np.pi * radius / reach), 0.0)
+    return _Lags(np.rint(radius).astype(np.intp), _PAIRS + _FARTHER * radius**3, taper)
 
 
 def covariance(values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reach: int = REACH) -> NDArray[np.float64]:
@@ -166,14 +176,12 @@ def covariance(values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reac
     from scipy.fft import irfft2, rfft2
 
     measured, pairs = variogram(values, known, reach)
-    radius, ring = _lags(reach)
+    ring, worth, taper = _lags(reach)
     total = np.bincount(ring.ravel(), (pairs * measured).ravel())
     mean = total / np.maximum(np.bincount(ring.ravel(), pairs.ravel()), 1.0)
-    worth = _PAIRS + _FARTHER * radius**3
     shrunk = (pairs * measured + worth * mean[ring]) / (pairs + worth)
     shrunk[0, 0] = 0.0
-    sill = np.quantile(shrunk[radius < reach], 0.95)
-    taper = np.where(radius < reach, 0.5 + 0.5 * np.cos(np.pi * radius / reach), 0.0)
+    sill = np.quantile(shrunk[taper > 0], 0.95)
     power = rfft2((sill - shrunk) * taper).real
     found: NDArray[np.float64] = irfft2(np.maximum(power, _FLOOR * sill), s=shrunk.shape)
     return found
