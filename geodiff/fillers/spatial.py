@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -193,10 +193,11 @@ class Laplace(SpatialFiller):
 
 
 class Biharmonic(SpatialFiller):
-    """scikit-image's biharmonic inpainting: follows slopes into a gap, so it suits small gaps in smooth fields.
+    """Biharmonic inpainting, as scikit-image's: follows slopes into a gap, so it suits small gaps in smooth fields.
 
-    Its equations are direct solves: with more than `most` missing pixels around a window (about half a second) the
-    plane is filled harmonically instead, and its pixels carry the source code of `laplace`.
+    Its equations are a direct solve, in half to two thirds of scikit-image's time: with more than `most` missing pixels
+    around a window (a third of a second) the plane is filled harmonically instead, and its pixels carry the source code
+    of `laplace`.
     """
 
     name = "biharmonic"
@@ -226,11 +227,11 @@ class Biharmonic(SpatialFiller):
         box = around(~known, margin=self.margin)
         if box is None:
             return values
-        solved = _biharmonic(np.where(known, values, 0.0)[box].astype(np.float64), ~known[box])
+        solved = _biharmonic(values.astype(np.float64), known)
         if not np.isfinite(solved).all():
             return Laplace().plane(values, known, coarse, fitted)
-        filled = values.copy()
-        filled[box] = np.where(known[box], values[box], solved)
+        filled, seen = values.copy(), values[box][known[box]]
+        filled[~known] = np.clip(solved, seen.min(), seen.max())
         return filled
 
     def too_large(self, known: NDArray[np.bool_]) -> bool:
@@ -362,15 +363,35 @@ def _near(patch: Patch, hidden: NDArray[np.bool_], reach: int) -> NDArray[np.boo
     return near
 
 
-def _biharmonic(values: NDArray[np.float64], missing: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """scikit-image's solution, which it clips to the range of the known pixels; not finite where undetermined."""
-    from scipy.sparse.linalg import MatrixRankWarning
-    from skimage.restoration import inpaint_biharmonic
+def _biharmonic(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(pixel,) the missing pixels where the Laplacian of the Laplacian is 0 in them; not finite where undetermined."""
+    from scipy.sparse.linalg import splu
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", MatrixRankWarning)  # too few known pixels at the frame: seen in the result
-        solved: NDArray[np.float64] = inpaint_biharmonic(values, missing)
-    return solved
+    rows = _bilaplacian(*known.shape)[np.flatnonzero(~known)]
+    told = rows @ np.where(known, values, 0.0).ravel()
+    try:
+        factors = splu(
+            rows[:, np.flatnonzero(~known)].tocsc(),
+            permc_spec="MMD_AT_PLUS_A",  # halves the fill-in of the general ordering
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )
+    except RuntimeError:  # singular
+        return np.full(told.shape, np.nan)
+    return np.asarray(factors.solve(-told), np.float64)
+
+
+@lru_cache(maxsize=4)
+def _bilaplacian(rows: int, columns: int) -> Any:
+    """The square of the five-point Laplacian over a plane (row, column) with mirrored edges, sparse (pixel, pixel)."""
+    from scipy.sparse import eye, identity, kron
+
+    def along(n: int) -> Any:
+        step = eye(n - 1, n, k=1) - eye(n - 1, n)
+        return step.T @ step
+
+    laplacian = (kron(identity(rows), along(columns)) + kron(along(rows), identity(columns))).tocsr()
+    return (laplacian @ laplacian).tocsr()
 
 
 def _field(fitted: Fitted) -> MaternField:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from skimage.restoration import inpaint_biharmonic
 
 from geodiff.fillers import CODES, Filler, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.kriging import Kriging
@@ -176,6 +177,16 @@ def test_matern_chooses_on_the_trials_and_defaults_without(rng):
     assert smooth.facts["alpha"] == 2
     assert smooth.facts["kappa2"] < rough_.facts["kappa2"] or rough_.facts["alpha"] == 1
     assert Matern().fit(SceneSample()).facts["kappa2"] == Matern.grid[0].kappa2
+
+
+@pytest.mark.parametrize("gap", [np.s_[20:31, 14:40], np.s_[0:9, 30:], np.s_[3:37, 2:58]])
+def test_biharmonic_is_what_scikit_image_says(rng, gap):
+    values, known = rough(rng, (40, 60)), np.ones((40, 60), bool)
+    known[gap] = False
+    values = np.where(known, values, np.float32(0))
+    found = Biharmonic().plane(values, known, np.zeros_like(values), Fitted("biharmonic"))
+    np.testing.assert_array_equal(found[known], values[known])
+    np.testing.assert_allclose(found, inpaint_biharmonic(values.astype(float), ~known), atol=1e-4)
 
 
 def test_a_plane_too_large_for_biharmonic_is_harmonic_and_says_so(rng, monkeypatch):
