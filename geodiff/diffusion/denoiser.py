@@ -129,7 +129,7 @@ class Denoiser:
         if scalars is None:
             return None
         shared = bool((scalars == scalars[:1]).all())
-        return self._tensor(scalars[:1] if shared else scalars[[part.sample for part in some]])
+        return self._tensor(scalars[[0] if shared else [part.sample for part in some]])
 
     def _batched(self, run: Callable[[Sequence[Crop]], Tensor], wanted: NDArray[np.bool_], answer: Planes) -> None:
         """Run over the crops of all samples, `batch` of one size at a time, into (sample, plane, row, column).
