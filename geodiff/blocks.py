@@ -22,6 +22,7 @@ from geodiff.fitting import CubeFit, load_cube_fit, normalised_rounding
 from geodiff.io.store import load_fit, open_work, write_block
 from geodiff.job import FillJob
 from geodiff.lattice import STRIDE, WINDOW, Window
+from geodiff.patches import EdgeAnswers
 from geodiff.scan import GapReader
 from geodiff.scanned import load_occupied
 from geodiff.scene import Cube, open_scene
@@ -64,6 +65,7 @@ class Line:
     gaps: dict[str, GapReader]
     fits: dict[str, CubeFit]
     filler: Filler
+    edges: EdgeAnswers
 
 
 @lru_cache(maxsize=2)
@@ -82,7 +84,7 @@ def _line(work_path: str) -> Line:
         for name, cube in cubes.items()
     }  # fmt: skip
     fits = {name: load_cube_fit(part) for name, part in stored.parts.items()}
-    return Line(job, work, cubes, gaps, fits, filler_of(job))
+    return Line(job, work, cubes, gaps, fits, filler_of(job), EdgeAnswers())
 
 
 def fill_block(work_path: str, block: Block) -> BlockResult:
@@ -129,7 +131,7 @@ def forget() -> None:
 
 def _fill_block(line: Line, block: Block) -> BlockResult:
     cube, fit, gaps = line.cubes[block.variable], line.fits[block.variable], line.gaps[block.variable]
-    blended, windows = estimate(cube, gaps, fit, line.filler, block.date, block.window, line.job.seed)
+    blended, windows = estimate(cube, gaps, fit, line.filler, block.date, block.window, line.job.seed, line.edges)
     if blended is None:
         return BlockResult(block.key)
     wanted = gaps.read(block.date, block.window).wanted

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geodiff.fitting import CubeFit
-from geodiff.patches import Blended, blend, cut_patch, gap_windows, patch_bytes, read_ground
+from geodiff.patches import Blended, EdgeAnswers, blend, cut_patch, gap_windows, patch_bytes, read_ground
 from geodiff.progress import within
 from geodiff.threads import one_thread
 from geodiff.trials import context
@@ -29,20 +29,36 @@ _BATCH, _BATCH_MEMORY = 8, 200 << 20
 
 @one_thread()
 def estimate(
-    cube: Cube, gaps: GapReader, fit: CubeFit, filler: Filler, date: int, core: Window, seed: int
+    cube: Cube,
+    gaps: GapReader,
+    fit: CubeFit,
+    filler: Filler,
+    date: int,
+    core: Window,
+    seed: int,
+    edges: EdgeAnswers | None = None,
 ) -> tuple[Blended | None, int]:
     """Estimates over a part of one date, and how many windows they took.
+
+    Parameters
+    ----------
+    edges : where the parts beside it left answers, and this one leaves its own.
 
     Returns
     -------
     blended : normalised layers (1, band, row, column) over `core`; None where it holds no gap to fill.
-    windows : how many lattice windows were asked for.
+    windows : how many lattice windows they come from.
     """
     wanted = np.asarray(gaps.read(date, core).wanted.any(axis=0))
     windows = gap_windows(cube.lattice, core, wanted)
     if not windows:
         return None, 0
-    return blend(core, windows, list(_answers(cube, gaps, fit, filler, date, windows, seed))), len(windows)
+    answers = edges.find(cube.name, date, windows) if edges else {}
+    asked = [window for window in windows if window not in answers]
+    answers.update(zip(asked, _answers(cube, gaps, fit, filler, date, asked, seed), strict=True))
+    if edges:
+        edges.keep(cube.name, date, core, answers)
+    return blend(core, windows, [answers[window] for window in windows]), len(windows)
 
 
 def _answers(
@@ -54,6 +70,8 @@ def _answers(
         found = gaps.read(when, window)
         return found.missing, found.fillable
 
+    if not windows:
+        return
     dates = context(cube, filler, date, fit.seen)
     ground = read_ground(
         windows,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +20,23 @@ if TYPE_CHECKING:
 
     from geodiff.io import Band
 
-__all__ = ["Blended", "Cells", "Ground", "blend", "cut_patch", "gap_windows", "patch_bytes", "read_ground"]
+__all__ = [
+    "EDGE_MEMORY",
+    "Blended",
+    "Cells",
+    "EdgeAnswers",
+    "Ground",
+    "blend",
+    "cut_patch",
+    "gap_windows",
+    "patch_bytes",
+    "read_ground",
+]
 
 _LARGEST = 1e15
 """In normalised units: what is larger is no measurement, and its square may be no number."""
+EDGE_MEMORY = 32 << 20
+"""Bytes that `EdgeAnswers` may take: a row of 80 windows with four members."""
 OVERLAP_CORRELATION = 0.97
 """Correlation of the residuals that two overlapping windows draw for one pixel.
 
@@ -56,6 +71,39 @@ def patch_bytes(dates: int, bands: int, halo: int) -> int:
     """Memory of one patch: values and low-resolution fill in float32, known and fillable in bytes."""
     side = WINDOW + 2 * halo
     return dates * bands * side * side * 10
+
+
+class EdgeAnswers:
+    """Answers for windows that reach beyond their block, the latest of them: the next block asks for them again.
+
+    It may be shared by threads.
+    """
+
+    def __init__(self, memory: int = EDGE_MEMORY) -> None:
+        self._left, self._lock = memory, Lock()
+        self._kept: OrderedDict[tuple[str, int, Window], Filled] = OrderedDict()
+
+    def find(self, variable: str, date: int, windows: Sequence[Window]) -> dict[Window, Filled]:
+        """What is kept of some windows of a date."""
+        with self._lock:
+            keys = ((variable, date, window) for window in windows)
+            return {key[-1]: self._kept[key] for key in keys if key in self._kept}
+
+    def keep(self, variable: str, date: int, core: Window, answers: Mapping[Window, Filled]) -> None:
+        """Keep what the blocks beside `core` may ask for; the oldest makes way."""
+        with self._lock:
+            for window, filled in answers.items():
+                key = variable, date, window
+                if window.intersect(core) != window and key not in self._kept:
+                    self._kept[key] = filled
+                    self._left -= _size(filled)
+            while self._left < 0 and self._kept:
+                self._left += _size(self._kept.popitem(last=False)[1])
+
+
+def _size(filled: Filled) -> int:
+    arrays = filled.value, filled.standard_error, filled.source, filled.members
+    return sum(array.nbytes for array in arrays if array is not None)
 
 
 def gap_windows(lattice: Lattice, core: Window, gaps: NDArray[np.bool_]) -> list[Window]:

@@ -16,7 +16,7 @@ from geodiff.errors import MemoryPlanError
 from geodiff.gaps import Reason, shares
 from geodiff.lattice import STRIDE, WINDOW, Window, blocks
 from geodiff.limits import free_memory
-from geodiff.patches import patch_bytes
+from geodiff.patches import EDGE_MEMORY, patch_bytes
 from geodiff.scan import CHUNK, chunk_span
 from geodiff.suspects import told
 from geodiff.threads import cores
@@ -325,7 +325,7 @@ def _block_memory(cube: Cube, filler: Filler, job: FillJob, size: int) -> int:
     patches = 4 * patch + max(min(16 * patch, 200 << 20), min(40 * patch, 600 << 20))
     patches += 16 * bands * WINDOW * WINDOW * 4 * (job.drawn_members + 2)
     cells = int(np.prod(scan_cells(cube))) * 8
-    return _BASE_MEMORY + ground + layers + patches + 2 * cells
+    return _BASE_MEMORY + EDGE_MEMORY + ground + layers + patches + 2 * cells
 
 
 def scan_cells(cube: Cube) -> tuple[int, ...]:

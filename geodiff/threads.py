@@ -13,9 +13,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import chain, islice
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -28,9 +29,9 @@ _R = TypeVar("_R")
 
 _MOST = 8
 """Pieces at a time; each takes memory."""
-_many: ContextVar[int] = ContextVar("geodiff-threads", default=1)
-"""How many pieces `each` may do at a time here. A new thread begins with the default: a Dask worker has one core, and
-pieces of pieces come one after the other."""
+_pool: ContextVar[Executor | None] = ContextVar("geodiff-pieces", default=None)
+"""What `each` hands pieces to here. A new thread begins with none: a Dask worker has one core, and pieces of pieces
+come one after the other."""
 
 _lock = Lock()
 _inside = 0
@@ -95,21 +96,23 @@ def _control_here() -> None:
 @contextmanager
 def side_by_side(many: int = 0) -> Iterator[None]:
     """Let `each` do so many pieces at a time inside a `with`; 0 for as many as there are cores, eight at most."""
-    before = _many.set(min(many or cores(), _MOST))
-    try:
-        yield
-    finally:
-        _many.reset(before)
+    many = min(many or cores(), _MOST)
+    with ThreadPoolExecutor(many, thread_name_prefix="geodiff-piece") as pool:  # threads start with the first piece
+        before = _pool.set(pool if many > 1 else None)
+        try:
+            yield
+        finally:
+            _pool.reset(before)
 
 
 def each(work: Callable[[_T], _R], pieces: Iterable[_T]) -> list[_R]:
     """What `work` says of each piece, in their order; the same whether they are done side by side or not.
 
-    Pieces must not depend on each other. What one raises is raised here, and those not begun are left.
+    Pieces must not depend on each other; those that are still to be made are made here, while others are worked on.
+    What one raises is raised here, and those not begun are left.
     """
-    todo = list(pieces)
-    many = min(_many.get(), len(todo))
-    if many < 2:
-        return [work(piece) for piece in todo]
-    with ThreadPoolExecutor(many, thread_name_prefix="geodiff-piece") as pool:
-        return list(pool.map(work, todo))
+    pool, rest = _pool.get(), iter(pieces)
+    first = list(islice(rest, 2))
+    if pool is None or len(first) < 2:
+        return [work(piece) for piece in chain(first, rest)]
+    return list(pool.map(work, chain(first, rest)))

@@ -9,7 +9,7 @@ from geodiff.fillers import Filled
 from geodiff.io import Band
 from geodiff.lattice import Lattice, Window
 from geodiff.noise import ground_noise
-from geodiff.patches import OVERLAP_CORRELATION, Cells, blend, cut_patch, gap_windows, read_ground
+from geodiff.patches import OVERLAP_CORRELATION, Cells, EdgeAnswers, blend, cut_patch, gap_windows, read_ground
 
 SHAPE = (300, 260)
 PLAIN = Lattice(SHAPE)
@@ -65,6 +65,17 @@ def _answer(value: np.ndarray, members: np.ndarray | None = None) -> Filled:
     plane = value[None, None].astype("float32")
     drawn = None if members is None else members[:, None, None].astype("float32")
     return Filled(plane, np.ones_like(plane), drawn, np.full(plane.shape, 3, "uint8"))
+
+
+def test_what_is_left_for_other_blocks_is_bounded_and_the_oldest_makes_way() -> None:
+    plane = np.zeros((1, 1, 128, 128), np.float32)
+    filled, core = Filled(plane, plane, None, plane.astype(np.uint8)), Window(0, 0, 256, 256)
+    inside, *across = (Window(0, column, 128, 128) for column in (0, 192, 224, 160))
+    edges = EdgeAnswers(2 * 9 * 128 * 128)
+    edges.keep("v", 0, core, dict.fromkeys([inside, *across], filled))
+    assert set(edges.find("v", 0, [inside, *across])) == set(across[1:])
+    assert not edges.find("v", 1, across)
+    assert not edges.find("u", 0, across)
 
 
 def test_blending_answers_that_agree_changes_nothing() -> None:

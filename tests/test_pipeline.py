@@ -27,6 +27,7 @@ from geodiff.errors import (
     TargetError,
 )
 from geodiff.io.store import lock
+from geodiff.patches import EdgeAnswers
 
 UTM = Affine(30, 0, 300_000, 0, -30, 4_500_000)
 
@@ -99,6 +100,29 @@ def test_the_tiling_does_not_show(scene: Path, tmp_path: Path, options: dict[str
     (tmp_path / "b").mkdir()
     geodiff.fill(scene, tmp_path / "a/filled.tif", filler="matern")
     geodiff.fill(scene, tmp_path / "b/filled.tif", filler="matern", **options)
+    assert _digest(tmp_path / "a") == _digest(tmp_path / "b")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_window_between_blocks_is_estimated_once(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    """Where what blocks leave each other has no room, it is estimated anew, and says the same."""
+    cut: list[tuple[int, int]] = []
+    plain = geodiff.patches.cut_patch
+
+    def watched(*arguments: Any) -> Any:
+        cut.append(plain(*arguments).absolute)
+        return plain(*arguments)
+
+    monkeypatch.setattr("geodiff.estimate.cut_patch", watched)
+    if not kept:
+        monkeypatch.setattr("geodiff.blocks.EdgeAnswers", lambda: EdgeAnswers(0))
+    for folder, options in (("a", {"block_size": 128}), ("b", {})):
+        cut.clear()
+        (tmp_path / folder).mkdir()
+        geodiff.fill(scene, tmp_path / folder / "filled.tif", filler="laplace", **options)
+        assert (len(cut) == len(set(cut))) == (kept or folder == "b")
     assert _digest(tmp_path / "a") == _digest(tmp_path / "b")
 
 

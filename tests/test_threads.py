@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event, get_ident
 
@@ -107,6 +108,23 @@ def test_pieces_of_pieces_do_not_multiply_threads() -> None:
 
     with side_by_side(2):
         assert all(len(threads) == 1 for threads in each(inner, range(4)))
+
+
+def test_pieces_are_made_while_others_are_worked_on() -> None:
+    here, begun = get_ident(), Event()
+
+    def made() -> Iterator[int]:
+        yield from (0, 1)
+        assert begun.wait(10), "the first piece waits for the last to be made"
+        assert get_ident() == here
+        yield 2
+
+    def work(piece: int) -> int:
+        begun.set()
+        return piece
+
+    with side_by_side(2):
+        assert each(work, made()) == [0, 1, 2]
 
 
 def test_what_a_piece_raises_is_raised() -> None:

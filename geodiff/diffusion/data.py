@@ -163,9 +163,9 @@ def _scene(
     if basis is None and rng.random() >= relaxed:
         name, rest = "kriging", _kriged(departure, wanted)
     else:
-        rest = filled(departure, target.known, cycles=3)
+        rest = filled(departure, cycles=3)
     prior = np.where(target.known, target.values, base + rest)
-    error = whitening_error(departure.values, target.known)
+    error = whitening_error(departure)
     keep = others if rng.random() > 0.4 else []
     return Scene(target, wanted, prior.astype(np.float32), error, keep), name
 
@@ -182,7 +182,7 @@ def _kriged(layer: Layer, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 def _predicted(target: Layer, others: list[Layer]) -> NDArray[np.float32] | None:
     """Ridge regression of the target on the other dates, each relaxed over its own gaps."""
-    design = np.stack([filled(o, o.known) for o in others] + [np.ones_like(target.values)], -1)
+    design = np.stack([filled(o) for o in others] + [np.ones_like(target.values)], -1)
     seen = design[target.known].astype(np.float64)
     if len(seen) < 200:
         return None

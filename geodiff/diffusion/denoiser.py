@@ -25,6 +25,7 @@ from geodiff.diffusion.folder import (
     read_layout,
     weights_path,
 )
+from geodiff.diffusion.joined import Joined
 from geodiff.diffusion.sampling import sample
 from geodiff.errors import ModelError
 from geodiff.threads import each
@@ -124,8 +125,11 @@ class Denoiser:
         return torch.from_numpy(np.ascontiguousarray(planes)).to(self.device, self.dtype)
 
     def _scalars(self, scalars: Planes | None, some: Sequence[Crop]) -> Tensor | None:
-        """(crop, scalar) of scalars (sample, scalar), where there are any."""
-        return None if scalars is None else self._tensor(scalars[[part.sample for part in some]])
+        """(1 or crop, scalar) of scalars (sample, scalar), where there are any; one row where all samples share it."""
+        if scalars is None:
+            return None
+        shared = bool((scalars == scalars[:1]).all())
+        return self._tensor(scalars[[0] if shared else [part.sample for part in some]])
 
     def _batched(self, run: Callable[[Sequence[Crop]], Tensor], wanted: NDArray[np.bool_], answer: Planes) -> None:
         """Run over the crops of all samples, `batch` of one size at a time, into (sample, plane, row, column).
@@ -190,10 +194,8 @@ def _opened(folder: Path, device: str, dtype: str, stamp: tuple[object, ...]) ->
         network.load_state_dict(weights)
     except (RuntimeError, TypeError, ValueError, IndexError) as reason:
         raise ModelError(f"the weights in {folder} do not fit its unet/config.json; fetch the model again") from reason
-    network.to(where, precision)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch declares it for tensors alone
-    network.eval().requires_grad_(False)
-    return Denoiser(network, read_calibration(folder), where, precision, model_hash(folder))
+    network.to(where).eval().requires_grad_(False)
+    return Denoiser(Joined(network, precision), read_calibration(folder), where, precision, model_hash(folder))
 
 
 def open_denoiser(model: str | Path = "default", *, device: str = "auto", dtype: str = "auto") -> Denoiser:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geodiff.fillers.relaxation import relaxed_fill
-from geodiff.fillers.whitening import FARTHEST, distance_to_known, expected_error
+from geodiff.fillers.whitening import distance_to_known, error_at, local_spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,13 +71,28 @@ def channel(name: str) -> int:
     return CHANNELS.index(name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layer:
-    """An image with its known pixels."""
+    """An image with its known pixels, and what they say of their surroundings, which is worked out once."""
 
     values: NDArray[np.float32]
     """(row, column), finite everywhere."""
     known: NDArray[np.bool_]
+    wider: NDArray[np.float32] | None = None
+    """(row, column) pixels to the nearest known one, were more shown around; where it is at hand."""
+
+    @cached_property
+    def distance(self) -> NDArray[np.float32]:
+        """(row, column) pixels to the nearest known one."""
+        if self.wider is not None and (self.wider < _to_the_outside(*self.known.shape)).all():
+            return self.wider  # the nearest is never outside
+        return distance_to_known(self.known)
+
+    @cached_property
+    def spread(self) -> NDArray[np.float32]:
+        """(row, column) standard deviation of the known pixels in 11 x 11, spread outward."""
+        spread: NDArray[np.float32] = local_spread(self.values[None], self.known[None])[0]
+        return spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,27 +115,32 @@ class Scene:
     degraded: NDArray[np.float32] | None = field(default=None)
 
 
-def local_scale(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Standard deviation of the known pixels in 11 x 11, spread outward; (row, column), positive."""
-    far = np.full((1, *known.shape), FARTHEST, np.float32)  # there the expected error is a multiple of the scale
-    spread = expected_error(values[None], known[None], distance=far)[0] / np.float32(1.3)
-    return np.asarray(np.maximum(spread, FLOOR), np.float32)
+@cache
+def _to_the_outside(rows: int, columns: int) -> NDArray[np.float32]:
+    """(row, column) pixels from each pixel of an image to the nearest that is not in it."""
+    down, across = (np.minimum(np.arange(1, n + 1), np.arange(n, 0, -1)) for n in (rows, columns))
+    return np.minimum.outer(down, across).astype(np.float32)
 
 
-def whitening_error(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+def local_scale(layer: Layer) -> NDArray[np.float32]:
+    """What values are standardised by: their spread, (row, column), at least `FLOOR`."""
+    return np.asarray(np.maximum(layer.spread, FLOOR), np.float32)
+
+
+def whitening_error(layer: Layer) -> NDArray[np.float32]:
     """Scale s0 of the residual to a spatial prior, (row, column), at least `FLOOR`.
 
     The expected error with a factor 1.1 (1 + d/8)^0.3, which was measured: residuals of the training observations grow
     beyond the range of 5 pixels (standard deviation 1.1 beside data, 1.5 to 3 at 32 pixels without it).
     """
-    away = distance_to_known(known)[None]
-    error = expected_error(values[None], known[None], distance=away)[0]
-    scale = error * np.float32(1.1) * (1 + away[0] / 8) ** np.float32(0.3)
+    error = error_at(layer.distance, layer.spread)
+    scale = error * np.float32(1.1) * (1 + layer.distance / 8) ** np.float32(0.3)
     return np.asarray(np.maximum(scale, FLOOR), np.float32)
 
 
-def filled(layer: Layer, known: NDArray[np.bool_], cycles: int = 1) -> NDArray[np.float32]:
-    """The layer relaxed from its pixels in `known`, (row, column); far from them it tends to their mean."""
+def filled(layer: Layer, cycles: int = 1) -> NDArray[np.float32]:
+    """The layer relaxed from its known pixels, (row, column); far from them it tends to their mean."""
+    known = layer.known
     mean = np.float32(layer.values[known].mean()) if known.any() else np.float32(0)
     values = np.where(known, layer.values, 0)[None].astype(np.float32)
     surface: NDArray[np.float32] = relaxed_fill(values, known[None], np.full_like(values, mean), cycles=cycles)[0]
@@ -147,15 +168,15 @@ def _beside(layer: Layer, target_known: NDArray[np.bool_]) -> NDArray[np.float32
 
     Within the target's gap this is the image's departure from its own interpolation: what the target may have lost.
     """
-    both = layer.known & target_known
-    level = lowpass(filled(layer, both))
-    return np.where(layer.known, standard(layer.values, level, local_scale(layer.values, both)), np.float32(0))
+    shared = Layer(layer.values, layer.known & target_known)
+    level = lowpass(filled(shared))
+    return np.where(layer.known, standard(layer.values, level, local_scale(shared)), np.float32(0))
 
 
 def context(scene: Scene) -> NDArray[np.float32]:
     """Context channels (channel, row, column) in the order of `CHANNELS`; finite everywhere."""
     known = scene.target.known
-    level, scale = lowpass(scene.prior), local_scale(scene.target.values, known)
+    level, scale = lowpass(scene.prior), local_scale(scene.target)
     planes = np.zeros((len(CHANNELS), *known.shape), np.float32)
     planes[channel("value")] = np.where(known, standard(scene.target.values, level, scale), 0)
     planes[channel("known")] = known
@@ -163,7 +184,7 @@ def context(scene: Scene) -> NDArray[np.float32]:
     planes[channel("prior")] = standard(scene.prior, level, scale)
     planes[channel("level")] = np.clip(level, -_CLIP, _CLIP)
     planes[channel("log_error")] = np.log(scene.error)
-    planes[channel("log_distance")] = np.log1p(distance_to_known(known))
+    planes[channel("log_distance")] = np.log1p(scene.target.distance)
     for index, layer in enumerate(scene.dates[:DATES], start=1):
         planes[channel(f"date{index}")] = _beside(layer, known)
         planes[channel(f"date{index}_known")] = layer.known
@@ -173,7 +194,7 @@ def context(scene: Scene) -> NDArray[np.float32]:
     if scene.elevation is not None:
         ground = lowpass(scene.elevation)
         planes[channel("elevation")] = standard(
-            scene.elevation, ground, local_scale(scene.elevation, np.ones_like(known))
+            scene.elevation, ground, local_scale(Layer(scene.elevation, np.ones_like(known)))
         )
     if scene.day is not None:
         planes[channel("sin_day")] = np.sin(2 * np.pi * scene.day / 365.25)

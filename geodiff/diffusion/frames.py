@@ -26,7 +26,6 @@ from geodiff.diffusion.fields import (
     whitening_error,
 )
 from geodiff.diffusion.unet import SCALARS
-from geodiff.fillers.whitening import distance_to_known
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -171,12 +170,12 @@ def prepared(frame: Frame) -> Prepared:
     known = frame.known
     whole = frame.values
     if not known.all():
-        whole = np.where(known, frame.values, filled(Layer(frame.values, known), known))
+        whole = np.where(known, frame.values, filled(Layer(frame.values, known)))
     prior, error = _classical(whole, frame)
-    scale = local_scale(whole, known)
+    shown = Layer(whole, known)
     if not known.all():
-        error = np.where(known, error, np.maximum(whitening_error(frame.values, known), error))
-    return Prepared(prior, error, _context(frame, whole, prior, error, scale), _scalars(frame))
+        error = np.where(known, error, np.maximum(whitening_error(shown), error))
+    return Prepared(prior, error, _context(frame, shown, prior, error), _scalars(frame))
 
 
 def _classical(whole: Plane, frame: Frame) -> tuple[Plane, Plane]:
@@ -186,21 +185,21 @@ def _classical(whole: Plane, frame: Frame) -> tuple[Plane, Plane]:
         prior, share = shrunk(whole, frame.noise)
         variance = np.float32(frame.noise**2) * (_OPTIMISM * share + np.float32(0.05))
     if frame.factor > 1:
-        lost = _COARSE * (frame.factor / 2) * local_scale(prior, np.ones_like(frame.known))
+        lost = _COARSE * (frame.factor / 2) * local_scale(Layer(prior, np.ones_like(frame.known)))
         variance = variance + lost**2
     return prior, np.maximum(np.sqrt(variance), FLOOR).astype(np.float32)
 
 
-def _context(frame: Frame, whole: Plane, prior: Plane, error: Plane, scale: Plane) -> Plane:
+def _context(frame: Frame, shown: Layer, prior: Plane, error: Plane) -> Plane:
     """Context channels: the error is told relative to the local scale, what the prior removed relative to the error."""
-    level = lowpass(prior)
+    level, scale, whole = lowpass(prior), local_scale(shown), shown.values
     planes = np.zeros((len(CHANNELS), *prior.shape), np.float32)
     planes[channel("value")] = np.where(frame.known, standard(whole, level, scale), 0)
     planes[channel("known")] = frame.known
     planes[channel("prior")] = standard(prior, level, scale)
     planes[channel("level")] = np.clip(level, -8, 8)
     planes[channel("log_error")] = np.log(error / scale)
-    planes[channel("log_distance")] = np.log1p(distance_to_known(frame.known))
+    planes[channel("log_distance")] = np.log1p(shown.distance)
     step = np.full_like(error, max(frame.noise, FLOOR)) if frame.noise else error
     planes[channel("degraded")] = np.where(frame.known, standard(whole, prior, step), 0)
     return planes

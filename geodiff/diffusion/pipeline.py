@@ -30,7 +30,6 @@ from geodiff.errors import InputError, JobError, NothingKnownError
 from geodiff.fillers import Fitted
 from geodiff.fillers.calibration import DAYS, factor_field
 from geodiff.fillers.kriging import Kriging
-from geodiff.fillers.whitening import distance_to_known
 from geodiff.noise import ground_noise
 
 if TYPE_CHECKING:
@@ -184,11 +183,12 @@ class GapFillPipeline(DiffusionPipeline):
         flat = np.pad(np.where(known, (plane - centre) / scale, 0).astype(np.float32), pad, mode="symmetric")
         mask = np.pad(known, pad, mode="symmetric")
         prior = Kriging().plane(flat, mask, np.zeros_like(flat), Fitted("kriging"))
-        error = whitening_error(flat, mask)
-        planes, wanted = context(Scene(Layer(flat, mask), ~mask, prior, error))[None], ~mask[None]
+        shown = Layer(flat, mask)
+        error = whitening_error(shown)
+        planes, wanted = context(Scene(shown, ~mask, prior, error))[None], ~mask[None]
         denoiser = self.denoiser
         mean, spread = (a[0] for a in denoiser.value(planes, wanted))
-        value, away = prior + error * mean, distance_to_known(mask)
+        value, away = prior + error * mean, shown.distance
         drawn = np.empty((0, *flat.shape), np.float32)
         if members:
 

@@ -133,7 +133,7 @@ class UNet(nn.Module):
         c_noise : (sample,) or (1,), ln(sigma) / 4.
         scalars : (sample, scalar) or (1, scalar); plain inpainting without it.
         """
-        embedding = self._embedding(c_noise, scalars, noisy.dtype)
+        embedding = self.embedding(c_noise, scalars, noisy.dtype)
         x = torch.cat([noisy, context], dim=1).contiguous(memory_format=torch.channels_last)
         h = self.stem(F.pixel_unshuffle(x, self.fold))
         skips = []
@@ -151,7 +151,7 @@ class UNet(nn.Module):
         out = F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.fold)
         return out[:, :1], out[:, 1:]
 
-    def _embedding(self, c_noise: Tensor, scalars: Tensor | None, dtype: torch.dtype) -> Tensor:
+    def embedding(self, c_noise: Tensor, scalars: Tensor | None, dtype: torch.dtype) -> Tensor:
         """Fourier features of c_noise beside the scalars, through a small perceptron."""
         if scalars is None:
             scalars = torch.zeros(len(c_noise), self.told, device=c_noise.device)

@@ -35,6 +35,9 @@ __all__ = [
     "hidden_pixels",
     "lost_factor",
     "lost_planes",
+    "patch_factors",
+    "patch_table",
+    "plane_distance",
     "strata",
     "target_distance",
     "told",
@@ -79,24 +82,27 @@ def target_distance(patch: Patch) -> NDArray[np.float32]:
     return away
 
 
+def plane_distance(patch: Patch, plane: tuple[int, int]) -> NDArray[np.float32]:
+    """(row, column) of a target date's band with its margin, as `target_distance`."""
+    date, band = plane
+    away: NDArray[np.float32] = target_distance(patch)[patch.targets.index(date), band]
+    return away
+
+
 def lost_planes(patch: Patch) -> NDArray[np.bool_]:
     """(target, band): nothing is known of that band on that date, in the window or its margin."""
     return np.asarray(~patch.known[list(patch.targets)].any(axis=(2, 3)), np.bool_)
 
 
-def strata(
-    patch: Patch, distance: NDArray[np.float32] | None = None, *, table: NDArray[Any] | None = None
-) -> NDArray[np.int8]:
+def strata(patch: Patch, *, table: NDArray[Any] | None = None) -> NDArray[np.int8]:
     """Stratum of each pixel of the window, 0 to 19: distance class + 5 x class of the nearest date.
 
     Parameters
     ----------
-    distance : what `target_distance(patch)` gives, where it is at hand.
     table : what is looked up by stratum; where it has 25 rows, pixels far in time are 20 to 24, by distance class.
     """
-    distance = target_distance(patch) if distance is None else distance
     rows, columns = patch.core
-    near = np.searchsorted(DISTANCE_EDGES, distance[..., rows, columns])
+    near = np.searchsorted(np.array(DISTANCE_EDGES, np.float32), target_distance(patch)[..., rows, columns])
     days = _day_class(patch)
     if table is not None and len(table) > STRATA:
         known = patch.known[..., rows, columns]
@@ -132,6 +138,8 @@ def far_in_time(known: NDArray[np.bool_], dates: NDArray[np.int64], target: int)
 
 def _day_class(patch: Patch) -> NDArray[np.intp]:
     """(target, band, row, column) of the window: class of the nearest other date on which the pixel is known."""
+    if len(patch.dates) == 1:
+        return np.full(patch.missing.shape, DAYS - 1)
     rows, columns = patch.core
     known = patch.known[..., rows, columns]
     nearest = np.full((len(patch.targets), *known.shape[1:]), np.inf)
@@ -279,18 +287,38 @@ def between_classes(
 
     Steps at a class's edge would draw contours into what is made of it.
     """
-    place = np.interp(np.log2(np.maximum(distance, 1.0)), _KNOTS, np.arange(float(DISTANCES)))
+    return _mixed(table, *_rows(stratum, distance))
+
+
+def patch_table(patch: Patch, table: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """As `between_classes`, (target, band, row, column, ...) of a patch's window."""
+    rows = "rows", len(table) > STRATA
+    first, share = patch.once(
+        rows, lambda: _rows(strata(patch, table=table), target_distance(patch)[..., *patch.core])
+    )
+    return _mixed(table, first, share)
+
+
+def patch_factors(patch: Patch, factors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """As `factor_field`, (target, band, row, column) of a patch's window."""
+    return np.exp(patch_table(patch, np.log(factors))).astype(np.float32)
+
+
+def _rows(
+    stratum: NDArray[np.int8], distance: NDArray[np.float32]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The first of two rows of a table that count at each pixel, and the share of the second."""
+    place, missing = np.zeros(distance.shape), distance > 1.0  # most pixels are known
+    place[missing] = np.interp(np.log2(distance[missing]), _KNOTS, np.arange(float(DISTANCES)))
     low = np.minimum(place.astype(np.intp), DISTANCES - 2)
-    first = low + DISTANCES * (stratum.astype(np.intp) // DISTANCES)
-    share = (place - low).reshape(place.shape + (1,) * (table.ndim - 1))
+    return low + DISTANCES * (stratum.astype(np.intp) // DISTANCES), place - low
+
+
+def _mixed(
+    table: NDArray[np.floating[Any]], first: NDArray[np.intp], share: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    share = share.reshape(share.shape + (1,) * (table.ndim - 1))
     return np.asarray((1.0 - share) * table[first] + share * table[first + 1], np.float64)
-
-
-def window_factors(fitted: Fitted, patch: Patch) -> NDArray[np.float32]:
-    """The fit's factor (target, band, row, column) at each pixel of a patch's window."""
-    distance = target_distance(patch)
-    factors = fitted.arrays["factors"]
-    return factor_field(factors, strata(patch, distance, table=factors), distance[..., *patch.core])
 
 
 def hidden_pixels(trials: Sequence[Trial], fields: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -358,7 +386,7 @@ class Calibrated:
     def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
         """Fill with the wrapped filler and scale its standard errors; members keep their own spread."""
         filled = self.filler.fill(patches, fitted.parts[self.name], seed=seed)
-        return [_scaled(f, window_factors(fitted, p)) for p, f in zip(patches, filled, strict=True)]
+        return [_scaled(f, patch_factors(p, fitted.arrays["factors"])) for p, f in zip(patches, filled, strict=True)]
 
 
 def error_ratio(trials: Sequence[Trial], filled: Sequence[Filled]) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -19,9 +19,10 @@ from geodiff.fillers import CODES, Filled, Filler, FillerSettings, Fitted, Patch
 from geodiff.fillers.calibration import (
     conformal_factors,
     error_ratio,
-    factor_field,
     far_apart,
     hidden_pixels,
+    patch_factors,
+    plane_distance,
     strata,
     target_distance,
 )
@@ -29,6 +30,7 @@ from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.members import Broad, White, matched, recentred, starts
 from geodiff.fillers.spatial import Laplace, SpatialFiller
 from geodiff.noise import noise_in_time
+from geodiff.threads import each
 from geodiff.undated import has_season
 
 if TYPE_CHECKING:
@@ -55,6 +57,14 @@ class _Item:
     wanted: NDArray[np.bool_]
     prior: Planes
     error: Planes
+
+
+class _Estimate(NamedTuple):
+    """Mean and standard deviation of an item's whitened residual."""
+
+    item: _Item
+    mean: Planes
+    spread: Planes
 
 
 @dataclass(frozen=True)
@@ -139,63 +149,56 @@ class Diffusion:
         """A few patches at a time, so that a batch of network calls is full and memory is bounded."""
         answer: list[Filled] = []
         for group in _groups(patches, 2 * max(1, self.settings.batch)):
-            items = [self._items(p, fitted) for p in group]
-            flat = [item for own in items for item in own]
-            estimates = iter(self._estimates(flat))
-            for patch, own in zip(group, items, strict=True):
-                pairs = [next(estimates) for _ in own]
-                answer.append(self._filled(patch, own, pairs, fitted, seed=seed, members=members))
+            own: list[list[_Estimate]] = [[] for _ in group]
+            items = ((place, item) for place, patch in enumerate(group) for item in self._items(patch, fitted))
+            for place, estimate in self._estimates(items):
+                own[place].append(estimate)
+            for patch, estimates in zip(group, own, strict=True):
+                answer.append(self._filled(patch, estimates, fitted, seed=seed, members=members))
         return answer
 
-    def _estimates(self, items: Sequence[_Item]) -> list[tuple[Planes, Planes]]:
-        """Mean and standard deviation of each item's whitened residual."""
-        if not items:
+    def _estimates(self, items: Iterator[tuple[int, _Item]]) -> list[tuple[int, _Estimate]]:
+        """Items are made while the network looks at others, where it looks at one at a time; each keeps its number."""
+        if self.denoiser.batch > 1:
+            return self._asked(list(items))
+        answers = each(lambda one: self._asked([one]), items)
+        return [answer for (answer,) in answers]
+
+    def _asked(self, numbered: Sequence[tuple[int, _Item]]) -> list[tuple[int, _Estimate]]:
+        """What the network says of items."""
+        if not numbered:
             return []
+        numbers, items = zip(*numbered, strict=True)
         mean, spread = self.denoiser.value(np.stack([i.context for i in items]), np.stack([i.wanted for i in items]))
-        return list(zip(mean, spread, strict=True))
+        return [(n, _Estimate(*said)) for n, *said in zip(numbers, items, mean, spread, strict=True)]
 
     def _filled(
-        self,
-        patch: Patch,
-        items: Sequence[_Item],
-        pairs: Sequence[tuple[Planes, Planes]],
-        fitted: Fitted,
-        *,
-        seed: int,
-        members: int,
+        self, patch: Patch, estimates: Sequence[_Estimate], fitted: Fitted, *, seed: int, members: int
     ) -> Filled:
         rows, columns = patch.core
         value = patch.coarse[list(patch.targets)][..., rows, columns].astype(np.float32)
         error = np.zeros_like(value)
-        distance = target_distance(patch)
-        factors, near = fitted.arrays["factors"], distance[..., rows, columns]
-        stratum = strata(patch, distance, table=factors)
-        factor = factor_field(factors, stratum, near)
-        for item, (mean, spread) in zip(items, pairs, strict=True):
+        factor = patch_factors(patch, fitted.arrays["factors"])
+        for item, mean, spread in estimates:
             value[item.place] = item.prior + item.error * mean
             error[item.place] = item.error * spread * factor[item.place]
-        drawn = None
-        if members:
-            wide, widths = self._spread(fitted, stratum, near), [spread for _, spread in pairs]
-            drawn = self._members(patch, items, value, widths, (near, wide), fitted, seed=seed, members=members)
+        drawn = self._members(patch, estimates, value, fitted, seed=seed, members=members) if members else None
         return Filled(value, error, drawn, np.full(value.shape, CODES[self.name], np.uint8))
 
     def _members(
         self,
         patch: Patch,
-        items: Sequence[_Item],
+        estimates: Sequence[_Estimate],
         value: Planes,
-        widths: Sequence[Planes],
-        fields: tuple[Planes, Planes],
         fitted: Fitted,
         *,
         seed: int,
         members: int,
     ) -> Planes:
-        """(member, target, band, row, column); `fields` are the distance to data and the factor on departures."""
-        near, wide = fields
+        """(member, target, band, row, column)."""
+        near, wide = target_distance(patch)[..., *patch.core], patch_factors(patch, self._departures(fitted.arrays))
         drawn = np.repeat(value[None], members, axis=0)
-        for item, width in zip(items, widths, strict=True):
+        for item, _, width in estimates:
             memory = float(fitted.facts.get("memory", 0.0))
             white = ground_white(patch, item.place, seed=seed, mix=_mix(fitted), memory=memory)
             noise = starts(white, members)
@@ -214,27 +217,19 @@ class Diffusion:
             drawn[place] = recentred(item.prior + item.error * (mean + departures), value[item.place], wide[item.place])
         return drawn
 
-    def _spread(self, fitted: Fitted, stratum: NDArray[np.int8], distance: Planes) -> Planes:
-        """Factor on the members' departures."""
-        return factor_field(self._departures(fitted.arrays), stratum, distance)
-
     def _departures(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """(20 or 25,) that factor by stratum: the model's, times what the scene's trials ask beyond its factors."""
+        """(20 or 25,) factor on departures of members: the model's, times what trials ask beyond its factors."""
         stored = np.resize(np.asarray(self.denoiser.calibration.spread, np.float32), arrays["factors"].shape)
         ratio = arrays["factors"] / arrays.get("neutral", arrays["factors"])
         return np.asarray(stored * np.clip(ratio, 0.7, 1.5), np.float32)
 
-    def _items(self, patch: Patch, fitted: Fitted) -> list[_Item]:
+    def _items(self, patch: Patch, fitted: Fitted) -> Iterator[_Item]:
         """What the network needs for each band of each date that has missing pixels."""
         if not patch.missing.any():
-            return []
-        distance = target_distance(patch)
-        near = distance[..., *patch.core]
-        scale = factor_field(np.tile(fitted.arrays["scale"], 4), strata(patch, distance), near)
-        return [
-            self._item(patch, (t, b), prior, scale)
-            for (t, b), prior in self._priors(patch, fitted)
-        ]
+            return
+        scale = patch_factors(patch, np.tile(fitted.arrays["scale"], 4))
+        for place, prior in self._priors(patch, fitted):
+            yield self._item(patch, place, prior, scale)
 
     def _priors(self, patch: Patch, fitted: Fitted) -> Iterator[tuple[tuple[int, int], Planes]]:
         """Target and band of each plane that is asked for, and its prior with the whole margin."""
@@ -253,11 +248,12 @@ class Diffusion:
         plane = (patch.targets[place[0]], place[1])
         near, inner = _around(patch), np.s_[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
         values, known = patch.values[plane][near], patch.known[plane][near]
-        error = whitening_error(values, known)
+        target = Layer(values, known, plane_distance(patch, plane)[near])
+        error = whitening_error(target)
         error[inner] = error[inner] * scale[place]
         asked = ~known & patch.fillable[plane][near]
         scene = Scene(
-            Layer(values, known),
+            target,
             asked,
             full[near],
             error,
@@ -287,9 +283,7 @@ def _calibrated(trials: Sequence[Trial], filled: Sequence[Filled], factors: NDAr
     """Answers for trials with factors on their standard errors, which had none."""
     answers = []
     for trial, one in zip(trials, filled, strict=True):
-        distance = target_distance(trial.patch)
-        factor = factor_field(factors, strata(trial.patch, distance, table=factors), distance[..., *trial.patch.core])
-        answers.append(replace(one, standard_error=one.standard_error * factor))
+        answers.append(replace(one, standard_error=one.standard_error * patch_factors(trial.patch, factors)))
     return answers
 
 

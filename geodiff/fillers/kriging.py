@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from geodiff.fillers import Fitted, Patch
+from geodiff.fillers.calibration import plane_distance
 from geodiff.fillers.spatial import Laplace, SpatialFiller
 from geodiff.fillers.variogram_models import matern_sum
 from geodiff.fillers.whitening import distance_to_known
@@ -84,13 +86,24 @@ class Kriging(SpatialFiller):
             return np.asarray(patch.coarse[plane], np.float32)
         inside = np.zeros(known.shape, bool)
         inside[patch.core][patch.inside] = (~known & patch.fillable[plane])[patch.core][patch.inside]
-        return self.within(patch.values[plane], known, inside, Laplace().whole(patch, plane, fitted))
+        harmonic = Laplace().whole(patch, plane, fitted)
+        return self.within(patch.values[plane], known, inside, harmonic, plane_distance(patch, plane))
 
-    def within(self, values: Plane, known: NDArray[np.bool_], wanted: NDArray[np.bool_], harmonic: Plane) -> Plane:
-        """Kriging where wanted, the harmonic fill of whatever else is missing; (row, column) each."""
+    def within(
+        self,
+        values: Plane,
+        known: NDArray[np.bool_],
+        wanted: NDArray[np.bool_],
+        harmonic: Plane,
+        distance: Plane | None = None,
+    ) -> Plane:
+        """Kriging where wanted, the harmonic fill of whatever else is missing; (row, column) each.
+
+        `distance` is what `distance_to_known(known)` gives, where it is at hand.
+        """
         if np.count_nonzero(known) < _FEWEST:
             return harmonic
-        distance = distance_to_known(known)
+        distance = distance_to_known(known) if distance is None else distance
         near = wanted & (distance < _BEYOND)
         plane = _plane(values, known)
         rest, shown = np.where(known, values, harmonic) - plane, known | (distance <= _COMPLETED)
@@ -102,11 +115,14 @@ class Kriging(SpatialFiller):
 def _plane(values: Plane, known: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The plane of least squares through the known pixels: slopes have no covariance."""
     rows, columns = (np.linspace(-1.0, 1.0, n) for n in known.shape)
-    design = np.stack(np.broadcast_arrays(1.0, rows[:, None], columns), axis=-1)
-    seen = design[known]
-    terms = np.linalg.lstsq(seen.T @ seen, seen.T @ values[known].astype(np.float64), rcond=None)[0]
-    found: NDArray[np.float64] = design @ terms
-    return found
+    held = known.astype(np.float64)
+    kept = values * held
+    by_row, by_column, mixed = held.sum(axis=1), held.sum(axis=0), rows @ held @ columns
+    first, second = rows @ by_row, columns @ by_column
+    products = [[held.sum(), first, second], [first, rows**2 @ by_row, mixed], [second, mixed, columns**2 @ by_column]]
+    sums = [kept.sum(), rows @ kept.sum(axis=1), columns @ kept.sum(axis=0)]
+    level, down, across = np.linalg.lstsq(np.array(products), np.array(sums), rcond=None)[0]
+    return np.asarray(level + down * rows[:, None] + across * columns)
 
 
 def variogram(
@@ -114,21 +130,46 @@ def variogram(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Half the mean squared difference of known pixels, and the pairs it comes from, by lag.
 
+    In float32: what it rounds away is a ten thousandth of what `_FLOOR` adds.
+
     Returns
     -------
     Two float64 (2 reach, 2 reach), lags in the order of the discrete Fourier transform: 0 to reach - 1, -reach to -1.
     """
-    from scipy.fft import irfft2, next_fast_len, rfft2
+    from scipy.fft import fft, ifft, irfft, next_fast_len, rfft
 
-    held = known.astype(np.float64)
-    level = np.where(known, values - values[known].mean(dtype=np.float64), 0.0)
-    shape = [next_fast_len(n + reach, real=True) for n in known.shape]
-    count, first, second = (rfft2(field, shape) for field in (held, level, level * level))
-    square = np.stack([np.abs(count) ** 2, 2.0 * (count * second.conj()).real, 2.0 * np.abs(first) ** 2])
+    rows, columns = (next_fast_len(n + reach, real=True) for n in known.shape)
+    level = np.where(known, values - values[known].mean(dtype=np.float64), 0.0).astype(np.float32)
+    fields = np.stack([known.astype(np.float32), level, level * level])
+    count, first, second = fft(rfft(fields, columns), rows, axis=1)
+    spectra = np.stack([_power(count), (count * second.conj()).real - _power(first)])
+    pairs, apart = irfft(ifft(spectra, axis=1)[:, : reach + 1], columns).astype(np.float64)
     lags = np.r_[0:reach, -reach:0]
-    pairs, own, product = irfft2(square, shape)[:, lags[:, None], lags]
+    pairs, apart = (np.concatenate([half[:reach, lags], half[reach:0:-1, -lags]]) for half in (pairs, apart))
     pairs = np.maximum(np.rint(pairs), 0.0)
-    return np.maximum(own - product, 0.0) / np.maximum(2.0 * pairs, 1.0), pairs
+    return np.maximum(apart, 0.0) / np.maximum(pairs, 1.0), pairs
+
+
+def _power(spectrum: NDArray[np.complex64]) -> NDArray[np.float32]:
+    return spectrum.real**2 + spectrum.imag**2
+
+
+class _Lags(NamedTuple):
+    """What is the same for every table of a reach, (2 reach, 2 reach) each."""
+
+    ring: NDArray[np.intp]
+    """Length of each lag, rounded."""
+    worth: NDArray[np.float64]
+    """Pairs that the mean over directions is worth."""
+    taper: NDArray[np.float64]
+
+
+@cache
+def _lags(reach: int) -> _Lags:
+    lag = np.minimum(np.arange(2 * reach), 2 * reach - np.arange(2 * reach))
+    radius = np.hypot(lag[:, None], lag)
+    taper = np.where(radius < reach, 0.5 + 0.5 * np.cos(np.pi * radius / reach), 0.0)
+    return _Lags(np.rint(radius).astype(np.intp), _PAIRS + _FARTHER * radius**3, taper)
 
 
 def covariance(values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reach: int = REACH) -> NDArray[np.float64]:
@@ -138,19 +179,17 @@ def covariance(values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reac
     spectrum gives a smooth field grain that it does not show, a sum of Matern covariances of the longest lags between
     pixels of one system.
     """
+    from scipy.fft import irfft2, rfft2
+
     measured, pairs = variogram(values, known, reach)
-    lag = np.minimum(np.arange(2 * reach), 2 * reach - np.arange(2 * reach))
-    radius = np.hypot(lag[:, None], lag)
-    ring = np.rint(radius).astype(np.intp)
+    ring, worth, taper = _lags(reach)
     total = np.bincount(ring.ravel(), (pairs * measured).ravel())
     mean = total / np.maximum(np.bincount(ring.ravel(), pairs.ravel()), 1.0)
-    worth = _PAIRS + _FARTHER * radius**3
     shrunk = (pairs * measured + worth * mean[ring]) / (pairs + worth)
     shrunk[0, 0] = 0.0
-    sill = np.quantile(shrunk[radius < reach], 0.95)
-    taper = np.where(radius < reach, 0.5 + 0.5 * np.cos(np.pi * radius / reach), 0.0)
-    power = np.fft.fft2((sill - shrunk) * taper).real
-    found: NDArray[np.float64] = np.fft.ifft2(np.maximum(power, _FLOOR * sill)).real
+    sill = np.quantile(shrunk[taper > 0], 0.95)
+    power = rfft2((sill - shrunk) * taper).real
+    found: NDArray[np.float64] = irfft2(np.maximum(power, _FLOOR * sill), s=shrunk.shape)
     grain = (2.0 * found[0, 0] - found[0, 1] - found[1, 0]) / max(measured[0, 1] + measured[1, 0], 1e-30)
     smooth = float(min((grain - _GRAINY) / (_TOO_GRAINY - _GRAINY), 1.0))
     if smooth <= 0.0 or sill <= 0.0:
@@ -176,9 +215,9 @@ def predicted(
     float64 (row, column); `values` where not wanted, or where nothing known is in reach.
     """
     total, weight = np.zeros(values.shape), np.zeros(values.shape)
-    lookup = _Lookup(table)
+    lookup, rim = _Lookup(table), _thinned_rim(known)
     for targets, share in _tiles(wanted):
-        sources = _sources(known, targets)
+        sources = _sources(known, rim, targets)
         if len(sources[0]):
             total[targets] += share * _solved(values[sources].astype(np.float64), sources, targets, lookup)
             weight[targets] += share
@@ -186,16 +225,16 @@ def predicted(
 
 
 class _Lookup:
-    """Covariances between places from a table by lag; 0 beyond its reach."""
+    """Covariances between places of a field about an unknown mean, from a table by lag."""
 
     def __init__(self, table: NDArray[np.float64]) -> None:
         self.variance = float(table[0, 0])
         self._width = 4 * len(table)
-        padded = np.zeros((self._width, self._width))
+        padded = np.zeros((self._width, self._width))  # 0 beyond the table's reach
         half = len(table) // 2
         middle = slice(self._width // 2 - half, self._width // 2 + half)
         padded[middle, middle] = np.fft.fftshift(table)
-        self._flat = padded.ravel()
+        self._flat = padded.ravel() + _LEVEL * self.variance
 
     def between(self, first: Places, second: Places) -> NDArray[np.float64]:
         """(first, second)."""
@@ -217,23 +256,27 @@ def _tiles(wanted: NDArray[np.bool_]) -> Iterator[tuple[Places, NDArray[np.float
                 yield (rows + row - half, columns + column - half), ramp[rows] * ramp[columns]
 
 
-def _sources(known: NDArray[np.bool_], targets: Places) -> Places:
+def _sources(known: NDArray[np.bool_], rim: NDArray[np.bool_], targets: Places) -> Places:
     """Known pixels that a tile is predicted from: all near its targets, some of the rim farther off."""
-    first = [max(int(t.min()) - RIM, 0) for t in targets]
-    box = known[tuple(slice(low, int(t.max()) + RIM + 1) for low, t in zip(first, targets, strict=True))]
-    asked = np.zeros(box.shape, bool)
-    asked[targets[0] - first[0], targets[1] - first[1]] = True
-    rows, columns = np.ogrid[: box.shape[0], : box.shape[1]]
-    thinned = (rows + columns + sum(first)) % THINNED == 0
-    chosen = box & (_ring(asked) | (_rim(box) & thinned))
+    low, high = [int(t.min()) for t in targets], [int(t.max()) for t in targets]
+    box = tuple(slice(max(first - RIM, 0), last + RIM + 1) for first, last in zip(low, high, strict=True))
+    top, left = (part.start for part in box)
+    chosen, asked = rim[box].copy(), np.zeros(known[box].shape, bool)
+    asked[targets[0] - top, targets[1] - left] = True
+    near = tuple(
+        slice(max(first - RING - part.start, 0), last + RING + 1 - part.start)
+        for first, last, part in zip(low, high, box, strict=True)
+    )
+    chosen[near] |= _ring(asked[near])
+    chosen &= known[box]
     if np.count_nonzero(chosen) < RING:
-        chosen = box
+        chosen = known[box]
     below, beside = np.nonzero(chosen)
     if len(below) > MOST:
         distance = _distance(asked)[below, beside]
         nearest = np.sort(np.argsort(distance, kind="stable")[:MOST])
         below, beside = below[nearest], beside[nearest]
-    return below + first[0], beside + first[1]
+    return below + top, beside + left
 
 
 def _distance(asked: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -257,11 +300,12 @@ def _ring(asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return near
 
 
-def _rim(known: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Known pixels with a missing neighbour."""
+def _thinned_rim(known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """One in `THINNED` of the known pixels with a missing neighbour."""
     padded = np.pad(known, 1, constant_values=True)
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return known & ~inner
+    rows, columns = np.ogrid[: known.shape[0], : known.shape[1]]
+    return np.asarray(known & ~inner & ((rows + columns) % THINNED == 0), np.bool_)
 
 
 def _solved(values: NDArray[np.float64], sources: Places, targets: Places, lookup: _Lookup) -> NDArray[np.float64]:
@@ -271,15 +315,13 @@ def _solved(values: NDArray[np.float64], sources: Places, targets: Places, looku
     mean = values.mean()
     if lookup.variance <= 0.0:
         return np.full(len(targets[0]), mean)
-    level = _LEVEL * lookup.variance
-    between = lookup.between(sources, sources) + level
     for nugget in _NUGGETS:
-        system = between.copy()
+        system = lookup.between(sources, sources)
         system[np.diag_indices(len(system))] += nugget * lookup.variance
-        _, weights, failed = dposv(system, values - mean)
+        _, weights, failed = dposv(system.T, values - mean, overwrite_a=True)  # in place, as it is symmetric
         if not failed:
             break
     else:
         return np.full(len(targets[0]), mean)
-    answer: NDArray[np.float64] = (lookup.between(targets, sources) + level) @ weights + mean
+    answer: NDArray[np.float64] = lookup.between(targets, sources) @ weights + mean
     return np.clip(answer, values.min(), values.max())

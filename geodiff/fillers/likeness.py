@@ -17,6 +17,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from geodiff.fillers import Fitted, Patch, Trial
+from geodiff.fillers.calibration import plane_distance
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.spatial import SpatialFiller
 from geodiff.fillers.whitening import distance_to_known
@@ -77,16 +78,21 @@ class NonLocal(SpatialFiller):
 
     def _at(self, patch: Patch, plane: tuple[int, int], fitted: Fitted, wanted: NDArray[np.bool_]) -> Plane:
         known, smooth = patch.known[plane], Kriging().whole(patch, plane, fitted)
-        return predicted(patch.values[plane], known, wanted, smooth) if known.any() else smooth
+        if not known.any():
+            return smooth
+        return predicted(patch.values[plane], known, wanted, smooth, plane_distance(patch, plane))
 
 
-def predicted(values: Plane, known: NDArray[np.bool_], wanted: NDArray[np.bool_], smooth: Plane) -> Plane:
+def predicted(
+    values: Plane, known: NDArray[np.bool_], wanted: NDArray[np.bool_], smooth: Plane, distance: Plane | None = None
+) -> Plane:
     """What patches that look alike say of the wanted pixels near data, `smooth` everywhere else.
 
     Parameters
     ----------
     values, known, wanted : (row, column); `wanted` is nowhere known.
     smooth : another estimate of whatever is missing.
+    distance : what `distance_to_known(known)` gives, where it is at hand.
     """
     if min(known.shape) < SIDE:
         return smooth
@@ -102,7 +108,8 @@ def predicted(values: Plane, known: NDArray[np.bool_], wanted: NDArray[np.bool_]
             box = tuple(slice(first, first + SIDE) for first in one.at)
             total[box][one.gap] += worth * told
             weight[box][one.gap] += worth
-    nearness = np.clip((_BEYOND - distance_to_known(known)) / (_BEYOND - _WITHIN), 0.0, 1.0)
+    distance = distance_to_known(known) if distance is None else distance
+    nearness = np.clip((_BEYOND - distance) / (_BEYOND - _WITHIN), 0.0, 1.0)
     found = wanted & (weight > 0)
     mean = np.divide(total, weight, out=smooth.astype(np.float64), where=found)
     return np.where(found, smooth + nearness * (mean - smooth), smooth).astype(np.float32)

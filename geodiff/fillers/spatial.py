@@ -13,9 +13,9 @@ import numpy as np
 from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import (
     conformal_factors,
-    factor_field,
     hidden_errors,
     hidden_pixels,
+    patch_factors,
     strata,
     target_distance,
 )
@@ -98,11 +98,10 @@ class SpatialFiller(ABC):
         """The fit with the factors that the trials ask for."""
         trials, errors, claimed, classes = sample.trials, [], [], []
         for trial in trials:
-            distance = target_distance(trial.patch)
-            value, error = self._both(trial.patch, distance, fitted)
+            value, error = self._both(trial.patch, fitted)
             errors.append(value - trial.truth)
             claimed.append(error)
-            classes.append(strata(trial.patch, distance))
+            classes.append(strata(trial.patch))
         ratio = hidden_errors(trials, errors) / hidden_pixels(trials, claimed)
         stratum = hidden_pixels(trials, classes).astype(np.int8)
         factors = conformal_factors(ratio, stratum, self.defaults)
@@ -113,26 +112,22 @@ class SpatialFiller(ABC):
         """(target, band, row, column) of the window: whose values they are."""
         return np.full(patch.missing.shape, CODES[self.name], np.uint8)
 
-    def _both(
-        self, patch: Patch, distance: NDArray[np.float32], fitted: Fitted
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _both(self, patch: Patch, fitted: Fitted) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Values of the window and their standard errors before calibration."""
-        return self.estimate(patch, fitted), window_error(patch, distance)
+        return self.estimate(patch, fitted), window_error(patch)
 
     def _fill(self, patch: Patch, fitted: Fitted) -> Filled:
-        distance = target_distance(patch)
-        value, error = self._both(patch, distance, fitted)
-        factor = factor_field(fitted.arrays["factors"], strata(patch, distance), distance[..., *patch.core])
-        return Filled(value, error * factor, None, self.source(patch))
+        value, error = self._both(patch, fitted)
+        return Filled(value, error * patch_factors(patch, fitted.arrays["factors"]), None, self.source(patch))
 
 
-def window_error(patch: Patch, distance: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+def window_error(patch: Patch) -> NDArray[np.float32]:
     """(target, band, row, column) of the window: the expected error before any calibration."""
     targets = list(patch.targets)
     values, known = patch.values[targets], patch.known[targets]
     planes = (-1, *values.shape[2:])
-    distance = target_distance(patch) if distance is None else distance
-    error = expected_error(values.reshape(planes), known.reshape(planes), distance=distance.reshape(planes))
+    distance = target_distance(patch).reshape(planes)
+    error = expected_error(values.reshape(planes), known.reshape(planes), distance=distance)
     cut: NDArray[np.float32] = error.reshape(values.shape)[..., *patch.core]
     return cut
 
@@ -280,15 +275,13 @@ class Matern(SpatialFiller):
         """Of the domain no more than what is near the hidden pixels: a sparse solve grows faster than its size."""
         return self._kriged(_narrowed(trial.patch, self.margin), fitted, deviation=False, hidden=trial.hidden)[0]
 
-    def _both(
-        self, patch: Patch, distance: NDArray[np.float32], fitted: Fitted
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _both(self, patch: Patch, fitted: Fitted) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Values, and errors before calibration: where nothing is known those of `window_error`."""
         value, deviation = self._kriged(_narrowed(patch, self.margin), fitted, deviation=True)
         nugget = _field(fitted).nugget
         share = np.sqrt((deviation**2 + nugget) / (1.0 + nugget)).astype(np.float32)
         error = np.maximum(window_spread(patch) * share, FLOOR)
-        return value, np.where(np.isnan(deviation), window_error(patch, distance), error).astype(np.float32)
+        return value, np.where(np.isnan(deviation), window_error(patch), error).astype(np.float32)
 
     def _kriged(
         self, patch: Patch, fitted: Fitted, *, deviation: bool, hidden: NDArray[np.bool_] | None = None

@@ -18,14 +18,13 @@ from geodiff.fillers.calibration import (
     DISTANCES,
     STRATA,
     conformal_factors,
-    factor_field,
     far_apart,
     hidden_errors,
     hidden_pixels,
     lost_factor,
     lost_planes,
+    patch_factors,
     strata,
-    target_distance,
 )
 from geodiff.fillers.crossband import across_bands
 from geodiff.fillers.kriging import Kriging
@@ -36,7 +35,7 @@ from geodiff.fillers.weights import (
     DEFAULT_WEIGHTS,
     default_weights,
     lost_weights,
-    weight_fields,
+    patch_weights,
     weights_by_stratum,
 )
 from geodiff.fillers.widths import member_widths, width_field
@@ -76,9 +75,9 @@ class _Weights:
     lost: NDArray[np.float64] | None = None
     """(part,) where a date shows nothing, in the window or around it; None: as far from data."""
 
-    def fields(self, patch: Patch, distance: NDArray[np.float32]) -> NDArray[np.float32]:
+    def fields(self, patch: Patch) -> NDArray[np.float32]:
         """(part, target, band, row, column) of the window."""
-        fields = weight_fields(self.table, strata(patch, distance, table=self.table), distance[..., *patch.core])
+        fields = patch_weights(patch, self.table)
         if self.lost is not None:
             fields[:, lost_planes(patch)] = self.lost[:, None, None, None]
         return fields
@@ -153,7 +152,6 @@ class Stacked:
         self, patch: Patch, shares: Mapping[str, NDArray[np.float32]], runs: Mapping[str, Filled], fitted: Fitted
     ) -> Filled:
         """The stack's answer for one patch from its parts' shares and the answers of those filled as a whole."""
-        distance = target_distance(patch)
         names, weights = list(shares), list(shares.values())
         by_name = {part.name: part for part in self.fillers}
         answers = [_answer(by_name[n], patch, runs.get(n), fitted.parts[n]) for n in names]
@@ -161,16 +159,13 @@ class Stacked:
         for weight, (estimate, _) in zip(weights[1:], answers[1:], strict=True):
             value = value + weight * estimate
         source = np.choose(np.argmax(weights, axis=0), [code for _, code in answers])
-        error = self._scale(patch, distance, runs, fitted)
-        factor = _factors(fitted, patch, distance)
+        error, factor = self._scale(patch, runs, fitted), _factors(fitted, patch)
         return Filled(value, (error * factor).astype(np.float32), None, source.astype(np.uint8))
 
-    def _scale(
-        self, patch: Patch, distance: NDArray[np.float32], runs: Mapping[str, Filled], fitted: Fitted
-    ) -> NDArray[np.float32]:
+    def _scale(self, patch: Patch, runs: Mapping[str, Filled], fitted: Fitted) -> NDArray[np.float32]:
         """The standard error before calibration."""
         name = fitted.facts["scale"]
-        return window_error(patch, distance) if name == WHITENING else runs[name].standard_error
+        return window_error(patch) if name == WHITENING else runs[name].standard_error
 
     def _suited(self, sample: SceneSample) -> list[Filler]:
         """Parts that can work on this scene: those that need other dates only where there are some."""
@@ -232,9 +227,8 @@ class Stacked:
         self, trial: Trial, place: int, estimates: Mapping[str, Sequence[Filled]], fitted: Fitted
     ) -> NDArray[np.float32]:
         """The stack's standard error over the window of a trial."""
-        distance = target_distance(trial.patch)
         runs = {name: filled[place] for name, filled in estimates.items()}
-        return self._scale(trial.patch, distance, runs, fitted) * _factors(fitted, trial.patch, distance)
+        return self._scale(trial.patch, runs, fitted) * _factors(fitted, trial.patch)
 
 
 def _learnt(parts: Sequence[Filler], trials: Sequence[Trial], estimates: Mapping[str, Sequence[Filled]]) -> _Weights:
@@ -264,7 +258,7 @@ def _stacked_errors(
     """Value of the stack less the truth, over each trial's window."""
     errors = []
     for i, trial in enumerate(trials):
-        fields = weights.fields(trial.patch, target_distance(trial.patch))
+        fields = weights.fields(trial.patch)
         value = sum(w * estimates[n][i].value for w, n in zip(fields, names, strict=True))
         errors.append(np.asarray(value - trial.truth, np.float32))
     return errors
@@ -279,10 +273,9 @@ def _calibration(
     """Conformal factors for one choice of scale, and the mean Gaussian CRPS of the calibrated stack."""
     scales, classes, dates, whole, rows = [], [], [], [], far_apart(trials)
     for i, trial in enumerate(trials):
-        distance = target_distance(trial.patch)
-        stratum = strata(trial.patch, distance, table=rows)
+        stratum = strata(trial.patch, table=rows)
         scale = fitted.facts["scale"]
-        error = window_error(trial.patch, distance) if scale == WHITENING else estimates[scale][i].standard_error
+        error = window_error(trial.patch) if scale == WHITENING else estimates[scale][i].standard_error
         scales.append(np.maximum(error, np.float32(1e-6)))
         classes.append(stratum)
         dates.append(np.full(stratum.shape, trial.patch.dates[trial.patch.targets[0]]))
@@ -336,7 +329,7 @@ def _shares(patch: Patch, fitted: Fitted) -> dict[str, NDArray[np.float32]]:
     In a stack of dates most windows have no pixel that no other date knows, and the network no say in them.
     """
     names = _active(fitted)
-    fields = _columns(fitted, names).fields(patch, target_distance(patch))
+    fields = _columns(fitted, names).fields(patch)
     heard = [bool(field[patch.missing].any()) for field in fields]
     return {name: field for name, field, some in zip(names, fields, heard, strict=True) if some or not any(heard)}
 
@@ -349,10 +342,9 @@ def _columns(fitted: Fitted, names: Sequence[str]) -> _Weights:
     return _Weights(table, None if lost is None else np.asarray(lost, np.float64)[places])
 
 
-def _factors(fitted: Fitted, patch: Patch, distance: NDArray[np.float32]) -> NDArray[np.float32]:
+def _factors(fitted: Fitted, patch: Patch) -> NDArray[np.float32]:
     """(target, band, row, column) of the window: factor on the standard error."""
-    factors = fitted.arrays["factors"]
-    factor = factor_field(factors, strata(patch, distance, table=factors), distance[..., *patch.core])
+    factor = patch_factors(patch, fitted.arrays["factors"])
     if "lost_factor" in fitted.arrays:
         factor[lost_planes(patch)] = fitted.arrays["lost_factor"]
     return factor

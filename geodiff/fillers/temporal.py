@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial
-from geodiff.fillers.calibration import conformal_factors, far_apart, strata, told, window_factors
+from geodiff.fillers.calibration import conformal_factors, far_apart, patch_factors, strata, told
 from geodiff.fillers.regression import one_date_regressions, regressors
 from geodiff.fillers.relaxation import relaxed_fill
 from geodiff.fillers.series import Series, climatology, harmonic, linear, near_mean, screened, spread, whittaker
@@ -143,7 +143,7 @@ class TemporalFiller(ABC):
 
     def _fill(self, patch: Patch, fitted: Fitted) -> Filled:
         value, error, temporal = self._window(patch, fitted)
-        factor = window_factors(fitted, patch)
+        factor = patch_factors(patch, fitted.arrays["factors"])
         source = np.where(temporal, np.uint8(CODES[self.name]), np.uint8(CODES["laplace"]))
         return Filled(value, error * factor, None, source)
 

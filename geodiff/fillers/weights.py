@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.fillers.calibration import DISTANCES, STRATA, between_classes
+from geodiff.fillers.calibration import DISTANCES, STRATA, between_classes, patch_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from geodiff.fillers import Patch
 
 __all__ = [
     "DEFAULT_WEIGHTS",
@@ -19,6 +21,7 @@ __all__ = [
     "convex_weights",
     "default_weights",
     "lost_weights",
+    "patch_weights",
     "simplex_minimum",
     "weight_fields",
     "weights_by_stratum",
@@ -310,5 +313,13 @@ def weight_fields(
     table : (20 or 25, part), rows of sum 1.
     stratum, distance : (...) of each pixel; the stratum gives the class of the nearest date.
     """
-    field = between_classes(table, stratum, distance)
+    return _parts_first(between_classes(table, stratum, distance))
+
+
+def patch_weights(patch: Patch, table: NDArray[np.float64]) -> NDArray[np.float32]:
+    """As `weight_fields`, (part, target, band, row, column) of a patch's window."""
+    return _parts_first(patch_table(patch, table))
+
+
+def _parts_first(field: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.moveaxis(field, -1, 0), np.float32)

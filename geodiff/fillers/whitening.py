@@ -12,7 +12,7 @@ from geodiff.lattice import WINDOW
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FARTHEST", "FLOOR", "around", "distance_to_known", "expected_error", "local_spread"]
+__all__ = ["FARTHEST", "FLOOR", "around", "distance_to_known", "error_at", "expected_error", "local_spread"]
 
 FARTHEST = 32.0 + WINDOW
 """Distances are capped at window + halo, what a filler can see; so the cap does not depend on the patch."""
@@ -88,8 +88,13 @@ def expected_error(
     factor where a plane has no two known pixels near each other.
     """
     distance = distance_to_known(known) if distance is None else distance
+    return error_at(distance, local_spread(values, known))
+
+
+def error_at(distance: NDArray[np.float32], spread: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As `expected_error`, from the distance to data and what `local_spread` gives; any one shape."""
     growth = np.sqrt(np.float32(1) - np.exp(-(distance + np.float32(0.5)) / _RANGE))
-    error: NDArray[np.float32] = np.maximum(_FACTOR * local_spread(values, known) * growth, FLOOR)
+    error: NDArray[np.float32] = np.maximum(_FACTOR * spread * growth, FLOOR)
     return error
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.fillers.calibration import STRATA, factor_field, hidden_pixels, lost_planes, strata, target_distance
+from geodiff.fillers.calibration import STRATA, hidden_pixels, lost_planes, patch_factors, strata
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,9 +63,7 @@ def member_widths(
 
 def width_field(patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
     """(target, band, row, column) what was learnt by `member_widths`; 1 where a fit learnt nothing."""
-    distance = target_distance(patch)
-    widths = fitted.arrays.get("widths", np.ones(STRATA, np.float32))
-    field = factor_field(widths, strata(patch, distance, table=widths), distance[..., *patch.core])
+    field = patch_factors(patch, fitted.arrays.get("widths", np.ones(STRATA, np.float32)))
     if "lost_width" in fitted.arrays:
         field[lost_planes(patch)] = fitted.arrays["lost_width"]
     return field

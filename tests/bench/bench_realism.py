@@ -65,8 +65,8 @@ def fills(truth: np.ndarray, denoiser) -> dict[str, np.ndarray]:
     made = {name: [] for name in ("harmonic fill", "value", "member", "another member")}
     for index, image in enumerate(truth):
         layer = Layer(np.where(known, image, 0).astype(np.float32), known)
-        prior = np.where(known, image, filled(layer, known, cycles=3)).astype(np.float32)
-        error = whitening_error(layer.values, known)
+        prior = np.where(known, image, filled(layer, cycles=3)).astype(np.float32)
+        error = whitening_error(layer)
         planes = context(Scene(layer, ~known, prior, error))[None]
         mean, _ = (a[0] for a in denoiser.value(planes, ~known[None]))
         noise = np.stack([ground_noise((SIDE, SIDE), row=0, column=0, seed=index, member=m) for m in range(MEMBERS)])

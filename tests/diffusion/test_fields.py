@@ -15,6 +15,7 @@ from geodiff.diffusion.fields import (
     local_scale,
     whitening_error,
 )
+from geodiff.fillers.whitening import distance_to_known
 
 
 @pytest.fixture
@@ -27,8 +28,8 @@ def layer(rng) -> Layer:
 
 
 def scene(layer: Layer, **more) -> Scene:
-    prior = filled(layer, layer.known, 3)
-    return Scene(layer, ~layer.known, prior, whitening_error(layer.values, layer.known), **more)
+    prior = filled(layer, 3)
+    return Scene(layer, ~layer.known, prior, whitening_error(layer), **more)
 
 
 def test_absent_context_is_zero(layer) -> None:
@@ -83,10 +84,20 @@ def test_flat_and_empty_surroundings_stay_finite(value) -> None:
     nothing = Layer(np.zeros((32, 32), np.float32), np.zeros((32, 32), bool))
     for layer in (flat, nothing):
         assert np.isfinite(context(scene(layer, dates=[nothing], guide=flat))).all()
-        assert (whitening_error(layer.values, layer.known) >= FLOOR).all()
-        assert (local_scale(layer.values, layer.known) >= FLOOR).all()
+        assert (whitening_error(layer) >= FLOOR).all()
+        assert (local_scale(layer) >= FLOOR).all()
 
 
 def test_the_expected_error_grows_with_the_distance(layer) -> None:
-    error = whitening_error(np.sign(layer.values) * layer.known, layer.known)
+    error = whitening_error(Layer(np.sign(layer.values) * layer.known, layer.known))
     assert error[32, 40] > 1.5 * error[20, 40]
+
+
+@pytest.mark.parametrize("gap", [np.s_[20:30, 18:40], np.s_[0:12, 5:30], np.s_[10:72, 10:64]])
+def test_the_distance_is_that_to_what_is_shown_also_where_more_is_known(gap) -> None:
+    known = np.ones((80, 80), bool)
+    known[gap] = False
+    part = np.s_[8:72, 8:72]
+    values, wider = np.zeros((64, 64), np.float32), distance_to_known(known)[part]
+    found = Layer(values, known[part], wider).distance
+    np.testing.assert_array_equal(found, Layer(values, known[part]).distance)

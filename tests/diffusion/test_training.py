@@ -203,7 +203,7 @@ def test_a_checkpoint_becomes_a_model_folder(cache, tmp_path, fold) -> None:
     with torch.inference_mode():
         one, two = (n(context[:, :1], context, torch.zeros(1))[0] for n in (network, trainer.average.eval()))
     torch.testing.assert_close(one, two)
-    assert open_denoiser(tmp_path / "model").network.fold == fold
+    assert open_denoiser(tmp_path / "model").network.network.fold == fold
 
 
 def test_a_crop_is_put_together_as_it_was_taken_apart(cache) -> None:

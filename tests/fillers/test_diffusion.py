@@ -148,6 +148,8 @@ def test_errors_that_go_together_are_found(rng) -> None:
 
 def test_a_network_that_says_nothing_leaves_the_kriging_it_starts_from(filler, empty, rng) -> None:
     class Silent:
+        batch = 1
+
         def value(self, context, wanted, scalars=None):
             return np.zeros(wanted.shape, np.float32), np.ones(wanted.shape, np.float32)
 
