@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.fillers import Fitted, Patch
+from geodiff.fillers.masks import once_a_mask
 from geodiff.fillers.spatial import Laplace, SpatialFiller
 from geodiff.fillers.whitening import distance_to_known
 
@@ -116,15 +117,27 @@ def variogram(
     """
     from scipy.fft import irfft2, next_fast_len, rfft2
 
-    held = known.astype(np.float64)
     level = np.where(known, values - values[known].mean(dtype=np.float64), 0.0)
-    shape = [next_fast_len(n + reach, real=True) for n in known.shape]
-    count, first, second = (rfft2(field, shape) for field in (held, level, level * level))
-    square = np.stack([np.abs(count) ** 2, 2.0 * (count * second.conj()).real, 2.0 * np.abs(first) ** 2])
+    rows, columns = (next_fast_len(n + reach, real=True) for n in known.shape)
+    shape = rows, columns
+    first, second = (rfft2(field, shape) for field in (level, level * level))
     lags = np.r_[0:reach, -reach:0]
-    pairs, own, product = irfft2(square, shape)[:, lags[:, None], lags]
-    pairs = np.maximum(np.rint(pairs), 0.0)
+    count, pairs = _counted(known, shape, reach)
+    square = np.stack([2.0 * (count * second.conj()).real, 2.0 * np.abs(first) ** 2])
+    own, product = irfft2(square, shape)[:, lags[:, None], lags]
     return np.maximum(own - product, 0.0) / np.maximum(2.0 * pairs, 1.0), pairs
+
+
+@once_a_mask
+def _counted(
+    known: NDArray[np.bool_], shape: tuple[int, int], reach: int
+) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
+    """The spectrum of a mask, and the pairs of known pixels by lag."""
+    from scipy.fft import irfft2, rfft2
+
+    count, lags = rfft2(known.astype(np.float64), shape), np.r_[0:reach, -reach:0]
+    pairs = irfft2(np.abs(count) ** 2, shape)[lags[:, None], lags]
+    return count, np.maximum(np.rint(pairs), 0.0)
 
 
 def covariance(values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reach: int = REACH) -> NDArray[np.float64]:
@@ -164,12 +177,17 @@ def predicted(
     """
     total, weight = np.zeros(values.shape), np.zeros(values.shape)
     lookup = _Lookup(table)
-    for targets, share in _tiles(wanted):
-        sources = _sources(known, targets)
+    for targets, share, sources in _places(known, wanted):
         if len(sources[0]):
             total[targets] += share * _solved(values[sources].astype(np.float64), sources, targets, lookup)
             weight[targets] += share
     return np.where(weight > 0, total / np.maximum(weight, 1e-9), values)
+
+
+@once_a_mask
+def _places(known: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> list[tuple[Places, NDArray[np.float64], Places]]:
+    """Of each tile the wanted pixels, its share in them, and the known ones that they are predicted from."""
+    return [(targets, share, _sources(known, targets)) for targets, share in _tiles(wanted)]
 
 
 class _Lookup:
