@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Z90",
     "Calibrated",
+    "around_in_time",
     "between_classes",
     "conformal_factors",
     "error_ratio",
@@ -84,22 +85,23 @@ def lost_planes(patch: Patch) -> NDArray[np.bool_]:
     return np.asarray(~patch.known[list(patch.targets)].any(axis=(2, 3)), np.bool_)
 
 
-def strata(
-    patch: Patch, distance: NDArray[np.float32] | None = None, *, table: NDArray[Any] | None = None
-) -> NDArray[np.int8]:
+def strata(patch: Patch, *, table: NDArray[Any] | None = None) -> NDArray[np.int8]:
     """Stratum of each pixel of the window, 0 to 19: distance class + 5 x class of the nearest date.
 
     Parameters
     ----------
-    distance : what `target_distance(patch)` gives, where it is at hand.
     table : what is looked up by stratum; where it has 25 rows, pixels far in time are 20 to 24, by distance class.
     """
-    distance = target_distance(patch) if distance is None else distance
-    rows, columns = patch.core
-    near = np.searchsorted(DISTANCE_EDGES, distance[..., rows, columns])
+    far = table is not None and len(table) > STRATA
+    stratum: NDArray[np.int8] = patch.once(("strata", far), lambda: _strata(patch, far=far))
+    return stratum
+
+
+def _strata(patch: Patch, *, far: bool) -> NDArray[np.int8]:
+    near = np.searchsorted(DISTANCE_EDGES, target_distance(patch)[..., *patch.core])
     days = _day_class(patch)
-    if table is not None and len(table) > STRATA:
-        known = patch.known[..., rows, columns]
+    if far:
+        known = patch.known[..., *patch.core]
         for own, target in zip(days, patch.targets, strict=True):
             own[far_in_time(known, patch.dates, target)] = DAYS
     return (near + DISTANCES * days).astype(np.int8)
@@ -123,24 +125,30 @@ def far_in_time(known: NDArray[np.bool_], dates: NDArray[np.int64], target: int)
     -------
     (...) False also where no other date knows the pixel.
     """
-    days = days_of(dates)
-    around = np.abs(days - days[target]) <= _FAR * median_step(np.sort(days))
+    around = around_in_time(dates, target)
     others = np.delete(known, target, axis=0)
-    far: NDArray[np.bool_] = others.any(axis=0) & ~others[np.delete(around, target)].any(axis=0)
-    return far
+    return np.asarray(others.any(axis=0) & ~others[np.delete(around, target)].any(axis=0), np.bool_)
+
+
+def around_in_time(dates: NDArray[np.int64], target: int) -> NDArray[np.bool_]:
+    """(date,) which dates are around the target, itself among them; `dates` as `far_in_time` takes them."""
+    days = days_of(dates)
+    return np.asarray(np.abs(days - days[target]) <= _FAR * median_step(np.sort(days)), np.bool_)
 
 
 def _day_class(patch: Patch) -> NDArray[np.intp]:
     """(target, band, row, column) of the window: class of the nearest other date on which the pixel is known."""
-    rows, columns = patch.core
-    known = patch.known[..., rows, columns]
-    nearest = np.full((len(patch.targets), *known.shape[1:]), np.inf)
-    for out, target in zip(nearest, patch.targets, strict=True):
-        for date in range(len(patch.dates)):
-            if date != target:
-                days = abs(int(patch.dates[date]) - int(patch.dates[target])) / 86400.0
-                np.minimum(out, days, out=out, where=known[date])
-    return np.where(np.isinf(nearest), DAYS - 1, np.searchsorted(DAY_EDGES, nearest))
+    known = patch.known[(..., *patch.core)]
+    classes = np.full((len(patch.targets), *known.shape[1:]), DAYS - 1)
+    for own, target in zip(classes, patch.targets, strict=True):
+        apart = np.searchsorted(DAY_EDGES, np.abs(patch.dates - patch.dates[target]) / 86400.0)
+        seen = np.zeros(known.shape[1:], bool)
+        for place in range(DAYS - 1):
+            for date in np.flatnonzero(apart == place):
+                if date != target:
+                    seen |= known[date]
+            np.subtract(own, seen, out=own)
+    return classes
 
 
 def conformal_factors(
@@ -290,7 +298,7 @@ def window_factors(fitted: Fitted, patch: Patch) -> NDArray[np.float32]:
     """The fit's factor (target, band, row, column) at each pixel of a patch's window."""
     distance = target_distance(patch)
     factors = fitted.arrays["factors"]
-    return factor_field(factors, strata(patch, distance, table=factors), distance[..., *patch.core])
+    return factor_field(factors, strata(patch, table=factors), distance[..., *patch.core])
 
 
 def hidden_pixels(trials: Sequence[Trial], fields: Sequence[NDArray[Any]]) -> NDArray[Any]:

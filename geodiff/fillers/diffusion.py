@@ -169,7 +169,7 @@ class Diffusion:
         error = np.zeros_like(value)
         distance = target_distance(patch)
         factors, near = fitted.arrays["factors"], distance[..., rows, columns]
-        stratum = strata(patch, distance, table=factors)
+        stratum = strata(patch, table=factors)
         factor = factor_field(factors, stratum, near)
         for item, (mean, spread) in zip(items, pairs, strict=True):
             value[item.place] = item.prior + item.error * mean
@@ -230,7 +230,7 @@ class Diffusion:
             return []
         distance = target_distance(patch)
         near = distance[..., *patch.core]
-        scale = factor_field(np.tile(fitted.arrays["scale"], 4), strata(patch, distance), near)
+        scale = factor_field(np.tile(fitted.arrays["scale"], 4), strata(patch), near)
         return [
             self._item(patch, (t, b), prior, scale)
             for (t, b), prior in self._priors(patch, fitted)
@@ -288,7 +288,7 @@ def _calibrated(trials: Sequence[Trial], filled: Sequence[Filled], factors: NDAr
     answers = []
     for trial, one in zip(trials, filled, strict=True):
         distance = target_distance(trial.patch)
-        factor = factor_field(factors, strata(trial.patch, distance, table=factors), distance[..., *trial.patch.core])
+        factor = factor_field(factors, strata(trial.patch, table=factors), distance[..., *trial.patch.core])
         answers.append(replace(one, standard_error=one.standard_error * factor))
     return answers
 

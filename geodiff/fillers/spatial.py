@@ -101,7 +101,7 @@ class SpatialFiller(ABC):
             value, error = self._both(trial.patch, distance, fitted)
             errors.append(value - trial.truth)
             claimed.append(error)
-            classes.append(strata(trial.patch, distance))
+            classes.append(strata(trial.patch))
         ratio = hidden_errors(trials, errors) / hidden_pixels(trials, claimed)
         stratum = hidden_pixels(trials, classes).astype(np.int8)
         factors = conformal_factors(ratio, stratum, self.defaults)
@@ -121,7 +121,7 @@ class SpatialFiller(ABC):
     def _fill(self, patch: Patch, fitted: Fitted) -> Filled:
         distance = target_distance(patch)
         value, error = self._both(patch, distance, fitted)
-        factor = factor_field(fitted.arrays["factors"], strata(patch, distance), distance[..., *patch.core])
+        factor = factor_field(fitted.arrays["factors"], strata(patch), distance[..., *patch.core])
         return Filled(value, error * factor, None, self.source(patch))
 
 

@@ -67,6 +67,19 @@ class AnswersItsFit(Protocol):
         ...
 
 
+@runtime_checkable
+class Estimates(Protocol):
+    """A filler that can be asked for its values without their errors."""
+
+    def estimate(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
+        """(target, band, row, column) of the window."""
+        ...
+
+    def source(self, patch: Patch) -> NDArray[np.uint8]:
+        """(target, band, row, column) of the window: whose values they are."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Weights:
     """What share each part has."""
@@ -78,7 +91,7 @@ class _Weights:
 
     def fields(self, patch: Patch, distance: NDArray[np.float32]) -> NDArray[np.float32]:
         """(part, target, band, row, column) of the window."""
-        fields = weight_fields(self.table, strata(patch, distance, table=self.table), distance[..., *patch.core])
+        fields = weight_fields(self.table, strata(patch, table=self.table), distance[..., *patch.core])
         if self.lost is not None:
             fields[:, lost_planes(patch)] = self.lost[:, None, None, None]
         return fields
@@ -138,9 +151,10 @@ class Stacked:
         shares = [_shares(patch, fitted) for patch in patches]
         answers: list[dict[str, Filled]] = [{} for _ in patches]
         for part in self.fillers:
-            if isinstance(part, SpatialFiller):  # gives an `estimate` of single planes
+            scale = part.name == fitted.facts["scale"]
+            if isinstance(part, Estimates) and not scale:  # asked for its values alone, by and by
                 continue
-            wanted = [i for i, own in enumerate(shares) if part.name in own or part.name == fitted.facts["scale"]]
+            wanted = [i for i, own in enumerate(shares) if part.name in own or scale]
             if part.name in given:
                 filled: Sequence[Filled] = [given[part.name][i] for i in wanted]
             else:
@@ -280,7 +294,7 @@ def _calibration(
     scales, classes, dates, whole, rows = [], [], [], [], far_apart(trials)
     for i, trial in enumerate(trials):
         distance = target_distance(trial.patch)
-        stratum = strata(trial.patch, distance, table=rows)
+        stratum = strata(trial.patch, table=rows)
         scale = fitted.facts["scale"]
         error = window_error(trial.patch, distance) if scale == WHITENING else estimates[scale][i].standard_error
         scales.append(np.maximum(error, np.float32(1e-6)))
@@ -352,7 +366,7 @@ def _columns(fitted: Fitted, names: Sequence[str]) -> _Weights:
 def _factors(fitted: Fitted, patch: Patch, distance: NDArray[np.float32]) -> NDArray[np.float32]:
     """(target, band, row, column) of the window: factor on the standard error."""
     factors = fitted.arrays["factors"]
-    factor = factor_field(factors, strata(patch, distance, table=factors), distance[..., *patch.core])
+    factor = factor_field(factors, strata(patch, table=factors), distance[..., *patch.core])
     if "lost_factor" in fitted.arrays:
         factor[lost_planes(patch)] = fitted.arrays["lost_factor"]
     return factor
@@ -362,7 +376,7 @@ def _answer(
     part: Filler, patch: Patch, run: Filled | None, fitted: Fitted
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """A part's value and source codes."""
-    if isinstance(part, SpatialFiller):
+    if run is None and isinstance(part, Estimates):
         return part.estimate(patch, fitted), part.source(patch)
     if run is None:
         raise KeyError(f"{part.name} has weight but was not filled; hand its answer to `combined`")

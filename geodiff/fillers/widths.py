@@ -65,7 +65,7 @@ def width_field(patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
     """(target, band, row, column) what was learnt by `member_widths`; 1 where a fit learnt nothing."""
     distance = target_distance(patch)
     widths = fitted.arrays.get("widths", np.ones(STRATA, np.float32))
-    field = factor_field(widths, strata(patch, distance, table=widths), distance[..., *patch.core])
+    field = factor_field(widths, strata(patch, table=widths), distance[..., *patch.core])
     if "lost_width" in fitted.arrays:
         field[lost_planes(patch)] = fitted.arrays["lost_width"]
     return field
