@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Planes = NDArray[np.float32]
 
-__all__ = ["push_pull", "relaxed_fill"]
+__all__ = ["push", "push_pull", "push_weights", "relaxed_fill"]
 
 CYCLES = 3
 """V-cycles of `relaxed_fill`; each takes off three quarters of what is left, three leave 0.1 % of the RMSE."""
@@ -66,7 +66,7 @@ def _relax(values: Planes, known: NDArray[np.bool_], coarse: Planes, cycles: int
     u = np.empty((len(values), rows + 2, columns + 2), np.float32)
     inner = u[:, 1:-1, 1:-1]
     held = _held(known)
-    inner[...] = _push(np.where(known, values, np.float32(0)), held.weights, coarse)
+    inner[...] = push(np.where(known, values, np.float32(0)), held.weights, coarse)
     np.copyto(inner, values, where=known)
     grid = _FineGrid(u, held.free, held.ties, coarse, held.steps)
     for _ in range(cycles):
@@ -81,7 +81,7 @@ class _Held:
     """What of the equations the mask alone makes."""
 
     weights: Sequence[tuple[Planes, Planes]]
-    """As `_weights` has them."""
+    """As `push_weights` has them."""
     free: Planes
     ties: Planes
     steps: tuple[Planes, ...]
@@ -94,7 +94,7 @@ def _held(known: NDArray[np.bool_]) -> _Held:
     free, ties = (~known).astype(np.float32), _frame_ties(known)
     steps = tuple(free * np.float32(weight / 4) for weight in _SWEEPS)
     levels = _levels(free, _frame_dirichlet(free, ties))
-    return _Held(_weights(known.astype(np.float32), _DEEPEST), free, ties, steps, levels)
+    return _Held(push_weights(known.astype(np.float32), _DEEPEST), free, ties, steps, levels)
 
 
 # the finest level
@@ -344,10 +344,10 @@ def push_pull(values: Planes, weight: Planes, coarse: Planes | None = None) -> P
     becomes `coarse`, or 0 without it.
     """
     values = np.where(weight > 0, values, np.float32(0))
-    return _push(values, _weights(weight, None if coarse is None else _DEEPEST), coarse)
+    return push(values, push_weights(weight, None if coarse is None else _DEEPEST), coarse)
 
 
-def _weights(weight: Planes, deepest: int | None) -> list[tuple[Planes, Planes]]:
+def push_weights(weight: Planes, deepest: int | None) -> list[tuple[Planes, Planes]]:
     """Of each grid, finest first: the weight, at most 1, and the weights summed over blocks of 2 x 2, for the next."""
     weights, depth = [], 0
     total = weight
@@ -359,14 +359,15 @@ def _weights(weight: Planes, deepest: int | None) -> list[tuple[Planes, Planes]]
     return [*weights, (np.minimum(total, np.float32(1)), total)]
 
 
-def _push(values: Planes, weights: Sequence[tuple[Planes, Planes]], coarse: Planes | None) -> Planes:
+def push(values: Planes, weights: Sequence[tuple[Planes, Planes]], coarse: Planes | None = None) -> Planes:
+    """`push_pull` of values that are 0 where they do not count, with weights that are at hand."""
     (weight, total), coarser = weights[0], weights[1:]
     if not coarser:
         return _top(values, weight, coarse)
     mean = np.zeros_like(total)
     np.divide(_restrict(weight * values), total, out=mean, where=total > 0)
     below = None if coarse is None else _block_mean(coarse)
-    spread = _prolong(_push(mean, coarser, below), values.shape[1:])
+    spread = _prolong(push(mean, coarser, below), values.shape[1:])
     return spread + weight * (values - spread)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.fillers.masks import once_a_mask
-from geodiff.fillers.relaxation import push_pull
+from geodiff.fillers.relaxation import push, push_weights
 from geodiff.undated import UNDATED
 
 if TYPE_CHECKING:
@@ -229,10 +229,17 @@ def spread(planes: Planes, known: Known) -> Planes:
     if rows % 2 or columns % 2:
         even = ((0, 0), (0, rows % 2), (0, columns % 2))
         planes, known = np.pad(planes, even), np.pad(known, even)
-    weight, total = _blocks(known.view(np.uint8)).astype(np.float32), _blocks(planes)
+    (weight, weights), total = _half_weights(known), _blocks(planes)
     mean = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
-    half = push_pull(mean, weight) if count else mean
-    return _doubled(_doubled(half).swapaxes(1, 2)).swapaxes(1, 2)[:, :rows, :columns]
+    half = push(mean, weights) if count else mean
+    return _doubled(_doubled(half, *_DOWN), *_ACROSS)[:, :rows, :columns]
+
+
+@once_a_mask
+def _half_weights(known: Known) -> tuple[Planes, list[tuple[Planes, Planes]]]:
+    """How many pixels of each block of 2 x 2 are known, and what `push` makes of it."""
+    weight = _blocks(known.view(np.uint8)).astype(np.float32)
+    return weight, push_weights(weight, None)
 
 
 def _blocks(planes: NDArray[Any]) -> NDArray[Any]:
@@ -241,13 +248,25 @@ def _blocks(planes: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(pairs[..., ::2] + pairs[..., 1::2])
 
 
-def _doubled(planes: Planes) -> Planes:
-    """Rows twice as many, linear between the centres of the old ones."""
-    padded = np.concatenate([planes[:, :1], planes, planes[:, -1:]], axis=1)
+_DOWN = (np.s_[:, :1], np.s_[:, 1:], np.s_[:, :-1], np.s_[:, -1:], np.s_[:, ::2], np.s_[:, 1::2])
+_ACROSS = tuple((*part[:1], np.s_[:], *part[1:]) for part in _DOWN)
+"""Along rows or columns: the first, all but the first, all but the last, the last, every other one of twice as many."""
+
+
+def _doubled(planes: Planes, first: Any, after: Any, before: Any, last: Any, even: Any, odd: Any) -> Planes:
+    """Rows or columns twice as many, linear between the centres of the old ones."""
     quarter = np.float32(0.25)
-    fine = np.empty((planes.shape[0], 2 * planes.shape[1], planes.shape[2]), np.float32)
-    fine[:, ::2] = planes + quarter * (padded[:, :-2] - planes)
-    fine[:, 1::2] = planes + quarter * (padded[:, 2:] - planes)
+    shape = list(planes.shape)
+    shape[len(first) - 1] *= 2
+    fine, step = np.empty(shape, np.float32), np.empty_like(planes)
+    np.subtract(planes[before], planes[after], out=step[after])
+    step[first] = 0
+    step *= quarter
+    np.add(planes, step, out=fine[even])
+    np.subtract(planes[after], planes[before], out=step[before])
+    step[last] = 0
+    step[before] *= quarter
+    np.add(planes, step, out=fine[odd])
     return fine
 
 
