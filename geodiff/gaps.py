@@ -181,9 +181,9 @@ def _spread(where: NDArray[np.bool_], reach: int, axis: int) -> NDArray[np.bool_
 
 def tally(reason: NDArray[np.uint16]) -> NDArray[np.int64]:
     """How many pixels bear each bit, (16,), lowest bit first; tallies of strips add up."""
-    counts = np.bincount(reason.ravel(), minlength=1 << 16)
-    present = np.flatnonzero(counts)
-    return np.asarray(((present[:, None] >> np.arange(16) & 1) * counts[present, None]).sum(axis=0), np.int64)
+    present = np.bitwise_or.reduce(reason, axis=None)
+    bits = np.uint16(1) << np.arange(16, dtype=np.uint16)
+    return np.array([np.count_nonzero(reason & bit) if present & bit else 0 for bit in bits], np.int64)
 
 
 def shares(counts: NDArray[np.int64], pixels: int) -> dict[str, float]:
@@ -257,16 +257,13 @@ def outside_counts(
     unseen: NDArray[np.bool_] | None = None,
 ) -> dict[str, int]:
     """How many missing (band, row, column) pixels `auto` leaves out, by the first cause that holds; counts add up."""
-    left = reason != 0
-    nowhere = np.zeros(reason.shape[-2:], bool)
-    causes = {
-        "qa_fill": (reason & np.uint16(Reason.QA_FILL)) != 0,
-        "undefined": (reason & np.uint16(Reason.UNDEFINED)) != 0,
-        "collar": nowhere if collar is None else collar,
-        "never_seen": nowhere if unseen is None else unseen,
-    }
-    counts = {}
+    left, bits = reason != 0, {"qa_fill": Reason.QA_FILL, "undefined": Reason.UNDEFINED}
+    present = int(np.bitwise_or.reduce(reason, axis=None))
+    causes = {cause: (reason & np.uint16(bit)) != 0 for cause, bit in bits.items() if present & bit}
+    causes |= {cause: where for cause, where in (("collar", collar), ("never_seen", unseen)) if where is not None}
+    counts = dict.fromkeys((*bits, "collar", "never_seen"), 0)
     for cause, where in causes.items():
-        counts[cause] = int((left & where).sum())
-        left = left & ~where
+        if where.any():
+            counts[cause] = int(np.count_nonzero(left & where))
+            left &= ~where
     return counts

@@ -163,18 +163,22 @@ def cut_patch(
 ) -> Patch:
     """One patch out of the ground read, with the low-resolution fill sampled on it.
 
-    Beyond the raster it is mirrored, or goes on around the globe.
+    Beyond the raster it is mirrored, or goes on around the globe. Values are copied: planes that lie scattered take
+    longer each time they are looked at, and NumPy adds them up in another order.
     """
     outer = window.expand(halo)
     rows, columns = lattice.places(outer, ground.covers)
     place: tuple[Any, ...] = (..., rows[:, None], columns[None, :])
     if outer.intersect(ground.covers) == outer:  # nothing to mirror: slices cost a fraction of indices
         place = (..., *outer.within(ground.covers))
+    coarse = np.zeros((*ground.values.shape[:2], *outer.shape), np.float32)
+    asked = [ground.indices[target] for target in targets]
+    coarse[list(targets)] = sample_cells(cells.values, cells.cell, *lattice.folded(outer), asked)
     return Patch(
         values=np.ascontiguousarray(ground.values[place]),
         known=np.ascontiguousarray(ground.known[place]),
-        fillable=np.ascontiguousarray(ground.fillable[place]),
-        coarse=sample_cells(cells.values, cells.cell, *lattice.folded(outer), list(ground.indices)),
+        fillable=ground.fillable[place],
+        coarse=coarse,
         window=window,
         halo=halo,
         absolute=lattice.absolute(window),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
@@ -30,6 +30,8 @@ class Progress:
         self._share = 0.0
         self._bar: Any = None
         self._quiet = quiet
+        self.heard: Callable[[float], None] = lambda _: None
+        """Told too what share of the present piece is done."""
 
     def __enter__(self) -> Self:
         self._outer = _present.set(self)
@@ -55,6 +57,7 @@ class Progress:
     def within(self, share: float) -> None:
         """That share of the present piece is done."""
         self._share = share
+        self.heard(share)
         self._show()
 
     def _show(self) -> None:

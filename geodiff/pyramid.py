@@ -7,7 +7,7 @@ hidden pixels can be taken out again for an honest trial.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -75,12 +75,19 @@ def _cell_starts(first: int, count: int, cell: int) -> NDArray[np.intp]:
     return np.concatenate([[0], np.arange(cell - first % cell, count, cell)]).astype(np.intp)
 
 
-def fill_cells(sums: CellSums, fallback: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of every cell, empty ones filled; a plane without any known pixel gets its band's `fallback` (band,)."""
+def fill_cells(
+    sums: CellSums, fallback: NDArray[np.float64], dates: Iterable[int] | None = None
+) -> NDArray[np.float64]:
+    """Mean of every cell, empty ones filled; a plane without any known pixel gets its band's `fallback` (band,).
+
+    With `dates`, of these alone; the others get the fallback.
+    """
     filled = np.empty_like(sums.total)
-    for date, band in np.ndindex(*sums.total.shape[:2]):
-        total, count = sums.total[date, band], sums.count[date, band]
-        filled[date, band] = _push_pull(total, count.astype(np.float64)) if count.any() else fallback[band]
+    filled[...] = fallback[:, None, None]
+    for date in range(len(filled)) if dates is None else dates:
+        for band, (total, count) in enumerate(zip(sums.total[date], sums.count[date], strict=True)):
+            if count.any():
+                filled[date, band] = _push_pull(total, count.astype(np.float64))
     return filled
 
 
@@ -98,8 +105,9 @@ def _push_pull(total: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArr
     del unit
     rows, columns = np.nonzero(empty)  # only there is anything worked out: a large scene has millions of full cells
     mean[rows, columns] = _double(coarser, rows, columns)
+    flat, cells, (up, down, left, right) = mean.reshape(-1), *_neighbours(rows, columns, mean.shape)
     for _ in range(8):
-        mean[rows, columns] = _neighbour_mean(mean, rows, columns)
+        flat[cells] = (flat[up] + flat[down] + flat[left] + flat[right]) / 4
     return mean
 
 
@@ -119,14 +127,15 @@ def _double(coarse: NDArray[np.float64], rows: NDArray[np.intp], columns: NDArra
     return np.asarray(upper * (1 - row_share) + lower * row_share)
 
 
-def _neighbour_mean(
-    values: NDArray[np.float64], rows: NDArray[np.intp], columns: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    """Mean of the four neighbours of single cells (n,); beyond the edge a cell is its own neighbour."""
-    last_row, last_column = values.shape[0] - 1, values.shape[1] - 1
-    vertical = values[np.maximum(rows - 1, 0), columns] + values[np.minimum(rows + 1, last_row), columns]
-    with_left = vertical + values[rows, np.maximum(columns - 1, 0)]
-    return np.asarray((with_left + values[rows, np.minimum(columns + 1, last_column)]) / 4)
+def _neighbours(
+    rows: NDArray[np.intp], columns: NDArray[np.intp], shape: tuple[int, ...]
+) -> tuple[NDArray[np.intp], tuple[NDArray[np.intp], ...]]:
+    """Single cells (n,) as indices into all of them, and their four neighbours; beyond the edge a cell is its own."""
+    last_row, last_column = shape[0] - 1, shape[1] - 1
+    line = rows * shape[1]
+    above, below = np.maximum(rows - 1, 0) * shape[1], np.minimum(rows + 1, last_row) * shape[1]
+    before, after = np.maximum(columns - 1, 0), np.minimum(columns + 1, last_column)
+    return line + columns, (above + columns, below + columns, line + before, line + after)
 
 
 def _split(index: NDArray[np.float64], length: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

@@ -6,9 +6,11 @@ import logging
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
@@ -41,6 +43,8 @@ _OF_A_BLOCK = (
 """Modules that a block works with, some of them imported where they are used: seconds, together."""
 _WORTH_HELP = 30.0
 """Seconds that blocks must still take in one process for several to be started: a start costs each some six seconds."""
+_TOLD = 0.25
+"""Blocks that must be done to tell how long the others take."""
 _AT_ONCE = 20_000
 """Tasks a scheduler holds at a time: each takes some kilobytes and, before it runs, a millisecond."""
 
@@ -115,7 +119,7 @@ def run_blocks(
     Parameters
     ----------
     local : of `local_workers`.
-    most : processes that memory and processors allow, for a job that leaves their number open.
+    most : processes that memory and processors allow, this one among them, for a job that leaves their number open.
 
     Raises
     ------
@@ -148,24 +152,88 @@ def _alone(
 def _with_help(
     fill_block: FillBlock, work_path: str, blocks: Sequence[Block], job: FillJob, progress: Progress, most: int
 ) -> Iterator[BlockResult]:
-    """Alone at first; workers start meanwhile where the blocks so far say that much is left, and take over."""
-    began, client = time.monotonic(), None
-    with _Starting() as starting:
-        for done, result in enumerate(_alone(fill_block, work_path, blocks, job, progress), 1):
-            yield result
-            rest = blocks[done:]
-            left = (time.monotonic() - began) / done * len(rest)
-            workers = min(most, len(rest))
-            if client is None and workers > 1 and left > _WORTH_HELP:
-                _log.info("about %.0f s of blocks are left: starting %d processes", left, workers)
-                client = starting.begin(job, workers)
-            elif client is not None and client.done():
-                if (reason := client.exception()) is not None:
-                    _log.warning("no more processes could be started (%s); going on in this one", reason)
-                    yield from _alone(fill_block, work_path, rest, job, progress)
-                    return
-                yield from _on_dask(client.result(), fill_block, work_path, rest, progress)
+    """Alone at first; where much is left others start meanwhile, and take blocks from the end while this one goes on.
+
+    `most` processes, this one among them.
+    """
+    began, todo = time.monotonic(), deque(blocks)
+    client: Future[Any] | None = None
+    helpers: _Helpers | None = None
+
+    def consider(share: float) -> None:
+        """Ask for help, or set it to work, with that share of the present block done."""
+        nonlocal client, helpers
+        done = len(blocks) - len(todo) - (1 - share)
+        left = (time.monotonic() - began) / max(done, 1e-9) * (len(blocks) - done)
+        workers = min(most - 1, len(todo))
+        if client is None and done >= _TOLD and workers and left > _WORTH_HELP:
+            _log.info("about %.0f s of blocks are left: starting %d more processes", left, workers)
+            client = starting.begin(job, workers)
+        elif client is not None and helpers is None and client.done():
+            if (reason := client.exception()) is not None:
+                _log.warning("no more processes could be started (%s); going on in this one", reason)
+                client = Future()  # that nobody will answer: asked once is enough
                 return
+            helpers = _Helpers(client.result(), fill_block, work_path, todo)
+            for _ in range(workers):
+                helpers.supply()
+
+    def told(*, waiting: bool) -> Iterator[BlockResult]:
+        for result in helpers.answers(waiting=waiting) if helpers is not None else ():
+            progress.advance()
+            yield result
+
+    progress.heard = consider
+    with _Starting() as starting:
+        while block := _first(todo):
+            yield from _alone(fill_block, work_path, [block], job, progress)
+            consider(1.0)
+            yield from told(waiting=False)
+        yield from told(waiting=True)
+
+
+def _first(todo: deque[Block]) -> Block | None:
+    """The first block that nobody took."""
+    try:
+        return todo.popleft()
+    except IndexError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Helpers:
+    """Workers that take blocks from the end of what is to be done, one at a time each."""
+
+    client: Any
+    fill_block: FillBlock
+    work_path: str
+    todo: deque[Block]
+    _run: str = field(default_factory=lambda: uuid4().hex)
+    _taken: list[tuple[Any, Block]] = field(default_factory=list)
+    _lock: Any = field(default_factory=Lock)
+
+    def supply(self, _: object = None) -> None:
+        """Hand out one more block, where one is left."""
+        with self._lock:
+            try:
+                block = self.todo.pop()
+            except IndexError:
+                return
+            future = self.client.submit(
+                _fresh, self.fill_block, self.work_path, block, self._run,
+                key=f"geodiff-{self._run}-{block.key}", pure=False, retries=2,
+            )  # fmt: skip
+            self._taken.append((future, block))
+        future.add_done_callback(self.supply)
+
+    def answers(self, *, waiting: bool) -> Iterator[BlockResult]:
+        """Of the blocks that were handed out those filled by now; all, `waiting` for them, once none is left."""
+        with self._lock:
+            done = [waiting or future.done() for future, _ in self._taken]
+            ready = [each for each, told in zip(self._taken, done, strict=True) if told]
+            self._taken[:] = [each for each, told in zip(self._taken, done, strict=True) if not told]
+        for future, block in ready:
+            yield _result(future, block)
 
 
 def _on_gpu(job: FillJob) -> bool:

@@ -209,16 +209,17 @@ def _first_pass(
     for tile in _tiles(cube.shape):
         collar, unseen = np.ones(tile.shape, bool), np.ones(tile.shape, bool)
         for date in range(dates):
-            why = cube.reason(date, tile)
+            stored = cube.read(date, tile)
+            why = cube.reason(date, tile, stored)
             if why.any():
                 reason[(date, slice(None), *tile.slices)] = why
                 index.reason[(date, *chunk_span(tile))] = chunk_any(np.asarray(why.any(axis=0)))
             collar &= collar_candidates(why)
             unseen &= never_seen(why != 0)
-            values = _values(cube, date, tile)
-            cells.add(date, tile, values, why == 0)
-            _gather(sample, values, why == 0, tile, every)
-            _widen(ends, values, why == 0)
+            values, known = _values(cube, stored), why == 0
+            cells.add(date, tile, values, known)
+            _gather(sample, values, known, tile, every)
+            _widen(ends, values, known)
         beyond = _beyond(cube, tile, unseen if dates > 1 else collar)
         if beyond.any():
             outside[tile.slices] = beyond
@@ -269,9 +270,8 @@ def _keep_outside(
         outside[rows] = kept
 
 
-def _values(cube: Cube, date: int, window: Window) -> NDArray[np.float64]:
-    """Transformed physical values (band, row, column) of the bands to fill."""
-    stored = cube.read(date, window)
+def _values(cube: Cube, stored: NDArray[Any]) -> NDArray[np.float64]:
+    """Transformed physical values (band, row, column) of the bands to fill, as `cube.read` gives them."""
     plain = Normalisation(0.0, 1.0, cube.transform)
     physical = [unpack(n, cube.variable.bands[b].encoding)[0] for b, n in zip(cube.bands, stored, strict=True)]
     return np.stack([plain.transformed(p) for p in physical])
@@ -329,15 +329,15 @@ def _count(cube: Cube, gaps: GapReader, cells: CellSums, normalisations: tuple[N
             found = gaps.read(date, tile)
             if not found.missing.any():
                 continue
-            missing += int(found.missing.sum())
-            wanted[date] += int(found.wanted.sum())
+            missing += int(np.count_nonzero(found.missing))
+            wanted[date] += int(np.count_nonzero(found.wanted))
             bits += tally(found.reason)
             for cause, n in _left_out(cube, gaps, found, tile).items():
                 left_out[cause] = left_out.get(cause, 0) + n
             _count_chunks(counts[date], tile, np.asarray(found.wanted.any(axis=0)))
             if gaps.buffer:
                 bare = np.asarray(gaps.reason[(date, slice(None), *tile.slices)]) == 0
-                cells.add(date, tile, _values(cube, date, tile), bare & found.missing, sign=-1)
+                cells.add(date, tile, _values(cube, cube.read(date, tile)), bare & found.missing, sign=-1)
     total = dates * bands * rows * columns
     assert gaps.occupied is not None
     index = replace(gaps.occupied, wanted=counts > 0)
@@ -346,11 +346,12 @@ def _count(cube: Cube, gaps: GapReader, cells: CellSums, normalisations: tuple[N
 
 def _left_out(cube: Cube, gaps: GapReader, found: Gaps, tile: Window) -> dict[str, int]:
     """Missing values that are not fillable, by cause."""
-    outside = np.asarray(gaps.outside[tile.slices])
     if cube.rules.fillable is not None:
-        return {"not in --fillable": int((found.missing & ~found.fillable).sum())}
+        return {"not in --fillable": int(np.count_nonzero(found.missing & ~found.fillable))}
     if gaps.everything:
         return {}
+    assert gaps.occupied is not None
+    outside = read_occupied(gaps.outside, (), tile, gaps.occupied.outside, ())
     stack = len(cube.variable.dates) > 1
     return outside_counts(found.reason, None if stack else outside, outside if stack else None)
 

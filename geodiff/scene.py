@@ -103,11 +103,15 @@ class Cube:
 
     def read(self, date: int, window: Window) -> NDArray[Any]:
         """Stored numbers (band, row, column) of the bands to fill."""
-        return self.variable.reader.read(date, window)[list(self.bands)]
+        numbers = self.variable.reader.read(date, window)
+        return numbers if self.bands == tuple(range(len(numbers))) else numbers[list(self.bands)]
 
-    def reason(self, date: int, window: Window) -> NDArray[np.uint16]:
-        """Why each pixel is missing, before any buffer: (band, row, column) of the bands to fill, 0 where known."""
-        reason = self._named_reason(date, window)
+    def reason(self, date: int, window: Window, stored: NDArray[Any] | None = None) -> NDArray[np.uint16]:
+        """Why each pixel is missing, before any buffer: (band, row, column) of the bands to fill, 0 where known.
+
+        `stored` is what `read` gives of the window, where it is at hand.
+        """
+        reason = self._named_reason(date, window, stored)
         if self.rules.detect:
             reason |= detect_window(
                 lambda outer: self._judged(date, outer), self.shape, window, self.rules.detect,
@@ -115,17 +119,17 @@ class Cube:
             )  # fmt: skip
         return reason
 
-    def _named_reason(self, date: int, window: Window) -> NDArray[np.uint16]:
-        reason = self._own_reason(date, window) | self._flagged(date, window)
+    def _named_reason(self, date: int, window: Window, stored: NDArray[Any] | None = None) -> NDArray[np.uint16]:
+        stored = self.read(date, window) if stored is None else stored
+        reason = self._own_reason(date, window, stored) | self._flagged(date, window)
         return slc_off_as_nodata(reason) if self.rules.scan_gaps else reason
 
     def _judged(self, date: int, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """What damage is sought in: stored numbers, and which of them are known so far."""
         return self.read(date, window), self._named_reason(date, window) == 0
 
-    def _own_reason(self, date: int, window: Window) -> NDArray[np.uint16]:
+    def _own_reason(self, date: int, window: Window, stored: NDArray[Any]) -> NDArray[np.uint16]:
         """Nodata, values out of range, and the dataset's own mask."""
-        stored = self.read(date, window)
         reason = np.zeros(stored.shape, np.uint16)
         for place, (band, numbers) in enumerate(zip(self.bands, stored, strict=True)):
             encoding = self.variable.bands[band].encoding

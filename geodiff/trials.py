@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.fillers import Filler, Trial
-from geodiff.fillers.calibration import far_in_time
+from geodiff.fillers.calibration import around_in_time, far_in_time
 from geodiff.lattice import Lattice, Window
 from geodiff.patches import Cells, cut_patch, patch_bytes, read_ground
 from geodiff.pyramid import CellSums, fill_cells
@@ -120,11 +120,13 @@ def _thinned(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return thinned
 
 
-def cells_of(sums: CellSums, normalisations: tuple[Normalisation, ...]) -> Cells:
-    """The low-resolution fill in normalised units; a date without data gets the band's centre."""
+def cells_of(
+    sums: CellSums, normalisations: tuple[Normalisation, ...], dates: Iterable[int] | None = None
+) -> Cells:
+    """The low-resolution fill, of some dates or all, normalised; a date without data gets the band's centre."""
     centre = np.array([n.centre for n in normalisations])
     scale = np.array([n.scale for n in normalisations])
-    filled = fill_cells(sums, centre)
+    filled = fill_cells(sums, centre, dates)
     return Cells((filled - centre[:, None, None]) / scale[:, None, None], sums.cell)
 
 
@@ -235,17 +237,39 @@ class _Gap:
     """(row, column) the part of it that is far from known dates."""
     known_far: NDArray[np.bool_]
     """(row, column) what is known, and on the dates around is not."""
-    lasting: NDArray[np.bool_]
-    """(context date, row, column) the dates without a break on which each of its pixels is missing."""
+    window: Window
+    """Where it lies."""
+    dates: list[int]
+    """The context of its date."""
 
     @classmethod
     def of(cls, cube: Cube, gaps: GapReader, date: int, window: Window, dates: list[int]) -> _Gap:
         """Of a window that touches the raster; `dates` are the context of its date."""
-        known = np.stack([_known(cube, gaps, d, window).all(axis=0) for d in dates])
-        shape, place = _gap_shape(cube, gaps, date, window), dates.index(date)
-        far = far_in_time(known, cube.seconds[dates], place)
-        lasting = _without_break(known, list(np.argsort(cube.seconds[dates], kind="stable")), place)
-        return cls(shape, shape & far, known[place] & far, lasting & shape)
+        shape, known = _gap_shape(cube, gaps, date, window), _known(cube, gaps, date, window).all(axis=0)
+        far = _far(cube, gaps, date, window, dates, shape | known)
+        return cls(shape, shape & far, known & far, window, dates)
+
+    def lasting(self, cube: Cube, gaps: GapReader, date: int) -> NDArray[np.bool_]:
+        """(context date, row, column) the dates without a break on which each of its pixels is missing."""
+        known = np.stack([_known(cube, gaps, d, self.window).all(axis=0) for d in self.dates])
+        order = list(np.argsort(cube.seconds[self.dates], kind="stable"))
+        return _without_break(known, order, self.dates.index(date)) & self.shape
+
+
+def _far(
+    cube: Cube, gaps: GapReader, date: int, window: Window, dates: list[int], asked: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """(row, column) of the window, those asked for: as `far_in_time` says, of no more dates than it takes to tell."""
+    near = around_in_time(cube.seconds[dates], dates.index(date))
+    left, far = asked.copy(), np.zeros_like(asked)
+    for own in sorted(np.flatnonzero(np.array(dates) != date), key=lambda i: not near[i]):
+        if not near[own]:
+            far |= left & _known(cube, gaps, dates[own], window).all(axis=0)
+        else:
+            left &= ~_known(cube, gaps, dates[own], window).all(axis=0)
+        if not (left & ~far).any():
+            break
+    return far & left
 
 
 def _without_break(known: NDArray[np.bool_], order: list[int], place: int) -> NDArray[np.bool_]:
@@ -294,13 +318,21 @@ def _lasting(
     for number, (date, gap) in enumerate(sources):
         if len(made) < most and not any(spot.date == date for spot in made):
             tries = range(number, number + _TRIES)
-            spots = (_elsewhere(cube, gaps, gap, date, places[date], tried, found + made) for tried in tries)
+            lasting = gap.lasting(cube, gaps, date)
+            spots = (_elsewhere(cube, gaps, gap, lasting, date, places[date], tried, found + made) for tried in tries)
             made += islice((spot for spot in spots if spot is not None), 1)
     return made
 
 
 def _elsewhere(
-    cube: Cube, gaps: GapReader, gap: _Gap, date: int, windows: list[Window], tried: int, found: list[_Hidden]
+    cube: Cube,
+    gaps: GapReader,
+    gap: _Gap,
+    lasting: NDArray[np.bool_],
+    date: int,
+    windows: list[Window],
+    tried: int,
+    found: list[_Hidden],
 ) -> _Hidden | None:
     """A gap with its dates, laid into one of the windows of its date; None where little of it falls on known pixels."""
     window, turn = windows[tried % len(windows)], tried + tried // len(windows)
@@ -312,7 +344,7 @@ def _elsewhere(
         return None
     if (known & ~hidden).sum() < _LEAST_LEFT * len(cube.bands):
         return None
-    return _Hidden(date, window, hidden, lasting=np.stack([_laid(cube, window, d, turn, turn) for d in gap.lasting]))
+    return _Hidden(date, window, hidden, lasting=np.stack([_laid(cube, window, d, turn, turn) for d in lasting]))
 
 
 def _known(cube: Cube, gaps: GapReader, date: int, window: Window) -> NDArray[np.bool_]:
@@ -441,7 +473,7 @@ def _trials(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, hidden: lis
     for spot in hidden:
         if not spot.whole:
             _take_out(cube, scan, sums, spot, extent)
-    cells = cells_of(sums, scan.normalisations)
+    cells = cells_of(sums, scan.normalisations, {spot.date for spot in hidden})
     return [_trial(cube, scan, gaps, filler, cells, spot) for spot in hidden]
 
 

@@ -66,6 +66,15 @@ def test_a_plane_without_data_gets_the_fallback() -> None:
     assert (fill_cells(sums, np.array([4.0, -1.0]))[0, :, 0, 0] == [4.0, -1.0]).all()
 
 
+def test_dates_that_nobody_asked_for_get_the_fallback() -> None:
+    sums, rng = CellSums.empty(3, 2, 60, 50), np.random.default_rng(4)
+    for date in range(3):
+        sums.add(date, Window(0, 0, 60, 50), rng.normal(size=(2, 60, 50)), rng.random((2, 60, 50)) < 0.02)
+    every, one = (fill_cells(sums, np.array([4.0, -1.0]), dates) for dates in (None, [1]))
+    assert np.array_equal(one[1], every[1])
+    assert (one[[0, 2]] == np.array([4.0, -1.0])[:, None, None]).all()
+
+
 def test_cells_grow_with_the_scene() -> None:
     assert cell_size(1, 1000, 1000) == 8
     assert cell_size(10, 30_000, 30_000) >= 16

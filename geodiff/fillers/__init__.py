@@ -73,7 +73,8 @@ class Patch:
     fillable: NDArray[np.bool_]
     """Same shape: True where an estimate is allowed (land, collar and swath outside are not)."""
     coarse: NDArray[np.float32]
-    """Same shape: the scene's low-resolution fill (push-pull over the whole scene) sampled here; finite everywhere."""
+    """Same shape: the scene's low-resolution fill (push-pull over the whole scene) sampled here on the dates to
+    estimate, 0 on the others; finite everywhere."""
     window: Window
     """The lattice window, 128 x 128; the arrays cover `window.expand(halo)`, mirrored beyond the raster."""
     halo: int
@@ -106,8 +107,8 @@ class Patch:
     @property
     def missing(self) -> NDArray[np.bool_]:
         """(target, band, row, column) of the window alone: True where an estimate is wanted."""
-        rows, columns = self.core
-        wanted = (~self.known & self.fillable)[list(self.targets), :, rows, columns]
+        targets, (rows, columns) = list(self.targets), self.core
+        wanted = ~self.known[targets, :, rows, columns] & self.fillable[targets, :, rows, columns]
         missing = np.zeros_like(wanted)
         missing[..., *self.inside] = wanted[..., *self.inside]
         return missing

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Z90",
     "Calibrated",
+    "around_in_time",
     "between_classes",
     "conformal_factors",
     "error_ratio",
@@ -101,11 +102,16 @@ def strata(patch: Patch, *, table: NDArray[Any] | None = None) -> NDArray[np.int
     ----------
     table : what is looked up by stratum; where it has 25 rows, pixels far in time are 20 to 24, by distance class.
     """
-    rows, columns = patch.core
-    near = np.searchsorted(np.array(DISTANCE_EDGES, np.float32), target_distance(patch)[..., rows, columns])
+    far = table is not None and len(table) > STRATA
+    stratum: NDArray[np.int8] = patch.once(("strata", far), lambda: _strata(patch, far=far))
+    return stratum
+
+
+def _strata(patch: Patch, *, far: bool) -> NDArray[np.int8]:
+    near = np.searchsorted(np.array(DISTANCE_EDGES, np.float32), target_distance(patch)[..., *patch.core])
     days = _day_class(patch)
-    if table is not None and len(table) > STRATA:
-        known = patch.known[..., rows, columns]
+    if far:
+        known = patch.known[..., *patch.core]
         for own, target in zip(days, patch.targets, strict=True):
             own[far_in_time(known, patch.dates, target)] = DAYS
     return (near + DISTANCES * days).astype(np.int8)
@@ -129,26 +135,30 @@ def far_in_time(known: NDArray[np.bool_], dates: NDArray[np.int64], target: int)
     -------
     (...) False also where no other date knows the pixel.
     """
-    days = days_of(dates)
-    around = np.abs(days - days[target]) <= _FAR * median_step(np.sort(days))
+    around = around_in_time(dates, target)
     others = np.delete(known, target, axis=0)
-    far: NDArray[np.bool_] = others.any(axis=0) & ~others[np.delete(around, target)].any(axis=0)
-    return far
+    return np.asarray(others.any(axis=0) & ~others[np.delete(around, target)].any(axis=0), np.bool_)
+
+
+def around_in_time(dates: NDArray[np.int64], target: int) -> NDArray[np.bool_]:
+    """(date,) which dates are around the target, itself among them; `dates` as `far_in_time` takes them."""
+    days = days_of(dates)
+    return np.asarray(np.abs(days - days[target]) <= _FAR * median_step(np.sort(days)), np.bool_)
 
 
 def _day_class(patch: Patch) -> NDArray[np.intp]:
     """(target, band, row, column) of the window: class of the nearest other date on which the pixel is known."""
-    if len(patch.dates) == 1:
-        return np.full(patch.missing.shape, DAYS - 1)
-    rows, columns = patch.core
-    known = patch.known[..., rows, columns]
-    nearest = np.full((len(patch.targets), *known.shape[1:]), np.inf)
-    for out, target in zip(nearest, patch.targets, strict=True):
-        for date in range(len(patch.dates)):
-            if date != target:
-                days = abs(int(patch.dates[date]) - int(patch.dates[target])) / 86400.0
-                np.minimum(out, days, out=out, where=known[date])
-    return np.where(np.isinf(nearest), DAYS - 1, np.searchsorted(DAY_EDGES, nearest))
+    known = patch.known[(..., *patch.core)]
+    classes = np.full((len(patch.targets), *known.shape[1:]), DAYS - 1)
+    for own, target in zip(classes, patch.targets, strict=True):
+        apart = np.searchsorted(DAY_EDGES, np.abs(patch.dates - patch.dates[target]) / 86400.0)
+        seen = np.zeros(known.shape[1:], bool)
+        for place in range(DAYS - 1):
+            for date in np.flatnonzero(apart == place):
+                if date != target:
+                    seen |= known[date]
+            np.subtract(own, seen, out=own)
+    return classes
 
 
 def conformal_factors(

@@ -21,6 +21,7 @@ import numpy as np
 
 from geodiff.fillers import Fitted, Patch
 from geodiff.fillers.calibration import plane_distance
+from geodiff.fillers.masks import once_a_mask
 from geodiff.fillers.spatial import Laplace, SpatialFiller
 from geodiff.fillers.variogram_models import matern_sum
 from geodiff.fillers.whitening import distance_to_known
@@ -136,18 +137,23 @@ def variogram(
     -------
     Two float64 (2 reach, 2 reach), lags in the order of the discrete Fourier transform: 0 to reach - 1, -reach to -1.
     """
-    from scipy.fft import fft, ifft, irfft, next_fast_len, rfft
+    from scipy.fft import fft, next_fast_len, rfft
 
-    rows, columns = (next_fast_len(n + reach, real=True) for n in known.shape)
+    shape = next_fast_len(known.shape[0] + reach, real=True), next_fast_len(known.shape[1] + reach, real=True)
     level = np.where(known, values - values[known].mean(dtype=np.float64), 0.0).astype(np.float32)
-    fields = np.stack([known.astype(np.float32), level, level * level])
-    count, first, second = fft(rfft(fields, columns), rows, axis=1)
-    spectra = np.stack([_power(count), (count * second.conj()).real - _power(first)])
-    pairs, apart = irfft(ifft(spectra, axis=1)[:, : reach + 1], columns).astype(np.float64)
-    lags = np.r_[0:reach, -reach:0]
-    pairs, apart = (np.concatenate([half[:reach, lags], half[reach:0:-1, -lags]]) for half in (pairs, apart))
-    pairs = np.maximum(np.rint(pairs), 0.0)
+    count, pairs = _counted(known, shape, reach)
+    first, second = fft(rfft(np.stack([level, level * level]), shape[1]), shape[0], axis=1)
+    apart = _by_lag((count * second.conj()).real - _power(first), shape[1], reach)
     return np.maximum(apart, 0.0) / np.maximum(pairs, 1.0), pairs
+
+
+def _by_lag(spectrum: NDArray[np.float32], columns: int, reach: int) -> NDArray[np.float64]:
+    """(2 reach, 2 reach) of a spectrum that is its own mirror image, from half of the lags."""
+    from scipy.fft import ifft, irfft
+
+    half = irfft(ifft(spectrum, axis=0)[: reach + 1], columns).astype(np.float64)
+    lags = np.r_[0:reach, -reach:0]
+    return np.concatenate([half[:reach, lags], half[reach:0:-1, -lags]])
 
 
 def _power(spectrum: NDArray[np.complex64]) -> NDArray[np.float32]:
@@ -170,6 +176,17 @@ def _lags(reach: int) -> _Lags:
     radius = np.hypot(lag[:, None], lag)
     taper = np.where(radius < reach, 0.5 + 0.5 * np.cos(np.pi * radius / reach), 0.0)
     return _Lags(np.rint(radius).astype(np.intp), _PAIRS + _FARTHER * radius**3, taper)
+
+
+@once_a_mask
+def _counted(
+    known: NDArray[np.bool_], shape: tuple[int, int], reach: int
+) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
+    """The spectrum of a mask, and the pairs of known pixels by lag."""
+    from scipy.fft import fft, rfft
+
+    count = fft(rfft(known.astype(np.float32), shape[1]), shape[0], axis=0)
+    return count, np.maximum(np.rint(_by_lag(_power(count), shape[1], reach)), 0.0)
 
 
 def covariance(values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reach: int = REACH) -> NDArray[np.float64]:
@@ -215,13 +232,19 @@ def predicted(
     float64 (row, column); `values` where not wanted, or where nothing known is in reach.
     """
     total, weight = np.zeros(values.shape), np.zeros(values.shape)
-    lookup, rim = _Lookup(table), _thinned_rim(known)
-    for targets, share in _tiles(wanted):
-        sources = _sources(known, rim, targets)
+    lookup = _Lookup(table)
+    for targets, share, sources in _places(known, wanted):
         if len(sources[0]):
             total[targets] += share * _solved(values[sources].astype(np.float64), sources, targets, lookup)
             weight[targets] += share
     return np.where(weight > 0, total / np.maximum(weight, 1e-9), values)
+
+
+@once_a_mask
+def _places(known: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> list[tuple[Places, NDArray[np.float64], Places]]:
+    """Of each tile the wanted pixels, its share in them, and the known ones that they are predicted from."""
+    rim = _thinned_rim(known)
+    return [(targets, share, _sources(known, rim, targets)) for targets, share in _tiles(wanted)]
 
 
 class _Lookup:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.fillers.masks import once_a_mask
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Planes = NDArray[np.float32]
 
-__all__ = ["push_pull", "relaxed_fill"]
+__all__ = ["push", "push_pull", "push_weights", "relaxed_fill"]
 
 CYCLES = 3
 """V-cycles of `relaxed_fill`; each takes off three quarters of what is left, three leave 0.1 % of the RMSE."""
@@ -28,6 +30,8 @@ _DIRICHLET = np.float32(0.75)
 """A known neighbour is one pixel from a fine cell's centre but up to 1.5 from a coarse one's."""
 _CHUNK = 1 << 16
 """Pixels relaxed at a time: what stays in a core's cache."""
+_DEEPEST = 5
+"""Grids of push-pull above the coarse fill."""
 _FRAME_BLOCK = 4
 _FRAME_REACH = 4
 """The frame of a patch is free in blocks of 4 pixels next to data, held to the coarse fill 4 blocks on."""
@@ -61,17 +65,36 @@ def _relax(values: Planes, known: NDArray[np.bool_], coarse: Planes, cycles: int
     rows, columns = values.shape[1:]
     u = np.empty((len(values), rows + 2, columns + 2), np.float32)
     inner = u[:, 1:-1, 1:-1]
-    inner[...] = push_pull(values, known.astype(np.float32), coarse)
+    held = _held(known)
+    inner[...] = push(np.where(known, values, np.float32(0)), held.weights, coarse)
     np.copyto(inner, values, where=known)
-    free = (~known).astype(np.float32)
-    ties = _frame_ties(known)
-    grid = _FineGrid(u, free, ties, coarse, tuple(free * np.float32(weight / 4) for weight in _SWEEPS))
-    levels = _levels(free, _frame_dirichlet(free, ties))
+    grid = _FineGrid(u, held.free, held.ties, coarse, held.steps)
     for _ in range(cycles):
-        _cycle(grid, levels)
+        _cycle(grid, held.levels)
     np.copyto(inner, values, where=known)
     np.copyto(inner, coarse, where=~known.any(axis=(1, 2), keepdims=True))
     return inner
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What of the equations the mask alone makes."""
+
+    weights: Sequence[tuple[Planes, Planes]]
+    """As `push_weights` has them."""
+    free: Planes
+    ties: Planes
+    steps: tuple[Planes, ...]
+    """Jacobi weights over the diagonal, 0 where known."""
+    levels: Sequence[_Level]
+
+
+@once_a_mask
+def _held(known: NDArray[np.bool_]) -> _Held:
+    free, ties = (~known).astype(np.float32), _frame_ties(known)
+    steps = tuple(free * np.float32(weight / 4) for weight in _SWEEPS)
+    levels = _levels(free, _frame_dirichlet(free, ties))
+    return _Held(push_weights(known.astype(np.float32), _DEEPEST), free, ties, steps, levels)
 
 
 # the finest level
@@ -322,18 +345,30 @@ def push_pull(values: Planes, weight: Planes, coarse: Planes | None = None) -> P
     becomes `coarse`, or 0 without it.
     """
     values = np.where(weight > 0, values, np.float32(0))
-    held = np.minimum(weight, np.float32(1))
-    return _push(values, held, coarse, 0)
+    return push(values, push_weights(weight, None if coarse is None else _DEEPEST), coarse)
 
 
-def _push(values: Planes, weight: Planes, coarse: Planes | None, depth: int) -> Planes:
-    if (coarse is not None and depth == 5) or max(values.shape[1:]) == 1:
+def push_weights(weight: Planes, deepest: int | None) -> list[tuple[Planes, Planes]]:
+    """Of each grid, finest first: the weight, at most 1, and the weights summed over blocks of 2 x 2, for the next."""
+    weights, depth = [], 0
+    total = weight
+    while depth != deepest and max(total.shape[1:]) > 1:
+        held = np.minimum(total, np.float32(1))
+        total = _restrict(held)
+        weights.append((held, total))
+        depth += 1
+    return [*weights, (np.minimum(total, np.float32(1)), total)]
+
+
+def push(values: Planes, weights: Sequence[tuple[Planes, Planes]], coarse: Planes | None = None) -> Planes:
+    """`push_pull` of values that are 0 where they do not count, with weights that are at hand."""
+    (weight, total), coarser = weights[0], weights[1:]
+    if not coarser:
         return _top(values, weight, coarse)
-    total = _restrict(weight)
     mean = np.zeros_like(total)
     np.divide(_restrict(weight * values), total, out=mean, where=total > 0)
     below = None if coarse is None else _block_mean(coarse)
-    spread = _prolong(_push(mean, np.minimum(total, np.float32(1)), below, depth + 1), values.shape[1:])
+    spread = _prolong(push(mean, coarser, below), values.shape[1:])
     return spread + weight * (values - spread)
 
 

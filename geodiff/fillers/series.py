@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.fillers.relaxation import push_pull
+from geodiff.fillers.masks import once_a_mask
+from geodiff.fillers.relaxation import push, push_weights
 from geodiff.undated import UNDATED
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ class Series:
         chosen = _nearest(days, target, most, patch.known[:, band])
         order = chosen[np.argsort(days[chosen], kind="stable")]
         place = int(np.flatnonzero(order == target)[0])
+        if (np.diff(order) == 1).all():  # most often; a view
+            dates = slice(order[0], order[-1] + 1)
+            return cls(patch.values[dates, band], patch.known[dates, band], days[dates], place, band)
         return cls(patch.values[order, band], patch.known[order, band], days[order], place, band)
 
     @property
@@ -81,7 +85,9 @@ class Series:
     @property
     def seen(self) -> Known:
         """(row, column): known on some other date."""
-        anywhere: Known = np.any(self.known[self.others], axis=0)
+        anywhere = np.zeros(self.known.shape[1:], np.bool_)
+        for date in self.others:
+            anywhere |= self.known[date]
         return anywhere
 
 
@@ -95,7 +101,7 @@ def days_of(seconds: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def _nearest(days: NDArray[np.float64], target: int, most: int, known: Known) -> NDArray[np.intp]:
     """The target and the nearest other dates that show something, the earlier of two as near."""
-    share = known.reshape(len(known), -1).mean(axis=1)
+    share = np.array([np.count_nonzero(plane) / plane.size for plane in known])
     useful = np.flatnonzero((share > _FEWEST) & (np.arange(len(days)) != target))
     order = useful[np.argsort(np.abs(days[useful] - days[target]), kind="stable")]
     return np.append(order[:most] if most >= 0 else order, target)
@@ -124,17 +130,13 @@ def linear(series: Series) -> NDArray[np.float32]:
 
 def interpolated(series: Series, wanted: Sequence[int]) -> Planes:
     """(wanted, row, column): `linear` for several dates, each from the other dates alone; never from the target."""
-    first, ahead = _last_known(series, wanted, forward=True)
-    second, behind = _last_known(series, wanted, forward=False)
-    day: Planes = _relative(series)[list(wanted), None, None]
-    never = np.isinf(ahead)
-    with np.errstate(invalid="ignore"):  # infinite over infinite, replaced below
-        share: Planes = (day - ahead) / np.maximum(behind - ahead, np.float32(1e-6))  # 0 where nothing follows
-    share[never] = 1
+    first = _last_known(series.values, series.known, series.target, wanted, forward=True)
+    second = _last_known(series.values, series.known, series.target, wanted, forward=False)
+    share, nothing = _shares(series.known, tuple(_relative(series).tolist()), series.target, tuple(wanted))
     second -= first
     second *= share
     second += first
-    second[never & np.isinf(behind)] = np.nan
+    second[nothing] = np.nan
     return second
 
 
@@ -143,19 +145,40 @@ def _relative(series: Series) -> NDArray[np.float32]:
     return np.asarray(series.days - series.days[series.target], np.float32)
 
 
-def _last_known(series: Series, wanted: Sequence[int], *, forward: bool) -> tuple[Planes, Planes]:
-    """Value and day, since the target, of the last known pixel before each wanted date, or of the next one after it."""
-    count, shape = len(series.days), series.values.shape[1:]
-    value, day = np.zeros(shape, np.float32), np.full(shape, -np.inf if forward else np.inf, np.float32)
-    values, days = np.empty((len(wanted), *shape), np.float32), np.empty((len(wanted), *shape), np.float32)
-    places, at = {date: place for place, date in enumerate(wanted)}, _relative(series)
-    for date in range(count) if forward else reversed(range(count)):
+@once_a_mask
+def _shares(
+    known: Known, days: tuple[float, ...], target: int, wanted: tuple[int, ...]
+) -> tuple[NDArray[np.float32], Known]:
+    """(wanted, row, column): what share the next known date has against the last one, and where there is neither."""
+    at = np.array(days, np.float32)
+    ahead = _last_known(at, known, target, wanted, forward=True, before=-np.inf)
+    behind = _last_known(at, known, target, wanted, forward=False, before=np.inf)
+    never = np.isinf(ahead)
+    with np.errstate(invalid="ignore"):  # infinite over infinite, replaced below
+        share: Planes = (at[list(wanted), None, None] - ahead) / np.maximum(behind - ahead, np.float32(1e-6))
+    share[never] = 1  # and 0 where nothing follows
+    return share, never & np.isinf(behind)
+
+
+def _last_known(
+    values: NDArray[np.float32], known: Known, target: int, wanted: Sequence[int], *, forward: bool, before: float = 0
+) -> Planes:
+    """(wanted, row, column): the value of the last date before each wanted one that knows a pixel, or of the next one.
+
+    Parameters
+    ----------
+    values : (date, row, column), or one for all pixels of a date; those of the target do not count.
+    before : what stands where there is no such date.
+    """
+    value, found = np.full(known.shape[1:], before, np.float32), np.empty((len(wanted), *known.shape[1:]), np.float32)
+    places = {date: place for place, date in enumerate(wanted)}
+    last = max(wanted) if forward else min(wanted)
+    for date in range(last + 1) if forward else range(len(known) - 1, last - 1, -1):
         if date in places:
-            values[places[date]], days[places[date]] = value, day
-        if date != series.target:
-            np.copyto(value, series.values[date], where=series.known[date])
-            np.copyto(day, at[date], where=series.known[date])
-    return values, days
+            found[places[date]] = value
+        if date != target:
+            np.copyto(value, values[date], where=known[date])
+    return found
 
 
 def screened(series: Series) -> Series:
@@ -183,8 +206,7 @@ def _sticking_out(series: Series) -> Known:
     own = np.nan_to_num(_median_of_known(departure))
     scale = 1.4826 * np.sqrt(0.5 * np.nanmedian(departure) ** 2 + 0.5 * own**2)
     height = np.nan_to_num(departure / np.maximum(scale, _TINY))
-    heights = replace(series, values=height)
-    around = [_last_known(heights, dates, forward=forward)[0] for forward in (True, False)]
+    around = [_last_known(height, series.known, series.target, dates, forward=way) for way in (True, False)]
     out: Known = (height > _STICKS_OUT) & (height >= np.maximum(*around))
     out[series.target] = False
     return out
@@ -207,10 +229,17 @@ def spread(planes: Planes, known: Known) -> Planes:
     if rows % 2 or columns % 2:
         even = ((0, 0), (0, rows % 2), (0, columns % 2))
         planes, known = np.pad(planes, even), np.pad(known, even)
-    weight, total = _blocks(known.view(np.uint8)).astype(np.float32), _blocks(planes)
+    (weight, weights), total = _half_weights(known), _blocks(planes)
     mean = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
-    half = push_pull(mean, weight) if count else mean
-    return _doubled(_doubled(half).swapaxes(1, 2)).swapaxes(1, 2)[:, :rows, :columns]
+    half = push(mean, weights) if count else mean
+    return _doubled(_doubled(half, *_DOWN), *_ACROSS)[:, :rows, :columns]
+
+
+@once_a_mask
+def _half_weights(known: Known) -> tuple[Planes, list[tuple[Planes, Planes]]]:
+    """How many pixels of each block of 2 x 2 are known, and what `push` makes of it."""
+    weight = _blocks(known.view(np.uint8)).astype(np.float32)
+    return weight, push_weights(weight, None)
 
 
 def _blocks(planes: NDArray[Any]) -> NDArray[Any]:
@@ -219,13 +248,25 @@ def _blocks(planes: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(pairs[..., ::2] + pairs[..., 1::2])
 
 
-def _doubled(planes: Planes) -> Planes:
-    """Rows twice as many, linear between the centres of the old ones."""
-    padded = np.concatenate([planes[:, :1], planes, planes[:, -1:]], axis=1)
+_DOWN = (np.s_[:, :1], np.s_[:, 1:], np.s_[:, :-1], np.s_[:, -1:], np.s_[:, ::2], np.s_[:, 1::2])
+_ACROSS = tuple((*part[:1], np.s_[:], *part[1:]) for part in _DOWN)
+"""Along rows or columns: the first, all but the first, all but the last, the last, every other one of twice as many."""
+
+
+def _doubled(planes: Planes, first: Any, after: Any, before: Any, last: Any, even: Any, odd: Any) -> Planes:
+    """Rows or columns twice as many, linear between the centres of the old ones."""
     quarter = np.float32(0.25)
-    fine = np.empty((planes.shape[0], 2 * planes.shape[1], planes.shape[2]), np.float32)
-    fine[:, ::2] = planes + quarter * (padded[:, :-2] - planes)
-    fine[:, 1::2] = planes + quarter * (padded[:, 2:] - planes)
+    shape = list(planes.shape)
+    shape[len(first) - 1] *= 2
+    fine, step = np.empty(shape, np.float32), np.empty_like(planes)
+    np.subtract(planes[before], planes[after], out=step[after])
+    step[first] = 0
+    step *= quarter
+    np.add(planes, step, out=fine[even])
+    np.subtract(planes[after], planes[before], out=step[before])
+    step[last] = 0
+    step[before] *= quarter
+    np.add(planes, step, out=fine[odd])
     return fine
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["relaxed_in_time"]
 
 _STEPS = 30
+_FRAME = (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1])
+"""Where pixels have other neighbours than those within."""
 _TOLERANCE = 1e-4
 """Squared residual, as a share of the first one, at which the iteration stops: with 1e-6 errors are the same."""
 
@@ -57,14 +59,16 @@ def _start(series: Series) -> Planes:
 def _solve(u: Planes, missing: NDArray[np.bool_], weights: NDArray[np.float32]) -> Planes:
     """Minimise over the missing pixels, starting at u. Date by date, because a plane or two fit into a core's cache."""
     free, step, degree = missing.astype(np.float32), _jacobi(u.shape, weights), _degree(u.shape, weights)
-    u, dates = u.copy(), range(len(u))
+    u, dates, (rows, columns) = u.copy(), range(len(u)), u.shape[1:]
     image, part = np.empty_like(u), np.empty_like(u[0])
 
     def differences(of: Planes) -> None:
         """Weighted sum over the neighbours of (neighbour - pixel) at the missing pixels, into `image`."""
         for date in dates:
             total, plane = image[date], of[date]
-            np.multiply(plane, degree[date], out=total)
+            np.multiply(plane, degree[date, rows // 2, columns // 2], out=total)
+            for side in _FRAME:
+                np.multiply(plane[side], degree[date][side], out=total[side])
             total[1:] += plane[:-1]
             total[:-1] += plane[1:]
             total[:, 1:] += plane[:, :-1]

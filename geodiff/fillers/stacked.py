@@ -66,6 +66,19 @@ class AnswersItsFit(Protocol):
         ...
 
 
+@runtime_checkable
+class Estimates(Protocol):
+    """A filler that can be asked for its values without their errors."""
+
+    def estimate(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
+        """(target, band, row, column) of the window."""
+        ...
+
+    def source(self, patch: Patch) -> NDArray[np.uint8]:
+        """(target, band, row, column) of the window: whose values they are."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Weights:
     """What share each part has."""
@@ -137,9 +150,10 @@ class Stacked:
         shares = [_shares(patch, fitted) for patch in patches]
         answers: list[dict[str, Filled]] = [{} for _ in patches]
         for part in self.fillers:
-            if isinstance(part, SpatialFiller):  # gives an `estimate` of single planes
+            scale = part.name == fitted.facts["scale"]
+            if isinstance(part, Estimates) and not scale:  # asked for its values alone, by and by
                 continue
-            wanted = [i for i, own in enumerate(shares) if part.name in own or part.name == fitted.facts["scale"]]
+            wanted = [i for i, own in enumerate(shares) if part.name in own or scale]
             if part.name in given:
                 filled: Sequence[Filled] = [given[part.name][i] for i in wanted]
             else:
@@ -354,7 +368,7 @@ def _answer(
     part: Filler, patch: Patch, run: Filled | None, fitted: Fitted
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """A part's value and source codes."""
-    if isinstance(part, SpatialFiller):
+    if run is None and isinstance(part, Estimates):
         return part.estimate(patch, fitted), part.source(patch)
     if run is None:
         raise KeyError(f"{part.name} has weight but was not filled; hand its answer to `combined`")

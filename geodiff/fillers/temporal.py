@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -53,16 +53,6 @@ _MOST_CALIBRATED = 30
 """Trials, of one band each, that scale the standard error."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Plane:
-    """The answer for one target date and band, with its margin."""
-
-    value: Plane
-    error: Plane
-    temporal: NDArray[np.bool_]
-    """Where another date had a say."""
-
-
 class TemporalFiller(ABC):
     """What the temporal fillers share: each target date and band by itself, no members, one calibration.
 
@@ -101,13 +91,31 @@ class TemporalFiller(ABC):
         losses = np.zeros(len(candidates))
         for trial, band in _some(sample.trials):
             for place, candidate in enumerate(candidates):
-                value = self._plane(trial.patch, trial.patch.targets[0], band, candidate).value
+                value = self._value(trial.patch, trial.patch.targets[0], band, candidate)
                 losses[place] += _squared_error(trial, band, value)
         return candidates[int(np.argmin(losses))]
 
     def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:  # noqa: ARG002 (no chance)
         """Estimate each patch by itself."""
         return [self._fill(patch, fitted) for patch in patches]
+
+    def estimate(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
+        """(target, band, row, column) of the window: values alone."""
+        value = np.empty(patch.missing.shape, np.float32)
+        for place, wanted in np.ndenumerate(patch.missing.any(axis=(2, 3))):
+            target, band = patch.targets[place[0]], place[1]
+            plane = self._value(patch, target, band, fitted) if wanted else patch.coarse[target, band]
+            value[place] = plane[patch.core]
+        return value
+
+    def source(self, patch: Patch) -> NDArray[np.uint8]:
+        """(target, band, row, column) of the window: whose values they are."""
+        codes = np.full(patch.missing.shape, CODES[self.name], np.uint8)
+        for place, wanted in np.ndenumerate(patch.missing.any(axis=(2, 3))):
+            if wanted:
+                seen = self._seen(patch, patch.targets[place[0]], place[1])[patch.core]
+                codes[place][~seen] = CODES["laplace"]
+        return codes
 
     def calibrated(self, sample: SceneSample, fitted: Fitted) -> Fitted:
         """The fit with the factors, and the error without any known pixel, that the trials ask for."""
@@ -118,10 +126,10 @@ class TemporalFiller(ABC):
         bands, table = [np.empty(0, np.int64)], far_apart(sample.trials)
         for trial, band in _some(sample.trials, _MOST_CALIBRATED):
             target, hidden = trial.patch.targets[0], trial.hidden[0, band]
-            plane = self._plane(trial.patch, target, band, fitted)
-            errors.append((plane.value[trial.patch.core] - trial.truth[0, band])[hidden])
+            value = self._value(trial.patch, target, band, fitted)
+            errors.append((value[trial.patch.core] - trial.truth[0, band])[hidden])
             truths.append(trial.truth[0, band][hidden])
-            claimed.append(plane.error[trial.patch.core][hidden])
+            claimed.append(self._error(trial.patch, target, band, fitted)[trial.patch.core][hidden])
             bands.append(np.full(int(hidden.sum()), band))
             classes.append(strata(trial.patch, table=table)[0, band][hidden])
         miss = told(np.concatenate(errors), np.concatenate(truths), np.concatenate(bands))
@@ -136,57 +144,59 @@ class TemporalFiller(ABC):
             patch, target = trial.patch, trial.patch.targets[0]
             known = patch.known.copy()
             known[target] = False
-            value = self._plane(replace(patch, known=known), target, band, fitted).value
+            value = self._value(replace(patch, known=known), target, band, fitted)
             squares += _squared_error(trial, band, value)
             count += int(trial.hidden[0, band].sum())
         return float(np.sqrt(squares / count)) if count else _BLIND
 
     def _fill(self, patch: Patch, fitted: Fitted) -> Filled:
-        value, error, temporal = self._window(patch, fitted)
-        factor = patch_factors(patch, fitted.arrays["factors"])
-        source = np.where(temporal, np.uint8(CODES[self.name]), np.uint8(CODES["laplace"]))
-        return Filled(value, error * factor, None, source)
-
-    def _window(
-        self, patch: Patch, fitted: Fitted
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-        """Values, errors before calibration, and where other dates had a say: (target, band, row, column)."""
-        shape = patch.missing.shape
-        value, error, temporal = np.empty(shape, np.float32), np.ones(shape, np.float32), np.ones(shape, np.bool_)
+        error = np.ones(patch.missing.shape, np.float32)
         for place, wanted in np.ndenumerate(patch.missing.any(axis=(2, 3))):
-            target, band = patch.targets[place[0]], place[1]
-            if not wanted:
-                value[place] = patch.coarse[target, band][patch.core]
-                continue
-            plane = self._plane(patch, target, band, fitted)
-            value[place], error[place] = plane.value[patch.core], plane.error[patch.core]
-            temporal[place] = plane.temporal[patch.core]
-        return value, error, temporal
+            if wanted:
+                error[place] = self._error(patch, patch.targets[place[0]], place[1], fitted)[patch.core]
+        error *= patch_factors(patch, fitted.arrays["factors"])
+        return Filled(self.estimate(patch, fitted), error, None, self.source(patch))
 
-    def _plane(self, patch: Patch, target: int, band: int, fitted: Fitted) -> _Plane:
-        """One target date and band, with margin."""
-        series = Series.of(patch, target, band, self.context_dates)
+    def _series(self, patch: Patch, target: int, band: int) -> Series:
+        """The dates it looks at for one target date and band."""
+        return Series.of(patch, target, band, self.context_dates)
+
+    def _seen(self, patch: Patch, target: int, band: int) -> NDArray[np.bool_]:
+        """(row, column): known on another of those dates."""
+        key = ("seen", self.context_dates, target, band)
+        return patch.once(key, lambda: self._series(patch, target, band).seen)
+
+    def _value(self, patch: Patch, target: int, band: int, fitted: Fitted) -> Plane:
+        """One target date and band, with margin; harmonic where no other date knows anything."""
         values, known = patch.values[target, band], patch.known[target, band]
-        seen = series.seen
-        if not seen.any():
-            filled = relaxed_fill(values[None], known[None], patch.coarse[target, band][None])[0]
-            return _Plane(filled, expected_error(values[None], known[None])[0], seen)
-        trend = patch.once((*_setting(fitted), "trend", target, band), lambda: self.trend(series, fitted))
-        return _Plane(*self._completed(trend, values, known, float(fitted.facts.get("blind", _BLIND))), seen)
-
-    def _completed(self, trend: Plane, values: Plane, known: NDArray[np.bool_], blind: float) -> tuple[Plane, Plane]:
-        """Value and standard error of a plane from its prediction."""
-        told = np.isfinite(trend)
-        trend = _without_holes(trend)
+        if not self._seen(patch, target, band).any():
+            harmonic: Plane = relaxed_fill(values[None], known[None], patch.coarse[target, band][None])[0]
+            return harmonic
+        trend = self._trend(patch, target, band, fitted)
+        told, trend = np.isfinite(trend), _without_holes(trend)
+        if not self.corrected and told.all():
+            return trend
         departure = np.where(known, values - trend, np.float32(0))[None]
-        value = trend
-        if self.corrected or not told.all():
-            spread_out = trend + relaxed_fill(departure, known[None], np.zeros_like(departure))[0]
-            value = spread_out if self.corrected else np.where(told, trend, spread_out)
+        spread_out: Plane = trend + relaxed_fill(departure, known[None], np.zeros_like(departure))[0]
+        return spread_out if self.corrected else np.where(told, trend, spread_out)
+
+    def _error(self, patch: Patch, target: int, band: int, fitted: Fitted) -> Plane:
+        """Its standard error before calibration: what the known pixels depart from the prediction tells it."""
+        values, known = patch.values[target, band][None], patch.known[target, band][None]
+        if not self._seen(patch, target, band).any():
+            return np.asarray(expected_error(values, known)[0])
         if np.count_nonzero(known) < _FEWEST:
-            return value, np.full(value.shape, blind / self.defaults[-1], np.float32)
-        error = expected_error(departure, known[None]) if self.corrected else _typical(departure, known[None])
-        return value, error[0]
+            blind = float(fitted.facts.get("blind", _BLIND))
+            return np.full(known.shape[1:], blind / self.defaults[-1], np.float32)
+        trend = _without_holes(self._trend(patch, target, band, fitted))
+        departure = np.where(known, values - trend, np.float32(0))
+        error = expected_error(departure, known) if self.corrected else _typical(departure, known)
+        return np.asarray(error[0])
+
+    def _trend(self, patch: Patch, target: int, band: int, fitted: Fitted) -> Plane:
+        """The prediction, which both are made from."""
+        key = (*_setting(fitted), "trend", target, band)
+        return patch.once(key, lambda: self.trend(self._series(patch, target, band), fitted))
 
 
 def _setting(fitted: Fitted) -> tuple[str, ...]:
@@ -307,15 +317,13 @@ class SpaceTime(TemporalFiller):
         """What the error is told by: the relaxation keeps the target's own pixels and cannot tell it."""
         return linear(series)
 
-    def _plane(self, patch: Patch, target: int, band: int, fitted: Fitted) -> _Plane:
+    def _value(self, patch: Patch, target: int, band: int, fitted: Fitted) -> Plane:
         """The coupled relaxation itself where another date is known."""
-        plane = super()._plane(patch, target, band, fitted)
-        if not plane.temporal.any():
-            return plane
-        series = Series.of(patch, target, band, self.context_dates)
+        if not self._seen(patch, target, band).any():
+            return super()._value(patch, target, band, fitted)
         coupling = float(fitted.facts["coupling"])
-        value = patch.once((*_setting(fitted), target, band), lambda: relaxed_in_time(series, coupling))
-        return replace(plane, value=value)
+        key = (*_setting(fitted), target, band)
+        return patch.once(key, lambda: relaxed_in_time(self._series(patch, target, band), coupling))
 
 
 def _filled_linear(series: Series) -> Plane:

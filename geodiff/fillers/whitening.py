@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geodiff.fillers.masks import once_a_mask
 from geodiff.fillers.relaxation import push_pull
 from geodiff.lattice import WINDOW
 
@@ -37,17 +38,24 @@ def distance_to_known(known: NDArray[np.bool_]) -> NDArray[np.float32]:
     -------
     float32, same shape; 0 where known, at most `FARTHEST`, which is also the answer where nothing is known.
     """
+    planes = known.reshape(-1, *known.shape[-2:])
+    distance = np.empty(planes.shape, np.float32)
+    for plane, out in zip(planes, distance, strict=True):
+        out[...] = _plane_distance(plane)
+    return distance.reshape(known.shape)
+
+
+@once_a_mask
+def _plane_distance(known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """As `distance_to_known`, of one plane."""
     from scipy.ndimage import distance_transform_edt
 
-    planes = known.reshape(-1, *known.shape[-2:])
-    distance = np.zeros(planes.shape, np.float32)
-    for plane, out in zip(planes, distance, strict=True):
-        box = around(~plane)
-        if not plane.any():
-            out[...] = FARTHEST
-        elif box is not None:
-            out[box] = np.minimum(distance_transform_edt(~plane[box]), FARTHEST)
-    return distance.reshape(known.shape)
+    distance, box = np.zeros(known.shape, np.float32), around(~known)
+    if not known.any():
+        distance[...] = FARTHEST
+    elif box is not None:
+        distance[box] = np.minimum(distance_transform_edt(~known[box]), FARTHEST)
+    return distance
 
 
 def around(missing: NDArray[np.bool_], margin: int = 1, align: int = 4) -> tuple[slice, slice] | None:
@@ -115,12 +123,17 @@ def _local_deviation(
     """Standard deviation of the known pixels around each known pixel, and how far it can be trusted (0 to 1)."""
     held = known.astype(np.float64)
     kept = values * held
-    count, first, second = _box_sum(held), _box_sum(kept), _box_sum(kept * values)
+    count, first, second = _box_counts(known), _box_sum(kept), _box_sum(kept * values)
     at_least = np.maximum(count, 1.0)
     variance = np.maximum(second / at_least - (first / at_least) ** 2, 0.0)
     differ = variance > _SAME * (second / at_least)
     weight = np.where(known & ((count > _COPIES) | (differ & (count > 1.5))), count / _SIDE**2, 0.0)
     return np.sqrt(variance).astype(np.float32), weight.astype(np.float32)
+
+
+@once_a_mask
+def _box_counts(known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return _box_sum(known.astype(np.float64))
 
 
 def _box_sum(planes: NDArray[np.float64]) -> NDArray[np.float64]:

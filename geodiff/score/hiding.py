@@ -70,8 +70,8 @@ class Part(Cube):
     def read(self, date: int, window: Window) -> NDArray[Any]:
         return self.whole.read(date, _moved(window, self.area))
 
-    def reason(self, date: int, window: Window) -> NDArray[np.uint16]:
-        reason = np.array(self.whole.reason(date, _moved(window, self.area)))
+    def reason(self, date: int, window: Window, stored: NDArray[Any] | None = None) -> NDArray[np.uint16]:
+        reason = np.array(self.whole.reason(date, _moved(window, self.area), stored))
         if date in self.hidden:
             reason[:, self.hidden[date][window.slices]] |= np.uint16(Reason.USER_MASK)
         return reason

@@ -217,6 +217,17 @@ def test_far_dates_beyond_the_context_do_not_count(name: str, fits: dict[str, Fi
     np.testing.assert_array_equal(whole.value, part.value)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_values_asked_for_alone_are_those_with_errors(name: str, fits: dict[str, Fitted]) -> None:
+    values, known, dates = a_stack()
+    known[:, :40, :40] = False
+    patch, filler = a_patch(values, known, dates), load_filler(name)
+    whole = filler.fill([patch], fits[name], seed=0)[0]
+    again = replace(patch)  # nothing kept of the first
+    assert np.array_equal(filler.estimate(again, fits[name])[again.missing], whole.value[patch.missing])
+    assert np.array_equal(filler.source(again)[again.missing], whole.source[patch.missing])
+
+
 def test_where_no_other_date_knows_a_pixel_linear_in_time_is_the_harmonic_fill() -> None:
     """A date that shows one corner only is no reason to fill the opposite one from there."""
     values, known, dates = a_stack(2)
