@@ -15,7 +15,7 @@ import numpy as np
 
 from geodiff.fillers import Filler, Trial
 from geodiff.fillers.calibration import around_in_time, far_in_time
-from geodiff.lattice import Lattice, Window
+from geodiff.lattice import WINDOW, Lattice, Window
 from geodiff.patches import Cells, cut_patch, patch_bytes, read_ground
 from geodiff.pyramid import CellSums, fill_cells
 from geodiff.scan import CHUNK
@@ -45,7 +45,8 @@ _LOST_EVERY = 5
 _LEAST_LOST = 5
 """Such trials at least, each of another date: two dates tell little of how dates differ."""
 _DEEP_EVERY = 5
-"""Of a stack every fifth trial hides all that one of its gaps would, however much that is."""
+"""Every fifth trial hides all that one of the gaps would, however much that is; of one or two dates only gaps that the
+budget would crop."""
 _LASTING = 5
 """Trials at most that hide a gap with the dates on which it lasts, each of another date."""
 _LEAST_FAR, _MORE_FAR = 0.02, 3.0
@@ -162,7 +163,8 @@ def _hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[_Hidd
     shapes, places = _shapes(cube, scan, gaps), list(islice(_order(cube), 20 * most))
     found: list[_Hidden] = []
     lost = _lost(cube, scan, gaps, most)
-    deep = _deep(cube, scan, gaps, shapes, most) if lost else []
+    each = budget // (8 * len(cube.bands))
+    deep = _deep(cube, scan, gaps, shapes if lost else _too_large(cube, shapes, each), places, most // _DEEP_EVERY)
     lasting = _lasting(cube, scan, gaps, filler, deep, min(_LASTING, most // 3)) if lost else []
     large = deep + lost + lasting
     most = min(most + len(lasting), affordable) - len(large)
@@ -172,7 +174,7 @@ def _hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[_Hidd
             if len(found) >= most or spent >= budget:
                 break
             date, window = places[tried % len(places)]
-            shape, each = shapes[tried % len(shapes)], budget // (8 * len(cube.bands))
+            shape = shapes[tried % len(shapes)]
             turn, known = tried // len(shapes) + tried // len(places), _known(cube, gaps, date, window)
             if left == _LEFT[0]:
                 shape = _laid(cube, window, _cropped(shape, each, tried), turn, tried)
@@ -208,20 +210,33 @@ def _lost(cube: Cube, scan: Scan, gaps: GapReader, most: int) -> list[_Hidden]:
     return found
 
 
-def _deep(cube: Cube, scan: Scan, gaps: GapReader, shapes: Sequence[NDArray[np.bool_]], most: int) -> list[_Hidden]:
-    """Gaps of a stack as large as they come, which the budget would crop: what is far inside them is seen in no other.
+def _too_large(cube: Cube, shapes: Sequence[NDArray[np.bool_]], each: int) -> list[NDArray[np.bool_]]:
+    """Gap shapes that the budget would crop; none in a raster smaller than a window, which they leave next to empty."""
+    extent = cube.lattice.extent
+    return [s for s in shapes if s.sum() > each] if extent.height * extent.width >= WINDOW**2 else []
 
-    One window of a date.
+
+def _deep(
+    cube: Cube,
+    scan: Scan,
+    gaps: GapReader,
+    shapes: Sequence[NDArray[np.bool_]],
+    places: Sequence[tuple[int, Window]],
+    wanted: int,
+) -> list[_Hidden]:
+    """Gaps as large as they come, which the budget would crop: what is far inside them is seen in no other trial.
+
+    One window of a date in a stack.
     """
     found: list[_Hidden] = []
-    wanted = min(most // _DEEP_EVERY, int(sum(seen_dates(scan))))
-    for tried, (date, window) in enumerate(islice(_order(cube), 20 * most) if shapes else ()):
+    of_a_date = 1 if sum(seen_dates(scan)) >= _LEAST_DATES else wanted
+    for tried, (date, window) in enumerate(places if shapes else ()):
         if len(found) >= wanted:
             break
-        if any(spot.date == date for spot in found):
+        if sum(spot.date == date for spot in found) >= of_a_date:
             continue
         known, shape = _known(cube, gaps, date, window), shapes[tried % len(shapes)]
-        hidden = known & _turned(shape, tried)
+        hidden = known & _turned(shape, tried) & ~_hidden_already(found, date, window)
         if _thinned(hidden).sum() >= _LEAST_LEFT and (known & ~hidden).sum() >= _LEAST_LEFT * len(cube.bands):
             found.append(_Hidden(date, window, hidden, deep=True))
     return found
