@@ -1,21 +1,19 @@
 """Ordinary kriging with the covariance that the known pixels around a window show themselves, in any direction.
 
-No family of covariances is assumed: the variogram of every lag up to `REACH` pixels is measured on the patch (Matheron
-1963), by Fourier transform (Marcotte 1996), turned into the nearest covariance that is not negative definite by
-clipping its spectrum, and used in the best linear unbiased prediction of each missing pixel from the known ones nearby.
-What is streaked, layered or smooth is continued as what it is.
+It gives the best linear unbiased prediction of each missing pixel from the known ones nearby (Matheron 1963). What is
+streaked, layered or smooth is continued as what it is.
 
-It is measured on the known pixels and on the harmonic fill next to them. Without that fill each lag has pairs of its
-own wherever pixels or lines are missing here and there, their chance scatters from lag to lag, and clipping turns the
-scatter into grain that the field does not have: with every other pixel missing errors were a third larger.
+The covariance is measured on the known pixels and on the harmonic fill next to them. Without that fill each lag has
+pairs of its own wherever pixels or lines are missing here and there, their chance scatters from lag to lag, and
+clipping turns the scatter into grain that the field does not have: with every other pixel missing errors were a third
+larger.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +21,7 @@ from geodiff.fillers import Fitted, Patch
 from geodiff.fillers.calibration import plane_distance
 from geodiff.fillers.masks import once_a_mask
 from geodiff.fillers.spatial import Laplace, SpatialFiller
-from geodiff.fillers.variogram_models import matern_sum
+from geodiff.fillers.variogram import covariance
 from geodiff.fillers.whitening import distance_to_known
 
 if TYPE_CHECKING:
@@ -32,16 +30,16 @@ if TYPE_CHECKING:
     Places = tuple[NDArray[np.intp], NDArray[np.intp]]
     Plane = NDArray[np.float32]
 
-__all__ = ["REACH", "Kriging", "covariance", "predicted", "variogram"]
+__all__ = ["Kriging", "predicted"]
 
-REACH = 48
-"""Pixels over which the variogram is measured, and to which the covariance is tapered."""
 TILE, OVERLAP = 16, 8
 """Missing pixels of a tile share one system; neighbouring tiles overlap and are blended, or their edges would show."""
 RING = 3
 """Known pixels this near to a tile's missing ones take part: the others are screened by them."""
 RIM, THINNED = 20, 6
 """One in `THINNED` of the known pixels at a gap's rim takes part up to this distance, to carry slopes across."""
+_SPAN = TILE + OVERLAP + 2 * RIM
+"""Rows and columns that one system spans at most."""
 MOST = 500
 """Known pixels of one system, the nearest: a Cholesky factorisation of 3 ms."""
 _FEWEST = 300
@@ -49,14 +47,6 @@ _FEWEST = 300
 _COMPLETED = 8.0
 """Distance from data, in pixels, up to which the harmonic fill takes part in the variogram: all of a field of specks or
 lines, and of a large gap its rim, since deep inside the fill is too smooth."""
-_PAIRS, _FARTHER = 200.0, 0.1
-"""Pairs that the mean over directions is worth at a lag, and what the cube of the lag adds: far pairs go together, and
-what they seem to say of a direction draws streaks."""
-_FLOOR = 1e-4
-"""Least power of the covariance, in shares of the variance: without it smooth fields make singular systems."""
-_GRAINY, _TOO_GRAINY = 1.5, 2.5
-"""How much more than measured neighbours may differ by the table until a sum of Matern covariances begins to take its
-place, and has taken it."""
 _NUGGETS = (1e-5, 1e-3, 1e-1)
 """Shares of the variance that are added to the diagonal until a system can be solved: what a table has lost at its far
 end can make one of a very smooth field singular."""
@@ -108,7 +98,7 @@ class Kriging(SpatialFiller):
         near = wanted & (distance < _BEYOND)
         plane = _plane(values, known)
         rest, shown = np.where(known, values, harmonic) - plane, known | (distance <= _COMPLETED)
-        found = predicted(rest, known, near, covariance(rest, shown)) + plane
+        found = predicted(rest, known, near, covariance(rest, shown, span=_SPAN)) + plane
         weight = np.where(near, np.clip((_BEYOND - distance) / (_BEYOND - _WITHIN), 0.0, 1.0), 0.0)
         return np.asarray(harmonic + weight * (found - harmonic), np.float32)
 
@@ -124,97 +114,6 @@ def _plane(values: Plane, known: NDArray[np.bool_]) -> NDArray[np.float64]:
     sums = [kept.sum(), rows @ kept.sum(axis=1), columns @ kept.sum(axis=0)]
     level, down, across = np.linalg.lstsq(np.array(products), np.array(sums), rcond=None)[0]
     return np.asarray(level + down * rows[:, None] + across * columns)
-
-
-def variogram(
-    values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reach: int = REACH
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Half the mean squared difference of known pixels, and the pairs it comes from, by lag.
-
-    In float32: what it rounds away is a ten thousandth of what `_FLOOR` adds.
-
-    Returns
-    -------
-    Two float64 (2 reach, 2 reach), lags in the order of the discrete Fourier transform: 0 to reach - 1, -reach to -1.
-    """
-    from scipy.fft import fft, next_fast_len, rfft
-
-    shape = next_fast_len(known.shape[0] + reach, real=True), next_fast_len(known.shape[1] + reach, real=True)
-    level = np.where(known, values - values[known].mean(dtype=np.float64), 0.0).astype(np.float32)
-    count, pairs = _counted(known, shape, reach)
-    first, second = fft(rfft(np.stack([level, level * level]), shape[1]), shape[0], axis=1)
-    apart = _by_lag((count * second.conj()).real - _power(first), shape[1], reach)
-    return np.maximum(apart, 0.0) / np.maximum(pairs, 1.0), pairs
-
-
-def _by_lag(spectrum: NDArray[np.float32], columns: int, reach: int) -> NDArray[np.float64]:
-    """(2 reach, 2 reach) of a spectrum that is its own mirror image, from half of the lags."""
-    from scipy.fft import ifft, irfft
-
-    half = irfft(ifft(spectrum, axis=0)[: reach + 1], columns).astype(np.float64)
-    lags = np.r_[0:reach, -reach:0]
-    return np.concatenate([half[:reach, lags], half[reach:0:-1, -lags]])
-
-
-def _power(spectrum: NDArray[np.complex64]) -> NDArray[np.float32]:
-    return spectrum.real**2 + spectrum.imag**2
-
-
-class _Lags(NamedTuple):
-    """What is the same for every table of a reach, (2 reach, 2 reach) each."""
-
-    ring: NDArray[np.intp]
-    """Length of each lag, rounded."""
-    worth: NDArray[np.float64]
-    """Pairs that the mean over directions is worth."""
-    taper: NDArray[np.float64]
-
-
-@cache
-def _lags(reach: int) -> _Lags:
-    lag = np.minimum(np.arange(2 * reach), 2 * reach - np.arange(2 * reach))
-    radius = np.hypot(lag[:, None], lag)
-    taper = np.where(radius < reach, 0.5 + 0.5 * np.cos(np.pi * radius / reach), 0.0)
-    return _Lags(np.rint(radius).astype(np.intp), _PAIRS + _FARTHER * radius**3, taper)
-
-
-@once_a_mask
-def _counted(
-    known: NDArray[np.bool_], shape: tuple[int, int], reach: int
-) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
-    """The spectrum of a mask, and the pairs of known pixels by lag."""
-    from scipy.fft import fft, rfft
-
-    count = fft(rfft(known.astype(np.float32), shape[1]), shape[0], axis=0)
-    return count, np.maximum(np.rint(_by_lag(_power(count), shape[1], reach)), 0.0)
-
-
-def covariance(values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reach: int = REACH) -> NDArray[np.float64]:
-    """Covariance by lag in the order of `variogram`; not negative definite. 0 everywhere for a constant field.
-
-    (2 reach, 2 reach), 0 at the far end, rare and long lags drawn to the mean over directions. Where clipping its
-    spectrum gives a smooth field grain that it does not show, a sum of Matern covariances of the longest lags between
-    pixels of one system.
-    """
-    from scipy.fft import irfft2, rfft2
-
-    measured, pairs = variogram(values, known, reach)
-    ring, worth, taper = _lags(reach)
-    total = np.bincount(ring.ravel(), (pairs * measured).ravel())
-    mean = total / np.maximum(np.bincount(ring.ravel(), pairs.ravel()), 1.0)
-    shrunk = (pairs * measured + worth * mean[ring]) / (pairs + worth)
-    shrunk[0, 0] = 0.0
-    sill = np.quantile(shrunk[taper > 0], 0.95)
-    power = rfft2((sill - shrunk) * taper).real
-    found: NDArray[np.float64] = irfft2(np.maximum(power, _FLOOR * sill), s=shrunk.shape)
-    grain = (2.0 * found[0, 0] - found[0, 1] - found[1, 0]) / max(measured[0, 1] + measured[1, 0], 1e-30)
-    smooth = float(min((grain - _GRAINY) / (_TOO_GRAINY - _GRAINY), 1.0))
-    if smooth <= 0.0 or sill <= 0.0:
-        return found
-    size = max(reach, TILE + OVERLAP + 2 * RIM)
-    table, here = smooth * matern_sum(measured, pairs, size), np.r_[0:reach, -reach:0]
-    table[np.ix_(here, here)] += (1.0 - smooth) * found
-    return table
 
 
 def predicted(

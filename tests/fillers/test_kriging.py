@@ -6,9 +6,10 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from geodiff.fillers import Fitted
 from geodiff.fillers import kriging as module
-from geodiff.fillers.kriging import RING, Kriging, covariance, predicted, variogram
+from geodiff.fillers.kriging import RING, Kriging, predicted
 from geodiff.fillers.relaxation import relaxed_fill
 from geodiff.fillers.spatial import Laplace
+from geodiff.fillers.variogram import covariance, variogram
 
 SIDE = 96
 

@@ -4,8 +4,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from geodiff.fillers import Fitted
-from geodiff.fillers.kriging import Kriging, covariance, variogram
+from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.spatial import Laplace
+from geodiff.fillers.variogram import covariance, variogram
 from geodiff.fillers.variogram_models import matern_sum
 
 SIDE = 96

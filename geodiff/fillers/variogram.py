@@ -1,0 +1,124 @@
+"""The covariance of a plane by lag, measured on its known pixels.
+
+No family of covariances is assumed: the variogram of every lag up to `REACH` pixels is measured (Matheron 1963), by
+Fourier transform (Marcotte 1996), and turned into the nearest covariance that is not negative definite by clipping its
+spectrum. Of very smooth fields that would make rough ones, and a sum of Matern covariances takes its place.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from geodiff.fillers.masks import once_a_mask
+from geodiff.fillers.variogram_models import matern_sum
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["REACH", "covariance", "variogram"]
+
+REACH = 48
+"""Pixels over which the variogram is measured, and to which the covariance is tapered."""
+_PAIRS, _FARTHER = 200.0, 0.1
+"""Pairs that the mean over directions is worth at a lag, and what the cube of the lag adds: far pairs go together, and
+what they seem to say of a direction draws streaks."""
+_FLOOR = 1e-4
+"""Least power of the covariance, in shares of the variance: without it smooth fields make singular systems."""
+_GRAINY, _TOO_GRAINY = 1.5, 2.5
+"""How much more than measured neighbours may differ by the table until a sum of Matern covariances begins to take its
+place, and has taken it."""
+
+
+def variogram(
+    values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reach: int = REACH
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Half the mean squared difference of known pixels, and the pairs it comes from, by lag.
+
+    In float32: what it rounds away is a ten thousandth of what `_FLOOR` adds.
+
+    Returns
+    -------
+    Two float64 (2 reach, 2 reach), lags in the order of the discrete Fourier transform: 0 to reach - 1, -reach to -1.
+    """
+    from scipy.fft import fft, next_fast_len, rfft
+
+    shape = next_fast_len(known.shape[0] + reach, real=True), next_fast_len(known.shape[1] + reach, real=True)
+    level = np.where(known, values - values[known].mean(dtype=np.float64), 0.0).astype(np.float32)
+    count, pairs = _counted(known, shape, reach)
+    first, second = fft(rfft(np.stack([level, level * level]), shape[1]), shape[0], axis=1)
+    apart = _by_lag((count * second.conj()).real - _power(first), shape[1], reach)
+    return np.maximum(apart, 0.0) / np.maximum(pairs, 1.0), pairs
+
+
+def _by_lag(spectrum: NDArray[np.float32], columns: int, reach: int) -> NDArray[np.float64]:
+    """(2 reach, 2 reach) of a spectrum that is its own mirror image, from half of the lags."""
+    from scipy.fft import ifft, irfft
+
+    half = irfft(ifft(spectrum, axis=0)[: reach + 1], columns).astype(np.float64)
+    lags = np.r_[0:reach, -reach:0]
+    return np.concatenate([half[:reach, lags], half[reach:0:-1, -lags]])
+
+
+def _power(spectrum: NDArray[np.complex64]) -> NDArray[np.float32]:
+    return spectrum.real**2 + spectrum.imag**2
+
+
+class _Lags(NamedTuple):
+    """What is the same for every table of a reach, (2 reach, 2 reach) each."""
+
+    ring: NDArray[np.intp]
+    """Length of each lag, rounded."""
+    worth: NDArray[np.float64]
+    """Pairs that the mean over directions is worth."""
+    taper: NDArray[np.float64]
+
+
+@cache
+def _lags(reach: int) -> _Lags:
+    lag = np.minimum(np.arange(2 * reach), 2 * reach - np.arange(2 * reach))
+    radius = np.hypot(lag[:, None], lag)
+    taper = np.where(radius < reach, 0.5 + 0.5 * np.cos(np.pi * radius / reach), 0.0)
+    return _Lags(np.rint(radius).astype(np.intp), _PAIRS + _FARTHER * radius**3, taper)
+
+
+@once_a_mask
+def _counted(
+    known: NDArray[np.bool_], shape: tuple[int, int], reach: int
+) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
+    """The spectrum of a mask, and the pairs of known pixels by lag."""
+    from scipy.fft import fft, rfft
+
+    count = fft(rfft(known.astype(np.float32), shape[1]), shape[0], axis=0)
+    return count, np.maximum(np.rint(_by_lag(_power(count), shape[1], reach)), 0.0)
+
+
+def covariance(
+    values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reach: int = REACH, span: int = 64
+) -> NDArray[np.float64]:
+    """Covariance by lag in the order of `variogram`; not negative definite. 0 everywhere for a constant field.
+
+    (2 reach, 2 reach), 0 at the far end, rare and long lags drawn to the mean over directions. Where clipping its
+    spectrum gives a smooth field grain that it does not show, a sum of Matern covariances of lags below `span`.
+    """
+    from scipy.fft import irfft2, rfft2
+
+    measured, pairs = variogram(values, known, reach)
+    ring, worth, taper = _lags(reach)
+    total = np.bincount(ring.ravel(), (pairs * measured).ravel())
+    mean = total / np.maximum(np.bincount(ring.ravel(), pairs.ravel()), 1.0)
+    shrunk = (pairs * measured + worth * mean[ring]) / (pairs + worth)
+    shrunk[0, 0] = 0.0
+    sill = np.quantile(shrunk[taper > 0], 0.95)
+    power = rfft2((sill - shrunk) * taper).real
+    found: NDArray[np.float64] = irfft2(np.maximum(power, _FLOOR * sill), s=shrunk.shape)
+    grain = (2.0 * found[0, 0] - found[0, 1] - found[1, 0]) / max(measured[0, 1] + measured[1, 0], 1e-30)
+    smooth = float(min((grain - _GRAINY) / (_TOO_GRAINY - _GRAINY), 1.0))
+    if smooth <= 0.0 or sill <= 0.0:
+        return found
+    size = max(reach, span)
+    table, here = smooth * matern_sum(measured, pairs, size), np.r_[0:reach, -reach:0]
+    table[np.ix_(here, here)] += (1.0 - smooth) * found
+    return table
