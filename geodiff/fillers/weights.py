@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,6 +96,14 @@ class Moments:
         scaled = [e / max(float(t) ** 0.25, _LEAST_ERROR) for e, t in zip(errors, typical, strict=True)]
         return cls.of(np.concatenate(scaled, axis=1), np.concatenate(strata), len(errors))
 
+    def evened(self) -> Moments:
+        """Each stratum in units of its own error, that of its middling part.
+
+        Deep in gaps errors are many times those near data, and few pixels there would choose the parts for all.
+        """
+        level = np.median(np.diagonal(self.products, axis1=1, axis2=2), axis=1) / np.maximum(self.counts, 1.0)
+        return replace(self, products=self.products / np.maximum(level, _LEAST_ERROR**2)[:, None, None])
+
     @property
     def trust(self) -> float:
         """The share that what was measured has in the weights in a scene like others, the defaults having the rest.
@@ -138,6 +146,7 @@ def convex_weights(moments: Moments, defaults: NDArray[np.float64]) -> NDArray[n
     """
     if not moments.counts.any():
         return _normalised(defaults)
+    moments = moments.evened()
     trust = moments.trust_beside(defaults)
     kept = _needed(moments, defaults, trust)
     table = _table(moments, kept, defaults, trust)
