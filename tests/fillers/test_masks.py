@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geodiff.fillers.kriging import variogram
 from geodiff.fillers.masks import once_a_mask
 from geodiff.fillers.relaxation import relaxed_fill
+from geodiff.fillers.variogram import variogram
 
 
 def test_bands_of_one_mask_ask_once_and_get_what_they_would_alone() -> None:
