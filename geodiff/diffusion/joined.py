@@ -90,13 +90,15 @@ class Joined(nn.Module):
     def _blocks(self, c_noise: Tensor, scalars: Tensor | None) -> _Blocks:
         """A value has one noise level, a member one for each step; so they are kept."""
         key = float(c_noise), *(() if scalars is None else scalars[0].tolist())
-        if key not in self._kept:
-            if len(self._kept) >= _MOST:
-                self._kept.clear()
+        blocks = self._kept.get(key)
+        if blocks is None:
             with torch.inference_mode(mode=False), torch.no_grad():  # to be used by whoever asks for gradients too
                 told = None if scalars is None else scalars.clone()
-                self._kept[key] = _at(self.network, torch.full((1,), key[0], device=c_noise.device), told)
-        return self._kept[key]
+                blocks = _at(self.network, torch.full((1,), key[0], device=c_noise.device), told)
+            if len(self._kept) >= _MOST:  # another thread may look for what is thrown away, and makes it anew
+                self._kept.clear()
+            self._kept[key] = blocks
+        return blocks
 
 
 def _at(network: UNet, c_noise: Tensor, scalars: Tensor | None) -> _Blocks:

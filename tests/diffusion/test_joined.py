@@ -66,3 +66,18 @@ def test_gradients_flow_after_a_call_without(pair) -> None:
     joined(noisy, context, torch.tensor([0.2]))[0].sum().backward()
     assert noisy.grad is not None
     assert noisy.grad.abs().sum() > 0
+
+
+class _Emptied(dict):
+    """As where another thread makes room: what is put there is gone a moment later."""
+
+    def __setitem__(self, key, value) -> None:
+        self.clear()
+
+
+def test_what_another_thread_throws_away_is_not_missed(pair) -> None:
+    network, joined = pair
+    joined._kept = _Emptied()
+    noisy, context = planes(1)
+    level = torch.tensor([0.3])
+    torch.testing.assert_close(joined(noisy, context, level)[0], network(noisy, context, level)[0])
