@@ -156,25 +156,25 @@ def _with_help(
 
     `most` processes, this one among them.
     """
-    began, todo = time.monotonic(), deque(blocks)
+    began, todo, asked = time.monotonic(), deque(blocks), False
     client: Future[Any] | None = None
     helpers: _Helpers | None = None
 
     def consider(share: float) -> None:
         """Ask for help, or set it to work, with that share of the present block done."""
-        nonlocal client, helpers
+        nonlocal asked, client, helpers
         done = len(blocks) - len(todo) - (1 - share)
         left = (time.monotonic() - began) / max(done, 1e-9) * (len(blocks) - done)
         workers = min(most - 1, len(todo))
-        if client is None and done >= _TOLD and workers and left > _WORTH_HELP:
+        if not asked and done >= _TOLD and workers and left > _WORTH_HELP:
             _log.info("about %.0f s of blocks are left: starting %d more processes", left, workers)
-            client = starting.begin(job, workers)
-        elif client is not None and helpers is None and client.done():
-            if (reason := client.exception()) is not None:
+            asked, client = True, starting.begin(job, workers)
+        elif client is not None and client.done():
+            started, client = client, None
+            if (reason := started.exception()) is not None:
                 _log.warning("no more processes could be started (%s); going on in this one", reason)
-                client = Future()  # that nobody will answer: asked once is enough
                 return
-            helpers = _Helpers(client.result(), fill_block, work_path, todo)
+            helpers = _Helpers(started.result(), fill_block, work_path, todo)
             for _ in range(workers):
                 helpers.supply()
 
