@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.context import context, nearest_dates
 from geodiff.errors import JobError, TargetError
 from geodiff.fillers import Fitted
 from geodiff.fitting import load_cube_fit
@@ -32,7 +33,6 @@ from geodiff.io.store import load_fit, save_fit
 from geodiff.job import without_places
 from geodiff.lattice import WINDOW, Window, blocks
 from geodiff.scan import CHUNK, chunk_span
-from geodiff.trials import context, nearest_dates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geodiff.context import context
 from geodiff.fitting import CubeFit
 from geodiff.patches import Blended, EdgeAnswers, blend, cut_patch, gap_windows, patch_bytes, read_ground
 from geodiff.progress import within
 from geodiff.threads import one_thread
-from geodiff.trials import context
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

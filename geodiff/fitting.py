@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geodiff.context import seen_dates
 from geodiff.encoding import Normalisation
 from geodiff.errors import NothingKnownError
 from geodiff.fillers import Filler, Fitted, SceneSample, Trial, load_filler
 from geodiff.fillers.spatial import SpatialFiller
 from geodiff.patches import Cells
 from geodiff.threads import one_thread
-from geodiff.trials import cells_of, draw_trials, seen_dates
+from geodiff.trials import cells_of, draw_trials
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

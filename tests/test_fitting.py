@@ -13,7 +13,8 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter
 
 import geodiff  # noqa: F401 (registers the accessor)
-from geodiff import trials
+from geodiff import hidden
+from geodiff.context import nearest_dates
 from geodiff.fillers import Filled, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import far_in_time, target_distance
 from geodiff.fitting import fit_cube
@@ -128,7 +129,7 @@ def test_where_a_place_is_lost_for_many_dates_another_is_hidden_as_long() -> Non
 def test_gaps_that_come_and_go_are_hidden_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the pixels are missing by chance, and with them now and then what lies around them in time."""
     found = _heard(14, scattered=0.5)
-    monkeypatch.setattr(trials, "_LASTING", 0)
+    monkeypatch.setattr(hidden, "_LASTING", 0)
     before = _heard(14, scattered=0.5)
     assert len(found) == len(before)
     for ours, theirs in zip(found, before, strict=True):
@@ -138,7 +139,7 @@ def test_gaps_that_come_and_go_are_hidden_as_they_were(monkeypatch: pytest.Monke
 
 def test_an_outage_leaves_the_other_trials_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [t for t in _heard(14, outage=8) if not t.lasting]
-    monkeypatch.setattr(trials, "_LASTING", 0)
+    monkeypatch.setattr(hidden, "_LASTING", 0)
     before = [t for t in _heard(14, outage=8) if not t.lasting]
     assert len(found) == len(before)
     for ours, theirs in zip(found, before, strict=True):
@@ -264,9 +265,9 @@ def test_gaps_of_a_small_raster_are_read_once_and_of_a_large_one_not_kept() -> N
 
 def test_the_search_for_places_is_bounded_and_forgets_no_date(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tile has thousands of windows and a series hundreds of dates."""
-    monkeypatch.setattr(trials, "_MOST_PAIRS", 1000)
+    monkeypatch.setattr(hidden, "_MOST_PAIRS", 1000)
     cube: Any = SimpleNamespace(lattice=Lattice((3000, 3000)), variable=SimpleNamespace(dates=(None,) * 50))
-    found = list(trials._order(cube))
+    found = list(hidden._order(cube))
     assert 500 < len(found) <= 1000
     assert {date for date, _ in found} == set(range(50))
 
@@ -274,5 +275,5 @@ def test_the_search_for_places_is_bounded_and_forgets_no_date(monkeypatch: pytes
 @pytest.mark.parametrize("seconds", [np.zeros(9, np.int64), 3600 * np.arange(9)])
 def test_the_context_of_a_date_is_what_lies_beside_it_with_or_without_times(seconds: np.ndarray) -> None:
     few = Listener(context_dates=2)
-    assert trials.nearest_dates(seconds, few, 6, [True] * 9) == [5, 6, 7]
-    assert trials.nearest_dates(seconds, few, 6, [True] * 5 + [False, True, True, True]) == [4, 6, 7]
+    assert nearest_dates(seconds, few, 6, [True] * 9) == [5, 6, 7]
+    assert nearest_dates(seconds, few, 6, [True] * 5 + [False, True, True, True]) == [4, 6, 7]

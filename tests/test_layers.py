@@ -36,8 +36,8 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"scene": ("geodiff.scene", "geodiff.patches", "geodiff.scan", "geodiff.scanned", "geodiff.suspects")},
     {
         "plan": (
-            "geodiff.plan", "geodiff.beside", "geodiff.fitting", "geodiff.trials", "geodiff.identity", "geodiff.layers",
-            "geodiff.appending", "geodiff.digests",
+            "geodiff.plan", "geodiff.beside", "geodiff.fitting", "geodiff.trials", "geodiff.hidden", "geodiff.context",
+            "geodiff.identity", "geodiff.layers", "geodiff.appending", "geodiff.digests",
         )
     },
     {
