@@ -110,13 +110,14 @@ def fit_cube(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> CubeFit
         )
     trials = draw_trials(cube, scan, gaps, filler)
     kept = tuple(t for i, t in enumerate(trials) if len(trials) < 2 * _CHECK_EVERY or i % _CHECK_EVERY)
-    fitted = filler.fit(SceneSample(kept, len(cube.bands)))
+    seen = seen_dates(scan)
+    fitted = filler.fit(SceneSample(kept, len(cube.bands), seen))
     spared = [t for i, t in enumerate(trials) if len(trials) >= 2 * _CHECK_EVERY and not i % _CHECK_EVERY]
     estimable = tuple(bool(n) for n in scan.cells.count.sum(axis=(0, 2, 3)))
     cells = cells_of(scan.cells, scan.normalisations)
     rounding = tuple(cube.variable.bands[band].encoding.rounding for band in cube.bands)
     check = _check(filler, fitted, spared, normalised_rounding(rounding, scan.normalisations))
-    return CubeFit(fitted, cells, scan.normalisations, estimable, rounding, seen_dates(scan), check)
+    return CubeFit(fitted, cells, scan.normalisations, estimable, rounding, seen, check)
 
 
 def extended_fit(fit: CubeFit, scan: Scan) -> CubeFit:

@@ -58,6 +58,7 @@ _LEAST_LEFT = 50
 _LEFT = (0.25, 0.003)
 """Share of a window that a trial leaves known; the second, some 50 pixels, where no window can spare so much."""
 _LEAST_DATES = 3
+"""Of a stack that shows fewer, gaps that last are not looked for, and one of two dates is hidden whole."""
 _LEAST_SHOWN = (0.5, 0.1)
 """Share of a window that must be known for a trial that hides all of it; the second where too few dates show the first.
 """
@@ -125,8 +126,9 @@ def hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[Hidden
     found: list[Hidden] = []
     lost = _lost(cube, scan, gaps, most)
     each = budget // (8 * len(cube.bands))
-    deep = _deep(cube, scan, gaps, shapes if lost else _too_large(cube, shapes, each), places, most // _DEEP_EVERY)
-    lasting = _lasting(cube, scan, gaps, filler, deep, min(_LASTING, most // 3)) if lost else []
+    series = bool(lost) and sum(seen_dates(scan)) >= _LEAST_DATES
+    deep = _deep(cube, scan, gaps, shapes if series else _too_large(cube, shapes, each), places, most // _DEEP_EVERY)
+    lasting = _lasting(cube, scan, gaps, filler, deep, min(_LASTING, most // 3)) if series else []
     large = deep + lost + lasting
     most = min(most + len(lasting), affordable) - len(large)
     spent = 0
@@ -155,8 +157,9 @@ def _lost(cube: Cube, scan: Scan, gaps: GapReader, most: int) -> list[Hidden]:
 
     One window of a date; one pixel in 3 x 3 is judged.
     """
-    dates = int(sum(seen_dates(scan)))
-    if dates < _LEAST_DATES:
+    seen = seen_dates(scan)
+    dates = int(sum(seen))
+    if dates < 2 or (dates == 2 and _uneven(scan)):
         return []
     wanted = min(max(_LEAST_LOST, most // _LOST_EVERY), dates, most // 3)
     found: list[Hidden] = []
@@ -166,9 +169,17 @@ def _lost(cube: Cube, scan: Scan, gaps: GapReader, most: int) -> list[Hidden]:
             if len(found) >= wanted or common is None or any(spot.date == date for spot in found):
                 continue
             known = _known(cube, gaps, date, window)
+            if dates == 2:  # what one says of the other is seen where both are
+                known &= _known(cube, gaps, next(d for d, shown in enumerate(seen) if shown and d != date), window)
             if known.mean() >= least * common.height * common.width / (window.height * window.width):
                 found.append(Hidden(date, window, _thinned(known), whole=True))
     return found
+
+
+def _uneven(scan: Scan) -> bool:
+    """Of two dates one shows next to nothing: what they differ by there says little of the rest."""
+    shown = np.sort(scan.cells.count.sum(axis=(1, 2, 3)))
+    return bool(shown[-2] < _LEAST_SHOWN[-1] * shown[-1])
 
 
 def _too_large(cube: Cube, shapes: Sequence[NDArray[np.bool_]], each: int) -> list[NDArray[np.bool_]]:

@@ -15,8 +15,12 @@ from scipy.ndimage import gaussian_filter
 import geodiff  # noqa: F401 (registers the accessor)
 from geodiff import hidden
 from geodiff.context import nearest_dates
+from geodiff.estimate import estimate
 from geodiff.fillers import Filled, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import far_in_time, target_distance
+from geodiff.fillers.spatial import Laplace
+from geodiff.fillers.stacked import Stacked
+from geodiff.fillers.temporal import LinearTime, Regression
 from geodiff.fitting import fit_cube
 from geodiff.io.cf import open_dataset_as_raster
 from geodiff.job import FillJob
@@ -224,10 +228,97 @@ def test_an_image_of_scattered_pixels_hides_some_of_them() -> None:
 
 
 def test_a_single_date_is_never_hidden_whole() -> None:
-    for dates in (1, 2):
-        trials = _heard(dates, holes=50)
-        assert trials
-        assert not any(map(_lost, trials))
+    trials = _heard(1, holes=50)
+    assert trials
+    assert not any(map(_lost, trials))
+
+
+def test_of_two_dates_each_is_hidden_whole_where_both_are_known() -> None:
+    trials = _heard(2, holes=50)
+    lost = [t for t in trials if _lost(t)]
+    assert {int(t.patch.dates[t.patch.targets[0]]) for t in lost} == {0, 86_400}
+    assert len(lost) == 2 < len(trials)
+    for trial in lost:
+        other = trial.patch.known[1 - trial.patch.targets[0]][(slice(None), *trial.patch.core)]
+        assert other[trial.hidden[0]].all(), "what the other date does not know is another question"
+
+
+def _walk(rng: np.random.Generator, days: np.ndarray, step: float, own: float) -> np.ndarray:
+    """A field that walks away from day to day, with a light of its own on each."""
+    now = _smooth(rng)
+    fields = [now]
+    for apart in np.diff(days):
+        now = now + step * np.sqrt(apart) * _smooth(rng)
+        fields.append(now)
+    return np.stack(fields) + own * rng.standard_normal((len(days), 1, 1))
+
+
+def _smooth(rng: np.random.Generator) -> np.ndarray:
+    field = gaussian_filter(rng.standard_normal((48, 48)), 3)
+    return field / field.std() + 0.1 * rng.standard_normal((48, 48))
+
+
+def _told(values: np.ndarray, days: np.ndarray, date: int) -> tuple[np.ndarray, np.ndarray]:
+    """Value and standard error of one date."""
+    axes = {"time": days.astype("M8[D]").astype("M8[ns]"), "y": -np.arange(48.0), "x": np.arange(48.0)}
+    raster = open_dataset_as_raster(xr.Dataset({"v": (("time", "y", "x"), values.astype("f4"))}, axes))
+    cube = scene_of(raster, FillJob.build(source="cube", target="filled.zarr", fillable="all")).cubes[0]
+    scan, gaps = scan_cube(cube, np.zeros((len(days), 1, 48, 48), np.uint16), np.zeros((48, 48), bool), 0)
+    stack = Stacked((Laplace(), LinearTime(), Regression()))
+    fit = fit_cube(cube, scan, gaps, stack)
+    blended, _ = estimate(cube, gaps, fit, stack, date, cube.lattice.extent, 0)
+    assert blended is not None
+    recipe = fit.normalisations[0]
+    value = recipe.inverse(blended.value[0, 0])
+    return value, recipe.error(value, blended.standard_error[0, 0])
+
+
+@pytest.mark.parametrize("days", [[0, 10, 20], [0, 10, 15], [0, 5, 8, 20]])
+def test_intervals_hold_a_date_that_is_lost_beside_two(days: list[int]) -> None:
+    """With pixels alone to learn from they held all of it where dates are alike, and half where they are not."""
+    held, wide = [], []
+    for seed, (step, own) in enumerate([(0.03, 0.0), (0.1, 0.1), (0.3, 0.1), (0.6, 0.3)] * 2):
+        rng = np.random.default_rng([seed, *days])
+        truth = _walk(rng, np.array(days), step, own)
+        seen = truth.copy()
+        clouds = gaussian_filter(rng.standard_normal(seen.shape), (0, 4, 4))
+        seen[clouds > np.quantile(clouds, 0.8)] = np.nan
+        seen[1:-1] = np.nan
+        value, error = _told(seen, np.array(days), 1)
+        held.append(np.mean(np.abs(value - truth[1]) <= 1.645 * error))
+        wide.append(np.mean(error) / np.sqrt(np.mean((value - truth[1]) ** 2)))
+    assert 0.85 < np.mean(held) < 0.99
+    assert min(held) > 0.6
+    assert np.exp(np.mean(np.log(wide))) < 1.7
+
+
+def test_a_date_that_is_lost_between_two_without_gaps_is_told_by_them() -> None:
+    """There was no gap to try with, and it was told the mean of all that is known."""
+    days = np.array([0, 10, 20])
+    truth = _walk(np.random.default_rng(4), days, 0.1, 0.1)
+    value, error = _told(np.where([[[False]], [[True]], [[False]]], np.nan, truth), days, 1)
+    line = np.sqrt(np.mean(((truth[0] + truth[2]) / 2 - truth[1]) ** 2))
+    assert np.sqrt(np.mean((value - truth[1]) ** 2)) < 1.1 * line
+    assert line < error.mean() < 3 * line
+
+
+def test_where_one_date_is_seen_it_tells_of_the_others() -> None:
+    """They were told the mean of all that is known."""
+    truth = _walk(np.random.default_rng(5), np.array([0, 10]), 0.1, 0.1)
+    value, error = _told(np.stack([truth[0], np.full((48, 48), np.nan)]), np.array([0, 10]), 1)
+    assert np.corrcoef(value.ravel(), truth[0].ravel())[0, 1] > 0.99
+    assert 0.8 < error.min() / truth[0].std() <= error.max() / truth[0].std() < 1.6
+
+
+def test_of_a_date_of_which_a_corner_is_known_no_more_is_claimed_than_of_a_lost_one() -> None:
+    truth = gaussian_filter(_walk(np.random.default_rng(6), np.array([0, 10]), 0.3, 0.3), (0, 2, 2))
+    seen = truth.copy()
+    seen[1] = np.nan
+    _, lost = _told(seen, np.array([0, 10]), 1)
+    seen[0, 20:24, 20:24], seen[1, :8, :8] = np.nan, truth[1, :8, :8]
+    _, error = _told(seen, np.array([0, 10]), 1)
+    assert error[40:, 40:].min() > 0.7 * lost.mean()
+    assert error[:8, 8].max() < lost.mean()
 
 
 def test_hidden_pixels_are_nowhere_in_what_a_filler_sees() -> None:

@@ -160,6 +160,8 @@ class SceneSample:
 
     trials: tuple[Trial, ...] = ()
     bands: int = 1
+    seen: tuple[bool, ...] = ()
+    """One a date of the scene: whether anything of it is known; empty where nobody says."""
 
 
 @runtime_checkable

@@ -21,8 +21,12 @@ from geodiff.fillers.calibration import (
     far_apart,
     hidden_errors,
     hidden_pixels,
+    lost_error,
+    lost_errors,
     lost_factor,
     lost_planes,
+    lost_share,
+    lost_step,
     patch_factors,
     strata,
 )
@@ -53,6 +57,8 @@ _DEFAULT_FACTORS = (0.62, 0.85, 1.08, 1.45, 1.7)
 _SCALE_GAIN = 0.99
 """A part's own standard error is the scale where it takes one hundredth off the CRPS."""
 _NETWORK = "diffusion"
+_FEW_SEEN = 3
+"""Dates from which on trials that hide whole ones tell of a date that is lost between others."""
 _APART = 8.0
 """Bound on how far the standard errors of stack and network may be apart for members to follow."""
 
@@ -132,7 +138,7 @@ class Stacked:
         }
         fits = {part.name: told[part.name][0] if part.name in told else _tuned(part, sample) for part in parts}
         if not sum(int(t.hidden.sum()) for t in sample.trials):
-            return self._default_fit(parts, fits)
+            return self._default_fit(sample, parts, fits)
         estimates = {
             part.name: told[part.name][1] if part.name in told else self._cross_fitted(part, sample, fits[part.name])
             for part in parts
@@ -173,8 +179,16 @@ class Stacked:
         for weight, (estimate, _) in zip(weights[1:], answers[1:], strict=True):
             value = value + weight * estimate
         source = np.choose(np.argmax(weights, axis=0), [code for _, code in answers])
-        error, factor = self._scale(patch, runs, fitted), _factors(fitted, patch)
-        return Filled(value, (error * factor).astype(np.float32), None, source.astype(np.uint8))
+        return Filled(value, self._error(patch, runs, fitted), None, source.astype(np.uint8))
+
+    def _error(self, patch: Patch, runs: Mapping[str, Filled], fitted: Fitted) -> NDArray[np.float32]:
+        """The standard error."""
+        error = (self._scale(patch, runs, fitted) * _factors(fitted, patch)).astype(np.float32)
+        if "lost_error" not in fitted.arrays:
+            return error
+        lost = lost_errors(patch, *(float(fitted.arrays[name]) for name in ("lost_error", "lost_step")))
+        error[lost_planes(patch)[..., None, None] & (lost > 0)] = 0
+        return np.asarray(np.maximum(error, lost * lost_share(patch)))
 
     def _scale(self, patch: Patch, runs: Mapping[str, Filled], fitted: Fitted) -> NDArray[np.float32]:
         """The standard error before calibration."""
@@ -184,6 +198,7 @@ class Stacked:
     def _suited(self, sample: SceneSample) -> list[Filler]:
         """Parts that can work on this scene: those that need other dates only where there are some."""
         dates = max((len(t.patch.dates) for t in sample.trials), default=1)
+        dates = max(dates, len(sample.seen))
         return [part for part in self.fillers if dates > 1 or not getattr(part, "needs_dates", False)]
 
     def _cross_fitted(self, part: Filler, sample: SceneSample, fitted: Fitted) -> list[Filled]:
@@ -199,12 +214,13 @@ class Stacked:
             answers.update(zip(range(fold, len(trials), 2), own, strict=True))
         return [answers[i] for i in range(len(trials))]
 
-    def _default_fit(self, parts: Sequence[Filler], fits: Mapping[str, Fitted]) -> Fitted:
+    def _default_fit(self, sample: SceneSample, parts: Sequence[Filler], fits: Mapping[str, Fitted]) -> Fitted:
         """For scenes too small to spare pixels."""
         names = [part.name for part in parts]
         weights = _Weights(default_weights(names))
         factors = conformal_factors(np.empty(0), np.empty(0, np.int8), _DEFAULT_FACTORS)
-        return _as_fitted(self.name, names, fits, weights, factors, WHITENING, "stored defaults: no pixel to hide")
+        fit = _as_fitted(self.name, names, fits, weights, factors, WHITENING, "stored defaults: no pixel to hide")
+        return replace(fit, arrays={**fit.arrays, **_few_dates(sample, [])})
 
     def _calibrated(
         self,
@@ -220,6 +236,7 @@ class Stacked:
         origin = f"cross-validation on {sum(int(t.hidden.sum()) for t in sample.trials)} hidden pixels"
         none = np.ones(STRATA, np.float32)
         draft = _as_fitted(self.name, names, fits, weights, none, WHITENING, origin)
+        draft = replace(draft, arrays={**draft.arrays, **_few_dates(sample, errors)})
         best, least = draft, np.inf
         for scale in (WHITENING, *(part.name for part in parts if not isinstance(part, SpatialFiller))):
             trial = replace(draft, facts={**draft.facts, "scale": scale})
@@ -241,8 +258,7 @@ class Stacked:
         self, trial: Trial, place: int, estimates: Mapping[str, Sequence[Filled]], fitted: Fitted
     ) -> NDArray[np.float32]:
         """The stack's standard error over the window of a trial."""
-        runs = {name: filled[place] for name, filled in estimates.items()}
-        return self._scale(trial.patch, runs, fitted) * _factors(fitted, trial.patch)
+        return self._error(trial.patch, {name: filled[place] for name, filled in estimates.items()}, fitted)
 
 
 def _learnt(parts: Sequence[Filler], trials: Sequence[Trial], estimates: Mapping[str, Sequence[Filled]]) -> _Weights:
@@ -278,6 +294,16 @@ def _stacked_errors(
     return errors
 
 
+def _few_dates(sample: SceneSample, errors: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """What one seen date says of another, for lost ones, where a scene shows no more than two; else nothing."""
+    if len(sample.seen) < 2 or sum(sample.seen) >= _FEW_SEEN:
+        return {}
+    lost = [i for i, trial in enumerate(sample.trials) if lost_planes(trial.patch).all()]
+    trials = [sample.trials[i] for i in lost]
+    error, step = lost_error(hidden_errors(trials, [errors[i] for i in lost])), lost_step(trials)
+    return {"lost_error": np.array(error, np.float32), "lost_step": np.array(step, np.float32)}
+
+
 def _calibration(
     trials: Sequence[Trial],
     errors: Sequence[NDArray[np.float32]],
@@ -302,12 +328,13 @@ def _calibration(
     defaults = _DEFAULT_FACTORS if fitted.facts["scale"] == WHITENING else (1.0,) * DISTANCES
     ratio = hidden_errors(trials, errors) / width
     factors = conformal_factors(np.where(seen, ratio, np.float32(np.nan)), stratum, defaults, date)
-    factor, alone = factors[stratum], lost_factor(ratio, stratum, defaults, date, lost)
-    found = {"factors": factors}
-    if alone is not None:
-        factor = np.where(lost, np.float32(alone), factor)
+    found, claimed = {"factors": factors}, width * factors[stratum]
+    if "lost_error" in fitted.arrays:
+        claimed = np.where(lost, fitted.arrays["lost_error"], claimed)
+    elif (alone := lost_factor(ratio, stratum, defaults, date, lost)) is not None:
+        claimed = np.where(lost, width * np.float32(alone), claimed)
         found["lost_factor"] = np.array(alone, np.float32)
-    return found, crps_gaussian(np.zeros_like(residual), width * factor, residual)
+    return found, crps_gaussian(np.zeros_like(residual), claimed, residual)
 
 
 def _as_fitted(
