@@ -57,6 +57,8 @@ _LEAST_LEFT = 50
 """Known pixels that such a trial leaves: from so many on a date tells the scale of its errors."""
 _LEFT = (0.25, 0.003)
 """Share of a window that a trial leaves known; the second, some 50 pixels, where no window can spare so much."""
+_UNEVEN = 0.2
+"""Of two dates, how much one must show of what the other does for them to be held against each other."""
 _LEAST_DATES = 3
 """Of a stack that shows fewer, gaps that last are not looked for, and one of two dates is hidden whole."""
 _LEAST_SHOWN = (0.5, 0.1)
@@ -177,9 +179,9 @@ def _lost(cube: Cube, scan: Scan, gaps: GapReader, most: int) -> list[Hidden]:
 
 
 def _uneven(scan: Scan) -> bool:
-    """Of two dates one shows next to nothing: what they differ by there says little of the rest."""
+    """Of two dates one shows little: what they differ by there says little of the rest."""
     shown = np.sort(scan.cells.count.sum(axis=(1, 2, 3)))
-    return bool(shown[-2] < _LEAST_SHOWN[-1] * shown[-1])
+    return bool(shown[-2] < _UNEVEN * shown[-1])
 
 
 def _too_large(cube: Cube, shapes: Sequence[NDArray[np.bool_]], each: int) -> list[NDArray[np.bool_]]:

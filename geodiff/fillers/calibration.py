@@ -78,7 +78,7 @@ _COMMON = 0.25
 """
 _LOST_PRIOR = 1.0
 """Dates that the factor of all trials is worth where a date shows nothing."""
-_ALL_BUT = 0.1
+_ALL_BUT = 0.2
 """Share of a window of which less is known on a date that is all but lost."""
 _UNTRIED = 1.1
 """Standard error, in normalised units, of a date that shows nothing where no trial told: what one seen date says of
@@ -118,7 +118,7 @@ def lost_planes(patch: Patch) -> NDArray[np.bool_]:
 def lost_share(patch: Patch) -> NDArray[np.float32]:
     """(target, band, row, column) of the window: how far a pixel is one of a lost date, from 0 to 1.
 
-    All of it where the date shows nothing here, and far from the little that it shows where that is less than a tenth.
+    All of it where the date shows nothing here, and far from the little that it shows where that is less than a fifth.
     """
     targets, away = list(patch.targets), np.log2(np.maximum(target_distance(patch)[..., *patch.core], np.float32(1)))
     asked = patch.known[targets] | patch.fillable[targets]
