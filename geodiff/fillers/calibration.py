@@ -34,11 +34,8 @@ __all__ = [
     "far_in_time",
     "hidden_errors",
     "hidden_pixels",
-    "lost_error",
-    "lost_errors",
     "lost_factor",
     "lost_planes",
-    "lost_step",
     "patch_factors",
     "patch_table",
     "plane_distance",
@@ -78,23 +75,6 @@ _COMMON = 0.25
 """
 _LOST_PRIOR = 1.0
 """Dates that the factor of all trials is worth where a date shows nothing."""
-_ALL_BUT = 0.2
-"""Share of a window of which less is known on a date that is all but lost."""
-_UNTRIED = 1.1
-"""Standard error, in normalised units, of a date that shows nothing where no trial told: what one seen date says of
-another, 1,400 times on nine training and validation stacks and eight made-up ones, then holds 0.92 of it (0.89 on the
-real ones). These errors are 0.7 in the middle and spread by 0.8 in log."""
-_ONE_STEP = 0.7
-"""What it is in the middle."""
-_ONE_PAIR = 0.3
-"""How much wider, in log, where all that is known is what two dates differ by: errors of lost dates spread by 0.5
-around what that says. On those stacks intervals hold 0.91 of lost dates, with half of this 0.88."""
-_OWN_SHARE = 0.2
-"""Share of the variance between two dates that is each date's own, as haze or light; the rest grows with the time
-between, as a random walk does. Errors beyond the two seen dates grow by the power 0.46 of the time on those stacks;
-with this share intervals hold 0.89 of dates between and 0.90 of those beyond, with none 0.84 and 0.90."""
-_UNRELATED = 1.5
-"""Bound on errors beyond: two dates that have nothing in common are sqrt(2) apart, in normalised units."""
 
 
 def target_distance(patch: Patch) -> NDArray[np.float32]:
@@ -113,18 +93,6 @@ def plane_distance(patch: Patch, plane: tuple[int, int]) -> NDArray[np.float32]:
 def lost_planes(patch: Patch) -> NDArray[np.bool_]:
     """(target, band): nothing is known of that band on that date, in the window or its margin."""
     return np.asarray(~patch.known[list(patch.targets)].any(axis=(2, 3)), np.bool_)
-
-
-def lost_share(patch: Patch) -> NDArray[np.float32]:
-    """(target, band, row, column) of the window: how far a pixel is one of a lost date, from 0 to 1.
-
-    All of it where the date shows nothing here, and far from the little that it shows where that is less than a fifth.
-    """
-    targets, away = list(patch.targets), np.log2(np.maximum(target_distance(patch)[..., *patch.core], np.float32(1)))
-    asked = patch.known[targets] | patch.fillable[targets]
-    little = patch.known[targets].sum(axis=(2, 3)) < _ALL_BUT * asked.sum(axis=(2, 3))
-    far = np.clip((away - _KNOTS[-2]) / (_KNOTS[-1] - _KNOTS[-2]), 0.0, 1.0)
-    return np.where(little[..., None, None], far, 0.0).astype(np.float32)
 
 
 def strata(patch: Patch, *, table: NDArray[Any] | None = None) -> NDArray[np.int8]:
@@ -262,72 +230,6 @@ def lost_factor(
     dates = len(np.unique(date[lost]))
     quantile = _quantile_by_date(excess[lost], date[lost])
     return float(defaults[-1]) * math.exp((dates * quantile + _LOST_PRIOR * common) / (dates + _LOST_PRIOR))
-
-
-def lost_error(error: NDArray[np.floating[Any]]) -> float:
-    """Standard error of a date that shows nothing, told by one date; of a stack of which two dates are seen.
-
-    Each was predicted by the other, and both misses are one and the same difference: it counts as one date, beside what
-    one date says of another in other stacks.
-
-    Parameters
-    ----------
-    error : (pixel,) as `told` gives it, where one of the two dates was hidden.
-    """
-    telling = error[~np.isnan(error)]
-    if not telling.size:
-        return _UNTRIED
-    own = math.log(max(float(np.quantile(telling, 0.9)), 1e-6) / Z90)
-    return math.exp((2.0 * own + _LOST_PRIOR * math.log(_ONE_STEP)) / (2.0 + _LOST_PRIOR) + _ONE_PAIR)
-
-
-def lost_step(trials: Sequence[Trial]) -> float:
-    """Days between a date that was hidden whole and the one that told of it, of such trials; NaN without any."""
-    return max(float(np.ptp(days_of(trials[0].patch.dates))), 1e-3) if trials else math.nan
-
-
-def lost_errors(patch: Patch, error: float, step: float) -> NDArray[np.float32]:
-    """(target, band, row, column) of the window: standard error where a date shows nothing.
-
-    A pixel that is known before and after is told by both (a Brownian bridge); beyond them errors grow with the time to
-    it. What no other date knows is as far in time as the nearest that shows anything; 0 where none does.
-
-    Parameters
-    ----------
-    error, step : of a date told by another one so many days away; of any date where `step` is NaN.
-    """
-    days, known = days_of(patch.dates), patch.known[..., *patch.core]
-    errors = np.zeros((len(patch.targets), *known.shape[1:]), np.float32)
-    for place, band in np.ndindex(*errors.shape[:2]):
-        target = patch.targets[place]
-        away = days - days[target]
-        shown = [date for date in np.flatnonzero(patch.known[:, band].any(axis=(1, 2))) if date != target]
-        if not shown:
-            continue
-        before, after = (np.full(known.shape[2:], np.inf) for _ in range(2))
-        for date in shown:
-            for side, apart in ((before, -away[date]), (after, away[date])):
-                if apart >= 0:
-                    np.minimum(side, apart, out=side, where=known[date, band])
-        nearest = float(np.abs(away[shown]).min())
-        growth = 1.0 if math.isnan(step) else np.sqrt(_variance(before, after, nearest, step))
-        errors[place, band] = np.minimum(error * growth, max(error, _UNRELATED))
-    return errors
-
-
-def _variance(
-    before: NDArray[np.float64], after: NDArray[np.float64], nearest: float, step: float
-) -> NDArray[np.float64]:
-    """Of pixels known so many days before and after, in units of that of two dates a step apart; `inf` is never."""
-    near = np.minimum(before, after)
-    near[np.isinf(near)] = nearest
-    variance = (1.0 - _OWN_SHARE) * near / step + _OWN_SHARE
-    both = np.isfinite(before) & np.isfinite(after)
-    first, second = before[both], after[both]
-    share = first / np.maximum(first + second, 1e-9)
-    own = (1.0 + share**2 + (1.0 - share) ** 2) / 2.0
-    variance[both] = (1.0 - _OWN_SHARE) * share * second / step + _OWN_SHARE * own
-    return variance
 
 
 def _excess(

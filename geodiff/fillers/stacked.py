@@ -21,18 +21,15 @@ from geodiff.fillers.calibration import (
     far_apart,
     hidden_errors,
     hidden_pixels,
-    lost_error,
-    lost_errors,
     lost_factor,
     lost_planes,
-    lost_share,
-    lost_step,
     patch_factors,
     strata,
 )
 from geodiff.fillers.crossband import across_bands
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.likeness import NonLocal
+from geodiff.fillers.lost import few_dates, lost_errors, lost_share
 from geodiff.fillers.members import stretched
 from geodiff.fillers.spatial import Biharmonic, Laplace, SpatialFiller, window_error
 from geodiff.fillers.weights import (
@@ -57,8 +54,6 @@ _DEFAULT_FACTORS = (0.62, 0.85, 1.08, 1.45, 1.7)
 _SCALE_GAIN = 0.99
 """A part's own standard error is the scale where it takes one hundredth off the CRPS."""
 _NETWORK = "diffusion"
-_FEW_SEEN = 3
-"""Dates from which on trials that hide whole ones tell of a date that is lost between others."""
 _APART = 8.0
 """Bound on how far the standard errors of stack and network may be apart for members to follow."""
 
@@ -220,7 +215,7 @@ class Stacked:
         weights = _Weights(default_weights(names))
         factors = conformal_factors(np.empty(0), np.empty(0, np.int8), _DEFAULT_FACTORS)
         fit = _as_fitted(self.name, names, fits, weights, factors, WHITENING, "stored defaults: no pixel to hide")
-        return replace(fit, arrays={**fit.arrays, **_few_dates(sample, [])})
+        return replace(fit, arrays={**fit.arrays, **few_dates(sample, [])})
 
     def _calibrated(
         self,
@@ -236,7 +231,7 @@ class Stacked:
         origin = f"cross-validation on {sum(int(t.hidden.sum()) for t in sample.trials)} hidden pixels"
         none = np.ones(STRATA, np.float32)
         draft = _as_fitted(self.name, names, fits, weights, none, WHITENING, origin)
-        draft = replace(draft, arrays={**draft.arrays, **_few_dates(sample, errors)})
+        draft = replace(draft, arrays={**draft.arrays, **few_dates(sample, errors)})
         best, least = draft, np.inf
         for scale in (WHITENING, *(part.name for part in parts if not isinstance(part, SpatialFiller))):
             trial = replace(draft, facts={**draft.facts, "scale": scale})
@@ -292,16 +287,6 @@ def _stacked_errors(
         value = sum(w * estimates[n][i].value for w, n in zip(fields, names, strict=True))
         errors.append(np.asarray(value - trial.truth, np.float32))
     return errors
-
-
-def _few_dates(sample: SceneSample, errors: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """What one seen date says of another, for lost ones, where a scene shows no more than two; else nothing."""
-    if len(sample.seen) < 2 or sum(sample.seen) >= _FEW_SEEN:
-        return {}
-    lost = [i for i, trial in enumerate(sample.trials) if lost_planes(trial.patch).all()]
-    trials = [sample.trials[i] for i in lost]
-    error, step = lost_error(hidden_errors(trials, [errors[i] for i in lost])), lost_step(trials)
-    return {"lost_error": np.array(error, np.float32), "lost_step": np.array(step, np.float32)}
 
 
 def _calibration(
