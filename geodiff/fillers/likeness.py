@@ -32,6 +32,8 @@ __all__ = ["NonLocal", "predicted"]
 
 SIDE, STEP = 8, 4
 """Pixels of a patch, and from one patch to the next."""
+_TAPER = np.multiply.outer(*[np.sin(np.pi * (np.arange(SIDE) + 0.5) / SIDE)] * 2)
+"""(row, column) say of a patch: with as much at its edges as in its middle each would draw a line where it ends."""
 REACH = 14
 """How far from a patch others may lie, in pixels along rows and columns."""
 ALIKE = 48
@@ -106,8 +108,9 @@ def predicted(
     for some in _batches(shown.like(at) for at in _references(missing, wanted)):
         for one, told, worth in _told(some, common):
             box = tuple(slice(first, first + SIDE) for first in one.at)
-            total[box][one.gap] += worth * told
-            weight[box][one.gap] += worth
+            say = worth * _TAPER[one.gap]
+            total[box][one.gap] += say * told
+            weight[box][one.gap] += say
     distance = distance_to_known(known) if distance is None else distance
     nearness = np.clip((_BEYOND - distance) / (_BEYOND - _WITHIN), 0.0, 1.0)
     found = wanted & (weight > 0)

@@ -63,6 +63,19 @@ def test_edges_of_real_scenes_are_carried_across_lines_better_than_by_kriging(im
     assert error(predicted(seen, known, ~known, smooth), truth, ~known) < 0.95 * error(smooth, truth, ~known)
 
 
+def test_patches_draw_no_grid(rng):
+    """They begin every four pixels: where one ends and all of it counted the same, neighbours differed by half more."""
+    hills, grain = rng.normal(size=(2, 160, 160))
+    truth = (8 * gaussian_filter(hills, 4) + gaussian_filter(grain, 0.8)).astype(np.float32)
+    known = np.ones(truth.shape, bool)
+    for column in range(20, 150, 30):
+        known[:, column : column + 7] = False
+    found = predicted(np.where(known, truth, np.float32(0)), known, ~known, np.zeros_like(truth))
+    steps = np.abs(np.diff(found, axis=0))[:, ~known[0]].mean(axis=1)
+    at_edges = np.arange(1, len(truth)) % likeness.STEP == 0
+    assert steps[at_edges].mean() < 1.25 * steps[~at_edges].mean()
+
+
 def test_deep_in_a_gap_and_where_not_wanted_the_other_estimate_stays(rng):
     truth, known = terraces(rng), np.ones((96, 96), bool)
     known[30:60, 30:60] = False
