@@ -119,15 +119,15 @@ class Moments:
         The stored shares (20, part) are those of ordinary optical scenes, and few pixels show that a smooth field of
         the weather is none. The odds that it is none are what they were before, times the likelihood ratio of Gaussian
         errors of independent pixels, less what as many free weights gain by chance (Wilks 1938). They hold at the
-        distances where pixels were hidden: what is best beside data may run wild deep in a gap.
+        distances where pixels were hidden and beyond: small grids hide nothing deep, and are not others there.
         """
         free = 0.5 * (defaults.shape[1] - 1)
         least = self.squared_error(_by_stratum(self.products, float(self.counts.sum())))
         worse = max(self.squared_error(_normalised(defaults)), 1e-30) / max(least, 1e-30)
         odds = 0.5 * self._independent(_DISTINCT) * np.log(worse) - free - np.log(_ORDINARY)
         another = 1.0 / (1.0 + np.exp(-np.clip(odds, -50.0, 50.0)))
-        seen = self.counts / (self.counts + _DISTINCT)
-        return np.asarray(self.trust + (1.0 - self.trust) * another * seen)
+        counts = np.maximum.accumulate(self.counts.reshape(-1, DISTANCES), axis=1).ravel()
+        return np.asarray(self.trust + (1.0 - self.trust) * another * counts / (counts + _DISTINCT))
 
     def _independent(self, thinning: float) -> float:
         return min(float(self.counts.sum()) / thinning, self.trials * _PER_TRIAL)
