@@ -28,6 +28,7 @@ __all__ = [
     "Summed",
     "distance_class",
     "octaves",
+    "seam_sums",
     "squares",
     "summed",
 ]
@@ -97,6 +98,8 @@ class Outcome:
     pixels: int
     truth_power: Numbers
     methods: Mapping[str, Summed] = field(default_factory=dict)
+    truth_seam: Numbers = field(default_factory=lambda: np.zeros(4))
+    """`Summed.seam` of the truth: compression's blocks end on multiples of 8, as windows do."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ def summed(answer: Answer, ground: Ground) -> Summed:
         0 if draws is None else len(draws),
         _ranks(answer, ground),
         _by_distance(answer, ground),
-        _seam(value, ground),
+        seam_sums(value, ground),
     )
 
 
@@ -220,7 +223,8 @@ def _by_distance(answer: Answer, ground: Ground) -> Numbers:
     return np.stack([np.bincount(bins, square, 16), np.bincount(bins, minlength=16)]).astype(np.float64)
 
 
-def _seam(field: NDArray[Any], ground: Ground) -> Numbers:
+def seam_sums(field: NDArray[Any], ground: Ground) -> Numbers:
+    """`Summed.seam` of a field (band, row, column)."""
     found = np.zeros(4)
     for axis, start in zip((1, 2), ground.origin, strict=True):
         length = field.shape[axis]

@@ -14,7 +14,7 @@ from geodiff.peers import Plane
 from geodiff.peers.null import NAME as NULL
 from geodiff.peers.null import Residual, fit_null
 from geodiff.score.hiding import Case
-from geodiff.score.moments import Answer, Ground, Outcome, octaves, summed
+from geodiff.score.moments import Answer, Ground, Outcome, octaves, seam_sums, summed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,6 +72,7 @@ def outcome_of(place: Place, said: Mapping[str, Answer], kind: str) -> Outcome:
         int(ground.hidden.sum()),
         octaves(ground.truth, ground.corners, ground.side),
         {name: summed(answer, ground) for name, answer in said.items()},
+        seam_sums(ground.truth, ground),
     )
 
 
