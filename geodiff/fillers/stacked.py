@@ -87,13 +87,14 @@ class _Weights:
     table: NDArray[np.float64]
     """(20 or 25, part) by stratum."""
     lost: NDArray[np.float64] | None = None
-    """(part,) where a date shows nothing, in the window or around it; None: as far from data."""
+    """(part,) where a date shows nothing in the window or around it, or far from the little it shows; None: as near."""
 
     def fields(self, patch: Patch) -> NDArray[np.float32]:
         """(part, target, band, row, column) of the window."""
         fields = patch_weights(patch, self.table)
         if self.lost is not None:
-            fields[:, lost_planes(patch)] = self.lost[:, None, None, None]
+            share = lost_share(patch)
+            fields = (1 - share) * fields + share * self.lost.astype(np.float32)[:, None, None, None, None]
         return fields
 
 
@@ -372,7 +373,8 @@ def _factors(fitted: Fitted, patch: Patch) -> NDArray[np.float32]:
     """(target, band, row, column) of the window: factor on the standard error."""
     factor = patch_factors(patch, fitted.arrays["factors"])
     if "lost_factor" in fitted.arrays:
-        factor[lost_planes(patch)] = fitted.arrays["lost_factor"]
+        share = lost_share(patch)
+        factor = factor ** (1 - share) * np.float32(fitted.arrays["lost_factor"]) ** share
     return factor
 
 

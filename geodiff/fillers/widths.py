@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.fillers.calibration import STRATA, hidden_pixels, lost_planes, patch_factors, strata
+from geodiff.fillers.lost import lost_share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,7 +66,8 @@ def width_field(patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
     """(target, band, row, column) what was learnt by `member_widths`; 1 where a fit learnt nothing."""
     field = patch_factors(patch, fitted.arrays.get("widths", np.ones(STRATA, np.float32)))
     if "lost_width" in fitted.arrays:
-        field[lost_planes(patch)] = fitted.arrays["lost_width"]
+        share = lost_share(patch)
+        field = field ** (1 - share) * np.float32(fitted.arrays["lost_width"]) ** share
     return field
 
 

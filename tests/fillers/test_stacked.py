@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from geodiff.fillers import CODES, Filled, Filler, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.spatial import InverseDistance, Laplace, Matern, Nearest
-from geodiff.fillers.stacked import Auto, Stacked, priors_around
+from geodiff.fillers.stacked import Auto, Stacked, _active, _columns, priors_around
 from geodiff.fillers.temporal import LinearTime, Regression
 from geodiff.lattice import Window
 from geodiff.metrics import coverage, rmse
@@ -280,6 +280,23 @@ def test_lost_dates_have_weights_and_a_factor_of_their_own(rng):
     before, after = (stack.fill([steady[8].patch], fit, seed=0)[0] for fit in (fitted, shown))
     np.testing.assert_array_equal(before.value, after.value, "a date that shows something does not ask them")
     np.testing.assert_array_equal(before.standard_error, after.standard_error)
+
+
+def test_far_from_the_corner_that_a_date_shows_it_is_told_as_a_lost_one(rng):
+    steady = [_with_steady_dates(t) for t in trials_of(rng, 5, dates=4)]
+    lost = [_with_its_date_lost(t, day) for day, t in enumerate(steady[:4])]
+    fitted = Stacked(priors_around(Constant(0.0, name="diffusion"))).fit(SceneSample((*steady[:4], *lost)))
+    patch, seen = steady[4].patch, np.zeros((FULL, FULL), bool)
+    seen[:20, :20] = True
+    fields = {}
+    for name, known in {"corner": seen, "nothing": np.zeros_like(seen), "half": np.indices(seen.shape)[0] < 32}.items():
+        shown = patch.known.copy()
+        shown[0] = known
+        fields[name] = _columns(fitted, _active(fitted)).fields(replace(patch, known=shown))[:, 0, 0]
+    np.testing.assert_array_equal(fields["corner"][:, -1, -1], fields["nothing"][:, -1, -1])
+    np.testing.assert_allclose(fields["corner"].sum(axis=0), 1.0, atol=1e-5)
+    assert np.abs(fields["corner"] - fields["nothing"])[:, 10, 10].max() > 0.05, "near it it is not"
+    assert np.abs(fields["half"] - fields["nothing"])[:, -1, -1].max() > 0.05, "nor where half is known"
 
 
 def test_a_fit_without_lost_dates_has_nothing_to_say_of_them(rng):
