@@ -1,11 +1,11 @@
-"""What of a window is of a lost date, and how far that may be from what is said of it where a stack shows two dates or one.
+"""What of a window is of a lost date; and, where a stack shows two dates or one, how far that may be from what is said.
 
 Far from the little that a date shows it is told by the others as if it showed nothing: what was learnt of gaps in other
 dates, some tens of pixels deep, is no use there, and a surface laid through a corner runs wild.
 
-Where few dates are seen no trial tells what a date between others costs: each of two dates is hidden whole, and what they differ by
-stands for all others, less between the two and more the farther beyond; where one is seen, what dates differ by in
-other stacks does.
+Where few dates are seen no trial tells what a date between others costs. Each of two dates is hidden whole, and what
+they differ by stands for all others, less between the two and more the farther beyond; where one is seen, what dates
+differ by in other stacks does.
 """
 
 from __future__ import annotations
