@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geodiff.diffusion.frames import Frame, Prepared, coarsened, enlarged, prepared
+from geodiff.diffusion.frames import Frame, Prepared, coarsened, enlarged_frame, prepared
 from geodiff.diffusion.shapes import draw_gap, own_masks, real_masks
 from geodiff.diffusion.sources import Source, Stack, catalogue, load, training_folder
 from geodiff.errors import InputError
+from geodiff.lattice import reflected_indices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +27,7 @@ RESTORATION_SHARES = {"hirise": 0.4, "msl": 0.4, "optical": 0.2}
 TASKS = {"denoise": 0.42, "superres": 0.33, "denoise,inpaint": 0.15, "denoise,superres": 0.10}
 SIZE = 128
 _MARGIN = 16
+_FACTORS = (2, 4)
 _HOPELESS = 2000
 _JPEG_SHARE = 0.12
 """Of the frames that are denoised: those that suffered from strong compression instead of white noise."""
@@ -105,27 +107,36 @@ def degraded_examples(
             yield made
         elif (empty := empty + 1) > _HOPELESS:
             raise InputError(
-                f"{empty} frames in a row of the {part} part were below {SIZE + 2 * _MARGIN} pixels a side, had gaps "
+                f"{empty} frames in a row of the {part} part were below {SIZE} pixels a side, had gaps "
                 "of their own, or did not change; set frames = 0 in the configuration, or give more rasters"
             )
+
+
+def _places(start: int, count: int) -> NDArray[np.intp]:
+    """The rows or columns of a patch and its margins, mirrored at the frame's edges as in use.
+
+    Where an edge is near the patch moves until coarser cells end there, as those of a whole frame do.
+    """
+    if start < _MARGIN or start > count - SIZE - _MARGIN:
+        start -= (start if start < _MARGIN else start - count) % max(_FACTORS)
+    return reflected_indices(start - _MARGIN, SIZE + 2 * _MARGIN, count)
 
 
 def _degraded(
     source: Source, stack: Stack, task: str, rng: np.random.Generator, masks: Sequence[NDArray[np.bool_]]
 ) -> Degraded | None:
-    full = SIZE + 2 * _MARGIN
-    dates, bands, rows, columns = stack.values.shape
-    if min(rows, columns) < full:
+    dates, bands, *sides = stack.values.shape
+    if min(sides) < SIZE:
         return None
-    row, column = int(rng.integers(rows - full + 1)), int(rng.integers(columns - full + 1))
-    part = np.s_[int(rng.integers(dates)), int(rng.integers(bands)), row : row + full, column : column + full]
+    rows, columns = (_places(int(rng.integers(n - SIZE + 1)), n) for n in sides)
+    part = np.s_[int(rng.integers(dates)), int(rng.integers(bands)), rows[:, None], columns[None, :]]
     truth, observed = stack.values[part], stack.known[part]
     if not observed.all() or truth.std() < 1e-2:
         return None
     quarter = int(rng.integers(4))
     truth = np.ascontiguousarray(np.rot90(truth[:, ::-1] if rng.integers(2) else truth, quarter))
     truth = truth * np.float32(np.exp(rng.normal(0, 0.2)) * rng.choice([-1, 1]))
-    factor = int(rng.choice([2, 4])) if "superres" in task else 1
+    factor = int(rng.choice(_FACTORS)) if "superres" in task else 1
     seen = coarsened(truth, factor)
     noise = float(np.exp(rng.uniform(np.log(0.08), np.log(4.0)))) if "denoise" in task else 0.0
     if "superres" in task:
@@ -139,9 +150,10 @@ def _degraded(
         known = ~draw_gap(truth.shape, rng, masks)[1]
         if known.mean() < 0.25:
             return None
-    frame = Frame(np.where(known, enlarged(seen, factor), 0).astype(np.float32), known, noise, factor)
-    view = prepared(frame)
+    wide = enlarged_frame(Frame(seen, np.ones(seen.shape, bool), noise), factor)
+    wide = replace(wide, values=np.where(known, wide.values, np.float32(0)), known=known)
+    view = prepared(wide)
     inner = np.s_[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
     view = Prepared(view.prior[inner], view.error[inner], view.context[inner], view.scalars)
-    frame = Frame(frame.values[inner], known[inner], noise, factor)
+    frame = Frame(wide.values[inner], known[inner], noise, factor)
     return Degraded(source.kind, source.name.split(";")[0], task, frame, truth[inner], observed[inner], view)

@@ -2,15 +2,16 @@
 
 As with gaps, the network learns the whitened departure from a closed-form prior. The prior of a grainy frame is
 shrinkage of overlapping 8 x 8 cosine transforms (Yu & Sapiro 2011, "DCT image denoising: a simple and effective image
-denoising algorithm"); of a coarse one, cubic interpolation; of holes, the relaxed fill. The same functions make the
-training data and serve `geodiff restore`.
+denoising algorithm"); of a coarse one, cubic interpolation whose cells then get the means that were observed; of a
+coarse one with grain, the interpolation alone; of holes, the relaxed fill. The same functions make the training data
+and serve `geodiff restore`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,8 +33,13 @@ if TYPE_CHECKING:
 
     Plane = NDArray[np.float32]
 
-__all__ = ["Frame", "Prepared", "coarsened", "enlarged", "prepared", "shrunk"]
+__all__ = [
+    "UNBOUNDED", "Frame", "Prepared", "coarsened", "consistent", "enlarged", "enlarged_frame", "prepared", "shrunk",
+]  # fmt: skip
 
+UNBOUNDED = (-np.inf, np.inf)
+"""The bounds of what can be any number."""
+_FLOAT32 = np.finfo(np.float32)
 _SIDE = 8
 _STEP = 2
 """Pixels between neighbouring transforms; every second pixel is worth what every pixel is, at a quarter."""
@@ -43,6 +49,11 @@ _OPTIMISM = np.float32(2.0)
 """What shrinkage leaves beyond its own reckoning, in variance: lost detail; measured on the training frames."""
 _COARSE = np.float32(0.6)
 """Error of cubic interpolation over the local standard deviation, two times; measured on the training frames."""
+_SHARPER = {2: np.float32(3.2), 4: np.float32(4.0)}
+"""Error that is left over the local strength of what the means of cells added, by enlargement; the likeliest on the
+training frames, where it tells the error by .5 and .3 nats a pixel better than the local standard deviation does."""
+_FAINTEST = np.float32(1e-3)
+"""Least expected error of an enlarged frame: of calm ones much less is left than of gaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,9 @@ class Frame:
     """Standard deviation of the noise, before any enlargement; 0 for none."""
     factor: int = 1
     """How many wanted pixels a side make an observed one: 1, 2 or 4."""
+    added: Plane | None = None
+    """(row, column): what the means of cells added to the interpolation, in `values` already; of coarse frames without
+    grain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +159,7 @@ def _laid(blocks: Plane) -> Plane:
 
 def _spread(blocks: Plane) -> Plane:
     """A number for each block at each of its pixels."""
-    return np.repeat(np.repeat(blocks, _SIDE, axis=0), _SIDE, axis=1)
+    return _repeated(blocks, _SIDE)
 
 
 def coarsened(image: Plane, factor: int) -> Plane:
@@ -165,6 +179,46 @@ def enlarged(image: Plane, factor: int) -> Plane:
     return wide.astype(np.float32)
 
 
+def enlarged_frame(low: Frame, factor: int) -> Frame:
+    """A frame of coarse pixels on the wanted grid; `low` is finite throughout."""
+    values, known = enlarged(low.values, factor), _repeated(low.known, factor)
+    if factor == 1 or low.noise > 0:
+        return Frame(values, known, low.noise, factor)
+    sharper = consistent(values, low)
+    return Frame(sharper, known, 0.0, factor, sharper - values)
+
+
+def consistent(image: Plane, low: Frame, bounds: tuple[float, ...] = UNBOUNDED) -> Plane:
+    """The image changed so that the means of its cells are what was observed (Irani & Peleg 1991, back-projection).
+
+    What a bound takes from a pixel goes to those of its cell that have room; each turn fills one of them or ends it.
+    """
+    factor = image.shape[0] // low.values.shape[0]
+    for _ in range(2):
+        image = image + enlarged(_missed(image, low, factor), factor)
+    rest = _missed(image, low, factor)
+    image = image + _repeated(rest, factor)
+    lowest, highest = np.clip(bounds, _FLOAT32.min, _FLOAT32.max).astype(np.float32)
+    if not ((image < lowest) | (image > highest)).any():
+        return np.asarray(image, np.float32)
+    for _ in range(factor**2):
+        image = np.clip(image, lowest, highest)
+        rest = _missed(image, low, factor)
+        room: Plane = np.where(_repeated(rest, factor) > 0, image < highest, image > lowest).astype(np.float32)
+        share = np.asarray(rest / np.maximum(coarsened(room, factor), np.float32(1 / factor**2)), np.float32)
+        image = np.asarray(image + room * _repeated(share, factor), np.float32)
+    return np.asarray(np.clip(image, lowest, highest), np.float32)
+
+
+def _missed(image: Plane, low: Frame, factor: int) -> Plane:
+    return np.where(low.known, low.values - coarsened(image, factor), np.float32(0))
+
+
+def _repeated(plane: NDArray[Any], factor: int) -> NDArray[Any]:
+    """What each cell has, at each of its pixels."""
+    return np.repeat(np.repeat(plane, factor, axis=0), factor, axis=1)
+
+
 def prepared(frame: Frame) -> Prepared:
     """Prior, expected error and context of a frame; `frame.values` may be anything finite where not known."""
     known = frame.known
@@ -180,6 +234,8 @@ def prepared(frame: Frame) -> Prepared:
 
 def _classical(whole: Plane, frame: Frame) -> tuple[Plane, Plane]:
     """The closed-form restoration and its expected error."""
+    if frame.added is not None:
+        return whole, np.maximum(_SHARPER[frame.factor] * _strength(frame.added, frame.factor), _FAINTEST)
     prior, variance = whole, np.zeros_like(whole)
     if frame.noise > 0:
         prior, share = shrunk(whole, frame.noise)
@@ -190,8 +246,15 @@ def _classical(whole: Plane, frame: Frame) -> tuple[Plane, Plane]:
     return prior, np.maximum(np.sqrt(variance), FLOOR).astype(np.float32)
 
 
+def _strength(added: Plane, factor: int) -> Plane:
+    """Root mean square around each pixel, over some cells."""
+    from scipy import ndimage
+
+    return np.asarray(np.sqrt(ndimage.gaussian_filter(added**2, factor)), np.float32)
+
+
 def _context(frame: Frame, shown: Layer, prior: Plane, error: Plane) -> Plane:
-    """Context channels: the error is told relative to the local scale, what the prior removed relative to the error."""
+    """Context channels: the error is told relative to the local scale, what the prior changed relative to the error."""
     level, scale, whole = lowpass(prior), local_scale(shown), shown.values
     planes = np.zeros((len(CHANNELS), *prior.shape), np.float32)
     planes[channel("value")] = np.where(frame.known, standard(whole, level, scale), 0)
@@ -201,7 +264,8 @@ def _context(frame: Frame, shown: Layer, prior: Plane, error: Plane) -> Plane:
     planes[channel("log_error")] = np.log(error / scale)
     planes[channel("log_distance")] = np.log1p(shown.distance)
     step = np.full_like(error, max(frame.noise, FLOOR)) if frame.noise else error
-    planes[channel("degraded")] = np.where(frame.known, standard(whole, prior, step), 0)
+    plain = prior if frame.added is None else whole - frame.added
+    planes[channel("degraded")] = np.where(frame.known, standard(whole, plain, step), 0)
     return planes
 
 

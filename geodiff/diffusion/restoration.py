@@ -16,8 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.diffusion.fields import Layer, filled
 from geodiff.diffusion.folder import RESTORED
-from geodiff.diffusion.frames import Frame, Prepared, coarsened, enlarged, prepared
+from geodiff.diffusion.frames import (
+    UNBOUNDED,
+    Frame,
+    Prepared,
+    coarsened,
+    consistent,
+    enlarged,
+    enlarged_frame,
+    prepared,
+)
 from geodiff.diffusion.nonlocal_bayes import nonlocal_bayes
 from geodiff.encoding import piles_up
 from geodiff.errors import InputError, NothingKnownError
@@ -58,9 +68,6 @@ _BROAD = 0.8
 """Standard deviation, in pixels of the frame of half the size, of the lowpass of what that one tells."""
 _WINDOWS_A_CORE = 8
 """Windows that are in memory at a time."""
-_FLOAT32 = np.finfo(np.float32)
-UNBOUNDED = (-np.inf, np.inf)
-"""The bounds of what can be any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +126,8 @@ def restore_band(
     scale = _scale_for(sigma, scale or sigma or _FEATURELESS * (abs(centre) or 1.0), factor)
     within = tuple((end - centre) / scale for end in bounds)
     flat, level = np.where(known, (values - centre) / scale, 0).astype(np.float32), sigma / scale
-    low = Frame(_quiet(flat, known), known, level)
-    wide = _enlarged(low, factor)
+    low = Frame(_quiet(flat, known) if factor == 1 else _closed(flat, known), known, level)
+    wide = enlarged_frame(low, factor)
     windows = list(Lattice(wide.values.shape).windows())
     draws = _Draws(members, seed, band, steps, sampler)
     value, error, drawn = _blended(wide, windows, denoiser, draws, advance)
@@ -128,8 +135,8 @@ def restore_band(
         further = _cleared(value, error, low, denoiser) - value
         value, drawn = value + further, drawn + further
     if factor > 1 and not level:
-        value = _consistent(value, low, within)
-        drawn = np.stack([_consistent(m, low, within) for m in drawn]) if members else drawn
+        value = consistent(value, low, within)
+        drawn = np.stack([consistent(m, low, within) for m in drawn]) if members else drawn
     if factor == 1 and not level:
         value, error = np.where(known, flat, value), np.where(known, np.float32(0), error)
         drawn = np.where(known, flat, drawn)
@@ -185,11 +192,6 @@ def _quiet(flat: Plane, known: NDArray[np.bool_]) -> Plane:
     return np.where(known, flat, np.float32(flat[known].mean()))
 
 
-def _enlarged(low: Frame, factor: int) -> Frame:
-    known = np.repeat(np.repeat(low.known, factor, axis=0), factor, axis=1)
-    return Frame(enlarged(low.values, factor), known, low.noise, factor)
-
-
 def estimate_noise(image: NDArray[np.floating], known: NDArray[np.bool_]) -> float:
     """Standard deviation of white noise, from the calmest tenth of the image.
 
@@ -241,6 +243,11 @@ def _typical(detail: NDArray[np.floating]) -> float:
         return 0.0
     lower = np.sort(detail)[: max(detail.size * 3 // 4, 1)]
     return float(lower.mean()) / _LOWER_MEAN
+
+
+def _closed(flat: Plane, known: NDArray[np.bool_]) -> Plane:
+    """Holes filled from their edges, so that no step rings out of them when pixels are divided."""
+    return flat if known.all() else filled(Layer(flat, known))
 
 
 # -- windows
@@ -317,10 +324,10 @@ def _view(frame: Frame, window: Window) -> Prepared:
     rows = reflected_indices(wide.row, wide.height, frame.values.shape[0])[:, None]
     columns = reflected_indices(wide.column, wide.width, frame.values.shape[1])[None, :]
     known = frame.known[rows, columns]
-    values = frame.values[rows, columns]
+    values, added = frame.values[rows, columns], None if frame.added is None else frame.added[rows, columns]
     if not known.any():
         known = np.ones_like(known)  # nothing observed near: the frame's mean stands in
-    whole = prepared(Frame(values, known, frame.noise, frame.factor))
+    whole = prepared(Frame(values, known, frame.noise, frame.factor, added))
     inner = np.s_[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
     return Prepared(whole.prior[inner], whole.error[inner], whole.context[inner], whole.scalars)
 
@@ -405,34 +412,3 @@ def _calm(values: Plane, known: NDArray[np.bool_], noise: float, denoiser: Denoi
     windows = list(Lattice(values.shape).windows())
     value, error, _ = _blended(frame, windows, denoiser, _Draws(0, 0, 0, 0, ""), lambda: None)
     return _scaled(_cleared(value, error, frame, denoiser), scale, centre)
-
-
-def _consistent(image: Plane, low: Frame, bounds: tuple[float, ...] = UNBOUNDED) -> Plane:
-    """The image changed so that the means of its cells are what was observed (Irani & Peleg 1991, back-projection).
-
-    What a bound takes from a pixel goes to those of its cell that have room; each turn fills one of them or ends it.
-    """
-    factor = image.shape[0] // low.values.shape[0]
-    for _ in range(2):
-        image = image + enlarged(_missed(image, low, factor), factor)
-    rest = _missed(image, low, factor)
-    image = image + _spread(rest, factor)
-    lowest, highest = np.clip(bounds, _FLOAT32.min, _FLOAT32.max).astype(np.float32)
-    if not ((image < lowest) | (image > highest)).any():
-        return np.asarray(image, np.float32)
-    for _ in range(factor**2):
-        image = np.clip(image, lowest, highest)
-        rest = _missed(image, low, factor)
-        room: Plane = np.where(_spread(rest, factor) > 0, image < highest, image > lowest).astype(np.float32)
-        share = np.asarray(rest / np.maximum(coarsened(room, factor), np.float32(1 / factor**2)), np.float32)
-        image = np.asarray(image + room * _spread(share, factor), np.float32)
-    return np.asarray(np.clip(image, lowest, highest), np.float32)
-
-
-def _spread(plane: Plane, factor: int) -> Plane:
-    """A number for each cell at each of its pixels."""
-    return np.repeat(np.repeat(plane, factor, axis=0), factor, axis=1)
-
-
-def _missed(image: Plane, low: Frame, factor: int) -> Plane:
-    return np.where(low.known, low.values - coarsened(image, factor), np.float32(0))

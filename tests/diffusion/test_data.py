@@ -11,6 +11,7 @@ import pytest
 import geodiff.diffusion
 from geodiff.diffusion import sources
 from geodiff.diffusion.data import Cache, build, cut, examples
+from geodiff.diffusion.degraded import degraded_examples
 from geodiff.diffusion.fields import CHANNELS, channel
 from geodiff.diffusion.sources import Source, Stack, catalogue, load, normalised, training_folder
 from geodiff.errors import InputError, SourceError
@@ -44,6 +45,15 @@ def test_the_same_seed_cuts_the_same_patch(stack) -> None:
     source = Source("stack", "train", "made")
     one, two = (cut(source, stack, np.random.default_rng(3), []) for _ in "ab")
     np.testing.assert_array_equal(one.context, two.context)
+
+
+def test_degraded_frames_show_what_stands_at_their_edges_in_whole_cells(rng) -> None:
+    values = rng.normal(size=(1, 1, 128, 160)).astype(np.float32)
+    values[..., :4] = -50
+    frame = Source("msl", "train", "made", read=lambda _: Stack(values, np.ones(values.shape, bool)))
+    made = islice(degraded_examples("train", 0, tasks=("superres",), sources=[frame]), 40)
+    widths = {int((np.abs(patch.truth) > 15).sum()) / 128 for patch in made}
+    assert widths == {0, 4}, "a black edge, and never a part of it that no coarser camera would see apart"
 
 
 def test_without_the_folder_the_cure_is_said(monkeypatch, tmp_path) -> None:
