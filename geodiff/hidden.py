@@ -46,6 +46,8 @@ _LEAST_LOST = 5
 _DEEP_EVERY = 5
 """Every fifth trial hides all that one of the gaps would, however much that is; of one or two dates only gaps that the
 budget would crop."""
+_TURNS = 8
+"""Positions in which such a gap is laid into a raster smaller than a window, where it fits but here and there."""
 _LASTING = 5
 """Trials at most that hide a gap with the dates on which it lasts, each of another date."""
 _LEAST_FAR, _MORE_FAR = 0.02, 3.0
@@ -129,7 +131,9 @@ def hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[Hidden
     lost = _lost(cube, scan, gaps, most)
     each = budget // (8 * len(cube.bands))
     series = bool(lost) and sum(seen_dates(scan)) >= _LEAST_DATES
-    deep = _deep(cube, scan, gaps, shapes if series else _too_large(cube, shapes, each), places, most // _DEEP_EVERY)
+    little = not series and cube.shape[0] * cube.shape[1] < WINDOW**2
+    uncropped = shapes if series else [shape for shape in shapes if shape.sum() > each]
+    deep = _deep(cube, scan, gaps, uncropped, places, most // _DEEP_EVERY, little)
     lasting = _lasting(cube, scan, gaps, filler, deep, min(_LASTING, most // 3)) if series else []
     large = deep + lost + lasting
     most = min(most + len(lasting), affordable) - len(large)
@@ -184,12 +188,6 @@ def _uneven(scan: Scan) -> bool:
     return bool(shown[-2] < _UNEVEN * shown[-1])
 
 
-def _too_large(cube: Cube, shapes: Sequence[NDArray[np.bool_]], each: int) -> list[NDArray[np.bool_]]:
-    """Gap shapes that the budget would crop; none in a raster smaller than a window, which they leave next to empty."""
-    extent = cube.lattice.extent
-    return [s for s in shapes if s.sum() > each] if extent.height * extent.width >= WINDOW**2 else []
-
-
 def _deep(
     cube: Cube,
     scan: Scan,
@@ -197,21 +195,26 @@ def _deep(
     shapes: Sequence[NDArray[np.bool_]],
     places: Sequence[tuple[int, Window]],
     wanted: int,
+    little: bool,
 ) -> list[Hidden]:
     """Gaps as large as they come, which the budget would crop: what is far inside them is seen in no other trial.
 
-    One window of a date in a stack.
+    One window of a date in a stack. Of a `little` raster, which is smaller than a window, a quarter stays known.
     """
     found: list[Hidden] = []
     of_a_date = 1 if sum(seen_dates(scan)) >= _LEAST_DATES else wanted
-    for tried, (date, window) in enumerate(places if shapes else ()):
+    turns, told = (_TURNS, _LEAST_LEFT // 2) if little else (1, _LEAST_LEFT)
+    for tried in range(turns * len(places) if shapes else 0):
+        date, window = places[tried // turns]
         if len(found) >= wanted:
             break
         if sum(spot.date == date for spot in found) >= of_a_date:
             continue
         known, shape = _known(cube, gaps, date, window), shapes[tried % len(shapes)]
-        hidden = known & _turned(shape, tried) & ~_hidden_already(found, date, window)
-        if _thinned(hidden).sum() >= _LEAST_LEFT and (known & ~hidden).sum() >= _LEAST_LEFT * len(cube.bands):
+        laid = _laid(cube, window, shape, tried, tried) if little else _turned(shape, tried)
+        hidden = known & laid & ~_hidden_already(found, date, window)
+        least = max(_LEAST_LEFT * len(cube.bands), _LEFT[0] * known.sum() if little else 0)
+        if _thinned(hidden).sum() >= told and (known & ~hidden).sum() >= least:
             found.append(Hidden(date, window, hidden, deep=True))
     return found
 
