@@ -29,7 +29,7 @@ from geodiff.fillers.calibration import (
 from geodiff.fillers.crossband import across_bands
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.likeness import NonLocal
-from geodiff.fillers.lost import few_dates, lost_errors, lost_share
+from geodiff.fillers.lost import beyond_corner, few_dates, lost_errors, lost_share
 from geodiff.fillers.members import stretched
 from geodiff.fillers.spatial import Biharmonic, Laplace, SpatialFiller, window_error
 from geodiff.fillers.weights import (
@@ -180,6 +180,8 @@ class Stacked:
     def _error(self, patch: Patch, runs: Mapping[str, Filled], fitted: Fitted) -> NDArray[np.float32]:
         """The standard error."""
         error = (self._scale(patch, runs, fitted) * _factors(fitted, patch)).astype(np.float32)
+        if "lost_level" in fitted.arrays:
+            error = beyond_corner(patch, error, float(fitted.arrays["lost_level"]))
         if "lost_error" not in fitted.arrays:
             return error
         lost = lost_errors(patch, *(float(fitted.arrays[name]) for name in ("lost_error", "lost_step")))
@@ -320,6 +322,7 @@ def _calibration(
     elif (alone := lost_factor(ratio, stratum, defaults, date, lost)) is not None:
         claimed = np.where(lost, width * np.float32(alone), claimed)
         found["lost_factor"] = np.array(alone, np.float32)
+        found["lost_level"] = np.array(np.median(claimed[lost]), np.float32)
     return found, crps_gaussian(np.zeros_like(residual), claimed, residual)
 
 
@@ -373,8 +376,7 @@ def _factors(fitted: Fitted, patch: Patch) -> NDArray[np.float32]:
     """(target, band, row, column) of the window: factor on the standard error."""
     factor = patch_factors(patch, fitted.arrays["factors"])
     if "lost_factor" in fitted.arrays:
-        share = lost_share(patch)
-        factor = factor ** (1 - share) * np.float32(fitted.arrays["lost_factor"]) ** share
+        factor[lost_planes(patch)] = fitted.arrays["lost_factor"]
     return factor
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from geodiff.fillers import Patch
-from geodiff.fillers.lost import lost_error, lost_errors, lost_share
+from geodiff.fillers.lost import beyond_corner, lost_error, lost_errors, lost_share
 from geodiff.lattice import Window
 
 DAY = 86_400
@@ -81,3 +81,14 @@ def test_a_pixel_is_of_a_lost_date_where_its_date_shows_next_to_nothing_and_that
     assert np.abs(np.diff(share[0].diagonal())).max() < 0.2, "no step"
     free = replace(patch_of(known), fillable=known.copy())
     assert (lost_share(free)[0, 0] == 0).all(), "all there is of it is known"
+
+
+def test_far_from_a_corner_errors_are_nearer_to_those_of_lost_dates():
+    known = np.zeros((1, 2, 88, 88), bool)
+    known[0, 0, :20, :20] = True
+    claimed = np.full((1, 2, 80, 80), 0.1, np.float32)
+    error = beyond_corner(patch_of(known), claimed, 1.0)[0]
+    assert error[0, 0, 0] == pytest.approx(0.1)
+    assert error[0, -1, -1] == pytest.approx(10**-0.4, rel=1e-4)
+    assert (np.diff(error[0].diagonal()) >= 0).all()
+    np.testing.assert_allclose(error[1], 0.1, rtol=1e-6, err_msg="a lost date has a factor of its own")
