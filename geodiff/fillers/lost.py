@@ -136,9 +136,10 @@ def lost_share(patch: Patch) -> NDArray[np.float32]:
 
     All of it where the date shows nothing here, and far from the little that it shows where that is less than a fifth.
     """
-    targets, away = list(patch.targets), np.log2(np.maximum(target_distance(patch)[..., *patch.core], np.float32(1)))
+    targets = list(patch.targets)
     asked = patch.known[targets] | patch.fillable[targets]
     little = patch.known[targets].sum(axis=(2, 3)) < _ALL_BUT * asked.sum(axis=(2, 3))
+    away = np.log2(np.maximum(target_distance(patch)[..., *patch.core], np.float32(1)))
     far = np.clip((away - np.log2(_NEAR)) / np.log2(_FAR / _NEAR), 0.0, 1.0)
     return np.where(little[..., None, None], far, 0.0).astype(np.float32)
 
@@ -153,4 +154,4 @@ def beyond_corner(patch: Patch, error: NDArray[np.float32], level: float) -> NDA
     """
     wholly = lost_planes(patch)[..., None, None]  # these have a factor of their own
     share = np.where(wholly, np.float32(0), np.float32(_AS_LOST) * lost_share(patch))
-    return np.asarray(error ** (1 - share) * np.float32(level) ** share, np.float32)
+    return np.asarray(error ** (1 - share) * np.float32(level) ** share, np.float32) if share.any() else error

@@ -92,8 +92,7 @@ class _Weights:
     def fields(self, patch: Patch) -> NDArray[np.float32]:
         """(part, target, band, row, column) of the window."""
         fields = patch_weights(patch, self.table)
-        if self.lost is not None:
-            share = lost_share(patch)
+        if self.lost is not None and (share := lost_share(patch)).any():
             fields = (1 - share) * fields + share * self.lost.astype(np.float32)[:, None, None, None, None]
         return fields
 

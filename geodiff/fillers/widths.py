@@ -65,8 +65,7 @@ def member_widths(
 def width_field(patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
     """(target, band, row, column) what was learnt by `member_widths`; 1 where a fit learnt nothing."""
     field = patch_factors(patch, fitted.arrays.get("widths", np.ones(STRATA, np.float32)))
-    if "lost_width" in fitted.arrays:
-        share = lost_share(patch)
+    if "lost_width" in fitted.arrays and (share := lost_share(patch)).any():
         field = field ** (1 - share) * np.float32(fitted.arrays["lost_width"]) ** share
     return field
 
