@@ -1,4 +1,7 @@
-"""Numbers that are probably not what they pass for: a nodata tag that was lost on the way, or classes as quantities."""
+"""Numbers that are probably not what they pass for.
+
+A nodata tag that was lost on the way, classes as quantities, directions that go round.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
 
     from geodiff.io import Band
 
-__all__ = ["Suspect", "few_numbers", "many_zeros", "suspect_value", "suspects_of", "told"]
+__all__ = ["Suspect", "few_numbers", "goes_round", "many_zeros", "suspect_value", "suspects_of", "told"]
 
 _LEAST = 20
 """Values that must be the same number, and as many that are not."""
@@ -28,11 +31,16 @@ _CLASSES = 32
 
 _MANY, _OFTENER = 0.01, 5
 """Share of zeros that are many, and how much oftener than any other number they are."""
+_DEGREES = ("degree", "degrees", "deg", "degrees_true", "degree_true", "°")
+_DIRECTIONS = ("direction", "aspect", "azimuth")
+"""Units of directions; and words in the name of a band that has none."""
+_TURN, _SEAM = 360.0, 10.0
+"""Degrees of a turn, and how near to both ends of it numbers lie that go all the way round."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A stored number of one band that is probably not an observation, or a band of few numbers, probably classes."""
+    """A stored number of one band that is probably not an observation, or a band of classes or of directions."""
 
     band: str
     value: float
@@ -42,8 +50,15 @@ class Suspect:
     """How many different numbers there are, where they may be classes."""
     near: bool = False
     """Not far from others, but the only explanation at hand where nothing at all is missing."""
+    round: bool = False
+    """All numbers are directions, whose least and greatest are neighbours."""
 
     def __str__(self) -> str:
+        if self.round:
+            return (
+                f"{self.band} holds directions all the way round, and a fill between 350 and 10 degrees comes out near "
+                "180; fill their sine and cosine (or u and v) and make directions of these"
+            )
         if self.distinct:
             return (
                 f"{self.band} holds {self.distinct} different numbers only; if they are classes, use --filler nearest, "
@@ -62,9 +77,10 @@ class Suspect:
 
 def told(suspects: Sequence[Suspect]) -> list[str]:
     """One line for each number, also where many bands (the months of a series, often) hold it."""
-    alike: dict[tuple[int, float], list[Suspect]] = {}
+    alike: dict[tuple[bool, int, float], list[Suspect]] = {}
     for suspect in suspects:
-        alike.setdefault((suspect.distinct, 0.0 if suspect.distinct else suspect.value), []).append(suspect)
+        value = 0.0 if suspect.distinct else suspect.value
+        alike.setdefault((suspect.round, suspect.distinct, value), []).append(suspect)
     return [str(replace(max(some, key=lambda s: s.share), band=_named(some))) for some in alike.values()]
 
 
@@ -108,6 +124,15 @@ def few_numbers(values: NDArray[np.float64]) -> int:
     return found if found <= _CLASSES else 0
 
 
+def goes_round(band: Band, values: NDArray[np.float64]) -> bool:
+    """Whether a band in degrees has numbers on both sides of north (0 and 360) or of south (-180 and 180)."""
+    degrees = band.units.lower() in _DEGREES or any(word in band.name.lower() for word in _DIRECTIONS)
+    if not degrees or values.size < _ENOUGH:
+        return False
+    low, high = float(values.min()), float(values.max())
+    return any(abs(low - start) < _SEAM and abs(high - start - _TURN) < _SEAM for start in (0.0, -_TURN / 2))
+
+
 def suspects_of(
     bands: Sequence[Band], known: Sequence[NDArray[np.float64]], *, whole: bool = False
 ) -> tuple[Suspect, ...]:
@@ -122,6 +147,8 @@ def suspects_of(
             stored = (suspect[0] - band.encoding.offset) / band.encoding.scale
             exact = round(stored) if band.encoding.dtype.kind in "iu" else float(f"{stored:.10g}")
             found.append(Suspect(band.name, exact, suspect[1]))
+        elif goes_round(band, values):
+            found.append(Suspect(band.name, 0.0, 1.0, round=True))
         elif band.encoding.dtype.kind in "iu" and (distinct := few_numbers(values)):
             found.append(Suspect(band.name, float(values[0]), 1.0, distinct))
         elif whole and band.encoding.offset == 0 and (share := many_zeros(values)):

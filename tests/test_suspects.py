@@ -11,8 +11,10 @@ import rasterio
 from affine import Affine
 
 import geodiff
+from geodiff.encoding import Encoding
 from geodiff.inspection import describe, render
-from geodiff.suspects import Suspect, few_numbers, many_zeros, suspect_value, told
+from geodiff.io import Band
+from geodiff.suspects import Suspect, few_numbers, goes_round, many_zeros, suspect_value, told
 
 
 def _ground(rng: np.random.Generator, *, alike: float, count: int) -> np.ndarray:
@@ -101,3 +103,35 @@ def test_a_number_that_many_bands_hold_is_told_once() -> None:
     first, second = told([*months, Suspect("depth", -9999.0, 0.2)])
     assert first.startswith("about 7.2 % of the known values of sst_01, sst_02 and 10 more bands are exactly 0,")
     assert second.startswith("about 20 % of the known values of depth are exactly -9999,")
+
+
+def test_directions_that_go_round_are_said_with_the_cure(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Between 350 and 10 degrees lies north, and the mean of the two numbers is south."""
+    wind = np.degrees(np.arctan2(*rng.standard_normal((2, 64, 64)))) % 360
+    wind[20:30, 20:30] = np.nan
+    profile = {"driver": "GTiff", "width": 64, "height": 64, "count": 1, "dtype": "float32", "nodata": np.nan}
+    with rasterio.open(tmp_path / "wind.tif", "w", **profile, transform=Affine(30, 0, 3e5, 0, -30, 4e6)) as out:
+        out.write(wind.astype(np.float32), 1)
+        out.units = ("degrees",)
+    source, warned = str(tmp_path / "wind.tif"), "band_1 holds directions all the way round"
+    assert warned in render(describe(source))
+    assert warned in str(geodiff.plan_fill(source, filler="laplace"))
+
+
+@pytest.mark.parametrize(
+    ("units", "name", "low", "high", "expected"),
+    [
+        ("degree", "wind", 0, 360, True),
+        ("", "aspect", 0, 360, True),
+        ("degrees", "phase", -180, 180, True),
+        ("degrees", "slope", 0, 60, False),
+        ("degrees", "wind", 200, 300, False),
+        ("m", "depth", 0, 360, False),
+        ("degC", "temperature", 0, 360, False),
+    ],
+)
+def test_what_goes_round(
+    rng: np.random.Generator, units: str, name: str, low: float, high: float, *, expected: bool
+) -> None:
+    band = Band(name, Encoding(np.dtype(np.float32)), units=units)
+    assert goes_round(band, rng.uniform(low, high, 5000)) is expected
