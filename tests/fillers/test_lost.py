@@ -68,27 +68,71 @@ def test_where_no_step_was_tried_all_lost_dates_are_told_alike_and_without_a_see
     assert _error_of([0, 10], 1, [], np.nan) == _error_of([0, 10], 1, [1]) == 0
 
 
+def share_of(known: np.ndarray) -> np.ndarray:
+    """(row, column) of the window: how far it is of a lost date."""
+    return lost_share(patch_of(known[None, None]))[0, 0]
+
+
+def corner(side: int, size: int = 192) -> np.ndarray:
+    known = np.zeros((size, size), bool)
+    known[:side, :side] = True
+    return known
+
+
 def test_a_pixel_is_of_a_lost_date_where_its_date_shows_next_to_nothing_and_that_is_far():
-    known = np.zeros((1, 3, 88, 88), bool)
-    known[0, 0, :20, :20] = True
-    known[0, 1, :44] = True
-    nothing, share = lost_share(patch_of(known))[0, 2], lost_share(patch_of(known))[0]
-    assert (nothing == 1).all()
-    assert (share[1] == 0).all(), "half of it is known"
-    assert share[0, 20, 20] == 0
-    assert share[0, -1, -1] == 1
-    assert (np.diff(share[0].diagonal()) >= 0).all()
-    assert np.abs(np.diff(share[0].diagonal())).max() < 0.2, "no step"
-    free = replace(patch_of(known), fillable=known.copy())
-    assert (lost_share(free)[0, 0] == 0).all(), "all there is of it is known"
+    assert (share_of(np.zeros((88, 88), bool)) == 1).all()
+    share = share_of(corner(20, 88))
+    assert share[17, 17] == 0
+    assert share[-1, -1] == 1
+    assert (np.diff(share.diagonal()) >= 0).all()
+    assert np.abs(np.diff(share.diagonal())).max() < 0.2, "no step"
+    free = replace(patch_of(corner(20, 88)[None, None]), fillable=corner(20, 88)[None, None])
+    assert (lost_share(free) == 0).all(), "all there is of it is known"
 
 
-def test_far_from_a_corner_errors_are_nearer_to_those_of_lost_dates():
-    known = np.zeros((1, 2, 88, 88), bool)
-    known[0, 0, :20, :20] = True
-    claimed = np.full((1, 2, 80, 80), 0.1, np.float32)
-    error = beyond_corner(patch_of(known), claimed, 1.0)[0]
-    assert error[0, 0, 0] == pytest.approx(0.1)
-    assert error[0, -1, -1] == pytest.approx(10**-0.4, rel=1e-4)
-    assert (np.diff(error[0].diagonal()) >= 0).all()
-    np.testing.assert_allclose(error[1], 0.1, rtol=1e-6, err_msg="a lost date has a factor of its own")
+def test_the_more_of_a_date_is_known_the_less_it_is_lost_without_a_step():
+    shares = [float(share_of(corner(side))[-1, -1]) for side in range(40, 130)]
+    assert shares[0] == 1
+    assert shares[-1] == 0
+    assert (np.diff(shares) <= 0).all()
+    assert np.diff(shares).min() > -0.05
+
+
+def level_of(known: np.ndarray) -> np.ndarray:
+    """(row, column) of the window: standard error where 0.1 is claimed and lost dates have 1."""
+    side = known.shape[0] - 8
+    return beyond_corner(patch_of(known[None, None]), np.full((1, 1, side, side), 0.1, np.float32), 1.0)[0, 0]
+
+
+@pytest.mark.parametrize("side", [20, 40, 60, 90, 120])
+def test_beyond_a_corner_of_any_size_errors_are_nearer_to_those_of_lost_dates(side):
+    error = level_of(corner(side))[side - 4 :, side - 4 :].diagonal()
+    assert error[1] == pytest.approx(0.1)
+    assert error[8:].min() > 0.2
+    assert error[20:].min() > 0.3
+    assert error.max() == pytest.approx(10**-0.3, rel=1e-3)
+    assert (error[1:] / error[:-1]).max() < 1.4, "no step"
+    assert (error[1:] / error[:-1]).min() > 0.9
+
+
+def test_inside_a_gap_however_deep_errors_are_as_claimed():
+    known = np.ones((192, 192), bool)
+    known[40:140, 50:140] = False
+    assert level_of(known)[86, 91] == pytest.approx(0.1)
+    known = np.ones((192, 192), bool)
+    known[:, 80:110] = False
+    assert level_of(known)[:, 91].max() < 0.12, "nor in a long one"
+    known[:, 110:] = False
+    assert level_of(known)[86, 106] > 0.3, "known on one side"
+
+
+def test_errors_beyond_a_corner_are_no_matter_of_where_windows_lie():
+    known = np.zeros((400, 400), bool)
+    known[100:170, 100:170] = True
+    errors = [level_of(known[at : at + 192, at : at + 192])[200 - at - 4, 135 - at - 4] for at in (20, 52, 84)]
+    assert min(errors) > 0.3
+    assert np.ptp(np.log(errors)) < 0.1
+
+
+def test_a_wholly_lost_date_has_a_factor_of_its_own():
+    np.testing.assert_allclose(level_of(np.zeros((88, 88), bool)), 0.1, rtol=1e-6)
