@@ -200,8 +200,9 @@ def beyond_corner(patch: Patch, error: NDArray[np.float32], level: float) -> NDA
     Parameters
     ----------
     error : (target, band, row, column) of the window, as claimed.
-    level : what is claimed of lost dates.
+    level : what is claimed of lost dates; less than `error` it is to be where values are a lost date's as well.
     """
     wholly = lost_planes(patch)[..., None, None]  # these have a factor of their own
-    share = np.where(wholly, np.float32(0), np.float32(_AS_LOST) * _beyond(patch))
+    share = np.where(level > error, _beyond(patch), lost_share(patch))
+    share = np.where(wholly, np.float32(0), np.float32(_AS_LOST) * share)
     return np.asarray(error ** (1 - share) * np.float32(level) ** share, np.float32) if share.any() else error

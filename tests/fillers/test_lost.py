@@ -98,10 +98,10 @@ def test_the_more_of_a_date_is_known_the_less_it_is_lost_without_a_step():
     assert np.diff(shares).min() > -0.05
 
 
-def level_of(known: np.ndarray) -> np.ndarray:
-    """(row, column) of the window: standard error where 0.1 is claimed and lost dates have 1."""
+def level_of(known: np.ndarray, level: float = 1.0) -> np.ndarray:
+    """(row, column) of the window: standard error where 0.1 is claimed, and so much of lost dates."""
     side = known.shape[0] - 8
-    return beyond_corner(patch_of(known[None, None]), np.full((1, 1, side, side), 0.1, np.float32), 1.0)[0, 0]
+    return beyond_corner(patch_of(known[None, None]), np.full((1, 1, side, side), 0.1, np.float32), level)[0, 0]
 
 
 @pytest.mark.parametrize("side", [20, 40, 60, 90, 120])
@@ -132,6 +132,11 @@ def test_errors_beyond_a_corner_are_no_matter_of_where_windows_lie():
     errors = [level_of(known[at : at + 192, at : at + 192])[200 - at - 4, 135 - at - 4] for at in (20, 52, 84)]
     assert min(errors) > 0.3
     assert np.ptp(np.log(errors)) < 0.1
+
+
+def test_less_is_claimed_of_lost_dates_only_where_values_are_theirs():
+    np.testing.assert_allclose(level_of(corner(120), 0.02), 0.1, rtol=1e-6)
+    assert level_of(corner(40), 0.02)[-1, -1] == pytest.approx(0.1 * 0.2**0.7, rel=1e-4)
 
 
 def test_a_wholly_lost_date_has_a_factor_of_its_own():
