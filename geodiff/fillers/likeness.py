@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -46,8 +47,8 @@ _FEWEST, _SURVEYED = 200, 3000
 """Whole patches without which there is no covariance of the surroundings, and those that are enough for it."""
 _ROUNDING = 1e-3
 """Noise taken for granted, in mean variances of a pixel: without it smooth fields make singular systems."""
-_TOGETHER = 64
-"""References whose covariances are worked out at once: 2 MiB of them."""
+_TOGETHER = 16
+"""References whose covariances are worked out at once: half a MiB of them, which a core's cache holds."""
 _WITHIN, _BEYOND = 3.0, 7.0
 """Distances from data between which kriging takes over; patches reach no farther."""
 
@@ -106,11 +107,11 @@ def predicted(
     common = shown.covariance()
     total, weight = np.zeros(values.shape), np.zeros(values.shape)
     for some in _batches(shown.like(at) for at in _references(missing, wanted)):
-        for one, told, worth in _told(some, common):
-            box = tuple(slice(first, first + SIDE) for first in one.at)
-            say = worth * _TAPER[one.gap]
-            total[box][one.gap] += say * told
-            weight[box][one.gap] += say
+        places = np.concatenate([one.lost_places(values.shape[1]) for one in some])
+        told, worth = _told(some, common)
+        say = worth * _TAPER.take(np.concatenate([one.lost for one in some]))
+        np.add.at(total.reshape(-1), places, say * told)
+        np.add.at(weight.reshape(-1), places, say)
     distance = distance_to_known(known) if distance is None else distance
     nearness = np.clip((_BEYOND - distance) / (_BEYOND - _WITHIN), 0.0, 1.0)
     found = wanted & (weight > 0)
@@ -118,17 +119,18 @@ def predicted(
     return np.where(found, smooth + nearness * (mean - smooth), smooth).astype(np.float32)
 
 
-def _lost_by_patch(missing: NDArray[np.bool_]) -> NDArray[np.intp]:
+def _lost_by_patch(missing: NDArray[np.bool_]) -> NDArray[np.int32]:
     """How many pixels the patch that begins at each pixel lacks: differences of a summed area."""
-    total: NDArray[np.intp] = np.pad(missing, ((1, 0), (1, 0))).cumsum(axis=0, dtype=np.intp).cumsum(axis=1)
+    down = np.pad(missing, ((1, 0), (1, 0))).cumsum(axis=0, dtype=np.int32)
+    total: NDArray[np.int32] = down.cumsum(axis=1, dtype=np.int32)
     along = total[SIDE:] - total[:-SIDE]
     return along[:, SIDE:] - along[:, :-SIDE]
 
 
-def _references(missing: NDArray[np.intp], wanted: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def _references(missing: NDArray[np.int32], wanted: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """First pixels of the patches, every `STEP`, that show enough and miss something that is wanted."""
     grid = missing[::STEP, ::STEP]
-    asked = sliding_window_view(wanted, (SIDE, SIDE))[::STEP, ::STEP].any(axis=(2, 3))
+    asked = _lost_by_patch(wanted)[::STEP, ::STEP] > 0
     rows, columns = np.nonzero(asked & (grid <= MOST_MISSING * SIDE * SIDE))
     return [(STEP * row, STEP * column) for row, column in zip(rows.tolist(), columns.tolist(), strict=True)]
 
@@ -148,30 +150,50 @@ class _Reference:
     like: NDArray[np.float32]
     """(patch, pixel), pixels in that order."""
 
+    @property
+    def lost(self) -> NDArray[np.intp]:
+        """(missing pixel,) of the patch row by row."""
+        return self.order[len(self.seen) :]
+
+    def lost_places(self, width: int) -> NDArray[np.intp]:
+        """(missing pixel,) of a plane of that width, row by row."""
+        return (self.at[0] * width + self.at[1]) + _within(width).take(self.lost)
+
+
+@cache
+def _within(width: int) -> NDArray[np.intp]:
+    """(pixel,) of a patch, how far each is from its first one in a plane of that width, row by row."""
+    return np.add.outer(np.arange(SIDE) * width, np.arange(SIDE)).ravel()
+
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """The patches of a plane, one for each first pixel; laid out at once, which costs less than cutting each."""
+    """The patches of a plane, one for each first pixel, by their rows: laid out whole they take eight times as much."""
 
     known: NDArray[np.bool_]
     whole: NDArray[np.bool_]
     """(first row, first column): which patches lack nothing."""
     places: NDArray[np.intp]
-    """Same shape: index into `patches`."""
-    patches: NDArray[np.float32]
-    """(patch, pixel)."""
+    """Same shape: index into `rows` of a patch's first one."""
+    rows: NDArray[np.float32]
+    """(row, pixel): the `SIDE` pixels that begin at each."""
 
     @classmethod
     def of(cls, values: Plane, known: NDArray[np.bool_], whole: NDArray[np.bool_]) -> _Shown:
         """All patches of a plane (row, column)."""
-        patches = np.ascontiguousarray(sliding_window_view(values, (SIDE, SIDE))).reshape(-1, SIDE * SIDE)
-        return cls(known, whole, np.arange(whole.size).reshape(whole.shape), patches)
+        rows = np.ascontiguousarray(sliding_window_view(values, SIDE, axis=1)).reshape(-1, SIDE)
+        return cls(known, whole, np.arange(whole.size).reshape(whole.shape), rows)
+
+    def patches(self, places: NDArray[np.intp]) -> NDArray[np.float32]:
+        """(patch, pixel) of those whose first rows are there."""
+        every = places[:, None] + self.whole.shape[1] * np.arange(SIDE)
+        return np.asarray(self.rows.take(every, axis=0).reshape(len(places), SIDE * SIDE))
 
     def covariance(self) -> Numbers:
         """Of all patches in which nothing is missing, or of enough of them, (pixel, pixel)."""
         every = self.places[self.whole]
-        some = self.patches[every[:: max(1, len(every) // _SURVEYED)]].astype(np.float64)
-        apart = some - some.mean(axis=0)
+        apart = self.patches(every[:: max(1, len(every) // _SURVEYED)]).astype(np.float64)
+        apart -= apart.mean(axis=0)
         return np.asarray(apart.T @ apart / (len(apart) - 1))
 
     def like(self, at: tuple[int, int]) -> _Reference | None:
@@ -181,13 +203,13 @@ class _Shown:
         if len(near) < ALIKE:
             return None
         gap = ~self.known[at[0] : at[0] + SIDE, at[1] : at[1] + SIDE]
-        lost, patch = gap.ravel(), self.patches[self.places[at]]
-        apart = self.patches.take(near, axis=0)
-        apart -= patch
+        lost, patch = gap.ravel(), self.patches(self.places[at].reshape(1))[0]
+        alike = self.patches(near)
+        apart = alike - patch
         apart *= apart
-        nearest = near[np.argpartition(apart @ (~lost).astype(np.float32), ALIKE - 1)[:ALIKE]]
+        nearest = np.argpartition(apart @ (~lost).astype(np.float32), ALIKE - 1)[:ALIKE]
         order = np.argsort(lost, kind="stable")
-        return _Reference(at, gap, order, patch[~lost], self.patches[nearest[:, None], order])
+        return _Reference(at, gap, order, patch[~lost], alike.take(nearest, axis=0).take(order, axis=1))
 
 
 def _batches(found: Iterable[_Reference | None]) -> Iterator[list[_Reference]]:
@@ -197,30 +219,35 @@ def _batches(found: Iterable[_Reference | None]) -> Iterator[list[_Reference]]:
         yield some
 
 
-def _told(references: Sequence[_Reference], common: Numbers) -> Iterator[tuple[_Reference, Numbers, Numbers]]:
-    """For each, the normal prediction of its missing pixels from the others, and their weights: one over the variance.
+def _told(references: Sequence[_Reference], common: Numbers) -> tuple[Numbers, Numbers]:
+    """The normal prediction of missing pixels from the others, and their weights: one over the variance.
 
-    `common` is the covariance of the surroundings, (pixel, pixel).
+    (missing pixel,) of one reference after the other. `common` is the covariance of the surroundings, (pixel, pixel).
     """
     from scipy.linalg.lapack import dposv  # solve's own: its checks would take as long as the system
 
-    like = np.stack([one.like for one in references]).astype(np.float64)
+    like = np.stack([one.like for one in references])
+    lowest, highest = like.min(axis=(1, 2)), like.max(axis=(1, 2))
     order = np.stack([one.order for one in references])
-    mean = like.mean(axis=1, keepdims=True)
-    apart = like - mean
+    apart = like.astype(np.float64)
+    mean = apart.mean(axis=1, keepdims=True)
+    apart -= mean
     covariance = apart.swapaxes(1, 2) @ apart
     covariance *= (1 - _STATIONARY) / (ALIKE - 1)
-    covariance += _STATIONARY * common[order[:, :, None], order[:, None]]
+    covariance += (_STATIONARY * common).take(common.shape[1] * order[:, :, None] + order[:, None])
     diagonal = np.einsum("rpp->rp", covariance)
     variance = diagonal.copy()
     noise = _ROUNDING * variance.mean(axis=1) + 1e-9
     diagonal += noise[:, None]
-    lowest, highest = like.min(axis=(1, 2)), like.max(axis=(1, 2))
+    told, left = [], []
     for i, one in enumerate(references):
         seen = len(one.seen)
         across = covariance[i, :seen, seen:]
         gain = dposv(covariance[i, :seen, :seen], across)[1]
-        told = mean[i, 0, seen:] + (one.seen - mean[i, 0, :seen]) @ gain
-        left = variance[i, seen:] - (across * gain).sum(axis=0)
-        bounds = min(one.seen.min(), lowest[i]), max(one.seen.max(), highest[i])
-        yield one, np.clip(told, *bounds), 1.0 / (np.maximum(left, 0.0) + noise[i])
+        told.append(mean[i, 0, seen:] + (one.seen - mean[i, 0, :seen]) @ gain)
+        left.append(variance[i, seen:] - (across * gain).sum(axis=0))
+    lowest = np.minimum(lowest, [one.seen.min() for one in references])
+    highest = np.maximum(highest, [one.seen.max() for one in references])
+    counts = [len(one) for one in told]
+    weight = 1.0 / (np.maximum(np.concatenate(left), 0.0) + noise.repeat(counts))
+    return np.clip(np.concatenate(told), lowest.repeat(counts), highest.repeat(counts)), weight

@@ -31,7 +31,8 @@ def test_a_patch_is_told_by_the_normal_prediction(rng):
     gain = np.linalg.solve(covariance[np.ix_(seen, seen)] + noise * np.eye(len(seen)), covariance[np.ix_(seen, lost)])
     mean, order = like.mean(axis=0), np.r_[seen, lost]
     reference = likeness._Reference((0, 0), gap, order, patch[~gap], like[:, order])
-    for _, told, worth in likeness._told([reference, reference], common):
+    both = likeness._told([reference, reference], common)
+    for told, worth in zip(*(np.split(each, 2) for each in both), strict=True):
         np.testing.assert_allclose(told, mean[lost] + (patch[~gap] - mean[seen]) @ gain, rtol=1e-5, atol=1e-6)
         left = covariance[lost, lost] - np.einsum("sl,sl->l", covariance[np.ix_(seen, lost)], gain)
         np.testing.assert_allclose(worth, 1 / (left + noise), rtol=1e-5)
