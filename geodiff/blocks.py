@@ -160,7 +160,7 @@ def block_layers(
     kept : bool (band, row, column): where an estimate stands.
     refused : how many values were wanted and are not given.
     """
-    physical, errors = _physical(fit, blended.value[0], blended.standard_error[0])
+    physical, errors = _physical(fit, blended.value[0], blended.standard_error[0], wanted)
     refused = wanted & (errors > job.max_error) if job.max_error is not None else np.zeros_like(wanted)
     refused |= wanted & ~np.array(fit.estimable)[:, None, None]
     refused |= wanted & ~np.isfinite(physical)  # no hole is called filled
@@ -169,28 +169,33 @@ def block_layers(
     codes[refused] = UNFILLED
     members = None if blended.members is None else blended.members[:, 0]
     if job.product == "member" and members is not None:
-        physical, _ = _physical(fit, members[0], blended.standard_error[0])
+        physical, _ = _physical(fit, members[0], blended.standard_error[0], kept)
     layers = {
         "value": _packed(cube, physical, kept),
         "source": codes.astype(np.uint8),
         "standard_error": np.where(kept, errors, np.float32(0)),
     }
     if members is not None and job.drawn_members:
-        drawn = [_packed(cube, _physical(fit, member, blended.standard_error[0])[0], kept) for member in members]
-        layers["members"] = np.stack(drawn)
+        drawn = [_physical(fit, member, blended.standard_error[0], kept)[0] for member in members]
+        layers["members"] = np.stack([_packed(cube, member, kept) for member in drawn])
     if job.quantiles:
         layers["quantiles"] = _quantiles(fit, blended, job.quantiles, kept)
     return layers, kept, int(refused.sum())
 
 
 def _physical(
-    fit: CubeFit, value: NDArray[np.float32], error: NDArray[np.float32]
+    fit: CubeFit, value: NDArray[np.float32], error: NDArray[np.float32], wanted: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Normalised (band, row, column) to physical values and standard errors, that of rounding included."""
-    values, errors = np.empty(value.shape, np.float64), np.empty(error.shape, np.float32)
+    """Normalised (band, row, column) to physical values and standard errors, that of rounding included.
+
+    0 where not wanted, which in most blocks of a mosaic is nearly everywhere.
+    """
+    values, errors = np.zeros(value.shape, np.float64), np.zeros(error.shape, np.float32)
     for band, (recipe, rounding) in enumerate(zip(fit.normalisations, fit.rounding, strict=True)):
-        values[band] = recipe.inverse(value[band])
-        errors[band] = np.hypot(recipe.error(values[band], error[band]), np.float32(rounding))
+        where = wanted[band]
+        found = recipe.inverse(value[band][where])
+        values[band][where] = found
+        errors[band][where] = np.hypot(recipe.error(found, error[band][where]), np.float32(rounding))
     return values, errors
 
 
@@ -211,7 +216,7 @@ def _quantiles(fit: CubeFit, blended: Blended, levels: Sequence[float], kept: ND
     spread = np.hypot(blended.standard_error[0], normalised_rounding(fit.rounding, fit.normalisations))
     for level in levels:
         shifted = blended.value[0] + np.float32(norm.ppf(level)) * spread
-        planes.append(np.where(kept, _physical(fit, shifted, blended.standard_error[0])[0], np.nan))
+        planes.append(np.where(kept, _physical(fit, shifted, blended.standard_error[0], kept)[0], np.nan))
     return np.stack(planes).astype(np.float32)
 
 
@@ -223,13 +228,12 @@ def _seam(
     elsewhere = [0.0, 0]
     starts = (core.row + cube.lattice.origin[0], core.column + cube.lattice.origin[1])
     for axis, start in zip((-2, -1), starts, strict=True):
-        length = value.shape[axis]
-        both = np.take(kept, range(1, length), axis) & np.take(kept, range(length - 1), axis)
-        steps = np.where(both, np.abs(np.diff(value, axis=axis)), 0.0)
-        position = (np.arange(1, length) + start) % STRIDE
+        lines, filled = np.moveaxis(value, axis, 0), np.moveaxis(kept, axis, 0)
+        both = filled[1:] & filled[:-1]
+        steps = np.abs(lines[1:][both] - lines[:-1][both])
+        position = (np.nonzero(both)[0] + 1 + start) % STRIDE
         on_line = (position == 0) | (position == WINDOW - STRIDE)
         for total, chosen in ((across, on_line), (elsewhere, ~on_line)):
-            lines = np.flatnonzero(chosen)
-            total[0] += float(np.take(steps, lines, axis).sum(dtype=np.float64))
-            total[1] += int(np.take(both, lines, axis).sum())
+            total[0] += float(steps[chosen].sum(dtype=np.float64))
+            total[1] += int(np.count_nonzero(chosen))
     return float(across[0]), int(across[1]), float(elsewhere[0]), int(elsewhere[1])

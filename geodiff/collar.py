@@ -88,7 +88,7 @@ def find_collar(read: Read, shape: tuple[int, int], strip: int = STRIP, *, aroun
         last = min(first + strip, shape[0])
         labels, count = _labels(read, first, last, shape)
         base = regions.add(count)
-        sizes.append(np.bincount(labels.ravel(), minlength=count + 1).astype(np.int64))
+        sizes.append(np.bincount(labels[labels > 0], minlength=count + 1).astype(np.int64))
         for edge in _edges(labels, first == 0, last == shape[0], sides=not around):
             regions.join_edge(base + _present(edge))
         top = np.where(labels[0] > 0, labels[0].astype(np.int64) + base, 0)
@@ -136,7 +136,10 @@ def _cut(array: NDArray[np.bool_], axis: int, start: int, stop: int | None) -> N
 
 
 def _labels(read: Read, first: int, last: int, shape: tuple[int, int]) -> tuple[NDArray[np.int32], int]:
-    """Labels (rows, columns) of the opened regions within rows first..last-1, and how many there are."""
+    """Labels (rows, columns) of the opened regions within rows first..last-1, and how many there are.
+
+    Only columns that hold some are looked at: a scene with a few large gaps has few.
+    """
     low, high = max(first - HALO, 0), min(last + HALO, shape[0])
     candidates = np.asarray(read(slice(low, high)), bool)
     if candidates.shape != (high - low, shape[1]):
@@ -147,12 +150,14 @@ def _labels(read: Read, first: int, last: int, shape: tuple[int, int]) -> tuple[
     left = np.zeros((last - first, shape[1]), bool)
     for columns in _runs(np.asarray(candidates.any(axis=0))):  # no square reaches over a column without candidates
         left[:, columns] = opened(candidates[:, columns])[first - low : last - low]
-    if not left.any():
-        return np.zeros(left.shape, np.int32), 0
-    from scipy import ndimage  # not worth half a second where no collar is in question
+    labels, count = np.zeros(left.shape, np.int32), 0
+    for columns in _runs(np.asarray(left.any(axis=0))):  # every opened region is as wide as the square
+        from scipy import ndimage  # not worth half a second where no collar is in question
 
-    labels, count = ndimage.label(left, np.ones((3, 3), bool))
-    return labels.astype(np.int32, copy=False), int(count)
+        part, found = ndimage.label(left[:, columns], np.ones((3, 3), bool))
+        labels[:, columns] = np.where(part > 0, part + count, 0)
+        count += int(found)
+    return labels, count
 
 
 def _runs(line: NDArray[np.bool_]) -> Iterator[slice]:

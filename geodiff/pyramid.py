@@ -66,7 +66,9 @@ def _by_cell(values: NDArray[Any], window: Window, cell: int, dtype: Any = None)
     """Sums of (band, row, column) over the cells a window touches; cells are anchored at the raster's first pixel."""
     rows = _cell_starts(window.row, window.height, cell)
     columns = _cell_starts(window.column, window.width, cell)
-    by_row = np.add.reduceat(values, rows, axis=1, dtype=dtype)
+    stops = [*rows[1:].tolist(), window.height]
+    lines = [values[:, first:stop].sum(axis=1, dtype=dtype) for first, stop in zip(rows.tolist(), stops, strict=True)]
+    by_row = np.stack(lines, axis=1)  # reduceat goes down each column by itself, in ten times the time
     return np.asarray(np.add.reduceat(by_row, columns, axis=2, dtype=dtype))
 
 

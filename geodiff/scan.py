@@ -362,7 +362,7 @@ def tile_count(shape: tuple[int, int]) -> int:
 
 
 def _count_chunks(counts: NDArray[np.int64], tile: Window, wanted: NDArray[np.bool_]) -> None:
-    by_row = np.add.reduceat(wanted, np.arange(0, tile.height, CHUNK), axis=0, dtype=np.int64)
+    by_row = np.stack([wanted[row : row + CHUNK].sum(axis=0, dtype=np.int64) for row in range(0, tile.height, CHUNK)])
     counts[chunk_span(tile)] += np.add.reduceat(by_row, np.arange(0, tile.width, CHUNK), axis=1)
 
 

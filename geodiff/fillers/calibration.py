@@ -328,7 +328,8 @@ def _mixed(
     table: NDArray[np.floating[Any]], first: NDArray[np.intp], share: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     share = share.reshape(share.shape + (1,) * (table.ndim - 1))
-    return np.asarray((1.0 - share) * table[first] + share * table[first + 1], np.float64)
+    low, high = table.take(first, axis=0), table.take(first + 1, axis=0)
+    return np.asarray((1.0 - share) * low + share * high, np.float64)
 
 
 def hidden_pixels(trials: Sequence[Trial], fields: Sequence[NDArray[Any]]) -> NDArray[Any]:
