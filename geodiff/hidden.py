@@ -15,7 +15,7 @@ import numpy as np
 
 from geodiff.context import context, seen_dates
 from geodiff.fillers import Filler
-from geodiff.fillers.calibration import around_in_time
+from geodiff.fillers.calibration import FAR, NEAR, around_in_time, dates_around
 from geodiff.lattice import WINDOW, Window
 from geodiff.patches import patch_bytes
 from geodiff.scan import CHUNK
@@ -48,13 +48,14 @@ _DEEP_EVERY = 5
 budget would crop."""
 _TURNS = 8
 """Positions in which such a gap is laid into a raster smaller than a window, where it fits but here and there."""
-_LASTING = 5
-"""Trials at most that hide a gap with the dates on which it lasts, each of another date."""
+_LASTING, _ENDS = 5, 3
+"""Trials at most that hide a gap with the dates on which it lasts, each of another date; and how many of its ends."""
 _LEAST_FAR, _MORE_FAR = 0.02, 3.0
 """Such trials are drawn where that share of the gaps lies far from known dates, and so many times the share of what is
 known: clouds that come and go leave both alike, and then what is hidden on one date shows all there is."""
-_LEAST_MOVED, _TRIES = 0.25, 20
-"""Share of what is far in such a gap that has to fall on known pixels, and how often a place for it is looked for."""
+_LEAST_MOVED, _TRIES, _LAPS = 0.25, 20, 3
+"""Share of what is far in such a gap that has to fall on known pixels, how often a place for it is looked for, and how
+often all windows are tried until it is moved within them too."""
 _LEAST_LEFT = 50
 """Known pixels that such a trial leaves: from so many on a date tells the scale of its errors."""
 _LEFT = (0.25, 0.003)
@@ -227,6 +228,8 @@ class _Gap:
     """(row, column)."""
     far: NDArray[np.bool_]
     """(row, column) the part of it that is far from known dates."""
+    apart: NDArray[np.bool_]
+    """(row, column) that, and what dates around know on one side alone: ends of what lasts."""
     known_far: NDArray[np.bool_]
     """(row, column) what is known, and on the dates around is not."""
     window: Window
@@ -238,8 +241,9 @@ class _Gap:
     def of(cls, cube: Cube, gaps: GapReader, date: int, window: Window, dates: list[int]) -> _Gap:
         """Of a window that touches the raster; `dates` are the context of its date."""
         shape, known = _gap_shape(cube, gaps, date, window), _known(cube, gaps, date, window).all(axis=0)
-        far = _far(cube, gaps, date, window, dates, shape | known)
-        return cls(shape, shape & far, known & far, window, dates)
+        sides = _sides(cube, gaps, date, window, dates, shape | known)
+        far = sides == FAR
+        return cls(shape, shape & far, shape & (sides != NEAR), known & far, window, dates)
 
     def lasting(self, cube: Cube, gaps: GapReader, date: int) -> NDArray[np.bool_]:
         """(context date, row, column) the dates without a break on which each of its pixels is missing."""
@@ -248,20 +252,16 @@ class _Gap:
         return _without_break(known, order, self.dates.index(date)) & self.shape
 
 
-def _far(
+def _sides(
     cube: Cube, gaps: GapReader, date: int, window: Window, dates: list[int], asked: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """(row, column) of the window, those asked for: as `far_in_time` says, of no more dates than it takes to tell."""
-    near = around_in_time(cube.seconds[dates], dates.index(date))
-    left, far = asked.copy(), np.zeros_like(asked)
+) -> NDArray[np.int8]:
+    """(row, column) of the window: as `around_in_time` says, of no more dates than it takes to tell; `NEAR` elsewhere."""
+    near, known = dates_around(cube.seconds[dates], dates.index(date)), np.zeros((len(dates), *window.shape), bool)
     for own in sorted(np.flatnonzero(np.array(dates) != date), key=lambda i: not near[i]):
-        if not near[own]:
-            far |= left & _known(cube, gaps, dates[own], window).all(axis=0)
-        else:
-            left &= ~_known(cube, gaps, dates[own], window).all(axis=0)
-        if not (left & ~far).any():
+        if not near[own] and not (asked & ~known.any(axis=0)).any():
             break
-    return far & left
+        known[own] = _known(cube, gaps, dates[own], window).all(axis=0)
+    return np.where(asked, around_in_time(known, cube.seconds[dates], dates.index(date)), NEAR).astype(np.int8)
 
 
 def _without_break(known: NDArray[np.bool_], order: list[int], place: int) -> NDArray[np.bool_]:
@@ -287,11 +287,13 @@ def _lasting(
     lost for many dates on end its gap is of another kind than that.
     """
     sources: list[tuple[int, _Gap]] = []
+    ends: list[tuple[int, _Gap]] = []
     seen, pixels, looked = seen_dates(scan), np.zeros(4), 0
     for date, window in islice(_with_gaps(cube, scan), 20 * MOST_TRIALS):
         if looked >= 2 * MOST_TRIALS:
             break
-        if not seen[date] or not _gap_shape(cube, gaps, date, window).any():
+        alone = dates_around(cube.seconds, date).sum() == 1  # all of it is far from other dates, whatever is missing
+        if not seen[date] or alone or not _gap_shape(cube, gaps, date, window).any():
             continue
         looked += 1
         gap = _Gap.of(cube, gaps, date, window, context(cube, filler, date, seen))
@@ -299,9 +301,20 @@ def _lasting(
         pixels += [gap.far.sum(), gap.shape.sum(), gap.known_far.sum(), known.sum()]
         if gap.far.sum() >= _LEAST_LEFT and sum(d == date for d, _ in sources) < 2 and len(sources) < 4 * _LASTING:
             sources.append((date, gap))
+        elif gap.apart.sum() >= _LEAST_LEFT:
+            ends.append((date, gap))
     far, known_far = pixels[0] / max(pixels[1], 1), pixels[2] / max(pixels[3], 1)
     if far < _LEAST_FAR or far < _MORE_FAR * known_far:
         return []
+    ends.sort(key=lambda end: -int(end[1].apart.sum()))
+    made = _moved(cube, gaps, sources, found, most)
+    return made + _moved(cube, gaps, ends, found + made, _ENDS)
+
+
+def _moved(
+    cube: Cube, gaps: GapReader, sources: Sequence[tuple[int, _Gap]], found: list[Hidden], most: int
+) -> list[Hidden]:
+    """So many of the gaps, of as many dates, each laid elsewhere with the dates on which it lasts."""
     places: dict[int, list[Window]] = {date: [] for date, _ in sources}
     for date, window in _order(cube, places):
         if len(places[date]) < _TRIES:
@@ -327,16 +340,23 @@ def _elsewhere(
     found: list[Hidden],
 ) -> Hidden | None:
     """A gap with its dates, laid into one of the windows of its date; None where little of it falls on known pixels."""
-    window, turn = windows[tried % len(windows)], tried + tried // len(windows)
-    shape, far = (_laid(cube, window, part, turn, turn) for part in (gap.shape, gap.far))
+    window, lap = windows[tried % len(windows)], tried // len(windows)
+    shape, apart, *lost = (
+        _shifted(_laid(cube, window, part, tried + lap, tried + lap), lap) for part in (gap.shape, gap.apart, *lasting)
+    )
     known = _known(cube, gaps, date, window)
     hidden = known & shape & ~_hidden_already(found, date, window)
-    judged = (hidden & far).any(axis=0).sum()
-    if judged < max(_LEAST_LEFT, _LEAST_MOVED * gap.far.sum()):
+    judged = (hidden & apart).any(axis=0).sum()
+    if judged < max(_LEAST_LEFT, _LEAST_MOVED * gap.apart.sum()):
         return None
     if (known & ~hidden).sum() < _LEAST_LEFT * len(cube.bands):
         return None
-    return Hidden(date, window, hidden, lasting=np.stack([_laid(cube, window, d, turn, turn) for d in lasting]))
+    return Hidden(date, window, hidden, lasting=np.stack(lost))
+
+
+def _shifted(shape: NDArray[np.bool_], lap: int) -> NDArray[np.bool_]:
+    """The gap shape; where all windows were tried in half of its positions, also moved within the window."""
+    return np.roll(shape, max(lap - _LAPS, 0) * np.array([7919, 104729]), axis=(0, 1))
 
 
 def _known(cube: Cube, gaps: GapReader, date: int, window: Window) -> NDArray[np.bool_]:

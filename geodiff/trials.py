@@ -10,7 +10,7 @@ import numpy as np
 
 from geodiff.context import context, seen_dates
 from geodiff.fillers import Filler, Trial
-from geodiff.fillers.calibration import far_in_time
+from geodiff.fillers.calibration import NEAR, around_in_time
 from geodiff.hidden import Hidden, hide
 from geodiff.lattice import Lattice, Window
 from geodiff.patches import Cells, cut_patch, read_ground
@@ -101,7 +101,7 @@ def _trial(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, cells: Cells
         for other in np.flatnonzero(spot.lasting.any(axis=(1, 2))).tolist():
             gone = spot.where & spot.lasting[other]
             known = _without(known, other, gone, spot.window, filler.halo, cube.lattice)
-        judged &= far_in_time(known[(..., *whole.core)], whole.dates, place)
+        judged &= around_in_time(known[(..., *whole.core)], whole.dates, place) != NEAR
     patch = replace(whole, known=known, values=np.where(known, whole.values, np.float32(0)))
     return Trial(patch, truth[None], judged[None], lasting=spot.lasting is not None)
 

@@ -23,15 +23,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "FAR",
+    "NEAR",
+    "ONE_SIDE",
     "Z90",
     "Calibrated",
     "around_in_time",
     "between_classes",
     "conformal_factors",
+    "dates_around",
     "error_ratio",
     "factor_field",
     "far_apart",
-    "far_in_time",
     "hidden_errors",
     "hidden_pixels",
     "lost_factor",
@@ -54,6 +57,8 @@ DISTANCES, DAYS = len(DISTANCE_EDGES) + 1, len(DAY_EDGES) + 2
 STRATA = DISTANCES * DAYS
 _FAR = 2.5
 """Median steps between dates beyond which the nearest known one is far: those before and after it are lost too."""
+NEAR, FAR, ONE_SIDE = 0, 1, 2
+"""Whether dates around know a pixel: before and after, none, or those of one side alone."""
 _KNOTS = np.log2(np.array([1.0, 3.0, 6.0, 12.0, 24.0]))
 """Distances, on a logarithmic scale, at which a class's figure holds exactly."""
 _THINNING = 25.0
@@ -100,30 +105,33 @@ def strata(patch: Patch, *, table: NDArray[Any] | None = None) -> NDArray[np.int
 
     Parameters
     ----------
-    table : what is looked up by stratum; where it has 25 rows, pixels far in time are 20 to 24, by distance class.
+    table : what is looked up by stratum; where it has 30 rows, pixels far in time are 20 to 24, those that dates around
+        know on one side alone 25 to 29, by distance class.
     """
-    far = table is not None and len(table) > STRATA
-    stratum: NDArray[np.int8] = patch.once(("strata", far), lambda: _strata(patch, far=far))
+    apart = table is not None and len(table) > STRATA
+    stratum: NDArray[np.int8] = patch.once(("strata", apart), lambda: _strata(patch, apart=apart))
     return stratum
 
 
-def _strata(patch: Patch, *, far: bool) -> NDArray[np.int8]:
+def _strata(patch: Patch, *, apart: bool) -> NDArray[np.int8]:
     near = np.searchsorted(np.array(DISTANCE_EDGES, np.float32), target_distance(patch)[..., *patch.core])
     days = _day_class(patch)
-    if far:
+    if apart:
         known = patch.known[..., *patch.core]
         for own, target in zip(days, patch.targets, strict=True):
-            own[far_in_time(known, patch.dates, target)] = DAYS
+            sides = around_in_time(known, patch.dates, target)
+            np.copyto(own, DAYS + sides - FAR, where=sides != NEAR)
     return (near + DISTANCES * days).astype(np.int8)
 
 
 def far_apart(trials: Sequence[Trial]) -> NDArray[np.float32]:
-    """A table (20 or 25,) of ones: what is learnt from trials has rows for pixels far in time where some show these."""
-    return np.ones(STRATA + DISTANCES * any(trial.lasting and trial.hidden.any() for trial in trials), np.float32)
+    """A table (20 or 30,) of ones: what is learnt from trials has rows for pixels far in time where some show these."""
+    shown = any(trial.lasting and trial.hidden.any() for trial in trials)
+    return np.ones(STRATA + 2 * DISTANCES * shown, np.float32)
 
 
-def far_in_time(known: NDArray[np.bool_], dates: NDArray[np.int64], target: int) -> NDArray[np.bool_]:
-    """Where other dates know a pixel, but none of the dates around the target.
+def around_in_time(known: NDArray[np.bool_], dates: NDArray[np.int64], target: int) -> NDArray[np.int8]:
+    """Which of the dates around the target know a pixel that some other date knows.
 
     Parameters
     ----------
@@ -133,15 +141,19 @@ def far_in_time(known: NDArray[np.bool_], dates: NDArray[np.int64], target: int)
 
     Returns
     -------
-    (...) False also where no other date knows the pixel.
+    (...) `NEAR`, also where no other date knows the pixel, and at either end of the dates where the one side there is
+    does; `FAR` or `ONE_SIDE`.
     """
-    around = around_in_time(dates, target)
-    others = np.delete(known, target, axis=0)
-    return np.asarray(others.any(axis=0) & ~others[np.delete(around, target)].any(axis=0), np.bool_)
+    around, days = dates_around(dates, target), days_of(dates)
+    sides = [side for side in (days < days[target], days > days[target]) if side.any()]
+    told = sum((known[side & around].any(axis=0).astype(np.int8) for side in sides), np.zeros(known.shape[1:], np.int8))
+    ever = np.delete(known, target, axis=0).any(axis=0)
+    found = np.where(told == len(sides), NEAR, np.where(told > 0, ONE_SIDE, FAR))
+    return np.where(ever, found, NEAR).astype(np.int8)
 
 
-def around_in_time(dates: NDArray[np.int64], target: int) -> NDArray[np.bool_]:
-    """(date,) which dates are around the target, itself among them; `dates` as `far_in_time` takes them."""
+def dates_around(dates: NDArray[np.int64], target: int) -> NDArray[np.bool_]:
+    """(date,) which dates are around the target, itself among them; `dates` as `around_in_time` takes them."""
     days = days_of(dates)
     return np.asarray(np.abs(days - days[target]) <= _FAR * median_step(np.sort(days)), np.bool_)
 
@@ -185,9 +197,9 @@ def conformal_factors(
 
     Returns
     -------
-    (20,) float32, positive; (25,) where some pixel is far in time.
+    (20,) float32, positive; (30,) where some pixel is far in time.
     """
-    classes = DAYS + bool((stratum >= STRATA).any())
+    classes = DAYS + 2 * bool((stratum >= STRATA).any())
     prior = np.log(np.tile(np.asarray(defaults, np.float64), classes))
     telling = ~np.isnan(ratio)
     ratio, stratum, date = ratio[telling], stratum[telling], None if date is None else date[telling]
@@ -284,7 +296,7 @@ def factor_field(
 
     Parameters
     ----------
-    factors : (20,) or (25,), positive.
+    factors : (20,) or (30,), positive.
     stratum, distance : any one shape; `distance` in pixels to the nearest known one.
     """
     return np.exp(between_classes(np.log(factors), stratum, distance)).astype(np.float32)
@@ -293,7 +305,7 @@ def factor_field(
 def between_classes(
     table: NDArray[np.floating[Any]], stratum: NDArray[np.int8], distance: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Rows of a table (20 or 25, ...) at each pixel, linear in log distance between the distance classes.
+    """Rows of a table (20 or 30, ...) at each pixel, linear in log distance between the distance classes.
 
     Steps at a class's edge would draw contours into what is made of it.
     """

@@ -85,7 +85,7 @@ class _Weights:
     """What share each part has."""
 
     table: NDArray[np.float64]
-    """(20 or 25, part) by stratum."""
+    """(20 or 30, part) by stratum."""
     lost: NDArray[np.float64] | None = None
     """(part,) where a date shows nothing in the window or around it, or far from the little it shows; None: as near."""
 

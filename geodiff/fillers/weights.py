@@ -161,7 +161,7 @@ def weights_by_stratum(
     errors: Sequence[NDArray[np.floating[Any]]],
     strata: Sequence[NDArray[np.integer[Any]]],
 ) -> NDArray[np.float64]:
-    """Weights (20 or 25, part) from each trial's errors (part, pixel) and strata.
+    """Weights (20 or 30, part) from each trial's errors (part, pixel) and strata.
 
     Where no other date knows a pixel, parts that look at other dates have nothing to say, and what others do there
     tells nothing of pixels that other dates do know: the two are learnt apart. So are pixels far in time, where
@@ -194,15 +194,20 @@ def _far_weights(
     strata: Sequence[NDArray[np.integer[Any]]],
     crowd: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """(5, part) where pixels are far in time, (0, part) where no trial has any; in place of stored shares the crowd's.
+    """(10, part) where pixels are far in time, (0, part) where no trial has any; in place of stored shares the crowd's.
 
-    They take the rows of pixels known last more than 15 days before or after, the farthest that have any.
+    First those that no date around knows, then those that dates of one side alone do. They take the rows of pixels
+    known last more than 15 days before or after, the farthest that have any.
     """
     rows = slice(STRATA - 2 * DISTANCES, STRATA - DISTANCES)
     if not any(some.any() for some in far):
         return np.empty((0, crowd.shape[1]))
-    moments = _moments_where(far, errors, [stratum - (STRATA - rows.start) for stratum in strata])
-    return convex_weights(moments, crowd)[rows]
+    found = []
+    for first in (STRATA, STRATA + DISTANCES):
+        own = [(stratum >= first) & (stratum < first + DISTANCES) for stratum in strata]
+        moments = _moments_where(own, errors, [stratum - (first - rows.start) for stratum in strata])
+        found.append(convex_weights(moments, crowd)[rows])
+    return np.concatenate(found)
 
 
 def _moments_where(
@@ -319,7 +324,7 @@ def weight_fields(
 
     Parameters
     ----------
-    table : (20 or 25, part), rows of sum 1.
+    table : (20 or 30, part), rows of sum 1.
     stratum, distance : (...) of each pixel; the stratum gives the class of the nearest date.
     """
     return _parts_first(between_classes(table, stratum, distance))

@@ -41,12 +41,12 @@ def member_widths(
     Parameters
     ----------
     errors, standard_errors : value less truth, and what members follow, over each trial's window.
-    drawn : (20 or 25,) standard deviation of the network's departures, in its standard errors.
+    drawn : (20 or 30,) standard deviation of the network's departures, in its standard errors.
 
     Returns
     -------
     dict
-        `widths` (20 or 25,) by stratum and, where whole dates were tried, `lost_width` for dates that show nothing.
+        `widths` (20 or 30,) by stratum and, where whole dates were tried, `lost_width` for dates that show nothing.
     """
     stratum = [strata(trial.patch, table=drawn).astype(np.intp) for trial in trials]
     claims = [_MEAN_ERROR * error * drawn[s] for error, s in zip(standard_errors, stratum, strict=True)]

@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 from geodiff.fillers import Filled, Filler, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import (
     DISTANCES,
+    FAR,
+    NEAR,
+    ONE_SIDE,
     STRATA,
     Z90,
     Calibrated,
+    around_in_time,
     conformal_factors,
     factor_field,
-    far_in_time,
     lost_factor,
     lost_planes,
     strata,
@@ -93,23 +96,34 @@ def test_strata_are_distance_and_nearest_date():
 
 
 @pytest.mark.parametrize("step", [1 / 24, 1, 16])
-def test_far_in_time_goes_by_the_steps_between_dates(step):
-    known = np.ones((9, 4), bool)
+def test_which_dates_around_know_a_pixel_goes_by_the_steps_between_them(step):
+    known = np.ones((9, 6), bool)
     known[4] = False
     known[3:6, 1] = False
     known[2:8, 2] = False
     known[:, 3] = False
+    known[4:8, 4] = False
+    known[:4, 5] = False
     dates = (np.arange(9) * step * DAY).astype(np.int64)
-    np.testing.assert_array_equal(far_in_time(known, dates, 4), [False, False, True, False])
-    np.testing.assert_array_equal(far_in_time(known, np.zeros(9, np.int64), 4), [False, False, True, False])
-    patch = patch_of(np.broadcast_to(known[:, 2, None, None, None], (9, 1, 24, 24)), dates, (4,))
-    assert (strata(patch) < STRATA - DISTANCES).all()
-    assert (strata(patch, table=np.ones(STRATA)) < STRATA - DISTANCES).all()
-    assert (strata(patch, table=np.ones(STRATA + DISTANCES)) >= STRATA).all()
+    sides = [NEAR, NEAR, FAR, NEAR, ONE_SIDE, ONE_SIDE]
+    np.testing.assert_array_equal(around_in_time(known, dates, 4), sides)
+    np.testing.assert_array_equal(around_in_time(known, np.zeros(9, np.int64), 4), sides)
+    for pixel, row in ((2, STRATA), (4, STRATA + DISTANCES)):
+        patch = patch_of(np.broadcast_to(known[:, pixel, None, None, None], (9, 1, 24, 24)), dates, (4,))
+        assert (strata(patch) < STRATA - DISTANCES).all()
+        assert (strata(patch, table=np.ones(STRATA)) < STRATA - DISTANCES).all()
+        found = strata(patch, table=np.ones(STRATA + 2 * DISTANCES))
+        assert ((found >= row) & (found < row + DISTANCES)).all()
 
 
-def test_a_single_date_is_not_far_in_time():
-    assert not far_in_time(np.zeros((1, 3), bool), np.zeros(1, np.int64), 0).any()
+def test_the_first_and_the_last_date_have_one_side_alone():
+    known, dates = np.ones((5, 1), bool), np.arange(5) * DAY
+    known[[0, 4]] = False
+    assert around_in_time(known, dates, 0) == around_in_time(known, dates, 4) == NEAR
+    known[1:4] = False
+    known[4] = True
+    assert around_in_time(known, dates, 0) == FAR
+    assert around_in_time(np.zeros((1, 3), bool), np.zeros(1, np.int64), 0).tolist() == [NEAR] * 3
 
 
 def test_single_dates_have_no_nearest_date():

@@ -184,17 +184,20 @@ def test_without_trials_where_no_other_date_helps_the_stored_shares_of_spatial_p
     assert table[0, 3] > 0.7
 
 
+@pytest.mark.parametrize("first", [STRATA, STRATA + DISTANCES])
 @pytest.mark.parametrize("pixels", [20, 9000])
-def test_pixels_far_in_time_say_nothing_of_the_others_and_few_of_them_follow_these(rng, pixels):
+def test_pixels_far_in_time_say_nothing_of_the_others_and_few_of_them_follow_these(rng, pixels, first):
     near = np.stack([rng.normal(size=9000) * level for level in (3.0, 3.0, 0.3, 1.0)])
     far = np.stack([rng.normal(size=pixels) * level for level in (9.0, 9.0, 9.0, 3.0)])
     alone = weights_by_stratum(SPATIAL_AND_TEMPORAL, [2, 3], [near] * 20, [np.zeros(9000, int)] * 20)
-    strata = [np.zeros(9000, int)] * 20 + [np.full(pixels, STRATA)]
+    strata = [np.zeros(9000, int)] * 20 + [np.full(pixels, first)]
     table = weights_by_stratum(SPATIAL_AND_TEMPORAL, [2, 3], [near] * 20 + [far], strata)
     assert len(alone) == STRATA
     np.testing.assert_array_equal(table[:STRATA], alone)
     np.testing.assert_allclose(table.sum(axis=1), 1.0)
     if pixels == 20:
-        np.testing.assert_allclose(table[STRATA], alone[0], atol=0.35)
+        np.testing.assert_allclose(table[first], alone[0], atol=0.35)
     else:
-        assert table[STRATA, 3] > 0.6
+        assert table[first, 3] > 0.6
+    other = 2 * STRATA + DISTANCES - first
+    np.testing.assert_allclose(table[other], table[STRATA - 2 * DISTANCES], atol=1e-9)
