@@ -255,7 +255,7 @@ class _Gap:
 def _sides(
     cube: Cube, gaps: GapReader, date: int, window: Window, dates: list[int], asked: NDArray[np.bool_]
 ) -> NDArray[np.int8]:
-    """(row, column) of the window: as `around_in_time` says, of no more dates than it takes to tell; `NEAR` elsewhere."""
+    """(row, column) of the window, those asked for: as `around_in_time` says, of no more dates than that takes."""
     near, known = dates_around(cube.seconds[dates], dates.index(date)), np.zeros((len(dates), *window.shape), bool)
     for own in sorted(np.flatnonzero(np.array(dates) != date), key=lambda i: not near[i]):
         if not near[own] and not (asked & ~known.any(axis=0)).any():
