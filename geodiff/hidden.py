@@ -135,7 +135,8 @@ def hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[Hidden
     little = not series and cube.shape[0] * cube.shape[1] < WINDOW**2
     uncropped = shapes if series else [shape for shape in shapes if shape.sum() > each]
     deep = _deep(cube, scan, gaps, uncropped, places, most // _DEEP_EVERY, little)
-    lasting = _lasting(cube, scan, gaps, filler, deep, min(_LASTING, most // 3)) if series else []
+    beside = min(_LASTING + _ENDS, affordable - most + most // 3)
+    lasting = _lasting(cube, scan, gaps, filler, deep, beside) if series else []
     large = deep + lost + lasting
     most = min(most + len(lasting), affordable) - len(large)
     spent = 0
@@ -307,8 +308,8 @@ def _lasting(
     if far < _LEAST_FAR or far < _MORE_FAR * known_far:
         return []
     ends.sort(key=lambda end: -int(end[1].apart.sum()))
-    made = _moved(cube, gaps, sources, found, most)
-    return made + _moved(cube, gaps, ends, found + made, _ENDS)
+    made = _moved(cube, gaps, sources, found, most - min(_ENDS, most // 2))
+    return made + _moved(cube, gaps, ends, found + made, min(_ENDS, most - len(made)))
 
 
 def _moved(

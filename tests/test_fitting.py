@@ -134,6 +134,13 @@ def test_where_a_place_is_lost_for_many_dates_another_is_hidden_as_long() -> Non
     assert 1 <= judged[ONE_SIDE] <= 3, "the ends of what lasts are another question"
 
 
+def test_where_memory_holds_few_trials_places_that_last_do_not_take_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hidden, "_affordable", lambda cube, scan, filler: 6)
+    heard = _heard(14, outage=8)
+    assert len(heard) <= 6
+    assert any(not trial.lasting and not _lost(trial) for trial in heard)
+
+
 def test_a_place_in_the_middle_of_a_small_raster_is_moved_to_its_sides() -> None:
     """However it is turned it would lie on itself."""
     assert any(trial.lasting for trial in _heard(14, rows=90, columns=112, holes=0, outage=8))
