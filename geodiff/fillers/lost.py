@@ -11,20 +11,22 @@ differ by in other stacks does.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from geodiff.fillers.calibration import Z90, hidden_errors, lost_planes, target_distance
 from geodiff.fillers.series import days_of
+from geodiff.fillers.spatial import window_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from geodiff.fillers import Patch, SceneSample, Trial
+    from geodiff.fillers import Filler, Fitted, Patch, SceneSample, Trial
 
-__all__ = ["beyond_corner", "few_dates", "lost_error", "lost_errors", "lost_share", "lost_step"]
+__all__ = ["beyond_corner", "claim_if_lost", "few_dates", "lost_error", "lost_errors", "lost_share", "lost_step"]
 
 _FEW_SEEN = 3
 """Dates from which on trials that hide whole ones tell of a date that is lost between others."""
@@ -54,6 +56,9 @@ beyond what is known of it is told a quarter worse by the others alone (made-up 
 _AROUND = 3.0
 """How many times as far as what is known is looked around. Before a straight edge a third is then known, in the middle
 of a long gap two thirds."""
+_STILL, _WHOLLY = 48.0, 112.0
+"""Pixels from what a date shows: from the first on standard errors go over to what they would be were the date lost, at
+the second they are. Windows that see nothing of what is known claim that too, and would else show in a map."""
 _AS_LOST = 0.7
 """How far, in log, standard errors go over to a lost date's. Four pixels and more beyond the corners of nine validation
 and training stacks intervals then hold 0.87 to 0.88, without it 0.69 to 0.79; all of it makes those of made-up ones
@@ -150,10 +155,10 @@ def lost_share(patch: Patch) -> NDArray[np.float32]:
     return np.asarray(little[..., None, None] * _far(patch), np.float32)
 
 
-def _far(patch: Patch) -> NDArray[np.float32]:
+def _far(patch: Patch, near: float = _NEAR, far: float = _FAR) -> NDArray[np.float32]:
     """(target, band, row, column) of the window: how far from what is known, 0 to 1."""
     away = np.maximum(target_distance(patch)[..., *patch.core], np.float32(1))
-    return np.asarray(np.clip(np.log2(away / _NEAR) / np.log2(_FAR / _NEAR), 0.0, 1.0), np.float32)
+    return np.asarray(np.clip(np.log2(away / near) / np.log2(far / near), 0.0, 1.0), np.float32)
 
 
 def _beyond(patch: Patch) -> NDArray[np.float32]:
@@ -194,15 +199,44 @@ def _shown_around(
     return np.asarray(counts[0] / np.maximum(counts[1], 1), np.float64)
 
 
-def beyond_corner(patch: Patch, error: NDArray[np.float32], level: float) -> NDArray[np.float32]:
+def beyond_corner(
+    patch: Patch, error: NDArray[np.float32], level: float, if_lost: Callable[[], NDArray[np.float32]]
+) -> NDArray[np.float32]:
     """Standard errors, nearer to a lost date's beyond all that a date shows: what was fitted to that claims too little.
 
     Parameters
     ----------
     error : (target, band, row, column) of the window, as claimed.
     level : what is claimed of lost dates; less than `error` it is to be where values are a lost date's as well.
+    if_lost : gives what would be claimed of this patch were its dates lost; asked for where it matters.
     """
     wholly = lost_planes(patch)[..., None, None]  # these have a factor of their own
-    share = np.where(level > error, _beyond(patch), lost_share(patch))
-    share = np.where(wholly, np.float32(0), np.float32(_AS_LOST) * share)
-    return np.asarray(error ** (1 - share) * np.float32(level) ** share, np.float32) if share.any() else error
+    beyond = np.where(wholly, np.float32(0), _beyond(patch))
+    share = np.where(level > error, beyond, np.where(wholly, np.float32(0), lost_share(patch)))
+    if share.any():
+        share *= _AS_LOST
+        error = np.asarray(error ** (1 - share) * np.float32(level) ** share, np.float32)
+    if (wholly_so := beyond * _far(patch, _STILL, _WHOLLY)).any():
+        error = np.asarray(error ** (1 - wholly_so) * np.maximum(if_lost(), np.float32(1e-6)) ** wholly_so, np.float32)
+    return error
+
+
+@runtime_checkable
+class Claims(Protocol):
+    """A filler that can be asked for its standard errors without its values."""
+
+    def standard_error(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
+        """(target, band, row, column) of the window."""
+        ...
+
+
+def claim_if_lost(patch: Patch, part: Filler | None, fitted: Fitted | None) -> tuple[Patch, NDArray[np.float32]]:
+    """The patch as if nothing were known of the dates to estimate, and what a part, or `window_error`, then claims."""
+    known, coarse = patch.known.copy(), patch.coarse.copy()
+    known[list(patch.targets)], coarse[list(patch.targets)] = False, 0
+    lost = replace(patch, known=known, coarse=coarse, values=np.where(known, patch.values, np.float32(0)))
+    if part is None or fitted is None:
+        return lost, window_error(lost)
+    if isinstance(part, Claims):
+        return lost, part.standard_error(lost, fitted)
+    return lost, part.fill([lost], fitted, seed=0)[0].standard_error

@@ -29,7 +29,7 @@ from geodiff.fillers.calibration import (
 from geodiff.fillers.crossband import across_bands
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.likeness import NonLocal
-from geodiff.fillers.lost import beyond_corner, few_dates, lost_errors, lost_share
+from geodiff.fillers.lost import beyond_corner, claim_if_lost, few_dates, lost_errors, lost_share
 from geodiff.fillers.members import stretched
 from geodiff.fillers.spatial import Biharmonic, Laplace, SpatialFiller, window_error
 from geodiff.fillers.weights import (
@@ -180,7 +180,8 @@ class Stacked:
         """The standard error."""
         error = (self._scale(patch, runs, fitted) * _factors(fitted, patch)).astype(np.float32)
         if "lost_level" in fitted.arrays:
-            error = beyond_corner(patch, error, float(fitted.arrays["lost_level"]))
+            level = float(fitted.arrays["lost_level"])
+            error = beyond_corner(patch, error, level, lambda: self._error_if_lost(patch, fitted))
         if "lost_error" not in fitted.arrays:
             return error
         lost = lost_errors(patch, *(float(fitted.arrays[name]) for name in ("lost_error", "lost_step")))
@@ -191,6 +192,13 @@ class Stacked:
         """The standard error before calibration."""
         name = fitted.facts["scale"]
         return window_error(patch) if name == WHITENING else runs[name].standard_error
+
+    def _error_if_lost(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
+        """The standard error were nothing known of the dates to estimate."""
+        name = fitted.facts["scale"]
+        part = next((part for part in self.fillers if part.name == name), None)
+        lost, claimed = claim_if_lost(patch, part, fitted.parts.get(name))
+        return (claimed * _factors(fitted, lost)).astype(np.float32)
 
     def _suited(self, sample: SceneSample) -> list[Filler]:
         """Parts that can work on this scene: those that need other dates only where there are some."""

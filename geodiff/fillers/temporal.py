@@ -108,6 +108,14 @@ class TemporalFiller(ABC):
             value[place] = plane[patch.core]
         return value
 
+    def standard_error(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
+        """(target, band, row, column) of the window: standard errors alone."""
+        error = np.ones(patch.missing.shape, np.float32)
+        for place, wanted in np.ndenumerate(patch.missing.any(axis=(2, 3))):
+            if wanted:
+                error[place] = self._error(patch, patch.targets[place[0]], place[1], fitted)[patch.core]
+        return error * patch_factors(patch, fitted.arrays["factors"])
+
     def source(self, patch: Patch) -> NDArray[np.uint8]:
         """(target, band, row, column) of the window: whose values they are."""
         codes = np.full(patch.missing.shape, CODES[self.name], np.uint8)
@@ -150,12 +158,7 @@ class TemporalFiller(ABC):
         return float(np.sqrt(squares / count)) if count else _BLIND
 
     def _fill(self, patch: Patch, fitted: Fitted) -> Filled:
-        error = np.ones(patch.missing.shape, np.float32)
-        for place, wanted in np.ndenumerate(patch.missing.any(axis=(2, 3))):
-            if wanted:
-                error[place] = self._error(patch, patch.targets[place[0]], place[1], fitted)[patch.core]
-        error *= patch_factors(patch, fitted.arrays["factors"])
-        return Filled(self.estimate(patch, fitted), error, None, self.source(patch))
+        return Filled(self.estimate(patch, fitted), self.standard_error(patch, fitted), None, self.source(patch))
 
     def _series(self, patch: Patch, target: int, band: int) -> Series:
         """The dates it looks at for one target date and band."""
