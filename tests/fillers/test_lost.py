@@ -99,7 +99,7 @@ def test_the_more_of_a_date_is_known_the_less_it_is_lost_without_a_step():
 
 
 def level_of(known: np.ndarray, level: float = 1.0, lost: float = 0.8) -> np.ndarray:
-    """(row, column) of the window: standard error where 0.1 is claimed, so much of lost dates, and so much of this one."""
+    """(row, column) of the window: standard error where 0.1 is claimed, and so much of lost dates and of this one."""
     side = known.shape[0] - 8
     claimed, if_lost = (np.full((1, 1, side, side), size, np.float32) for size in (0.1, lost))
     return beyond_corner(patch_of(known[None, None]), claimed, level, lambda: if_lost)[0, 0]
