@@ -11,6 +11,7 @@ import numpy as np
 from geodiff.context import context, seen_dates
 from geodiff.fillers import Filler, Trial
 from geodiff.fillers.calibration import NEAR, around_in_time
+from geodiff.fillers.lost import as_lost
 from geodiff.hidden import Hidden, hide
 from geodiff.lattice import Lattice, Window
 from geodiff.patches import Cells, cut_patch, read_ground
@@ -91,10 +92,7 @@ def _trial(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, cells: Cells
     truth = whole.values[(place, slice(None), *whole.core)]
     hidden = spot.where & whole.known[(place, slice(None), *whole.core)]
     if spot.whole:
-        known, coarse = whole.known.copy(), whole.coarse.copy()
-        known[place], coarse[place] = False, 0  # as the low-resolution fill of a date without data is
-        patch = replace(whole, known=known, coarse=coarse, values=np.where(known, whole.values, np.float32(0)))
-        return Trial(patch, truth[None], hidden[None])
+        return Trial(as_lost(whole), truth[None], hidden[None])
     known = _without(whole.known, place, hidden, spot.window, filler.halo, cube.lattice)
     judged = hidden & spot.judged
     if spot.lasting is not None:

@@ -13,20 +13,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geodiff.fillers.calibration import Z90, hidden_errors, lost_planes, target_distance
 from geodiff.fillers.series import days_of
-from geodiff.fillers.spatial import window_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from geodiff.fillers import Filler, Fitted, Patch, SceneSample, Trial
+    from geodiff.fillers import Patch, SceneSample, Trial
 
-__all__ = ["beyond_corner", "claim_if_lost", "few_dates", "lost_error", "lost_errors", "lost_share", "lost_step"]
+__all__ = ["as_lost", "beyond_corner", "few_dates", "lost_error", "lost_errors", "lost_share", "lost_step"]
 
 _FEW_SEEN = 3
 """Dates from which on trials that hide whole ones tell of a date that is lost between others."""
@@ -221,22 +220,8 @@ def beyond_corner(
     return error
 
 
-@runtime_checkable
-class Claims(Protocol):
-    """A filler that can be asked for its standard errors without its values."""
-
-    def standard_error(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
-        """(target, band, row, column) of the window."""
-        ...
-
-
-def claim_if_lost(patch: Patch, part: Filler | None, fitted: Fitted | None) -> tuple[Patch, NDArray[np.float32]]:
-    """The patch as if nothing were known of the dates to estimate, and what a part, or `window_error`, then claims."""
+def as_lost(patch: Patch) -> Patch:
+    """The patch as if nothing were known of the dates to estimate, nor of what a low-resolution fill made of them."""
     known, coarse = patch.known.copy(), patch.coarse.copy()
     known[list(patch.targets)], coarse[list(patch.targets)] = False, 0
-    lost = replace(patch, known=known, coarse=coarse, values=np.where(known, patch.values, np.float32(0)))
-    if part is None or fitted is None:
-        return lost, window_error(lost)
-    if isinstance(part, Claims):
-        return lost, part.standard_error(lost, fitted)
-    return lost, part.fill([lost], fitted, seed=0)[0].standard_error
+    return replace(patch, known=known, coarse=coarse, values=np.where(known, patch.values, np.float32(0)))

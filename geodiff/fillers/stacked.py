@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geodiff.fillers import Filled, Filler, FillerSettings, Fitted, Patch, SceneSample, Trial
+from geodiff.fillers.abilities import AnswersItsFit, Claims, Estimates
 from geodiff.fillers.calibration import (
     DISTANCES,
     STRATA,
@@ -29,7 +30,7 @@ from geodiff.fillers.calibration import (
 from geodiff.fillers.crossband import across_bands
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.likeness import NonLocal
-from geodiff.fillers.lost import beyond_corner, claim_if_lost, few_dates, lost_errors, lost_share
+from geodiff.fillers.lost import as_lost, beyond_corner, few_dates, lost_errors, lost_share
 from geodiff.fillers.members import stretched
 from geodiff.fillers.spatial import Biharmonic, Laplace, SpatialFiller, window_error
 from geodiff.fillers.weights import (
@@ -56,28 +57,6 @@ _SCALE_GAIN = 0.99
 _NETWORK = "diffusion"
 _APART = 8.0
 """Bound on how far the standard errors of stack and network may be apart for members to follow."""
-
-
-@runtime_checkable
-class AnswersItsFit(Protocol):
-    """A filler that has answered its trials by the time it is fitted: a stack need not ask it again."""
-
-    def fitted_answers(self, sample: SceneSample) -> tuple[Fitted, list[Filled]]:
-        """`fit(sample)`, and what `fill` then says of the sample's patches."""
-        ...
-
-
-@runtime_checkable
-class Estimates(Protocol):
-    """A filler that can be asked for its values without their errors."""
-
-    def estimate(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
-        """(target, band, row, column) of the window."""
-        ...
-
-    def source(self, patch: Patch) -> NDArray[np.uint8]:
-        """(target, band, row, column) of the window: whose values they are."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +174,14 @@ class Stacked:
 
     def _error_if_lost(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
         """The standard error were nothing known of the dates to estimate."""
-        name = fitted.facts["scale"]
+        lost, name = as_lost(patch), fitted.facts["scale"]
         part = next((part for part in self.fillers if part.name == name), None)
-        lost, claimed = claim_if_lost(patch, part, fitted.parts.get(name))
+        if part is None:
+            claimed = window_error(lost)
+        elif isinstance(part, Claims):
+            claimed = part.standard_error(lost, fitted.parts[name])
+        else:
+            claimed = part.fill([lost], fitted.parts[name], seed=0)[0].standard_error
         return (claimed * _factors(fitted, lost)).astype(np.float32)
 
     def _suited(self, sample: SceneSample) -> list[Filler]:
