@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodiff.job import FillJob
+from geodiff.job import REPEATED, FillJob
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -30,11 +30,13 @@ def add_fill_options(parser: argparse.ArgumentParser, *, optional: bool = False)
     group = parser.add_argument_group("options of every scene, as for geodiff fill")
     for name, field in FillJob.model_fields.items():
         if name not in _NOT_HERE:
-            group.add_argument(f"--{name.replace('_', '-')}", **_as_argument(field))
+            group.add_argument(f"--{name.replace('_', '-')}", **_as_argument(name, field))
 
 
-def _as_argument(field: FieldInfo) -> dict[str, Any]:
+def _as_argument(name: str, field: FieldInfo) -> dict[str, Any]:
     text = str(field.description).replace("%", "%%")
+    if name in REPEATED:
+        return {"action": "append", "metavar": "X", "help": f"{text}; may be repeated"}
     if field.annotation is bool:
         return {"action": "store_true", "default": None, "help": text}
     if "tuple" in str(field.annotation):

@@ -13,7 +13,7 @@ from typing import Any
 
 from geodiff.digests import Digests
 from geodiff.errors import TargetError
-from geodiff.identity import WITH_SIDECARS, sidecars, suffix_of, target_stem
+from geodiff.identity import WITH_SIDECARS, record_path, sidecars, suffix_of, target_stem
 from geodiff.io.places import delete, exists, local_path, put, read
 from geodiff.io.store import lock
 
@@ -26,7 +26,6 @@ __all__ = [
     "keep_record",
     "kept_digests",
     "record_of",
-    "record_path",
     "renew_digests",
     "work_path",
     "written_before",
@@ -64,12 +63,6 @@ def _same_place(one: str, other: str) -> bool:
 
 
 # -- the record
-
-
-def record_path(target: str) -> str:
-    """Where the record of a target lies; `a.tif` and `a.zarr` share theirs."""
-    folder, stem = target_stem(target)
-    return f"{folder}/{stem}.geodiff.json"
 
 
 def record_of(target: str) -> dict[str, Any]:
@@ -143,12 +136,17 @@ def _digests_path(target: str) -> str:
 def delete_left_layers(target: str, paths: Sequence[str]) -> None:
     """Delete layers of the product that `paths` replaced at `target` and that have no successor among them.
 
-    Only what the record of this very target lists and what is named as a layer of a file in `paths`: nothing else is
-    geodiff's to delete. Call it before the new record is kept, so that the next run finds what a kill left.
+    Only what the record of this very target lists and what is named as a layer of a file in `paths`, or lies in the
+    folder that is the target, where a date may be gone: nothing else is geodiff's to delete. Call it before the new
+    record is kept, so that the next run finds what a kill left.
     """
-    earlier, now = ({Path(path).name for path in listed} for listed in (written_before(target), paths))
-    for layer in (layer for path in paths for layer in sidecars(path)):
-        if Path(layer).name in earlier - now:
+    before, now = written_before(target), {Path(path).name for path in paths}
+    left = {Path(path).name for path in before} - now
+    layers = [layer for path in paths for layer in sidecars(path)]
+    if target.endswith("/"):
+        layers += [path for path in before if path.startswith(target) and suffix_of(path) in WITH_SIDECARS]
+    for layer in dict.fromkeys(layers):
+        if Path(layer).name in left:
             delete(layer)
             delete(f"{layer}.aux.xml")  # where GDAL looks for the CRS
 

@@ -11,9 +11,11 @@ import numpy as np
 from geodiff.errors import EncodingError, GridError, InputError, NothingKnownError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Encoding", "Normalisation", "as_float64", "pack", "piles_up", "unpack", "where_known"]
+__all__ = ["Encoding", "Normalisation", "as_float64", "can_hold", "pack", "piles_up", "unpack", "where_known"]
 
 
 _NINETY = 1.645
@@ -40,7 +42,7 @@ class Encoding:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype))
-        if self.nodata is not None and not _representable(self.nodata, self.dtype):
+        if self.nodata is not None and not can_hold(self.dtype, self.nodata):
             raise EncodingError(
                 f"nodata {self.nodata} cannot be stored as {self.dtype}, so no pixel could ever carry it; "
                 "give a value the dtype can hold with --nodata, or repair the source's nodata tag"
@@ -207,16 +209,16 @@ def is_nodata(stored: NDArray[Any], encoding: Encoding) -> NDArray[np.bool_]:
     floating = np.issubdtype(encoding.dtype, np.floating)
     absent = ~np.isfinite(stored) if floating else np.zeros(stored.shape, bool)
     for value in (encoding.nodata, *encoding.extra_nodata):
-        if value is not None and not _is_nan(value) and _representable(value, encoding.dtype):
+        if value is not None and not _is_nan(value) and can_hold(encoding.dtype, value):
             absent |= stored == encoding.dtype.type(value)
     return absent
 
 
 def pack(physical: NDArray[np.floating[Any]], encoding: Encoding) -> NDArray[Any]:
-    """Physical values to stored numbers: subtract, divide, round, clip; a result is never nodata.
+    """Physical values to stored numbers: subtract, divide, round, clip; a result is never read as missing.
 
-    A value that would land on nodata (or another missing marker) is moved to the nearest number that marks nothing, so
-    that a filled pixel is never taken for a hole.
+    A value that would land on nodata or another marker, or that rounding would take out of the valid range, is moved to
+    the nearest number that does neither, so that a filled pixel is never taken for a hole.
     """
     wanted: NDArray[np.float64] = np.asarray(physical, np.float64)
     if encoding.valid_range is not None:
@@ -228,7 +230,7 @@ def pack(physical: NDArray[np.floating[Any]], encoding: Encoding) -> NDArray[Any
     else:
         limit = float(np.finfo(encoding.dtype).max)
         stored = np.clip(scaled, -limit, limit).astype(encoding.dtype)
-    return _away_from_nodata(stored, scaled, encoding)
+    return _away_from_missing(stored, scaled, encoding)
 
 
 def _round_into(scaled: NDArray[np.float64], low: int, high: int, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -240,26 +242,52 @@ def _round_into(scaled: NDArray[np.float64], low: int, high: int, dtype: np.dtyp
     return stored
 
 
-def _away_from_nodata(stored: NDArray[Any], scaled: NDArray[np.float64], encoding: Encoding) -> NDArray[Any]:
-    """Move stored numbers off every missing marker, to the free number nearest to the value they stand for."""
-    clash = is_nodata(stored, encoding)
+def _away_from_missing(stored: NDArray[Any], scaled: NDArray[np.float64], encoding: Encoding) -> NDArray[Any]:
+    """Move stored numbers that would be read as missing to the nearest number that would not.
+
+    They stand on a marker, or rounding took them out of the valid range. Where no number of the dtype lies in that
+    range, it is the markers alone that are avoided.
+    """
+    clash = _says_missing(stored, encoding)
     if not clash.any():
         return stored
-    wanted, marker = scaled[clash], stored[clash]
-    above, below = (_free(marker, encoding, upwards=upwards) for upwards in (True, False))
-    far = [np.abs(number.astype(np.float64) - wanted) for number in (above, below)]
-    up = np.where(far[0] == far[1], wanted >= marker.astype(np.float64), far[0] < far[1])
-    taken_above, taken_below = (is_nodata(number, encoding) for number in (above, below))
-    stored[clash] = np.where((up & ~taken_above) | taken_below, above, below)
+    moved, hit = _nearest_free(stored[clash], scaled[clash], encoding, _says_missing)
+    if hit.any():
+        moved[hit] = _nearest_free(stored[clash][hit], scaled[clash][hit], encoding, is_nodata)[0]
+    stored[clash] = moved
     return stored
 
 
-def _free(marker: NDArray[Any], encoding: Encoding, *, upwards: bool) -> NDArray[Any]:
-    """The next number in one direction that marks nothing missing; the last one, a marker, where there is none."""
-    number = marker
-    for _ in range(1 + len(encoding.extra_nodata)):
-        taken = is_nodata(number, encoding)
-        number = np.where(taken, _next(number, encoding.dtype, upwards=upwards), number)
+def _says_missing(stored: NDArray[Any], encoding: Encoding) -> NDArray[np.bool_]:
+    """True where `unpack` would call a stored number missing."""
+    return is_nodata(stored, encoding) if encoding.valid_range is None else ~unpack(stored, encoding)[1]
+
+
+def _nearest_free(
+    stored: NDArray[Any],
+    wanted: NDArray[np.float64],
+    encoding: Encoding,
+    taken: Callable[[NDArray[Any], Encoding], NDArray[np.bool_]],
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """For each number the free one nearest to the value it stands for, and True where none was found near it."""
+    above, below = (_free(stored, encoding, taken, upwards=upwards) for upwards in (True, False))
+    far = [np.abs(number.astype(np.float64) - wanted) for number in (above, below)]
+    up = np.where(far[0] == far[1], wanted >= stored.astype(np.float64), far[0] < far[1])
+    taken_above, taken_below = taken(above, encoding), taken(below, encoding)
+    return np.where((up & ~taken_above) | taken_below, above, below), taken_above & taken_below
+
+
+def _free(
+    stored: NDArray[Any],
+    encoding: Encoding,
+    taken: Callable[[NDArray[Any], Encoding], NDArray[np.bool_]],
+    *,
+    upwards: bool,
+) -> NDArray[Any]:
+    """The next free number in one direction; one that is taken where there is none within a few steps."""
+    number = stored
+    for _ in range(2 + len(encoding.extra_nodata)):  # one out of the range by rounding, and over every marker
+        number = np.where(taken(number, encoding), _next(number, encoding.dtype, upwards=upwards), number)
     return number
 
 
@@ -277,7 +305,7 @@ def _is_nan(value: float) -> bool:
     return bool(np.isnan(value))
 
 
-def _representable(value: float, dtype: np.dtype[Any]) -> bool:
+def can_hold(dtype: np.dtype[Any], value: float) -> bool:
     """Whether the dtype can hold the value; float nodata tags written in decimal count when they round to it."""
     if np.issubdtype(dtype, np.complexfloating):
         return True

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from geodiff import __version__
 from geodiff.appending import kept_beside, load_kept, save_kept
-from geodiff.beside import delete_left_layers, keep_record, record_path
+from geodiff.beside import delete_left_layers, keep_record
 from geodiff.blocks import BlockResult, fit_path
 from geodiff.credentials import redacted
 from geodiff.errors import BlockError, GateError
 from geodiff.fillers import source_codes
 from geodiff.gaps import Reason
-from geodiff.identity import describe_model
+from geodiff.identity import describe_model, record_path
 from geodiff.io import Product, write_product
 from geodiff.io.places import exists
 from geodiff.io.stacitem import write_item

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.encoding import is_nodata, unpack
 from geodiff.errors import GridError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
+
+    from geodiff.encoding import Encoding
 
 __all__ = [
     "NAMED",
@@ -34,6 +37,7 @@ __all__ = [
     "never_seen",
     "outside_counts",
     "shares",
+    "stored_reason",
     "tally",
 ]
 
@@ -137,6 +141,24 @@ class Gaps:
     def shares(self) -> dict[str, float]:
         """Share of the pixels that bear each reason, by its meaning; only those that occur."""
         return shares(tally(self.reason), self.reason.size)
+
+
+def stored_reason(
+    stored: NDArray[Any], encodings: Sequence[Encoding], valid: NDArray[np.bool_] | None
+) -> NDArray[np.uint16]:
+    """Why stored numbers (band, row, column) are missing by themselves: nodata, values out of range, the file's mask.
+
+    `valid` (row, column) is the dataset's mask or alpha band, None where it has none.
+    """
+    reason = np.zeros(stored.shape, np.uint16)
+    for place, (encoding, numbers) in enumerate(zip(encodings, stored, strict=True)):
+        absent = is_nodata(numbers, encoding)
+        reason[place][absent] = Reason.NODATA
+        if encoding.valid_range is not None:
+            reason[place][~unpack(numbers, encoding)[1] & ~absent] = Reason.INVALID
+    if valid is not None:
+        reason[:, ~valid] |= np.uint16(Reason.NODATA)
+    return reason
 
 
 def because(where: NDArray[np.bool_], reason: Reason) -> NDArray[np.uint16]:

@@ -16,7 +16,8 @@ from geodiff.credentials import redacted
 from geodiff.errors import InputError, SourceError, TargetError
 from geodiff.io import open_raster
 from geodiff.io.gdal import address
-from geodiff.io.places import filesystem_of, local_path, read
+from geodiff.io.places import exists, filesystem_of, local_path, read
+from geodiff.io.stacitem import item_fingerprint
 from geodiff.io.vector import area_files
 from geodiff.scene import flags_inside
 
@@ -34,6 +35,7 @@ __all__ = [
     "inputs_identity",
     "inputs_stamp",
     "model_identity",
+    "record_path",
     "sidecars",
     "source_identity",
     "source_stamp",
@@ -231,9 +233,22 @@ def sidecars(target: str) -> list[str]:
     return [f"{folder}/{stem}_{layer}.tif" for layer in (*_LAYERS, *(["image"] if suffix == ".xml" else []))]
 
 
+def record_path(target: str) -> str:
+    """Where the record of a target lies; `a.tif` and `a.zarr` share theirs."""
+    folder, stem = target_stem(target)
+    return f"{folder}/{stem}.geodiff.json"
+
+
 def assert_apart(job: FillJob, raster: Raster) -> None:
-    """Raise TargetError where TARGET, or a layer beside it, is or holds a file that the job reads: it would be lost."""
-    there = [(name, place) for name in (job.target.rstrip("/"), *sidecars(job.target)) if (place := _existing(name))]
+    """Raise TargetError where what the job writes is or holds a file that it reads: it would be lost.
+
+    That is TARGET, the layers beside it, and the STAC Item, which must not be one of the others either.
+    """
+    own = [job.target.rstrip("/"), *sidecars(job.target)]
+    if job.stac is not None:
+        _assert_item(job.stac, [*own, record_path(job.target)], overwrite=job.overwrite)
+        own.append(job.stac)
+    there = [(name, place) for name in own if (place := _existing(name))]
     if not there:
         return
     masks = [name for files in _inputs(job, raster) for name in files]
@@ -244,6 +259,22 @@ def assert_apart(job: FillJob, raster: Raster) -> None:
                 raise TargetError(
                     f"{written} is itself read by this job ({name}), and would be destroyed; give another target"
                 )
+
+
+def _assert_item(path: str, others: Sequence[str], *, overwrite: bool) -> None:
+    """Raise TargetError where `--stac` names a folder, one of the `others` that the job writes, or a foreign file."""
+    local = local_path(path)
+    if path.endswith("/") or (local is not None and local.is_dir()):
+        raise TargetError(f"--stac {path} is a folder; name the file to write, such as {path.rstrip('/')}/item.json")
+    for other in others:
+        place = local_path(other)
+        if path == other or (local is not None and place is not None and local.resolve() == place.resolve()):
+            raise TargetError(f"--stac {path} would be written over {other}, which this job writes; name another file")
+    if not overwrite and exists(path) and item_fingerprint(path) is None:
+        raise TargetError(
+            f"--stac {path} is there already and is no STAC Item of a product of geodiff; use --overwrite to replace "
+            "it, or name another file"
+        )
 
 
 def _existing(name: str) -> Path | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import shlex
 import tomllib
@@ -22,7 +23,7 @@ from geodiff.credentials import redacted
 from geodiff.errors import JobError
 from geodiff.samplers import check_sampler
 
-__all__ = ["NOT_BUILT", "FillJob", "Gate", "as_list", "parse_gates", "spelled", "without_places", "wrong"]
+__all__ = ["NOT_BUILT", "REPEATED", "FillJob", "Gate", "as_list", "parse_gates", "spelled", "without_places", "wrong"]
 
 GATES = {
     "coverage90": "share of hidden known pixels inside value +- 1.645 standard errors",
@@ -37,7 +38,7 @@ _HOW = frozenset(
 """Fields that cannot change a pixel."""
 _DEVICES = "choose auto, cpu, cuda, cuda:1 (or another number) or mps"
 """For the one field with a pattern."""
-_REPEATED = ("qa", "mask")
+REPEATED = ("qa", "mask")
 """Options that are given once for each of their values, which may have commas of their own."""
 
 
@@ -64,9 +65,13 @@ def parse_gates(text: str | None) -> tuple[Gate, ...]:
     gates = []
     for part in filter(None, (text or "").split(",")):
         match = _GATE.match(part)
-        if not match or match[1] not in GATES:
+        try:
+            bound = float(match[3]) if match else math.nan
+        except ValueError:  # digits and signs in an order that is no number
+            bound = math.nan
+        if not match or match[1] not in GATES or math.isnan(bound):
             raise JobError(f"{part.strip()} is not FIGURE>=BOUND or FIGURE<=BOUND; figures: {', '.join(GATES)}")
-        gates.append(Gate(figure=match[1], relation=match[2], bound=float(match[3])))
+        gates.append(Gate(figure=match[1], relation=match[2], bound=bound))
     return tuple(gates)
 
 
@@ -175,6 +180,8 @@ class FillJob(BaseModel):
 
     @model_validator(mode="after")
     def _member_product_needs_members(self) -> FillJob:
+        if self.product == "member" and not self.draws_members:
+            raise ValueError(f"--product member: --filler {self.filler} draws no members; use auto or diffusion")
         if self.product == "member" and self.drawn_members == 0:
             raise ValueError("--product member needs at least one member; use --members 1 or more")
         if self.members and not self.draws_members:
@@ -256,7 +263,7 @@ def spelled(verb: str, job: BaseModel, without: Collection[str]) -> str:
     fields = job.model_dump(exclude=set(without))
     words = ["geodiff", verb, fields.pop("source"), fields.pop("target")]
     for name, value in fields.items():
-        given = (value or ("none",)) if name in _REPEATED else (value,)
+        given = (value or ("none",)) if name in REPEATED else (value,)
         if value != default[name]:
             words += [word for each in given for word in (f"--{name.replace('_', '-')}", _as_word(each))]
     return shlex.join(map(redacted, words))

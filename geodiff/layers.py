@@ -15,7 +15,7 @@ import numpy as np
 
 from geodiff.encoding import unpack
 from geodiff.fillers import OBSERVED, OUTSIDE, UNFILLED
-from geodiff.gaps import Reason
+from geodiff.gaps import stored_reason
 from geodiff.io import Kind, ProductVariable
 from geodiff.lattice import Window
 from geodiff.scan import occupied_parts, read_occupied
@@ -141,14 +141,15 @@ class _Views:
         whole[..., list(self.cube.bands), :, :] = part
         return whole
 
-    def _unasked(self, date: int, window: Window) -> NDArray[np.bool_]:
-        """(band, row, column) of all bands: missing values of continuous bands that were not to be filled."""
-        missing = np.zeros((len(self.cube.variable.bands), *window.shape), bool)
+    def _unasked(self, date: int, window: Window) -> NDArray[np.uint16]:
+        """(band, row, column) of all bands: why values of continuous bands that were not to be filled are missing."""
+        reason = np.zeros((len(self.cube.variable.bands), *window.shape), np.uint16)
         others = self._others()
-        values = self.cube.variable.reader.read(date, window) if others else missing
-        for place, band in others:
-            missing[place] = ~unpack(values[place], band.encoding)[1]
-        return missing
+        if others:
+            places, reader = [place for place, _ in others], self.cube.variable.reader
+            stored, encodings = reader.read(date, window)[places], [band.encoding for _, band in others]
+            reason[places] = stored_reason(stored, encodings, reader.valid(date, window))
+        return reason
 
     def _estimated(self, date: int, window: Window) -> NDArray[np.bool_]:
         """(band, row, column) of the filled bands: True where an estimate stands in the working store."""
@@ -201,16 +202,14 @@ class _Views:
         codes[gaps.missing & ~gaps.fillable] = OUTSIDE
         stored = self._stored("source", date, window)
         whole = self._spread(np.where(stored != OBSERVED, stored, codes).astype(np.uint8), OBSERVED, window)
-        whole[self._unasked(date, window)] = UNFILLED
+        whole[self._unasked(date, window) != 0] = UNFILLED
         return whole
 
     def reason(self, date: int, window: Window) -> NDArray[np.uint16]:
         return self._by_parts(date, window, "u2", self._reason)
 
     def _reason(self, date: int, window: Window) -> NDArray[np.uint16]:
-        whole = self._spread(self.gaps.read(date, window).reason, 0, window)
-        whole[self._unasked(date, window)] = Reason.NODATA
-        return whole
+        return self._spread(self.gaps.read(date, window).reason, 0, window) | self._unasked(date, window)
 
     def standard_error(self, date: int, window: Window) -> NDArray[np.float32]:
         return self._by_parts(date, window, "f4", self._standard_error)
@@ -219,19 +218,19 @@ class _Views:
         unknown = self.gaps.read(date, window).missing & ~self._estimated(date, window)
         errors = self._stored("standard_error", date, window)
         whole = self._spread(np.where(unknown, np.float32(np.nan), errors), 0.0, window)
-        whole[self._unasked(date, window)] = np.nan
+        whole[self._unasked(date, window) != 0] = np.nan
         return whole
 
     def quantiles(self, date: int, window: Window) -> NDArray[np.float32]:
         """Estimated quantiles; at known pixels the observation itself, NaN where nothing is known."""
+        stored = self.cube.variable.reader.read(date, window)
+        observed = np.full(stored.shape, np.nan, np.float32)
+        for place, band in enumerate(self.cube.variable.bands):
+            if band.kind is Kind.CONTINUOUS:
+                observed[place] = unpack(stored[place], band.encoding)[0]
+        observed[self._reason(date, window) != 0] = np.nan
+        array = self.work.array(self.cube.name, "quantiles")
+        whole, filled = np.repeat(observed[None], array.shape[0], axis=0), list(self.cube.bands)
         estimated = self._estimated(date, window)
-        stored = self.cube.read(date, window)
-        observed = np.stack(
-            [
-                unpack(numbers, self.cube.variable.bands[band].encoding)[0]
-                for band, numbers in zip(self.cube.bands, stored, strict=True)
-            ]
-        ).astype(np.float32)
-        observed[self.gaps.read(date, window).missing] = np.nan
-        quantiles = np.where(estimated, self._stored("quantiles", date, window), observed)
-        return self._spread(quantiles, np.nan, window)
+        whole[:, filled] = np.where(estimated, self._stored("quantiles", date, window), whole[:, filled])
+        return whole

@@ -235,11 +235,13 @@ def _start(config: TrainConfig) -> Any:
 def next_model(paths: Sequence[str], out: Path, begin_from: str, settings: Mapping[str, Any]) -> Learnt:
     """Fine-tune in a folder beside OUT and put the model in its place only where it does better than its start.
 
-    A run that was stopped is gone on with. `settings` are fields of `TrainConfig`.
+    A run that was stopped is gone on with. `settings` are fields of `TrainConfig`. Raises TargetError, before any work,
+    where OUT is something else than a model.
     """
-    from geodiff.diffusion.folder import find_folder
+    from geodiff.diffusion.folder import assert_replaceable, find_folder
     from geodiff.diffusion.trainconfig import read_config
 
+    assert_replaceable(out, overwrite=True)
     start = begin_from or (str(out) if out.is_dir() else "default")
     work, candidate = out.with_name(f"{out.name}.training"), out.with_name(f"{out.name}.candidate")
     config = read_config(None, **{**FINE_TUNING, **settings, "work": work, "begin_from": find_folder(start)})

@@ -54,7 +54,7 @@ from geodiff.identity import (
 )
 from geodiff.io import check_target, read_fingerprint
 from geodiff.io.places import exists, remove_tree
-from geodiff.io.stacitem import is_item_of
+from geodiff.io.stacitem import item_fingerprint
 from geodiff.io.store import VariableSpec, create_work, open_work, remove_work
 from geodiff.plan import FillPlan, Means
 from geodiff.progress import Progress, waiting
@@ -117,6 +117,8 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
             return _planned(job, scene, fingerprint, kept, started)
         assert_writable(target_stem(job.target)[0], "the folder of TARGET")
         assert_writable(job.work or target_stem(job.target)[0], "--work")
+        if job.stac is not None:
+            assert_writable(target_stem(job.stac)[0], "the folder of --stac")
         assert_scheduler(job)
         held.enter_context(alone(job.target, job.work))
         stamp = _stamp(job, scene.raster)
@@ -191,12 +193,15 @@ def _stands(job: FillJob, scene: Scene, kept: Kept | None, started: float) -> St
     assert_apart(job, scene.raster)
     digests = kept_digests(job.target)
     fingerprint = _fingerprint(job, scene, kept, digests)
-    if job.dry_run or not _up_to_date(job, fingerprint):
+    if job.dry_run:
+        _warn_of_refusal(job, fingerprint)
+        return Standing(fingerprint, None, digests)
+    if not _up_to_date(job, fingerprint):
         return Standing(fingerprint, None, digests)
     remove_tree(fit_path(_work_path(job)))  # what a kill in the last clean-up left
     renew_digests(job.target, digests)
     _judge_again(job)
-    if job.stac and not is_item_of(job.stac, fingerprint):
+    if job.stac and item_fingerprint(job.stac) != fingerprint:
         deliver_item(job, scene, written_before(job.target), fingerprint)
     status = "nothing to append" if job.append else "up to date"
     return Standing(fingerprint, begin_record(job, fingerprint, status, started), digests)
@@ -232,13 +237,15 @@ def _fingerprint(job: FillJob, scene: Scene, kept: Kept | None, digests: Digests
 def _up_to_date(job: FillJob, fingerprint: str) -> bool:
     """Whether the target is this very product, whole; raises TargetError when it is another and may not be replaced.
 
-    A working store that is still there holds blocks that failed: the same command tries them again.
+    Blocks that failed are tried again by the same command: a working store that is still there says so, and the
+    record, where the store is gone or `--work` names another place.
     """
     found = read_fingerprint(job.target)
     if found is None or job.overwrite:
         return False
     if found == fingerprint:
-        return not exists(_work_path(job)) and is_whole(job.target, fingerprint)
+        failed = exists(_work_path(job)) or record_of(job.target).get("failed_blocks")
+        return not failed and is_whole(job.target, fingerprint)
     if job.append:
         return False
     what = "was made by another job or from another state of the source" if found else "is not a product of geodiff"
@@ -246,6 +253,14 @@ def _up_to_date(job: FillJob, fingerprint: str) -> bool:
     raise TargetError(
         f"{job.target} is there already and {what}; use --overwrite to replace it, or another target{more}"
     )
+
+
+def _warn_of_refusal(job: FillJob, fingerprint: str) -> None:
+    """Beside a plan, which writes nothing and is shown all the same, say that the run would be refused."""
+    try:
+        _up_to_date(job, fingerprint)
+    except TargetError as refused:
+        logger.warning("without --dry-run this job is refused: %s", refused)
 
 
 def _judge_again(job: FillJob) -> None:

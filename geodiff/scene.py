@@ -6,6 +6,7 @@ by window: what is stored, and for which reasons a pixel is missing. Nothing is 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.encoding import is_nodata, unpack
-from geodiff.errors import FlagError, GridError, InputError, JobError, SourceError
+from geodiff.encoding import can_hold
+from geodiff.errors import EncodingError, FlagError, GridError, InputError, JobError, SourceError
 from geodiff.faults import detect_window
 from geodiff.flags import PRESETS, ProductFacts, decode, guess, layer_named, load_preset, slc_off_as_nodata
-from geodiff.gaps import Reason
+from geodiff.gaps import Reason, stored_reason
 from geodiff.io import Kind, OpenOptions, QualityBand, Raster, Variable, open_raster
 from geodiff.lattice import Lattice, Window
 from geodiff.undated import ordinals
@@ -130,17 +131,8 @@ class Cube:
 
     def _own_reason(self, date: int, window: Window, stored: NDArray[Any]) -> NDArray[np.uint16]:
         """Nodata, values out of range, and the dataset's own mask."""
-        reason = np.zeros(stored.shape, np.uint16)
-        for place, (band, numbers) in enumerate(zip(self.bands, stored, strict=True)):
-            encoding = self.variable.bands[band].encoding
-            absent = is_nodata(numbers, encoding)
-            reason[place][absent] = Reason.NODATA
-            if encoding.valid_range is not None:
-                reason[place][~unpack(numbers, encoding)[1] & ~absent] = Reason.INVALID
-        valid_plane = self.variable.reader.valid(date, window)
-        if valid_plane is not None:
-            reason[:, ~valid_plane] |= np.uint16(Reason.NODATA)
-        return reason
+        encodings = [self.variable.bands[band].encoding for band in self.bands]
+        return stored_reason(stored, encodings, self.variable.reader.valid(date, window))
 
     def _flagged(self, date: int, window: Window) -> NDArray[np.uint16]:
         """What quality bands and the user's masks say, broadcastable to (band, row, column)."""
@@ -199,7 +191,21 @@ def open_scene(job: FillJob) -> Scene:
 
     Raises InputError (exit 2) where a name, band, date, preset or mask does not exist in the source.
     """
-    return scene_of(open_raster(job.source, OpenOptions(job.nodata, job.valid_range, job.resolution)), job)
+    raster = open_raster(job.source, OpenOptions(job.nodata, job.valid_range, job.resolution))
+    _refuse_resolution(job, raster)
+    return scene_of(raster, job)
+
+
+def _refuse_resolution(job: FillJob, raster: Raster) -> None:
+    """Raise JobError where `--resolution` changed nothing: only scenes with a file a band are brought to one grid."""
+    sizes = {abs(variable.geobox.affine.a) for variable in raster.variables}
+    if job.resolution is None or any(math.isclose(size, job.resolution, rel_tol=1e-6) for size in sizes):
+        return
+    found = ", ".join(f"{size:g}" for size in sorted(sizes))
+    raise JobError(
+        f"--resolution {job.resolution:g}: {job.source} has pixels of {found}, and no bands on several grids to bring "
+        "to one, as scene folders and STAC Items have; leave it out, or resample the source first (gdalwarp -tr)"
+    )
 
 
 def scene_of(raster: Raster, job: FillJob) -> Scene:
@@ -216,7 +222,18 @@ def scene_of(raster: Raster, job: FillJob) -> Scene:
         raise SourceError(
             f"{job.source} has no continuous band to fill (its bands are: {', '.join(kinds) or 'none'}){cure}"
         )
+    _refuse_nodata(job, cubes)
     return Scene(raster, tuple(cubes))
+
+
+def _refuse_nodata(job: FillJob, cubes: Sequence[Cube]) -> None:
+    """Raise EncodingError for a `--nodata` that no band to be filled can have; others may, or may not."""
+    dtypes = sorted({str(cube.variable.dtype) for cube in cubes})
+    if job.nodata is not None and not any(can_hold(np.dtype(dtype), job.nodata) for dtype in dtypes):
+        raise EncodingError(
+            f"--nodata {job.nodata} cannot be stored as {' or '.join(dtypes)}, so no pixel of {job.source} has it; "
+            "give another, or leave it out"
+        )
 
 
 def _chosen(raster: Raster, names: Sequence[str]) -> list[Variable]:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import geodiff
-from geodiff.beside import alone, delete_left_layers, is_whole, keep_record, record_of, record_path, written_before
+from geodiff.beside import alone, delete_left_layers, is_whole, keep_record, record_of, written_before
 from geodiff.errors import LockedError, TargetError
+from geodiff.identity import record_path
 
 
 @pytest.fixture

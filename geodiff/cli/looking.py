@@ -78,10 +78,12 @@ def init(
     """Write a commented job file with every option at its default."""
     talk(verbose, quiet=quiet)
     from geodiff.errors import TargetError
+    from geodiff.identity import assert_writable
     from geodiff.jobfile import commented_toml
 
     if path.exists() and not overwrite:
         raise TargetError(f"{path} is there already; use --overwrite, or give another name")
+    assert_writable(str(path.parent), "the folder of PATH")
     path.write_text(commented_toml())
     typer.echo(f"wrote {path}; edit it, then: geodiff fill --job {path}")
 

@@ -194,10 +194,7 @@ def encoding_of(header: Header, index: int, kind: Kind, options: OpenOptions) ->
     told = options.nodata is not None or header.alpha is not None or header.dataset_mask
     if told and not _fits(nodata, dtype):
         nodata = None  # the tag can never match, and what is missing is told otherwise
-    added = () if options.nodata is None else (options.nodata,)
-    if added and not _fits(options.nodata, dtype):
-        said = f"--nodata {options.nodata} cannot be stored as {dtype}, so no pixel of {header.path} has it"
-        raise EncodingError(f"{said}; give another, or leave it out")
+    added = () if options.nodata is None else (options.nodata,)  # for the bands that can have it
     extra = tuple(dict.fromkeys((*missing.extra, *added)))
     try:
         return Encoding(dtype, nodata, header.scales[index], header.offsets[index], options.valid_range, extra)

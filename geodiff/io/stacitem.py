@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from geodiff.io import Band, Raster
     from geodiff.io.gdal import Header
 
-__all__ = ["CATALOGUE", "ITEM", "is_item_of", "update_catalogue", "write_item"]
+__all__ = ["CATALOGUE", "ITEM", "item_fingerprint", "update_catalogue", "write_item"]
 
 ITEM = ".stac.json"
 """How the name of an Item ends that a catalogue is to list."""
@@ -79,12 +79,12 @@ def write_item(path: str, raster: Raster, products: Sequence[str], attributes: M
     put(path, (json.dumps(item.to_dict(include_self_link=False, transform_hrefs=False), indent=1) + "\n").encode())
 
 
-def is_item_of(path: str, fingerprint: str) -> bool:
-    """Whether there is an Item at `path` and it is of the product with that fingerprint."""
+def item_fingerprint(path: str) -> str | None:
+    """The fingerprint of the product that the Item at `path` is of; None where there is no Item of one."""
     try:
-        return bool(json.loads(read(path) or b"{}")["properties"]["geodiff:fingerprint"] == fingerprint)
+        return str(json.loads(read(path) or b"{}")["properties"]["geodiff:fingerprint"])
     except (ValueError, KeyError, TypeError):
-        return False
+        return None
 
 
 def _item(

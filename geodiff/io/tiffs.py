@@ -170,7 +170,7 @@ def value_content(piece: Slice) -> Content:
         units=header.units if header else tuple(band.units for band in bands),
         scales=header.scales if header else tuple(band.encoding.scale for band in bands),
         offsets=header.offsets if header else tuple(band.encoding.offset for band in bands),
-        colours=_colours(header),
+        colours=_colours(piece),
         colourmaps=header.colourmaps if header and header.count == 1 and bands[0].kind is Kind.PALETTE else {},
         bits=1 if header and set(header.bits) == {1} else None,
         tags=_tags(piece),
@@ -195,9 +195,14 @@ def _nodata(piece: Slice) -> float | int | None:
     return next((band.encoding.nodata for band in usable if band.encoding.nodata is not None), None)
 
 
-def _colours(header: Header | None) -> tuple[str, ...]:
-    """Colour interpretation where the source has one to keep; GDAL's own default is left alone."""
-    if header is None or set(header.colours) <= {"undefined", "gray"} or header.colours[0] == "palette":
+def _colours(piece: Slice) -> tuple[str, ...]:
+    """Colour interpretation where the source has one to keep, on a finer grid too; else GDAL's own default."""
+    header, repeated = piece.header, getattr(reader_at(piece.first, piece.date), "reader", None)
+    if header is None and isinstance(repeated, GdalReader) and len(repeated.indexes) == len(piece.bands):
+        header = read_header(repeated.path)
+    if header is None or len(header.colours) != len(piece.bands):
+        return ()
+    if set(header.colours) <= {"undefined", "gray"} or header.colours[0] == "palette":
         return ()
     return header.colours
 

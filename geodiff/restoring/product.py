@@ -10,7 +10,7 @@ import numpy as np
 
 from geodiff.codes import CODES, OBSERVED, OUTSIDE, UNFILLED
 from geodiff.encoding import Encoding, pack, unpack
-from geodiff.gaps import Gaps, Reason
+from geodiff.gaps import Gaps, stored_reason
 from geodiff.io import Kind, ProductVariable, Raster, Reader, Variable
 from geodiff.io.geotiff import finer_points
 from geodiff.lattice import Window
@@ -133,13 +133,16 @@ class Layers:
 
     def _mark_missing(self) -> None:
         """What is missing from the start; the bands that are asked for say more of theirs later."""
-        for index, band in enumerate(self.variable.bands):
-            if band.kind is not Kind.CONTINUOUS:
-                continue
-            missing = ~unpack(self.value[:, index], band.encoding)[1]
-            self.source[:, index][missing] = UNFILLED
-            self.reason[:, index][missing] = Reason.NODATA
-            self.standard_error[:, index][missing] = np.nan
+        bands, whole = self.variable.bands, Window(0, 0, *self.variable.shape[2:])
+        for date, (stored, reason) in enumerate(zip(self.value, self.reason, strict=True)):
+            valid = self.variable.reader.valid(date, whole)
+            found = stored_reason(stored, [band.encoding for band in bands], valid)
+            for place, band in enumerate(bands):
+                if band.kind is Kind.CONTINUOUS:
+                    reason[place] = found[place]
+        missing = self.reason != 0
+        self.source[missing] = UNFILLED
+        self.standard_error[missing] = np.nan
 
     def put_estimates(self, date: int, bands: tuple[int, ...], gaps: Gaps, filled: dict[str, NDArray[Any]]) -> None:
         """Layers of filled gaps, `name: (band, row, column)` as `blocks.block_layers` makes them; the rest is exact."""
