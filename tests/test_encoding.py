@@ -65,6 +65,30 @@ def test_markers_side_by_side_are_all_kept_clear_of(dtype: str, markers: list[in
     assert abs(float(stored[0]) - np.clip(wanted, np.iinfo(dtype).min, top)) <= nearest + 0.5
 
 
+@given(
+    st.sampled_from([*INTEGERS, "float32", "float64"]),
+    st.sampled_from([1.0, 0.1, -0.1, 2.5, 1e-4]),
+    st.sampled_from([0.0, -3.0, 273.15]),
+    st.floats(-40, 40),
+    st.floats(4, 60),
+    st.floats(-100, 100),
+)
+def test_a_filled_value_is_valid_when_it_is_read(
+    dtype: str, scale: float, offset: float, low: float, width: float, value: float
+) -> None:
+    step, least = abs(scale), max(low, 0.0) if dtype.startswith("u") and scale > 0 else low
+    if dtype.startswith("u") and scale < 0:
+        least = -abs(low) - width
+    bounds = (least * step + offset, (least + width) * step + offset)
+    encoding = Encoding(np.dtype(dtype), 10, scale, offset, bounds, (11.0,))
+    assert unpack(pack(np.array([value * step + offset]), encoding), encoding)[1].all()
+
+
+def test_where_no_number_lies_in_the_range_it_is_nodata_alone_that_is_avoided() -> None:
+    encoding = Encoding(np.dtype("uint8"), 3, valid_range=(3.2, 3.4))
+    assert pack(np.array([3.3]), encoding).tolist() == [4]
+
+
 def test_a_value_near_nodata_moves_to_its_own_side() -> None:
     encoding = Encoding(np.dtype("uint8"), 10)
     assert pack(np.array([9.8, 10.4, 10.0]), encoding).tolist() == [9, 11, 11]
