@@ -15,13 +15,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Encoding", "Normalisation", "as_float64", "can_hold", "pack", "piles_up", "unpack", "where_known"]
+__all__ = [
+    "LOGARITHMS",
+    "Encoding",
+    "Normalisation",
+    "as_float64",
+    "can_hold",
+    "pack",
+    "piles_up",
+    "unpack",
+    "where_known",
+]
 
 
 _NINETY = 1.645
 """Standard deviations to each side that hold 90 % of a Gaussian."""
-_LEAST = 1e-4
-"""Where log10 begins: below what any sensor can tell from zero, in the units of chlorophyll (mg m-3)."""
+LOGARITHMS = {"log10": 1e-4, "log10 of g": 1e-7, "log10 of kg": 1e-10}
+"""Where each logarithm begins: below what any sensor can tell from zero, for chlorophyll in mg, g or kg m-3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,27 +105,39 @@ class Normalisation:
     centre: float
     scale: float
     transform: str = "linear"
-    """`linear`; `log10` for quantities that span decades (chlorophyll), which needs x > 0; `cbrt`, the cube root, for
-    rain, whose zeros are values (Stidd 1953)."""
+    """`linear`; one of `LOGARITHMS` for quantities that span decades (chlorophyll), which needs x > 0; `cbrt`, the cube
+    root, for rain, whose zeros are values (Stidd 1953)."""
     lowest: float | None = None
     """Least value there can be, transformed, where known ones pile up at it: no rain, no ice, calm. What fillers say
     beyond is moved to it; None where nothing says so."""
     highest: float | None = None
     """The same of the greatest: all cloud, all of it saturated."""
+    least_seen: float | None = None
+    """What is less, transformed, is no measurement, for it lies too far from all others: it stays as it is, and fillers
+    do not see it, because one such number spoils every fit. None where there is none."""
+    most_seen: float | None = None
+    """The same of what is more."""
 
     def forward(self, physical: NDArray[np.float64]) -> NDArray[np.float32]:
         """Physical values, any shape, to normalised float32; the subtraction is in float64."""
         return ((self.transformed(physical) - self.centre) / self.scale).astype(np.float32)
 
+    def measured(self, transformed: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Where transformed values are no farther from the others than measurements may be."""
+        low = -np.inf if self.least_seen is None else self.least_seen
+        high = np.inf if self.most_seen is None else self.most_seen
+        return np.asarray(np.isfinite(transformed) & (transformed >= low) & (transformed <= high))
+
     def transformed(self, physical: NDArray[np.float64]) -> NDArray[np.float64]:
         """The transform alone, in float64."""
         if self.transform == "linear":
             return physical
-        if self.transform == "log10":
-            return np.log10(np.maximum(physical, _LEAST))
+        if self.transform in LOGARITHMS:
+            return np.log10(np.maximum(physical, LOGARITHMS[self.transform]))
         if self.transform == "cbrt":
             return np.cbrt(physical)
-        raise EncodingError(f"no transform is called {self.transform!r}; choose linear, log10 or cbrt")
+        known = ", ".join(("linear", *LOGARITHMS, "cbrt"))
+        raise EncodingError(f"no transform is called {self.transform!r}; choose one of {known}")
 
     def inverse(self, normalised: NDArray[np.float32]) -> NDArray[np.float64]:
         """Normalised values back to physical float64."""
@@ -129,7 +151,7 @@ class Normalisation:
     def _physical(self, transformed: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.transform == "cbrt":
             return np.maximum(transformed, 0.0) ** 3  # less than no rain is none
-        return 10.0**transformed if self.transform == "log10" else transformed
+        return 10.0**transformed if self.transform in LOGARITHMS else transformed
 
     def error(self, physical: NDArray[np.float64], standard_error: NDArray[np.float32]) -> NDArray[np.float32]:
         """A normalised standard error in physical units, at `physical`: half the 90 % interval's length over 1.645.
@@ -198,10 +220,23 @@ def unpack(stored: NDArray[Any], encoding: Encoding) -> tuple[NDArray[np.float64
     np.add(physical, encoding.offset, out=physical, where=valid)
     if encoding.valid_range is not None:
         low, high = encoding.valid_range
+        low, high = low - _slack(low, encoding), high + _slack(high, encoding)
         with np.errstate(invalid="ignore"):
             valid &= (physical >= low) & (physical <= high)
     physical[~valid] = 0.0
     return physical, valid
+
+
+def _slack(bound: float, encoding: Encoding) -> float:
+    """What storage alone may add to a value that stands at a bound: 3 x 0.1 is more than 0.3, and so is 0.3 as float32.
+
+    A millionth of a step for whole numbers, a few units in the last place for others.
+    """
+    if not math.isfinite(bound):
+        return 0.0
+    if np.issubdtype(encoding.dtype, np.floating):
+        return 4 * float(np.finfo(encoding.dtype).eps) * max(abs(bound), abs(bound - encoding.offset))
+    return 1e-6 * abs(encoding.scale)
 
 
 def is_nodata(stored: NDArray[Any], encoding: Encoding) -> NDArray[np.bool_]:

@@ -114,19 +114,19 @@ def fit_cube(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> CubeFit
     fitted = filler.fit(SceneSample(kept, len(cube.bands), seen))
     spared = [t for i, t in enumerate(trials) if len(trials) >= 2 * _CHECK_EVERY and not i % _CHECK_EVERY]
     estimable = tuple(bool(n) for n in scan.cells.count.sum(axis=(0, 2, 3)))
-    cells = cells_of(scan.cells, scan.normalisations)
+    cells = cells_of(scan.cells, scan.normalisations, around=cube.lattice.periodic)
     rounding = tuple(cube.variable.bands[band].encoding.rounding for band in cube.bands)
     check = _check(filler, fitted, spared, normalised_rounding(rounding, scan.normalisations))
     return CubeFit(fitted, cells, scan.normalisations, estimable, rounding, seen, check)
 
 
-def extended_fit(fit: CubeFit, scan: Scan) -> CubeFit:
+def extended_fit(fit: CubeFit, scan: Scan, *, around: bool = False) -> CubeFit:
     """A fit with the dates of a longer scan: what was learnt stays, what belongs to single dates is worked out anew.
 
     The scan's cells are of the fit's size. A band of which the fit had not seen one pixel stays unfilled: its
-    normalisation means nothing.
+    normalisation means nothing. `around`: the raster goes once around the globe.
     """
-    return replace(fit, cells=cells_of(scan.cells, fit.normalisations), seen=seen_dates(scan))
+    return replace(fit, cells=cells_of(scan.cells, fit.normalisations, around=around), seen=seen_dates(scan))
 
 
 def normalised_rounding(rounding: Sequence[float], recipes: Sequence[Normalisation]) -> NDArray[np.float32]:

@@ -147,7 +147,8 @@ def read_ground(
             physical, valid = unpack(numbers, bands[band].encoding)
             with np.errstate(over="ignore", invalid="ignore"):
                 normalised = recipe.forward(physical)
-                known[place, band] &= valid & (np.abs(normalised) < _LARGEST)
+                known[place, band] &= valid & recipe.measured(recipe.transformed(physical))
+                known[place, band] &= np.abs(normalised) < _LARGEST
             values[place, band] = np.where(known[place, band], normalised, np.float32(0))
     seconds = np.array([second for _, second in dates], np.int64)
     return Ground(covers, values, known, fillable, seconds, tuple(index for index, _ in dates))
@@ -173,7 +174,8 @@ def cut_patch(
         place = (..., *outer.within(ground.covers))
     coarse = np.zeros((*ground.values.shape[:2], *outer.shape), np.float32)
     asked = [ground.indices[target] for target in targets]
-    coarse[list(targets)] = sample_cells(cells.values, cells.cell, *lattice.folded(outer), asked)
+    folded = lattice.folded(outer)
+    coarse[list(targets)] = sample_cells(cells.values, cells.cell, *folded, asked, around=lattice.periodic)
     return Patch(
         values=np.ascontiguousarray(ground.values[place]),
         known=np.ascontiguousarray(ground.known[place]),

@@ -431,7 +431,9 @@ def _now(
     """The fit over the dates of now, and what dates to come will be compared with."""
     old = {} if kept is None else kept.fitted.parts
     longer = {
-        cube.name: extended_fit(load_cube_fit(old[cube.name]), scans[cube.name]).stored()
+        cube.name: extended_fit(
+            load_cube_fit(old[cube.name]), scans[cube.name], around=cube.lattice.periodic
+        ).stored()
         for cube in scene.cubes
         if cube.name in old
     }

@@ -78,18 +78,22 @@ def _cell_starts(first: int, count: int, cell: int) -> NDArray[np.intp]:
 
 
 def fill_cells(
-    sums: CellSums, fallback: NDArray[np.float64], dates: Iterable[int] | None = None
+    sums: CellSums, fallback: NDArray[np.float64], dates: Iterable[int] | None = None, *, around: bool = False
 ) -> NDArray[np.float64]:
     """Mean of every cell, empty ones filled; a plane without any known pixel gets its band's `fallback` (band,).
 
-    With `dates`, of these alone; the others get the fallback.
+    With `dates`, of these alone; the others get the fallback. `around`: the last column is next to the first one.
     """
+    beside = sums.total.shape[-1] // 2 if around else 0
     filled = np.empty_like(sums.total)
     filled[...] = fallback[:, None, None]
     for date in range(len(filled)) if dates is None else dates:
         for band, (total, count) in enumerate(zip(sums.total[date], sums.count[date], strict=True)):
             if count.any():
-                filled[date, band] = _push_pull(total, count.astype(np.float64))
+                planes = (np.pad(plane, ((0, 0), (beside, beside)), mode="wrap") for plane in (total, count))
+                whole, weight = planes if beside else (total, count)
+                found = _push_pull(whole, weight.astype(np.float64))
+                filled[date, band] = found[:, beside : beside + total.shape[1]]
     return filled
 
 
@@ -153,6 +157,8 @@ def sample_cells(
     rows: NDArray[np.intp],
     columns: NDArray[np.intp],
     chosen: Sequence[int] | slice = slice(None),
+    *,
+    around: bool = False,
 ) -> NDArray[np.float32]:
     """The low-resolution fill at pixel indices, bilinear between cell centres and constant beyond the outermost.
 
@@ -160,15 +166,16 @@ def sample_cells(
     ----------
     cells : (date, .., cell row, cell column), finite.
     chosen : dates to sample.
+    around : beyond the last column comes the first one.
 
     Returns
     -------
     float32 (date, .., row, column)
     """
-    down, across = (
-        _interpolation((pixels + 0.5) / cell - 0.5, length)
-        for pixels, length in ((rows, cells.shape[-2]), (columns, cells.shape[-1]))
-    )
+    down = _interpolation((rows + 0.5) / cell - 0.5, cells.shape[-2])
+    place, width = (columns + 0.5) / cell - 0.5, cells.shape[-1]
+    beyond = around and (place.min() < 0 or place.max() > width - 1)
+    across = _around(place, width) if beyond else _interpolation(place, width)
     part = cells[chosen, ..., down.places, across.places].astype(np.float32)
     sampled: NDArray[np.float32] = down.shares @ (part @ across.shares.T)
     return sampled
@@ -193,3 +200,14 @@ def _interpolation(index: NDArray[np.float64], length: int) -> _Interpolation:
     shares[pixel, whole - first] = 1 - share
     shares[pixel, after - first] += share
     return _Interpolation(slice(first, first + shares.shape[1]), shares)
+
+
+def _around(index: NDArray[np.float64], length: int) -> _Interpolation:
+    """The same where the first cell follows the last one."""
+    whole = np.floor(index).astype(np.intp)
+    share = index - whole
+    shares = np.zeros((len(index), length), np.float32)
+    pixel = np.arange(len(index))
+    shares[pixel, whole % length] = 1 - share
+    shares[pixel, (whole + 1) % length] += share
+    return _Interpolation(slice(0, length), shares)

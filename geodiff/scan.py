@@ -6,14 +6,16 @@ look at the reasons alone, strip by strip, finds the collar and counts the gaps 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geodiff.collar import find_collar
-from geodiff.encoding import Normalisation, piles_up, unpack
+from geodiff.encoding import LOGARITHMS, Normalisation, piles_up, unpack
 from geodiff.gaps import Gaps, auto_fillable, collar_candidates, never_seen, outside_counts, tally
 from geodiff.lattice import Window
 from geodiff.pyramid import CellSums
@@ -43,10 +45,18 @@ _PILE = 0.01
 """Share of a band's values at its least or greatest from which that is taken for a bound."""
 _SAMPLE = 400_000
 """Known pixels a band from which the normalisation is taken."""
+_GOLDEN = 0.618
+"""Columns from the sample of one row to that of the next, in those between two of one row: the most even spread."""
+_EXACT = 1e-9
+"""Share of its size below which a band's deviation is that of rounding."""
+_REACH = 100.0
+"""How far beyond the others, in what these are apart, a value is no measurement."""
 _KEPT = 1 << 20
 """Pixels of the windows that a reader keeps."""
 
 Tick = Callable[[], None]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +187,27 @@ def scan_cube(
     """
     index = Occupied.empty(len(cube.variable.dates), *cube.shape)
     cells, sample, ends = _first_pass(cube, reason, outside, index, tick, cell)
+    known = [np.concatenate(parts) if parts else np.zeros(0) for parts in sample]
+    if cube.transform in LOGARITHMS and _not_positive(known, cube.transform):
+        _log.warning("%s: too many values are zero, negative or beyond its units for a logarithm of it", cube.name)
+        return scan_cube(replace(cube, transform="linear"), reason, outside, buffer, cell=cell)
     _find_outside(cube, outside, index)
     found = Occupied(index.reason, index.outside, np.ones_like(index.wanted))
     gaps = GapReader(reason, outside, cube.shape, buffer, cube.rules.fill_everything, found)
-    known = [np.concatenate(parts) if parts else np.zeros(0) for parts in sample]
-    scan = _count(cube, gaps, cells, _normalise(cube, known, ends))
+    recipes = _normalise(cube, known, ends)
+    if not all(recipe.measured(own[np.isfinite(own)]).all() for recipe, own in zip(recipes, ends, strict=True)):
+        cells = _sums_of_measurements(cube, gaps, cells, recipes)
+    scan = _count(cube, gaps, cells, recipes)
     if cube.transform == "linear":
         bands = [cube.variable.bands[b] for b in cube.bands]
         scan = replace(scan, suspects=suspects_of(bands, known, whole=not scan.missing))
     return scan, replace(gaps, occupied=scan.occupied, _latest={})
+
+
+def _not_positive(sample: list[NDArray[np.float64]], transform: str) -> bool:
+    """Whether more values than a few lie where the logarithm ends."""
+    floor, values = np.log10(LOGARITHMS[transform]), np.concatenate(sample)
+    return bool(np.count_nonzero(values <= floor) > _PILE * values.size)
 
 
 def _tiles(shape: tuple[int, int]) -> Iterator[Window]:
@@ -205,7 +227,7 @@ def _first_pass(
     cells = CellSums.empty(dates, bands, *cube.shape, cell)
     sample: list[list[NDArray[np.float64]]] = [[] for _ in cube.bands]
     ends = np.tile([np.inf, -np.inf], (bands, 1))
-    every = max(1, int(np.ceil(np.sqrt(dates * cube.shape[0] * cube.shape[1] / _SAMPLE))))
+    every = max(1, -(-dates * cube.shape[0] * cube.shape[1] // _SAMPLE))
     for tile in _tiles(cube.shape):
         collar, unseen = np.ones(tile.shape, bool), np.ones(tile.shape, bool)
         for date in range(dates):
@@ -284,10 +306,18 @@ def _gather(
     tile: Window,
     every: int,
 ) -> None:
-    """Add every n-th row's and column's known values of a tile, counted from the raster's first pixel."""
-    thin = (slice(None), slice(-tile.row % every, None, every), slice(-tile.column % every, None, every))
-    for band, (plane, good) in enumerate(zip(values[thin], known[thin], strict=True)):
-        sample[band].append(plane[good])
+    """Add one of every n known values of a tile: in each row one of n columns, in the next one some columns on.
+
+    No row and no column is passed over, for that may be where all that is known lies: every other line may be missing.
+    """
+    step = next(n for n in range(max(1, round(every * _GOLDEN)), 2 * every + 1) if math.gcd(n, every) == 1)
+    first = -((tile.row + np.arange(tile.height)) * step + tile.column) % every
+    columns = first[:, None] + every * np.arange(-(-tile.width // every))
+    rows = np.broadcast_to(np.arange(tile.height)[:, None], columns.shape)
+    inside = columns < tile.width
+    place = rows[inside], columns[inside]
+    for band in range(len(values)):
+        sample[band].append(values[(band, *place)][known[(band, *place)]])
 
 
 def _widen(ends: NDArray[np.float64], values: NDArray[np.float64], known: NDArray[np.bool_]) -> None:
@@ -308,12 +338,55 @@ def _normalise(
             continue
         low, centre, high = np.percentile(values, [16, 50, 84])
         # Half the 16-84 % range is a Gaussian's standard deviation; where it is 0 (mostly constant), the plain one.
-        # One number alone tells no scale but its own size.
-        scale = (high - low) / 2 or float(values.std()) or (values.size == 1 and abs(float(centre))) or 1.0
+        # One number alone, however often, tells no scale but its own size.
+        spread = float(values.std())
+        scale = (high - low) / 2 or (spread if spread > _EXACT * abs(centre) else abs(float(centre))) or 1.0
         least = max(_PILE * values.size, 2)
-        bounds = (float(end) if piles_up(values, float(end), least) else None for end in own)
-        recipes.append(Normalisation(float(centre), float(scale), cube.transform, *bounds))
+        lowest, highest = (float(end) if piles_up(values, float(end), least) else None for end in own)
+        far = _far_out(values)
+        recipes.append(Normalisation(float(centre), float(scale), cube.transform, lowest, highest, *far))
     return tuple(recipes)
+
+
+def _far_out(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
+    """From where on, down and up, values are no measurements.
+
+    That is a hundred times as far from the others as these, all but the last of a thousand at each end, are apart:
+    rain in a dry scene and ships on radar stay within it, 1e20 among temperatures does not.
+    """
+    last = max(1, values.size // 1000)
+    if values.size < 3 * last:
+        return None, None
+    ordered = np.partition(values, (last, values.size - 1 - last))
+    low, high = float(ordered[last]), float(ordered[-1 - last])
+    reach = _REACH * (high - low)
+    return (low - reach, high + reach) if reach > 0 else (None, None)
+
+
+def _sums_of_measurements(cube: Cube, gaps: GapReader, cells: CellSums, recipes: Sequence[Normalisation]) -> CellSums:
+    """The cell sums anew, of measurements alone: taken out of a sum, 1e20 would leave nothing of it. Warns of them."""
+    sums = CellSums(np.zeros_like(cells.total), np.zeros_like(cells.count), cells.cell)
+    far = np.zeros(len(recipes), np.int64)
+    for tile in _tiles(cube.shape):
+        for date in range(len(cube.variable.dates)):
+            values = _values(cube, cube.read(date, tile))
+            known = np.asarray(gaps.reason[(date, slice(None), *tile.slices)]) == 0
+            measured = known & _measured(values, recipes)
+            far += np.count_nonzero(known & ~measured, axis=(1, 2))
+            sums.add(date, tile, values, measured)
+    for band, count in zip(cube.bands, far.tolist(), strict=True):
+        if count:
+            _log.warning(
+                "%s: %d known values lie so far from all others that they can be no measurements; they stay as they "
+                "are, and gaps are filled without them. Name them with --nodata or --valid-range to have them filled",
+                cube.variable.bands[band].name, count,
+            )  # fmt: skip
+    return sums
+
+
+def _measured(values: NDArray[np.float64], recipes: Sequence[Normalisation]) -> NDArray[np.bool_]:
+    """Where transformed values (band, row, column) may be measurements."""
+    return np.stack([recipe.measured(plane) for recipe, plane in zip(recipes, values, strict=True)])
 
 
 def _count(cube: Cube, gaps: GapReader, cells: CellSums, normalisations: tuple[Normalisation, ...]) -> Scan:
@@ -337,7 +410,8 @@ def _count(cube: Cube, gaps: GapReader, cells: CellSums, normalisations: tuple[N
             _count_chunks(counts[date], tile, np.asarray(found.wanted.any(axis=0)))
             if gaps.buffer:
                 bare = np.asarray(gaps.reason[(date, slice(None), *tile.slices)]) == 0
-                cells.add(date, tile, _values(cube, cube.read(date, tile)), bare & found.missing, sign=-1)
+                values = _values(cube, cube.read(date, tile))
+                cells.add(date, tile, values, bare & found.missing & _measured(values, normalisations), sign=-1)
     total = dates * bands * rows * columns
     assert gaps.occupied is not None
     index = replace(gaps.occupied, wanted=counts > 0)

@@ -361,8 +361,10 @@ def _transform(variable: Variable) -> str:
     words = re.split("[^a-z]+", f"{named} {variable.attributes.get('long_name', '')}".lower())
     if any(word.startswith(_SIGNED) for word in words) or _LOGARITHMS.match(variable.bands[0].units):
         return "linear"  # has no zero to keep to
-    if "chlorophyll" in named or "conc_chl" in named or named.startswith("chl"):
-        return "log10"
+    pigment = "chlorophyll" in named or "conc_chl" in named or named.startswith("chl")
+    if pigment and "fluorescence" not in named:  # which is noise about zero
+        mass = re.match(r"\s*(k?g)\b", variable.bands[0].units)
+        return f"log10 of {mass[1]}" if mass else "log10"
     return "cbrt" if any(word.startswith(_RAIN) or word == "precip" for word in words) else "linear"
 
 

@@ -33,12 +33,19 @@ def draw_trials(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list
 
 
 def cells_of(
-    sums: CellSums, normalisations: tuple[Normalisation, ...], dates: Iterable[int] | None = None
+    sums: CellSums,
+    normalisations: tuple[Normalisation, ...],
+    dates: Iterable[int] | None = None,
+    *,
+    around: bool = False,
 ) -> Cells:
-    """The low-resolution fill, of some dates or all, normalised; a date without data gets the band's centre."""
+    """The low-resolution fill, of some dates or all, normalised; a date without data gets the band's centre.
+
+    `around`: the raster goes once around the globe.
+    """
     centre = np.array([n.centre for n in normalisations])
     scale = np.array([n.scale for n in normalisations])
-    filled = fill_cells(sums, centre, dates)
+    filled = fill_cells(sums, centre, dates, around=around)
     return Cells((filled - centre[:, None, None]) / scale[:, None, None], sums.cell)
 
 
@@ -50,7 +57,8 @@ def _trials(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, hidden: lis
     for spot in hidden:
         if not spot.whole:
             _take_out(cube, scan, sums, spot, extent)
-    cells = cells_of(sums, scan.normalisations, {spot.date for spot in hidden})
+    dates = {spot.date for spot in hidden}
+    cells = cells_of(sums, scan.normalisations, dates, around=cube.lattice.periodic)
     return [_trial(cube, scan, gaps, filler, cells, spot) for spot in hidden]
 
 

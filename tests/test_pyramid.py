@@ -81,3 +81,19 @@ def test_cells_grow_with_the_scene() -> None:
     for planes, side in ((1, 100_000), (200, 4096)):
         size = cell_size(planes, side, side)
         assert planes * (side // size) ** 2 <= 2**24
+
+
+def test_a_gap_across_the_date_line_is_filled_as_one_amid_the_raster() -> None:
+    rng = np.random.default_rng(4)
+    values, known = rng.normal(size=(112, 240)), np.ones((112, 240), bool)
+    known[20:90, 60:180] = False
+    turned, hidden = np.roll(values, 120, axis=1), np.roll(known, 120, axis=1)
+    columns = np.arange(240)
+    amid, across = (
+        sample_cells(
+            fill_cells(_sums(plane, seen, 1000), np.zeros(1), around=True)[0], 8, np.arange(112), columns, around=True
+        )[0]
+        for plane, seen in ((values, known), (turned, hidden))
+    )
+    np.testing.assert_allclose(np.roll(across, -120, axis=1), amid, atol=0.02)
+    assert np.abs(across[:, 0] - across[:, -1]).max() < 0.1

@@ -141,14 +141,15 @@ def around_in_time(known: NDArray[np.bool_], dates: NDArray[np.int64], target: i
 
     Returns
     -------
-    (...) `NEAR`, also where no other date knows the pixel, and at either end of the dates where the one side there is
-    does; `FAR` or `ONE_SIDE`.
+    (...) `NEAR`, also where no other date knows the pixel or another one of the same time does, and at either end of
+    the dates where the one side there is does; `FAR` or `ONE_SIDE`.
     """
     around, days = dates_around(dates, target), days_of(dates)
     sides = [side for side in (days < days[target], days > days[target]) if side.any()]
     told = sum((known[side & around].any(axis=0).astype(np.int8) for side in sides), np.zeros(known.shape[1:], np.int8))
-    ever = np.delete(known, target, axis=0).any(axis=0)
-    found = np.where(told == len(sides), NEAR, np.where(told > 0, ONE_SIDE, FAR))
+    others = np.arange(len(known)) != target
+    ever, twin = known[others].any(axis=0), known[others & (days == days[target])].any(axis=0)
+    found = np.where((told == len(sides)) | twin, NEAR, np.where(told > 0, ONE_SIDE, FAR))
     return np.where(ever, found, NEAR).astype(np.int8)
 
 

@@ -21,7 +21,7 @@ from geodiff.fillers.calibration import (
 )
 from geodiff.fillers.gmrf import MaternField, domain, krige
 from geodiff.fillers.relaxation import relaxed_fill
-from geodiff.fillers.whitening import FARTHEST, FLOOR, around, expected_error, local_spread
+from geodiff.fillers.whitening import FARTHEST, FLOOR, around, expected_error, local_spread, mirrored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -127,7 +127,7 @@ def window_error(patch: Patch) -> NDArray[np.float32]:
     values, known = patch.values[targets], patch.known[targets]
     planes = (-1, *values.shape[2:])
     distance = target_distance(patch).reshape(planes)
-    error = expected_error(values.reshape(planes), known.reshape(planes), distance=distance)
+    error = expected_error(values.reshape(planes), known.reshape(planes), distance=distance, copies=mirrored(patch))
     cut: NDArray[np.float32] = error.reshape(values.shape)[..., *patch.core]
     return cut
 
@@ -137,7 +137,7 @@ def window_spread(patch: Patch) -> NDArray[np.float32]:
     targets = list(patch.targets)
     values, known = patch.values[targets], patch.known[targets]
     planes = (-1, *values.shape[2:])
-    spread = local_spread(values.reshape(planes), known.reshape(planes)).reshape(values.shape)
+    spread = local_spread(values.reshape(planes), known.reshape(planes), mirrored(patch)).reshape(values.shape)
     cut: NDArray[np.float32] = spread[..., *patch.core]
     return cut
 

@@ -21,7 +21,7 @@ from geodiff.fillers.relaxation import relaxed_fill
 from geodiff.fillers.series import Series, climatology, harmonic, linear, near_mean, screened, spread, whittaker
 from geodiff.fillers.spacetime import relaxed_in_time
 from geodiff.fillers.weights import simplex_minimum
-from geodiff.fillers.whitening import FLOOR, expected_error, local_spread
+from geodiff.fillers.whitening import FLOOR, expected_error, local_spread, mirrored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -187,7 +187,7 @@ class TemporalFiller(ABC):
         """Its standard error before calibration: what the known pixels depart from the prediction tells it."""
         values, known = patch.values[target, band][None], patch.known[target, band][None]
         if not self._seen(patch, target, band).any():
-            return np.asarray(expected_error(values, known)[0])
+            return np.asarray(expected_error(values, known, copies=mirrored(patch))[0])
         if np.count_nonzero(known) < _FEWEST:
             blind = float(fitted.facts.get("blind", _BLIND))
             return np.full(known.shape[1:], blind / self.defaults[-1], np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,9 @@ from geodiff.lattice import WINDOW
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FARTHEST", "FLOOR", "around", "distance_to_known", "error_at", "expected_error", "local_spread"]
+    from geodiff.fillers import Patch
+
+__all__ = ["FARTHEST", "FLOOR", "around", "distance_to_known", "error_at", "expected_error", "local_spread", "mirrored"]
 
 FARTHEST = 32.0 + WINDOW
 """Distances are capped at window + halo, what a filler can see; so the cap does not depend on the patch."""
@@ -22,9 +25,16 @@ FLOOR = np.float32(1e-3)
 _SIDE = 11
 _RANGE = np.float32(5.0)
 _FACTOR = np.float32(1.3)
-_COPIES, _SAME = 4.5, 1e-9
+_COPIES, _SAME = 4, 1e-9
 """As many equal numbers as mirrors at a corner make of one say nothing of how much numbers differ; equal is what the
 rounding of a mean square cannot tell apart."""
+
+
+def mirrored(patch: Patch) -> int:
+    """How many of 11 x 11 pixels may be one of the raster, which is mirrored at its edges: 121 of a lone one."""
+    (rows, columns), size = patch.inside, patch.window
+    sides = len(range(size.height)[rows]), len(range(size.width)[columns])
+    return math.prod(max(2, -(-_SIDE // max(side, 1))) for side in sides)
 
 
 def distance_to_known(known: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -78,6 +88,7 @@ def expected_error(
     known: NDArray[np.bool_],
     *,
     distance: NDArray[np.float32] | None = None,
+    copies: int = _COPIES,
 ) -> NDArray[np.float32]:
     """Standard error to expect of a good fill, from how rough the known pixels are and how far away.
 
@@ -89,6 +100,7 @@ def expected_error(
     values : float32 (plane, row, column), normalised; anything finite where not known.
     known : bool, same shape.
     distance : what `distance_to_known(known)` gives, where it is at hand.
+    copies : as many equal pixels as may be mirror images of one.
 
     Returns
     -------
@@ -96,7 +108,7 @@ def expected_error(
     factor where a plane has no two known pixels near each other.
     """
     distance = distance_to_known(known) if distance is None else distance
-    return error_at(distance, local_spread(values, known))
+    return error_at(distance, local_spread(values, known, copies))
 
 
 def error_at(distance: NDArray[np.float32], spread: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -106,19 +118,21 @@ def error_at(distance: NDArray[np.float32], spread: NDArray[np.float32]) -> NDAr
     return error
 
 
-def local_spread(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+def local_spread(
+    values: NDArray[np.float32], known: NDArray[np.bool_], copies: int = _COPIES
+) -> NDArray[np.float32]:
     """Standard deviation of the known pixels within 11 x 11, spread outward over the gaps by push-pull.
 
     Shapes as in `expected_error`; 1 in a plane that has no two known pixels near each other.
     """
-    spread, weight = _local_deviation(values, known)
+    spread, weight = _local_deviation(values, known, copies)
     anywhere = weight.any(axis=(-2, -1), keepdims=True)
     everywhere: NDArray[np.float32] = np.where(anywhere, push_pull(spread, weight), np.float32(1))
     return everywhere
 
 
 def _local_deviation(
-    values: NDArray[np.float32], known: NDArray[np.bool_]
+    values: NDArray[np.float32], known: NDArray[np.bool_], copies: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Standard deviation of the known pixels around each known pixel, and how far it can be trusted (0 to 1)."""
     held = known.astype(np.float64)
@@ -127,7 +141,7 @@ def _local_deviation(
     at_least = np.maximum(count, 1.0)
     variance = np.maximum(second / at_least - (first / at_least) ** 2, 0.0)
     differ = variance > _SAME * (second / at_least)
-    weight = np.where(known & ((count > _COPIES) | (differ & (count > 1.5))), count / _SIDE**2, 0.0)
+    weight = np.where(known & ((count > copies + 0.5) | (differ & (count > 1.5))), count / _SIDE**2, 0.0)
     return np.sqrt(variance).astype(np.float32), weight.astype(np.float32)
 
 

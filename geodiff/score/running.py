@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.encoding import unpack
+from geodiff.encoding import LOGARITHMS, unpack
 from geodiff.errors import InputError, NothingKnownError
 from geodiff.estimate import estimate
 from geodiff.fillers import Filled, Filler, FillerSettings, load_filler
@@ -185,7 +185,7 @@ def _unit_words(cube: Cube) -> str:
         return "robust standard deviations of each band"
     plain = cube.variable.bands[cube.bands[0]].units or str(cube.variable.attributes.get("units", "")) or "the raster"
     text = plain if plain != "the raster" else "those of the raster"
-    return f"log10 of {text}" if cube.transform == "log10" else text
+    return f"log10 of {text}" if cube.transform in LOGARITHMS else text
 
 
 def _area(part: Part) -> str:

@@ -116,6 +116,12 @@ def test_which_dates_around_know_a_pixel_goes_by_the_steps_between_them(step):
         assert ((found >= row) & (found < row + DISTANCES)).all()
 
 
+def test_another_date_of_the_same_time_is_the_nearest_there_is():
+    known, dates = np.zeros((5, 1), bool), np.array([0, 1, 1, 2, 3]) * DAY
+    known[[2, 4]] = True
+    assert around_in_time(known, dates, 1) == NEAR
+
+
 def test_the_first_and_the_last_date_have_one_side_alone():
     known, dates = np.ones((5, 1), bool), np.arange(5) * DAY
     known[[0, 4]] = False

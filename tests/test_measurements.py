@@ -1,0 +1,149 @@
+"""Numbers that are no measurements, bounds at which measurements stand, and samples that miss none of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.ndimage import gaussian_filter
+
+import geodiff
+from geodiff.encoding import LOGARITHMS, Encoding, Normalisation, pack, unpack
+from geodiff.job import FillJob
+from geodiff.scan import scan_cube
+from geodiff.scene import open_scene
+
+HOLE = (slice(30, 60), slice(30, 60))
+
+
+def field(shape: tuple[int, int] = (96, 96), seed: int = 0) -> np.ndarray:
+    rough = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 4, mode="wrap")
+    return 280 + 5 * rough / rough.std()
+
+
+def filled(values: np.ndarray, filler: str) -> tuple[np.ndarray, np.ndarray]:
+    seen = values.astype(float).copy()
+    seen[HOLE] = np.nan
+    value, error = geodiff.fill_array(seen, filler=filler)
+    return value[HOLE], error[HOLE]
+
+
+@pytest.mark.parametrize("filler", ["laplace", "kriging", "auto"])
+@pytest.mark.parametrize("wild", [1e7, -1e20, 1e35])
+def test_one_wild_number_changes_no_gap_it_is_not_beside(filler: str, wild: float) -> None:
+    plain, spoilt = field(), field()
+    spoilt[5, 5] = wild
+    (value, error), (with_it, error_with_it) = filled(plain, filler), filled(spoilt, filler)
+    assert np.abs(with_it - value).max() < 0.5 * error.max()
+    assert np.median(error_with_it) < 1.2 * np.median(error)
+
+
+def test_a_wild_number_stays_and_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    values = field().astype("f4")
+    values[HOLE], values[5, 5] = np.nan, 1e20
+    xr.Dataset({"t": (("y", "x"), values)}).to_netcdf(tmp_path / "t.nc")
+    geodiff.fill(tmp_path / "t.nc", tmp_path / "filled.nc", filler="laplace")
+    with xr.open_dataset(tmp_path / "filled.nc") as found:
+        assert found.t.to_numpy()[5, 5] == np.float32(1e20)
+        assert found.t.to_numpy()[HOLE].max() < 310
+    assert "1 known values lie so far from all others" in caplog.text
+
+
+def test_storms_in_a_dry_scene_are_measurements(tmp_path: Path) -> None:
+    rain = np.zeros((200, 200), "f4")
+    rain[:3, :20] = 0.1  # drizzle, a little more than one in a thousand
+    rain[100:104, 100:103] = 40.0
+    scan = scanned(tmp_path, rain, "rain")
+    (recipe,) = scan.normalisations
+    assert recipe.measured(recipe.transformed(rain.astype(float))).all()
+
+
+def scanned(folder: Path, values: np.ndarray, name: str):
+    xr.Dataset({name: (("y", "x"), values)}).to_netcdf(folder / "scene.nc")
+    (cube,) = open_scene(FillJob(source=str(folder / "scene.nc"), target="filled.nc", fillable="all")).cubes
+    reason, outside = np.zeros((1, 1, *cube.shape), np.uint16), np.zeros(cube.shape, bool)
+    return scan_cube(cube, reason, outside, 0)[0]
+
+
+@pytest.mark.parametrize("kept", [(slice(1, None, 2), slice(None)), (slice(None), slice(1, None, 2))])
+def test_the_scale_is_that_of_what_is_known_wherever_it_lies(tmp_path: Path, kept: tuple[slice, slice]) -> None:
+    whole = field((700, 700)).astype("f4")
+    values = np.full_like(whole, np.nan)
+    values[kept] = whole[kept]
+    (recipe,) = scanned(tmp_path, values, "t").normalisations
+    assert recipe.centre == pytest.approx(float(np.median(whole)), abs=0.2)
+    assert recipe.scale == pytest.approx(5, rel=0.1)
+
+
+def test_a_constant_band_has_the_scale_of_its_size(tmp_path: Path) -> None:
+    for number in (0.1, 3e5):
+        (recipe,) = scanned(tmp_path, np.full((40, 40), number, "f4"), "t").normalisations
+        assert recipe.scale == pytest.approx(number)
+        (tmp_path / "scene.nc").unlink()
+
+
+# -- bounds
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "bounds", "stored"),
+    [("int16", 0.1, (0.0, 0.3), 3), ("int16", 1e-4, (0.0, 0.7), 7000), ("float32", 1.0, (0.1, 0.3), 0.3)],
+)
+def test_what_stands_at_a_bound_is_valid(
+    dtype: str, scale: float, bounds: tuple[float, float], stored: float
+) -> None:
+    encoding = Encoding(np.dtype(dtype), None, scale, valid_range=bounds)
+    assert unpack(np.array([stored], dtype), encoding)[1].all()
+    assert unpack(pack(np.array([bounds[1] + 1, bounds[0] - 1]), encoding), encoding)[1].all()
+    assert not unpack(np.array([stored + (1 if dtype == "int16" else 1e-5)], dtype), encoding)[1].any()
+
+
+# -- logarithms
+
+
+def test_a_unit_does_not_change_a_fill(tmp_path: Path) -> None:
+    chlorophyll = 10 ** (field() / 5 - 56.3)  # mg m-3, from 0.003 to 8
+    chlorophyll[HOLE] = np.nan
+    found = {}
+    for units, factor in (("mg m-3", 1.0), ("kg m-3", 1e-6), ("g m-3", 1e-3)):
+        path, out = tmp_path / f"{units[:2]}.nc", tmp_path / f"{units[:2]}-filled.nc"
+        xr.Dataset({"chl": (("y", "x"), chlorophyll * factor, {"units": units})}).to_netcdf(path)
+        geodiff.fill(path, out, filler="laplace")
+        with xr.open_dataset(out) as filled:
+            found[units] = filled.chl.to_numpy() / factor
+    np.testing.assert_allclose(found["kg m-3"], found["mg m-3"], rtol=1e-3)
+    np.testing.assert_allclose(found["g m-3"], found["mg m-3"], rtol=1e-3)
+
+
+def test_what_has_no_logarithm_is_filled_without_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    values = (field() - 280) / 10  # half of it negative
+    values[HOLE] = np.nan
+    (recipe,) = scanned(tmp_path, values, "chlorophyll_index_of_mine").normalisations
+    (tmp_path / "scene.nc").unlink()
+    assert recipe.transform == "linear"
+    (recipe,) = scanned(tmp_path, values, "chlorophyll").normalisations
+    assert recipe.transform == "linear"
+    assert "for a logarithm" in caplog.text
+
+
+def test_every_logarithm_goes_both_ways() -> None:
+    for name, floor in LOGARITHMS.items():
+        recipe, values = Normalisation(-3.0, 0.7, name), floor * 10 ** np.linspace(0.5, 5, 9)
+        np.testing.assert_allclose(recipe.inverse(recipe.forward(values)), values, rtol=1e-5)
+        assert recipe.error(values, np.full(9, 0.1, "f4")).min() > 0
+
+
+# -- rasters that are hardly any
+
+
+@pytest.mark.parametrize("shape", [(1, 50), (50, 1), (2, 50), (2, 2), (3, 3)])
+@pytest.mark.parametrize("filler", ["laplace", "auto"])
+def test_mirror_images_of_one_pixel_do_not_make_a_fill_sure(shape: tuple[int, int], filler: str) -> None:
+    values = np.full(shape, np.nan)
+    values[shape[0] // 2, shape[1] // 2] = 7.0
+    value, error = geodiff.fill_array(values, filler=filler)
+    missing = np.isnan(values)
+    assert np.isfinite(value).all()
+    assert error[missing].min() > 1.0  # nothing is known of how much pixels differ but their size
