@@ -172,7 +172,10 @@ def delete(path: str) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Delete a folder, its `zarr.json` last, so that what a kill leaves is still known for what it is."""
+    """Delete a folder, its `zarr.json` last, so that what a kill leaves is still known for what it is.
+
+    Of a link the folder behind it is emptied, and both stay: an empty folder is nothing.
+    """
     local = local_path(path)
     if local is None:
         filesystem, root = filesystem_of(path)
@@ -182,12 +185,13 @@ def remove_tree(path: str) -> None:
     if not local.is_dir():
         return
     for entry in local.iterdir():
-        if entry.is_dir():
+        if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         elif entry.name != "zarr.json":
             entry.unlink()
     (local / "zarr.json").unlink(missing_ok=True)
-    local.rmdir()
+    if not local.is_symlink():
+        local.rmdir()
 
 
 def swap_in(new: Path, target: Path) -> None:
