@@ -313,6 +313,18 @@ def test_gates(scene: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "bad.tif").exists()
 
 
+def test_a_gate_on_a_product_whose_record_is_lost_says_so(scene: Path, tmp_path: Path) -> None:
+    target, gate = tmp_path / "filled.tif", "unfilled<=0.01"
+    geodiff.fill(scene, target, filler="laplace")
+    for damage in (lambda record: record.write_text('{"target": 5}'), Path.unlink):
+        damage(tmp_path / "filled.geodiff.json")
+        with pytest.raises(GateError, match=r"the record of .*filled\.tif is lost.*--overwrite"):
+            geodiff.fill(scene, target, filler="laplace", gate=gate)
+        assert geodiff.fill(scene, target, filler="laplace").status == "up to date"
+    assert geodiff.fill(scene, target, filler="laplace", gate=gate, overwrite=True).status == "done"
+    assert geodiff.fill(scene, target, filler="laplace", gate=gate).status == "up to date"
+
+
 def test_a_gate_has_nothing_to_judge_where_nothing_was_to_be_filled(tmp_path: Path) -> None:
     whole = _surface(70, 80).astype("uint16")
     gate = "coverage90>=0.85,seam<=1.05"

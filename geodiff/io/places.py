@@ -197,15 +197,15 @@ def remove_tree(path: str) -> None:
 def swap_in(new: Path, target: Path) -> None:
     """Put a finished file or folder in the place of an older one.
 
-    A file replaces a file in one step. For folders there is nothing between the two renames, never half of one.
+    A file replaces a file in one step. For folders there is nothing between the two renames, never half of one. The
+    older one waits under a name that is always the same, so that the next run clears what a killed one left.
     """
-    if not target.is_dir():
-        new.replace(target)
-        return
-    old = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.old{target.suffix}")
-    target.rename(old)
-    new.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    old = target.with_name(f".{target.stem}.geodiff-old{target.suffix}")
+    _remove(old)
+    if target.is_dir():
+        target.rename(old)
+    new.replace(target)
+    _remove(old)
 
 
 @contextmanager
