@@ -113,7 +113,6 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
     """
     started = time.time()
     with ExitStack() as held:
-        held.callback(forget)
         scene = open_scene(job)
         kept = _kept(job)
         stands = _stands(job, scene, kept, started)
@@ -131,6 +130,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         held.enter_context(alone(job.target, job.work))
         stamp = _stamp(job, scene.raster)
         work, means = _open_or_create(job, scene, fingerprint, kept)
+        held.callback(forget, work.path)
         with local_workers(job) as local:
             with _nothing_left_of_a_refusal(work):
                 scans, gaps = _scan(scene, work, job, kept, quiet)

@@ -426,6 +426,36 @@ def test_every_block_may_fail_but_not_all_of_them(scene: Path, tmp_path: Path, m
     assert not (_read(tmp_path / "filled_source.tif") == 255).any()
 
 
+def test_runs_side_by_side_open_their_scenes_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from geodiff import blocks, pipeline
+    from geodiff.blocks import BlockResult
+    from geodiff.plan import Block
+
+    values = np.full((90, 600), 7, "uint16")
+    values[40:50, [100, 300, 500]] = 0
+    scenes = [_write(tmp_path / f"{n}.tif", values) for n in range(4)]
+    opened: list[str] = []
+    real, load_fit = pipeline.fill_block, blocks.load_fit
+
+    def told(path: str) -> object:
+        opened.append(path)
+        return load_fit(path)
+
+    def meanwhile(work_path: str, block: Block) -> BlockResult:
+        """Between two blocks of one scene all the others are filled."""
+        result = real(work_path, block)
+        if scenes:
+            scene = scenes.pop()
+            geodiff.fill(scene, scene.with_suffix(".zarr"), filler="nearest", block_size=256)
+        return result
+
+    monkeypatch.setattr(pipeline, "fill_block", meanwhile)
+    monkeypatch.setattr(blocks, "load_fit", told)
+    record = geodiff.fill(scenes.pop(), tmp_path / "out.zarr", filler="nearest", block_size=256)
+    assert (record.blocks, len(opened), len(set(opened))) == (2, 4, 4)
+    assert not blocks._lines
+
+
 _KILLED = """
 import sys, time
 from geodiff import blocks
