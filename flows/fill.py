@@ -39,7 +39,7 @@ from flows.scenes import (
     twins,
 )
 from geodiff.credentials import redacted
-from geodiff.errors import GeodiffError, InputError, LockedError, WriteError
+from geodiff.errors import ClusterError, GeodiffError, InputError, LockedError, WriteError
 from geodiff.job import FillJob
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ class ScenesFailedError(GeodiffError):
 
 
 def passing(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect calls it so
-    """Whether trying again can help: a disk, a network or the clock failed, or another run has it; not the scene."""
+    """Whether trying again can help: a disk, a network, a cluster or the clock failed, or another run has it."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, (OSError, WriteError, LockedError)) or bool(_NETWORK.search(str(error)))
+    return isinstance(error, (OSError, ClusterError, WriteError, LockedError)) or bool(_NETWORK.search(str(error)))
 
 
 def _scene_name() -> str:

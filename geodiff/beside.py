@@ -6,7 +6,7 @@ Names go by the stem: `a.tif`, `a.png` and `a.zarr` share one record, and the fi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ __all__ = [
 
 _OTHERS = "other_targets"
 """In a record: those of other targets of the same stem, by suffix."""
+_FORM: Mapping[str, type] = {"products": list, "variables": dict, "gates": dict, "failed_blocks": dict}
+"""What is read of a record beside its target."""
 
 
 def work_path(target: str, work: str | None = None) -> str:
@@ -43,17 +45,26 @@ def work_path(target: str, work: str | None = None) -> str:
 
 @contextmanager
 def alone(target: str, work: str | None = None) -> Iterator[None]:
-    """Hold the right to write TARGET and all that lies beside it, and its working store where that lies elsewhere.
+    """Hold the right to write TARGET, what it links to and all that lies beside it, and its working store elsewhere.
 
     Raises LockedError, naming the holder, when another process has one of them.
     """
     places = {work_path(target): target}
-    if not _same_place(work_path(target), work_path(target, work)):
-        places[work_path(target, work)] = ""
+    for path, name in ((work_path(_behind_link(target)), target), (work_path(target, work), "")):
+        if not any(_same_place(path, other) for other in places):
+            places[path] = name
     with ExitStack() as held:
         for path, name in places.items():
             held.enter_context(lock(path, name))
         yield
+
+
+def _behind_link(target: str) -> str:
+    """What TARGET points to where it is a link: jobs on either write the same product."""
+    local = local_path(target)
+    if local is None or not local.is_symlink():
+        return target
+    return f"{local.resolve()}/" if target.endswith("/") else str(local.resolve())
 
 
 def _same_place(one: str, other: str) -> bool:
@@ -169,11 +180,18 @@ def assert_own_layers(target: str) -> None:
 
 
 def _records(target: str) -> dict[str, dict[str, Any]]:
-    """What is said of every target of one stem, by suffix; half a record is none."""
+    """What is said of every target of one stem, by suffix; half a record, or one of another form, is none."""
     try:
         found = json.loads(read(record_path(target)) or b"{}")
     except ValueError:
         return {}
-    if not isinstance(found, dict) or "target" not in found:
-        return {}
-    return {**found.pop(_OTHERS, {}), suffix_of(found["target"]): found}
+    others = found.pop(_OTHERS, {}) if isinstance(found, dict) else {}
+    each = (*(others.values() if isinstance(others, dict) else ()), found)
+    return {suffix_of(record["target"]): record for record in each if _well_formed(record)}
+
+
+def _well_formed(record: Any) -> bool:
+    if not isinstance(record, dict) or not isinstance(record.get("target"), str):
+        return False
+    named = all(isinstance(record.get(name, kind()), kind) for name, kind in _FORM.items())
+    return named and all(isinstance(path, str) for path in record.get("products", ()))

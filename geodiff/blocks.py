@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,9 +67,16 @@ class Line:
     edges: EdgeAnswers
 
 
-@lru_cache(maxsize=2)
+_lines: dict[str, Line] = {}
+"""What this process has open, by working store: runs side by side have one each, and each lets go of its own."""
+
+
 def _line(work_path: str) -> Line:
-    """Open everything from the working store; cached per process, so that workers receive keys and no data."""
+    """All that a process needs, opened once, so that workers receive keys and no data."""
+    return _lines.get(work_path) or _lines.setdefault(work_path, _opened(work_path))
+
+
+def _opened(work_path: str) -> Line:
     work = open_work(work_path)
     job = FillJob(**work.attributes["job"])
     scene = open_scene(job)
@@ -124,9 +130,9 @@ def fit_path(work_path: str) -> str:
     return f"{work_path}.fit"
 
 
-def forget() -> None:
-    """Let go of what this process opened, so that a new job at the same place opens it anew."""
-    _line.cache_clear()
+def forget(work_path: str) -> None:
+    """Let go of what this process opened for a run, so that a new job at the same place opens it anew."""
+    _lines.pop(work_path, None)
 
 
 def _fill_block(line: Line, block: Block) -> BlockResult:

@@ -13,6 +13,7 @@ GeodiffError                 exit code 1: something failed
 │   ├── LockedError          another job is writing the same target
 │   └── TargetError          the target exists, is foreign or cannot be written
 ├── BlockError               exit code 1: a block could not be filled
+├── ClusterError             exit code 1: the Dask scheduler went away in mid-run
 ├── WriteError               exit code 1: the product could not be written: the disk is full, or took no more
 ├── NothingMissingError      exit code 4: nothing to fill, and the job asked to be told
 └── GateError                exit code 5: a quality gate refused the product
@@ -24,6 +25,7 @@ from geodiff.credentials import redacted
 
 __all__ = [
     "BlockError",
+    "ClusterError",
     "EncodingError",
     "FlagError",
     "GateError",
@@ -104,6 +106,10 @@ class TargetError(InputError):
 
 class BlockError(GeodiffError):
     """A block could not be filled."""
+
+
+class ClusterError(GeodiffError):
+    """The Dask scheduler went away while blocks were being filled. Blocks stay, and the next run goes on."""
 
 
 class WriteError(GeodiffError):

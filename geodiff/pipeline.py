@@ -37,7 +37,15 @@ from geodiff.beside import (
     written_before,
 )
 from geodiff.blocks import BlockResult, fill_block, filler_of, fit_path, forget
-from geodiff.errors import InputError, JobError, NothingKnownError, NothingMissingError, SourceError, TargetError
+from geodiff.errors import (
+    GateError,
+    InputError,
+    JobError,
+    NothingKnownError,
+    NothingMissingError,
+    SourceError,
+    TargetError,
+)
 from geodiff.fillers import Fitted
 from geodiff.finishing import Times, begin_record, deliver_item, finish, judge
 from geodiff.fitting import extended_fit, fit_cube, load_cube_fit
@@ -105,7 +113,6 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
     """
     started = time.time()
     with ExitStack() as held:
-        held.callback(forget)
         scene = open_scene(job)
         kept = _kept(job)
         stands = _stands(job, scene, kept, started)
@@ -123,6 +130,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         held.enter_context(alone(job.target, job.work))
         stamp = _stamp(job, scene.raster)
         work, means = _open_or_create(job, scene, fingerprint, kept)
+        held.callback(forget, work.path)
         with local_workers(job) as local:
             with _nothing_left_of_a_refusal(work):
                 scans, gaps = _scan(scene, work, job, kept, quiet)
@@ -270,6 +278,11 @@ def _judge_again(job: FillJob) -> None:
         if job.fail_if_empty:
             raise _nothing_missing(job)
         return
+    if job.gates and "gates" not in record:
+        raise GateError(
+            f"the record of {job.target} is lost, so nothing tells whether it holds {job.gate}; --overwrite makes both "
+            "anew, or drop the gate"
+        )
     judge(job, record.get("gates", {}), f"{job.target}, which was made before, is kept as it is")
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from threading import Lock, Thread
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from geodiff.blocks import BlockResult
-from geodiff.errors import InputError
+from geodiff.errors import ClusterError, InputError
 from geodiff.threads import side_by_side
 
 if TYPE_CHECKING:
@@ -125,6 +125,8 @@ def run_blocks(
     ------
     InputError
         Where `--scheduler` names a place that no scheduler answers from.
+    ClusterError
+        Where that scheduler goes away before all blocks are filled.
     """
     if not blocks:
         return []
@@ -274,7 +276,9 @@ def _on_dask(
 
 
 _runs: dict[str, str] = {}
-"""The run for which this worker last filled blocks of each working store."""
+"""The run for which this worker last filled blocks of each working store, the latest last."""
+_REMEMBERED = 2
+"""Runs at a time for which a worker keeps open what it fills from."""
 
 
 def _fresh(fill_block: FillBlock, work_path: str, block: Block, run: str) -> BlockResult:
@@ -282,8 +286,12 @@ def _fresh(fill_block: FillBlock, work_path: str, block: Block, run: str) -> Blo
     if _runs.get(work_path) != run:
         from geodiff.blocks import forget
 
-        forget()
+        forget(work_path)
+        _runs.pop(work_path, None)
         _runs[work_path] = run
+        for old in list(_runs)[:-_REMEMBERED]:
+            forget(old)
+            _runs.pop(old, None)
     return fill_block(work_path, block)
 
 
@@ -303,8 +311,9 @@ def _result(future: Any, block: Block) -> BlockResult:
 
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    """A client of a cluster that runs elsewhere."""
+    """A client of a cluster that runs elsewhere; raises ClusterError where that goes away meanwhile."""
     from dask.distributed import Client
+    from distributed.comm import CommClosedError
 
     _quieten()
     try:
@@ -313,7 +322,14 @@ def _connected(address: str) -> Iterator[Any]:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"no Dask scheduler answers at {address}: {reason}; check --scheduler") from None
     with client:
-        yield client
+        try:
+            yield client
+        except (CancelledError, CommClosedError) as error:
+            logging.getLogger("distributed").setLevel(logging.CRITICAL)  # of a reconnection that is given up here
+            raise ClusterError(
+                f"the Dask scheduler at {address} went away in mid-run ({' '.join(str(error).split())[:200]}); start "
+                "one again: the same command then goes on with the blocks that are left"
+            ) from error
 
 
 def _local_client(job: FillJob, workers: int, held: ExitStack) -> Any:

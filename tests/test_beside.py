@@ -55,6 +55,22 @@ def test_half_a_record_is_none(tmp_path: Path) -> None:
     assert is_whole(f"{tmp_path}/a.tif", "a")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"target": 5}, {"products": 5}, {"products": [5]}, {"variables": None}, {"gates": []}, {"failed_blocks": 1}],
+)
+def test_a_record_of_another_form_is_none(tmp_path: Path, wrong: dict[str, object]) -> None:
+    target = f"{tmp_path}/a.tif"
+    facts = {"target": target, "products": [target], "variables": {}, "gates": {}, "failed_blocks": {}}
+    other = {"target": f"{tmp_path}/a.zarr", "other_targets": {".tif": facts | wrong, ".nc": 5}}
+    for kept in (facts | wrong, other, {**facts, "target": f"{tmp_path}/a.zarr", "other_targets": 5}):
+        (tmp_path / "a.geodiff.json").write_text(json.dumps(kept))
+        assert record_of(target) == {}
+        assert written_before(target) == []
+        assert is_whole(target, "a")
+    assert record_of(f"{tmp_path}/a.zarr")["target"] == f"{tmp_path}/a.zarr"
+
+
 def test_a_product_is_whole_by_its_own_record_alone(tmp_path: Path) -> None:
     target, beside = tmp_path / "a.tif", tmp_path / "a_source.tif"
     target.touch()
@@ -136,6 +152,19 @@ def test_two_jobs_on_one_target_are_kept_apart_wherever_they_work(scene: Path, t
     with alone(str(target), str(tmp_path / "one")), pytest.raises(LockedError, match=told):
         geodiff.restore(scene, target, task="inpaint")
     geodiff.fill(scene, target, filler="laplace", work=str(tmp_path / "one"))
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+@pytest.mark.parametrize("name", ["filled.tif", "filled.v2/"])
+def test_a_target_and_a_link_to_it_have_one_job(tmp_path: Path, name: str) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / name).symlink_to(tmp_path / name)
+    for one, other in (("", "links/"), ("links/", "")):
+        first, second = alone(f"{tmp_path}/{one}{name}"), alone(f"{tmp_path}/{other}{name}")
+        with first, pytest.raises(LockedError, match=rf"{name} is being written"), second:
+            pass
+    with alone(f"{tmp_path}/links/{name}", str(tmp_path)):  # which is where the lock of what it points to lies too
+        pass
     assert not list(tmp_path.rglob("*.lock"))
 
 

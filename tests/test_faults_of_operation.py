@@ -155,6 +155,21 @@ def _stop_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "fill_block", stopping)
 
 
+def test_a_run_on_a_file_url_knows_its_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = _noise(300, 300)
+    values[280:284, 280:290] = 0
+    scene, target = _write(tmp_path / "scene.tif", values), f"file://{tmp_path}/filled.tif"
+    options = {"filler": "nearest", "block_size": 256, "gate": "unfilled<=0.02", "work": f"file://{tmp_path}/work"}
+    _stop_after(1, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        geodiff.fill(scene, target, **options)
+    monkeypatch.undo()
+    record = geodiff.fill(scene, target, **options)
+    assert (record.blocks, record.blocks_resumed) == (2, 1)
+    assert [facts["filled"] for facts in record.variables.values()] == [82]
+    assert not list(tmp_path.glob("work/*"))
+
+
 def test_a_resumed_run_does_not_scan_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = _noise(300, 300)
     values[280:284, 280:290] = 0

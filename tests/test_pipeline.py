@@ -313,6 +313,18 @@ def test_gates(scene: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "bad.tif").exists()
 
 
+def test_a_gate_on_a_product_whose_record_is_lost_says_so(scene: Path, tmp_path: Path) -> None:
+    target, gate = tmp_path / "filled.tif", "unfilled<=0.01"
+    geodiff.fill(scene, target, filler="laplace")
+    for damage in (lambda record: record.write_text('{"target": 5}'), Path.unlink):
+        damage(tmp_path / "filled.geodiff.json")
+        with pytest.raises(GateError, match=r"the record of .*filled\.tif is lost.*--overwrite"):
+            geodiff.fill(scene, target, filler="laplace", gate=gate)
+        assert geodiff.fill(scene, target, filler="laplace").status == "up to date"
+    assert geodiff.fill(scene, target, filler="laplace", gate=gate, overwrite=True).status == "done"
+    assert geodiff.fill(scene, target, filler="laplace", gate=gate).status == "up to date"
+
+
 def test_a_gate_has_nothing_to_judge_where_nothing_was_to_be_filled(tmp_path: Path) -> None:
     whole = _surface(70, 80).astype("uint16")
     gate = "coverage90>=0.85,seam<=1.05"
@@ -412,6 +424,36 @@ def test_every_block_may_fail_but_not_all_of_them(scene: Path, tmp_path: Path, m
     again = geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace", block_size=256)
     assert (again.exit_code, again.blocks_resumed) == (0, again.blocks - 1)
     assert not (_read(tmp_path / "filled_source.tif") == 255).any()
+
+
+def test_runs_side_by_side_open_their_scenes_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from geodiff import blocks, pipeline
+    from geodiff.blocks import BlockResult
+    from geodiff.plan import Block
+
+    values = np.full((90, 600), 7, "uint16")
+    values[40:50, [100, 300, 500]] = 0
+    scenes = [_write(tmp_path / f"{n}.tif", values) for n in range(4)]
+    opened: list[str] = []
+    real, load_fit = pipeline.fill_block, blocks.load_fit
+
+    def told(path: str) -> object:
+        opened.append(path)
+        return load_fit(path)
+
+    def meanwhile(work_path: str, block: Block) -> BlockResult:
+        """Between two blocks of one scene all the others are filled."""
+        result = real(work_path, block)
+        if scenes:
+            scene = scenes.pop()
+            geodiff.fill(scene, scene.with_suffix(".zarr"), filler="nearest", block_size=256)
+        return result
+
+    monkeypatch.setattr(pipeline, "fill_block", meanwhile)
+    monkeypatch.setattr(blocks, "load_fit", told)
+    record = geodiff.fill(scenes.pop(), tmp_path / "out.zarr", filler="nearest", block_size=256)
+    assert (record.blocks, len(opened), len(set(opened))) == (2, 4, 4)
+    assert not blocks._lines
 
 
 _KILLED = """

@@ -6,6 +6,8 @@ import hashlib
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +25,7 @@ from rasterio.transform import Affine
 import geodiff
 from geodiff import running
 from geodiff.blocks import BlockResult
-from geodiff.errors import InputError
+from geodiff.errors import ClusterError, InputError
 from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.plan import Block
@@ -88,6 +90,45 @@ def test_a_dead_scheduler_is_noticed_before_the_scan(
     with pytest.raises(InputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace", scheduler="tcp://127.0.0.1:9")
     assert [path.name for path in tmp_path.iterdir()] == ["scene.tif"]
+
+
+_SCHEDULER = """
+import asyncio
+from distributed import Scheduler
+async def main():
+    async with Scheduler(host="127.0.0.1", port=0, dashboard=False) as scheduler:
+        print(scheduler.address, flush=True)
+        await scheduler.finished()
+asyncio.run(main())
+"""
+
+
+def test_a_scheduler_that_dies_in_mid_run_is_told_and_the_same_command_goes_on(scene: Path, tmp_path: Path) -> None:
+    for name in ("plain", "lost"):
+        (tmp_path / name).mkdir()
+    geodiff.fill(scene, tmp_path / "plain/filled.tif", filler="laplace", block_size=256)
+    target, markers = tmp_path / "lost/filled.tif", tmp_path / "lost/filled.geodiff-work.zarr/geodiff-done"
+    with subprocess.Popen([sys.executable, "-c", _SCHEDULER], stdout=subprocess.PIPE, text=True) as scheduler:
+        assert scheduler.stdout is not None
+        address = scheduler.stdout.readline().strip()
+        words = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard"]
+        with subprocess.Popen([*words, "--death-timeout", "5"], stderr=subprocess.DEVNULL) as worker:
+
+            def kill_soon() -> None:
+                give_up = time.monotonic() + 60
+                while not any(markers.glob("*.json")) and time.monotonic() < give_up:
+                    time.sleep(0.01)
+                scheduler.kill()
+
+            threading.Thread(target=kill_soon, daemon=True).start()
+            try:
+                with pytest.raises(ClusterError, match=rf"the Dask scheduler at {address} went away.*same command"):
+                    geodiff.fill(scene, target, filler="laplace", block_size=256, scheduler=address)
+            finally:
+                worker.kill()
+    record = geodiff.fill(scene, target, filler="laplace", block_size=256)
+    assert 0 < record.blocks_resumed < record.blocks
+    assert _digest(tmp_path / "plain") == _digest(tmp_path / "lost")
 
 
 def test_what_is_no_address_is_said_so(scene: Path, tmp_path: Path) -> None:
@@ -160,6 +201,16 @@ def test_a_cluster_that_outlives_a_run_does_not_fill_for_the_one_before(
     geodiff.fill(scene, tmp_path / "again/filled.tif", filler="laplace", **options)
     geodiff.fill(scene, tmp_path / "again/filled.tif", filler="nearest", overwrite=True, **options)
     assert _digest(tmp_path / "plain") == _digest(tmp_path / "again")
+
+
+def test_a_worker_keeps_open_what_its_latest_runs_fill_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten: list[str] = []
+    monkeypatch.setattr("geodiff.blocks.forget", forgotten.append)
+    monkeypatch.setattr(running, "_runs", {})
+    for work_path, run in (("a", "1"), ("b", "2"), ("a", "1"), ("a", "3"), ("c", "4"), ("a", "3")):
+        running._fresh(_named, work_path, _block(0), run)
+    assert forgotten == ["a", "b", "a", "c", "b"]
+    assert running._runs == {"a": "3", "c": "4"}
 
 
 def test_a_task_that_raises_is_a_failed_block_and_no_failed_run(cluster: LocalCluster) -> None:

@@ -172,7 +172,10 @@ def delete(path: str) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Delete a folder, its `zarr.json` last, so that what a kill leaves is still known for what it is."""
+    """Delete a folder, its `zarr.json` last, so that what a kill leaves is still known for what it is.
+
+    Of a link the folder behind it is emptied, and both stay: an empty folder is nothing.
+    """
     local = local_path(path)
     if local is None:
         filesystem, root = filesystem_of(path)
@@ -182,26 +185,27 @@ def remove_tree(path: str) -> None:
     if not local.is_dir():
         return
     for entry in local.iterdir():
-        if entry.is_dir():
+        if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         elif entry.name != "zarr.json":
             entry.unlink()
     (local / "zarr.json").unlink(missing_ok=True)
-    local.rmdir()
+    if not local.is_symlink():
+        local.rmdir()
 
 
 def swap_in(new: Path, target: Path) -> None:
     """Put a finished file or folder in the place of an older one.
 
-    A file replaces a file in one step. For folders there is nothing between the two renames, never half of one.
+    A file replaces a file in one step. For folders there is nothing between the two renames, never half of one. The
+    older one waits under a name that is always the same, so that the next run clears what a killed one left.
     """
-    if not target.is_dir():
-        new.replace(target)
-        return
-    old = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.old{target.suffix}")
-    target.rename(old)
-    new.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    old = target.with_name(f".{target.stem}.geodiff-old{target.suffix}")
+    _remove(old)
+    if target.is_dir():
+        target.rename(old)
+    new.replace(target)
+    _remove(old)
 
 
 @contextmanager

@@ -166,7 +166,8 @@ def open_work(path: str) -> WorkStore:
         state = "nothing" if found is None else "something else, or only the beginning of one"
         raise TargetError(f"no working store at {path} ({state} is there); run the job without resuming to make it")
     specs = tuple(_spec(facts) for facts in json.loads(found["variables"]))
-    return WorkStore(path, found["geodiff_fingerprint"], specs, _open_group(path, "r+"), found["attributes"])
+    place = str(local_path(path) or path)  # markers have names that would be taken apart in a `file://` URL
+    return WorkStore(place, found["geodiff_fingerprint"], specs, _open_group(path, "r+"), found["attributes"])
 
 
 def remove_work(path: str) -> None:
@@ -226,9 +227,11 @@ def _assert_aligned(array: zarr.Array[Any], unit: Sequence[int], date: int, wind
 
 def _sync_to_disk(array: zarr.Array[Any], unit: Sequence[int], date: int, window: Window) -> None:
     """Flush the chunk files of a block, so that a marker never outlives its data in a power cut."""
-    root = local_path(str(array.store_path))
-    if root is None:
+    from zarr.storage import LocalStore
+
+    if not isinstance(array.store, LocalStore):
         return
+    root = array.store.root / array.path  # and not its URL, in which `#`, `%` and relative paths mean something else
     first = [0] * (array.ndim - 4) + [date // unit[-4], 0, window.row // unit[-2], window.column // unit[-1]]
     stop = [-(-n // c) for n, c in zip(array.shape, unit, strict=True)]
     stop[-4], stop[-2], stop[-1] = first[-4] + 1, -(-window.stop[0] // unit[-2]), -(-window.stop[1] // unit[-1])
@@ -310,22 +313,43 @@ def lock(path: str, name: str = "") -> Iterator[None]:
 
 def _acquire(beside: Path, name: str) -> int:
     while True:
-        handle = os.open(beside, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = _opened(beside, name)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(handle, 4096, 0).decode(errors="replace")
+            _hold(handle, name)
+            if _same_file(handle, beside):
+                _sign(handle)
+                return handle
+        except BaseException:
             os.close(handle)
-            raise LockedError(
-                f"{name} is being written by {_holder(holder)}; wait for it to end, or stop it and run this again"
-            ) from None
-        if _same_file(handle, beside):
-            break
+            raise
         os.close(handle)  # its last holder unlinked it between our open and our lock
+
+
+def _opened(beside: Path, name: str) -> int:
+    try:
+        return os.open(beside, os.O_RDWR | os.O_CREAT, 0o644)
+    except PermissionError as error:
+        raise TargetError(
+            f"the lock of {name}, {beside}, cannot be opened: {error.strerror}; it may be another user's: if no job "
+            "runs on it, delete it, else wait"
+        ) from None
+
+
+def _hold(handle: int, name: str) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(handle, 4096, 0).decode(errors="replace")
+        raise LockedError(
+            f"{name} is being written by {_holder(holder)}; wait for it to end, or stop it and run this again"
+        ) from None
+
+
+def _sign(handle: int) -> None:
+    """Say who holds the lock."""
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     os.ftruncate(handle, 0)
     os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "when": when}).encode(), 0)
-    return handle
 
 
 def _same_file(handle: int, beside: Path) -> bool:
@@ -458,7 +482,8 @@ def _kind(path: str) -> dict[str, Any] | None:
     if text is None:
         return {} if exists(path) else None
     try:
-        attributes = json.loads(text).get("attributes", {})
+        found = json.loads(text)
     except ValueError:
         return {}
-    return dict(attributes)
+    attributes = found.get("attributes") if isinstance(found, dict) else None
+    return attributes if isinstance(attributes, dict) else {}

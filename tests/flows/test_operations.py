@@ -25,7 +25,7 @@ from prefect.states import Failed
 
 from flows.fill import GPU, ScenesFailedError, fill_scene, fill_scenes, passing
 from flows.scenes import SceneRecord, fill_new, on_gpu
-from geodiff.errors import InputError, LockedError, SourceError
+from geodiff.errors import ClusterError, InputError, LockedError, SourceError
 from geodiff.job import FillJob
 
 ROOT = Path(__file__).parents[2]
@@ -260,6 +260,7 @@ def test_scenes_for_the_gpu_carry_the_tag_that_limits_them(
     [
         (OSError("disk"), True),
         (LockedError("a.tif is being written by process 7"), True),
+        (ClusterError("the Dask scheduler at tcp://h:8786 went away in mid-run"), True),
         (SourceError("/vsis3/b/a.tif cannot be read: CURL error: Failed to connect to h port 80"), True),
         (SourceError("https://h/item.json cannot be read: HTTP Error 503: Service Unavailable"), True),
         (SourceError("/vsicurl/https://h/a.tif cannot be read: HTTP response code: 404"), False),

@@ -23,10 +23,12 @@ def _spec(name="sst", **changes):
     return VariableSpec(**{"name": name, "shape": (2, 3, 70, 50), "dtype": "i2", "chunks": (1, 0, 32, 32), **changes})
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "file URL", "memory"])
 def path(request, tmp_path):
     if request.param == "local":
         return str(tmp_path / "scene.geodiff-work.zarr")
+    if request.param == "file URL":
+        return f"file://{tmp_path}/scene.geodiff-work.zarr"
     return f"memory://{tmp_path.name}/scene.geodiff-work.zarr"
 
 
@@ -76,6 +78,24 @@ def test_a_half_written_marker_does_not_count(tmp_path):
     work.mark_done("a", {})
     (tmp_path / "w.zarr" / "geodiff-done" / ".b.json.1234.partial").write_text("{")
     assert list(work.done()) == ["a"]
+
+
+@pytest.mark.parametrize("folder", [".", "100%25", "a#1", "why?"])
+def test_a_block_is_on_disk_before_it_is_marked(tmp_path, monkeypatch, folder):
+    (tmp_path / folder).mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    work = store.create_work(f"{folder}/w.zarr", [_spec()])
+    flushed, real = [], os.fsync
+
+    def told(handle):
+        flushed.append(os.fstat(handle).st_ino)
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", told)
+    store.write_block(work.array("sst"), 1, Window(32, 0, 32, 50), np.ones((3, 32, 50), "i2"))
+    chunks = (tmp_path / folder / "w.zarr/sst/value/c/1").rglob("*")
+    assert sorted(flushed) == sorted(chunk.stat().st_ino for chunk in chunks if chunk.is_file())
+    assert len(flushed) == 2
 
 
 def test_four_threads_writing_whole_chunks_lose_nothing(tmp_path):
@@ -137,6 +157,16 @@ def test_a_store_is_not_made_over_another_nor_over_foreign_files(path, tmp_path)
     assert (foreign / "precious.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("text", ["[]", '{"attributes": null}', '{"attributes": 5}', "not JSON"])
+def test_foreign_metadata_of_any_form_are_refused(tmp_path, text):
+    (tmp_path / "f.zarr").mkdir()
+    (tmp_path / "f.zarr/zarr.json").write_text(text)
+    for act in (store.remove_work, store.open_work, store.load_fit, lambda p: store.create_work(p, [_spec()])):
+        with pytest.raises(TargetError):
+            act(str(tmp_path / "f.zarr"))
+    assert (tmp_path / "f.zarr/zarr.json").read_text() == text
+
+
 def test_a_store_half_made_is_made_again(tmp_path):
     path = tmp_path / "w.zarr"
     store.create_work(str(path), [_spec("old")])
@@ -157,6 +187,18 @@ def test_removal_leaves_nothing(path):
     with pytest.raises(TargetError, match="nothing is there"):
         store.open_work(path)
     store.create_work(path, [_spec()])
+
+
+def test_a_store_on_another_disk_is_removed_through_its_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    path = tmp_path / "w.zarr"
+    path.symlink_to("disk")
+    for _ in range(2):
+        store.create_work(str(path), [_spec()])
+        (path / "elsewhere").symlink_to(tmp_path)
+        store.remove_work(str(path))
+        assert path.is_symlink()
+        assert not any(path.iterdir())
 
 
 def test_a_work_store_travels_by_pickle(path):
@@ -195,6 +237,30 @@ def test_a_second_process_is_told_who_holds_the_lock_and_death_frees_it(tmp_path
     with store.lock(path):
         assert json.loads((tmp_path / "w.zarr.lock").read_text())["pid"] == os.getpid()
     assert not (tmp_path / "w.zarr.lock").exists()
+
+
+def test_a_lock_that_cannot_say_who_holds_it_is_let_go(tmp_path, monkeypatch):
+    path = str(tmp_path / "w.zarr")
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="No space left"), store.lock(path):
+            pass
+    with store.lock(path):
+        pass
+
+
+def test_a_lock_file_that_may_not_be_opened_is_told_with_the_cure(tmp_path, monkeypatch):
+    def refused(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refused)
+    told = r"the lock of a\.tif, \S+w\.zarr\.lock, cannot be opened: Permission denied; .*delete it"
+    with pytest.raises(TargetError, match=told), store.lock(str(tmp_path / "w.zarr"), "a.tif"):
+        pass
 
 
 def test_an_object_store_says_that_it_has_no_lock(caplog):

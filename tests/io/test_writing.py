@@ -12,7 +12,7 @@ from affine import Affine
 
 from geodiff.errors import TargetError
 from geodiff.io import Product, ProductVariable, Raster, open_raster, read_fingerprint, write_product
-from geodiff.io.places import put
+from geodiff.io.places import appearing, put
 from geodiff.io.writing import check_target
 from geodiff.lattice import Window
 
@@ -65,6 +65,30 @@ def test_a_target_that_is_a_link_is_written_through(tmp_path: Path, rng: np.rand
         assert (tmp_path / name).is_symlink()
         assert read_fingerprint(f"{tmp_path}/disk/{name}") == fingerprint
     assert [path.name for path in (tmp_path / "disk").iterdir()] == [name]
+
+
+@pytest.mark.parametrize("step", ["shutil.rmtree", "pathlib.Path.replace"])
+def test_a_kill_while_a_folder_is_replaced_leaves_no_copy_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    target = tmp_path / "out.zarr"
+
+    def write(content: str) -> None:
+        with appearing(target) as partial:
+            partial.mkdir()
+            (partial / "zarr.json").write_text(content)
+
+    def killed(*arguments: object, **options: object) -> None:
+        raise SystemExit
+
+    write("first")
+    with monkeypatch.context() as patched:
+        patched.setattr(step, killed)
+        with pytest.raises(SystemExit):
+            write("second")
+    write("third")
+    assert (target / "zarr.json").read_text() == "third"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
 
 
 def test_a_small_file_that_is_a_link_is_written_through(tmp_path: Path) -> None:
