@@ -377,8 +377,8 @@ def _sums_of_measurements(cube: Cube, gaps: GapReader, cells: CellSums, recipes:
     for band, count in zip(cube.bands, far.tolist(), strict=True):
         if count:
             _log.warning(
-                "%s: %d known values lie so far from all others that they can be no measurements; they stay as they "
-                "are, and gaps are filled without them. Name them with --nodata or --valid-range to have them filled",
+                "%s: %d known values lie so far from all others that gaps are filled without them; they stay as they "
+                "are. If they are no measurements, name them with --nodata or --valid-range, and they are filled too",
                 cube.variable.bands[band].name, count,
             )  # fmt: skip
     return sums
