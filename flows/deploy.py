@@ -24,9 +24,9 @@ from prefect.settings import PREFECT_API_URL
 from prefect.types.entrypoint import EntrypointType
 
 from flows.fill import GPU, fill_scenes
-from flows.local import PORT, answers, local_server
+from flows.local import PORT, answers, local_server, run_here
 from flows.options import add_fill_options, job_of
-from geodiff.errors import GeodiffError, InputError
+from geodiff.errors import InputError
 
 if TYPE_CHECKING:
     from geodiff.job import FillJob
@@ -152,16 +152,16 @@ def _check_server() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until interrupted; returns the exit code."""
     given = _parser().parse_args(arguments)
-    try:
-        deployments = _chosen(given)
-        with local_server(given.port) as pages:
-            _check_server()
-            _limit_gpu(given.gpu_at_once)
-            sys.stderr.write(f"the server's pages: {pages}\n")
-            serve(*deployments)
-    except GeodiffError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    return run_here(lambda: _served(given), verbose=True)
+
+
+def _served(given: argparse.Namespace) -> int:
+    deployments = _chosen(given)
+    with local_server(given.port) as pages:
+        _check_server()
+        _limit_gpu(given.gpu_at_once)
+        sys.stderr.write(f"the server's pages: {pages}\n")
+        serve(*deployments)
     return 0
 
 
