@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import yaml
 from prefect import Flow, serve
@@ -22,11 +22,12 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 from prefect.types.entrypoint import EntrypointType
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from flows.fill import GPU, fill_scenes
-from flows.local import PORT, answers, local_server
+from flows.local import PORT, answers, local_server, run_here
 from flows.options import add_fill_options, job_of
-from geodiff.errors import GeodiffError, InputError
+from geodiff.errors import InputError
 
 if TYPE_CHECKING:
     from geodiff.job import FillJob
@@ -58,23 +59,77 @@ def _from_anywhere(path: str) -> str:
     return path if "://" in path else str(Path(path).absolute())
 
 
+class _Hours(BaseModel):
+    """When an entry runs."""
+
+    cron: str
+    timezone: str = "UTC"
+    active: bool = True
+
+
+class _Entry(BaseModel):
+    """A deployment as `prefect.yaml` lists it; what is there for a work pool besides is not looked at."""
+
+    name: str
+    entrypoint: str
+    description: str | None = None
+    tags: list[str] | None = None
+    parameters: dict[str, Any] | None = None
+    schedules: list[_Hours] | None = None
+    concurrency_limit: int | None = None
+
+
+class _List(BaseModel):
+    """The part of a `prefect.yaml` that is served."""
+
+    deployments: list[_Entry]
+
+
 def listed(path: Path = LIST) -> list[RunnerDeployment]:
     """The deployments that a `prefect.yaml` lists, with the same names, descriptions, parameters, hours and limits.
 
-    Raises InputError where there is no such file, or an entry names no flow of this package.
+    Raises InputError where there is no such file, it cannot be read, or an entry names no flow of this package, or
+    hours or parameters that no run could begin with.
     """
     if not path.is_file():
         raise InputError(f"there is no {path} here; run this where it lies, or name FOLDER and OUT")
-    return list(_entries(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    try:
+        entries = _List.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).deployments
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        raise InputError(f"{path}: {_wrong(error)}") from None
+    return [_listed(entry) for entry in entries]
 
 
-def _entries(content: Mapping[str, Any]) -> Iterator[RunnerDeployment]:
-    for entry in content["deployments"]:
-        hours = [_schedule(each["cron"], each.get("timezone", "UTC"), active=each.get("active", True))
-                 for each in entry.get("schedules") or ()]  # fmt: skip
-        given = {key: entry[key] for key in ("description", "tags", "concurrency_limit") if entry.get(key)}
-        parameters = entry.get("parameters") or {}
-        yield _deployment(_flow(entry["entrypoint"]), entry["name"], schedules=hours, parameters=parameters, **given)
+def _listed(entry: _Entry) -> RunnerDeployment:
+    where = f"{LIST}, {entry.name}: "
+    flow = _flow(entry.entrypoint)
+    parameters = entry.parameters or {}
+    try:
+        _form(flow).model_validate(parameters)
+    except ValidationError as error:
+        raise InputError(f"{where}{_wrong(error)}") from None
+    hours = [_schedule(each.cron, each.timezone, active=each.active, where=where) for each in entry.schedules or ()]
+    usual = {"description": entry.description, "tags": entry.tags, "concurrency_limit": entry.concurrency_limit}
+    given = {key: value for key, value in usual.items() if value}
+    return _deployment(flow, entry.name, schedules=hours, parameters=parameters, **given)
+
+
+def _form(flow: Flow[..., Any]) -> type[BaseModel]:
+    """What a flow can be given; each may be left out here, since a run that is started by hand is given the rest."""
+    taken = {name: (hint, None) for name, hint in get_type_hints(flow.fn, include_extras=True).items()}
+    taken.pop("return")
+    fields: Any = taken
+    return create_model(flow.name, __config__=ConfigDict(extra="forbid"), **fields)
+
+
+def _wrong(error: ValidationError) -> str:
+    """Pydantic's errors, each with the place in the file, `job.gate`, in one line."""
+    return "; ".join(
+        f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg'].removeprefix('Value error, ')}"
+        for each in error.errors()
+    )
 
 
 def _flow(entrypoint: str) -> Flow[..., Any]:
@@ -100,13 +155,15 @@ def _deployment(flow: Flow[..., Any], name: str, **given: Any) -> RunnerDeployme
     )
 
 
-def _schedule(cron: str, timezone: str, *, active: bool = True) -> Any:
+def _schedule(cron: str, timezone: str, *, active: bool = True, where: str = "") -> Any:
+    """A schedule; `where` is the place in a file that a message names in the place of options."""
     try:
         CronSchedule(cron=cron, timezone=timezone)
     except ValueError:
+        sign = "" if where else "--"
         raise InputError(
-            f"--cron {cron!r} --timezone {timezone!r}: no such hours; every night at three is --cron '0 3 * * *' "
-            "--timezone UTC"
+            f"{where}{sign}cron {cron!r} {sign}timezone {timezone!r}: no such hours; every night at three is "
+            f"{sign}cron '0 3 * * *' {sign}timezone UTC"
         ) from None
     return Cron(cron, timezone=timezone, active=active)
 
@@ -152,16 +209,16 @@ def _check_server() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until interrupted; returns the exit code."""
     given = _parser().parse_args(arguments)
-    try:
-        deployments = _chosen(given)
-        with local_server(given.port) as pages:
-            _check_server()
-            _limit_gpu(given.gpu_at_once)
-            sys.stderr.write(f"the server's pages: {pages}\n")
-            serve(*deployments)
-    except GeodiffError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    return run_here(lambda: _served(given), verbose=True)
+
+
+def _served(given: argparse.Namespace) -> int:
+    deployments = _chosen(given)
+    with local_server(given.port) as pages:
+        _check_server()
+        _limit_gpu(given.gpu_at_once)
+        sys.stderr.write(f"the server's pages: {pages}\n")
+        serve(*deployments)
     return 0
 
 

@@ -12,6 +12,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,7 +110,10 @@ def fill_scene(job: FillJob) -> SceneRecord:
 def _picture_key(record: SceneRecord) -> str:
     """One key a product, so that the server keeps its earlier pictures too; keys are small letters and hyphens."""
     name = Path(record.target.rstrip("/")).stem.lower()
-    return f"filled-{re.sub('[^a-z0-9]+', '-', name).strip('-')}"
+    key = re.sub("[^a-z0-9]+", "-", name).strip("-")
+    if not key or not name.isascii():  # what is left of it may be left of others too
+        key = f"{key}-{sha256(name.encode()).hexdigest()[:8]}".strip("-")
+    return f"filled-{key}"
 
 
 @flow(name="fill-scenes", persist_result=False)

@@ -105,8 +105,11 @@ def local_server(port: int = PORT) -> Iterator[str]:
         return
     address = f"http://127.0.0.1:{port}"
     with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
-        server = None if answers() else _start(port)
+        server = None
         try:
+            if not answers():
+                server = _start(port)
+                _assert_up(server, port)
             yield address
         finally:
             if server is not None:
@@ -120,21 +123,24 @@ def answers() -> bool:
 
 
 def _start(port: int) -> subprocess.Popen[bytes]:
-    """A server that sends nothing anywhere; raises InputError where it does not come up."""
+    """A server that sends nothing anywhere."""
     own = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
     home = {} if "PREFECT_HOME" in os.environ else {"PREFECT_HOME": str(_own_home())}
     words = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(  # noqa: S603 - words of our own
+    return subprocess.Popen(  # noqa: S603 - words of our own
         words, env={**os.environ, **home, **own}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,  # an interrupt is for us; the server goes when the last run has said its word
     )  # fmt: skip
+
+
+def _assert_up(server: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until the server answers; raises InputError where it does not come up."""
     for _ in range(_STARTUP_SECONDS * 2):
         if server.poll() is not None:
             break
         if answers():
-            return server
+            return
         time.sleep(0.5)
-    _stop(server)
     raise InputError(
         f"no Prefect server comes up at port {port}; give another --port, or start one yourself with "
         "`prefect server start` and name it in PREFECT_API_URL"

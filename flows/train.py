@@ -19,8 +19,10 @@ from prefect.logging import get_run_logger
 from pydantic import Field
 
 from flows.fill import GPU, passing
+from flows.finding import find_scenes
 from flows.local import local_prefect, run_here
-from geodiff.errors import GateError
+from geodiff.errors import GateError, InputError
+from geodiff.io.places import local_path
 from geodiff.learning import Learnt, next_model
 
 __all__ = ["main", "train_model", "train_once"]
@@ -32,7 +34,18 @@ TABLE = "trained-model"
 @task(name="train", cache_policy=NO_CACHE, persist_result=False, tags=[GPU], retry_condition_fn=passing)
 def train_once(sources: list[str], out: str, begin_from: str, settings: dict[str, Any]) -> Learnt:
     """Train in a folder beside OUT, and deliver where the model is better than the one it began from."""
-    return next_model(sources, Path(out), begin_from, settings)
+    rasters = [raster for source in sources for raster in _rasters(source)]
+    return next_model(rasters, Path(out), begin_from, settings)
+
+
+def _rasters(source: str) -> list[str]:
+    """The rasters of a folder one by one, as `fill-scenes` takes them; anything else as it is, stacks of dates too."""
+    local = local_path(source)
+    is_folder = source.endswith("/") if local is None else local.is_dir()
+    rasters = find_scenes(source) if is_folder else [source]
+    if not rasters:
+        raise InputError(f"{source} holds no rasters to learn from; name another folder, or rasters")
+    return rasters
 
 
 @flow(name="train-model", persist_result=False)
@@ -48,7 +61,7 @@ def train_model(
 
     Parameters
     ----------
-    sources : rasters to learn from, gaps and all.
+    sources : rasters to learn from, gaps and all, or folders of them; a glob is one stack of dates.
     out : the model folder; it is replaced only by a model that does better on the part set aside.
     begin_from : a model folder or name; default OUT where it is there, else the shipped model.
     minutes : training time.
@@ -79,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit codes: 0 delivered, 2 bad input, 5 no better than the last good model, which stays",
     )
     parser.add_argument("out", help="the model folder")
-    parser.add_argument("sources", nargs="+", help="rasters to learn from")
+    parser.add_argument("sources", nargs="+", help="rasters to learn from, or folders of them")
     parser.add_argument("--from", dest="begin_from", default="", help="a model; default OUT, else the shipped one")
     parser.add_argument("--minutes", type=float, default=15, help="training time (default 15)")
     parser.add_argument("-v", "--verbose", action="store_true", help="show Prefect's log")

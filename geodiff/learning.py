@@ -17,6 +17,7 @@ from geodiff.diffusion.sources import Source, Stack
 from geodiff.encoding import Normalisation, unpack
 from geodiff.errors import InputError
 from geodiff.identity import inputs_identity, source_identity
+from geodiff.io.store import lock
 from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.progress import Progress
@@ -235,9 +236,14 @@ def _start(config: TrainConfig) -> Any:
 def next_model(paths: Sequence[str], out: Path, begin_from: str, settings: Mapping[str, Any]) -> Learnt:
     """Fine-tune in a folder beside OUT and put the model in its place only where it does better than its start.
 
-    A run that was stopped is gone on with. `settings` are fields of `TrainConfig`. Raises TargetError, before any work,
-    where OUT is something else than a model.
+    A run that was stopped is gone on with. `settings` are fields of `TrainConfig`. Raises, before any work, TargetError
+    where OUT is something else than a model, and LockedError while another run trains for it.
     """
+    with lock(str(out.with_name(f"{out.name}.training")), str(out)):
+        return _next_model(paths, out, begin_from, settings)
+
+
+def _next_model(paths: Sequence[str], out: Path, begin_from: str, settings: Mapping[str, Any]) -> Learnt:
     from geodiff.diffusion.folder import assert_replaceable, find_folder
     from geodiff.diffusion.trainconfig import read_config
 

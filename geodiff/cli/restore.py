@@ -24,8 +24,16 @@ def restore(
     source: Annotated[str, typer.Argument(help="Anything `fill` takes.")],
     target: Annotated[str, typer.Argument(help=".tif, .zarr, .nc, .png, .xml (PDS4), or folder/.")],
     task: Annotated[str, typer.Option(help="denoise, superres, inpaint, or several: denoise,inpaint.")],
-    noise: Annotated[float | None, typer.Option(help="Its standard deviation (default: estimated by band).")] = None,
-    poisson: Annotated[float | None, typer.Option(help="Photon noise: units for one photon; --noise is read.")] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            help="Standard deviation of the noise, in units of the variable (default: estimated band by band)."
+        ),
+    ] = None,
+    poisson: Annotated[
+        float | None,
+        typer.Option(help="Photon noise: how many units one photon makes; --noise is then the read noise."),
+    ] = None,
     factor: Annotated[int | None, typer.Option(help="Pixels a side superres makes of one: 2 or 4.")] = None,
     variable: options.Variable = None,
     bands: options.Bands = None,

@@ -24,7 +24,7 @@ _ANEW = {"patches": 4000, "frames": 0, "minutes": 120.0}
 @app.command(
     epilog=examples(
         "geodiff train scene.tif --from default --out my-model --minutes 15",
-        "geodiff train 'scenes/*.tif' --out my-model --config training.toml --work build/training",
+        "geodiff train scenes/*.tif --out my-model --config training.toml --work build/training",
         "geodiff train scenes/*.tif --out my-model --work build/training --resume",
         "geodiff fill scene.tif filled.tif --model my-model",
     )

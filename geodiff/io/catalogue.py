@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from geodiff.errors import SourceError
-from geodiff.io.places import local_path, read
+from geodiff.io.places import expanded, local_path, read
 
 if TYPE_CHECKING:
     import pystac
 
-__all__ = ["absolute", "document", "is_stac", "item_of", "items_of"]
+__all__ = ["absolute", "bare", "document", "is_stac", "item_of", "items_of", "quoted"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,16 +35,18 @@ _API = re.compile(r"^https?://[^?]*/(items|search)(/[^/?]+)?/?(\?|$)")
 """Addresses at which a STAC API answers with Items."""
 _ELSEWHERE = re.compile(r"(https?|s3a?|gc?s|az|abfss?|oss|memory)://[^\"]", re.IGNORECASE)
 """Addresses that are of no file of this machine."""
+_QUOTED = str.maketrans({"%": "%25", "#": "%23", "?": "%3F"})
+"""What would mean something else in a link than in the name of a file."""
 _TYPES = ("Feature", "FeatureCollection", "Catalog", "Collection")
 
 
 def is_stac(source: str) -> bool:
     """Whether a path or URL is to be read as STAC, by its name: JSON, or the address of an API's Items."""
-    return _bare(source).lower().endswith((".json", ".geojson")) or bool(_API.match(_split(source)[0]))
+    return bare(source).lower().endswith((".json", ".geojson")) or bool(_API.match(_split(source)[0]))
 
 
-def _bare(source: str) -> str:
-    """Take away what follows the file: an Item's id, or a signature."""
+def bare(source: str) -> str:
+    """A source without what follows the file: an Item's id, or a signature."""
     return _split(source)[0].partition("?")[0] if "://" in source else _split(source)[0]
 
 
@@ -85,7 +88,7 @@ def _text(href: str) -> bytes:
 def _fetched(href: str) -> bytes:
     from urllib.request import Request, urlopen
 
-    asked = Request(href, headers={"Accept": "application/geo+json, application/json"})  # noqa: S310 - http(s) alone
+    asked = Request(expanded(href), headers={"Accept": "application/geo+json, application/json"})  # noqa: S310 - http(s) alone
     try:
         with urlopen(asked, timeout=60) as answer:  # noqa: S310
             found: bytes = answer.read(_LARGEST + 1)
@@ -179,15 +182,30 @@ def item_of(found: Any, href: str) -> pystac.Item:
 
 
 def absolute(href: str, base: str) -> str:
-    """An address beside `base`; raises SourceError for one that its document has no business with."""
+    """An address, or the name of a file, beside `base`; raises SourceError for one that its document must not name."""
     from pystac.utils import make_absolute_href
 
     if not base:
         return href if "://" in href else str(Path(href).absolute())
-    found = make_absolute_href(href, base, start_is_dir=False)
+    found = make_absolute_href(href, base, start_is_dir=False) if "://" in base + href else _file_beside(href, base)
     remote = urlsplit(base).scheme not in ("", "file")
     # GDAL has names of its own for what is here: NETCDF:"/a.nc":x, vrt:///a.tif, the text of a VRT itself
     if "/vsi" in found[:8] or "<" in found or (remote and not _ELSEWHERE.match(found)):
         said = f"{base} names {href}, which is not beside it"
         raise SourceError(f"{said}; a STAC document names URLs or files of its own")
     return found
+
+
+def _file_beside(href: str, base: str) -> str:
+    """The file that a link names: read as the link that it is, or as it stands where its writer did not quote it."""
+    from pystac.utils import make_absolute_href
+
+    linked, typed = (
+        unquote(make_absolute_href(each, quoted(base), start_is_dir=False)) for each in (href, quoted(href))
+    )
+    return linked if os.path.exists(linked) else typed  # noqa: PTH110 - Path.exists() raises for what is too long
+
+
+def quoted(path: str) -> str:
+    """The name of a file as a link to it has it: `#`, `?` and `%` would mean something else there."""
+    return path.translate(_QUOTED)

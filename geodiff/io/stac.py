@@ -86,7 +86,17 @@ class _Asset:
     @property
     def file(self) -> str:
         """The name without folders and signature."""
-        return PurePosixPath(urlsplit(self.href).path).name
+        return PurePosixPath(self.path).name
+
+    @property
+    def path(self) -> str:
+        """Where it lies on its host, without what signs the address; the name of a file here as it is."""
+        return urlsplit(self.href).path if "://" in self.href else self.href
+
+    @property
+    def signed(self) -> bool:
+        """Whether something follows its address that may be another one next time."""
+        return "://" in self.href and "?" in self.href
 
     @property
     def readable(self) -> bool:
@@ -248,7 +258,7 @@ def _open_asset(asset: _Asset, item: pystac.Item, options: OpenOptions) -> Raste
     try:
         return open_source(asset.href, options)
     except SourceError as error:
-        signed = " (signed addresses run out: sign the Item anew)" if "?" in asset.href else ""
+        signed = " (signed addresses run out: sign the Item anew)" if asset.signed else ""
         raise SourceError(f"asset {asset.key} of {item.id}: {error}{signed}") from error
 
 
@@ -344,15 +354,15 @@ def _utc(moment: Any) -> np.datetime64:
 
 def _identity(item: pystac.Item, assets: Sequence[_Asset]) -> tuple[str, ...]:
     """A name for all that the Item says and that can change a pixel: not its links, nor when it was updated."""
-    said = [[asset.key, urlsplit(asset.href).path, [dict(band) for band in asset.bands]] for asset in assets]
+    said = [[asset.key, asset.path, [dict(band) for band in asset.bands]] for asset in assets]
     text = json.dumps([item.id, str(_date(item)), said], sort_keys=True, default=str)
     return (f"item:{item.id}:{hashlib.sha256(text.encode()).hexdigest()}",)
 
 
 def _files(asset: _Asset, raster: Raster) -> tuple[str, ...]:
     """The files of an asset; of one whose address is signed anew each time, the address without the signature."""
-    if "?" in asset.href:
-        return (f"asset:{urlsplit(asset.href).netloc}{urlsplit(asset.href).path}",)
+    if asset.signed:
+        return (f"asset:{urlsplit(asset.href).netloc}{asset.path}",)
     return tuple(name for name in raster.files if not name.startswith("/vsi")) or (asset.href,)
 
 

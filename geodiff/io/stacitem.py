@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.credentials import redacted
+from geodiff.errors import SourceError
 from geodiff.io import Kind
+from geodiff.io.catalogue import absolute, bare, quoted
 from geodiff.io.footprint import body_of, is_earth, outline
 from geodiff.io.places import exists, filesystem_of, local_path, put, read
 
@@ -199,7 +201,7 @@ def _beside(href: str, path: str) -> str:
     place, sign, item = href.rpartition("#")
     if not place.endswith("json"):  # a file may be called so
         place, sign, item = href, "", ""
-    here, there = (p if "://" in p else str(Path(p).absolute()) for p in (path, place))
+    here, there = (p if "://" in p else quoted(str(Path(p).absolute())) for p in (path, place))
     return make_relative_href(there, here, start_is_dir=False) + sign + item  # which leaves out what follows `#`
 
 
@@ -246,8 +248,7 @@ def _asset(product: str, path: str, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _media(href: str) -> str | None:
-    suffix = Path(href.partition("?")[0].partition("#")[0].rstrip("/")).suffix.lower()
-    return _MEDIA.get(suffix)
+    return _MEDIA.get(Path(bare(href).rstrip("/")).suffix.lower())
 
 
 def _file(product: str) -> dict[str, Any]:
@@ -316,7 +317,7 @@ def update_catalogue(folder: str, title: str) -> bool:
     catalogue = pystac.Catalog(id=re.sub(r"[^\w-]+", "-", title).strip("-") or "geodiff", description=title)
     said = catalogue.to_dict(include_self_link=False)
     items = [
-        {"rel": "item", "href": f"./{name}", "type": "application/geo+json", "title": name.removesuffix(ITEM)}
+        {"rel": "item", "href": f"./{quoted(name)}", "type": "application/geo+json", "title": name.removesuffix(ITEM)}
         for name in _item_names(folder)
     ]
     said["links"] = [{"rel": "root", "href": f"./{CATALOGUE}", "type": "application/json"}, *items]
@@ -343,6 +344,6 @@ def _leads_somewhere(item: Path) -> bool:
     try:
         assets = json.loads(item.read_bytes())["assets"].values()
         hrefs = [asset["href"] for asset in assets if "data" in asset["roles"]]
-        return not hrefs or any("://" in href or (item.parent / href).exists() for href in hrefs)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return not hrefs or any("://" in href or Path(absolute(href, str(item))).exists() for href in hrefs)
+    except (SourceError, OSError, ValueError, LookupError, TypeError, AttributeError):
         return True

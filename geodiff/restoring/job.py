@@ -46,7 +46,7 @@ class RestoreJob(BaseModel):
     buffer: int = Field(0, ge=0, le=256, description="dilate gaps by this many pixels")
     detect: tuple[str, ...] = Field((), description="damage to look for that no mask names")
     model: str = Field("default", description="model folder, or the name of a shipped one")
-    members: int = Field(4, ge=0, le=1000, description="realisations to draw")
+    members: int = Field(4, ge=0, le=1000, description="realisations to draw (default 4)")
     seed: int = Field(0, description="key of the ground noise")
     steps: int = Field(10, ge=4, le=1000, description="network calls a member (at least 4)")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="where the network runs")

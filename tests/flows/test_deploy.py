@@ -93,6 +93,43 @@ def test_a_list_that_cannot_be_served_is_refused(
             listed()
 
 
+FILL = "deployments: [{name: x, entrypoint: 'flows/fill.py:fill_scenes', %s}]"
+FRAMES = "deployments: [{name: y, entrypoint: 'flows/planetary.py:reconstruct_planetary', %s}]"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("deployments:\n\t- name: x", r"no YAML: .*'\\t' .*line 2, column 1"),
+        ("name: geodiff", "^prefect.yaml: deployments: Field required"),
+        ("", "^prefect.yaml: the file: Input should be"),
+        ("deployments: [{name: x}]", "deployments.0.entrypoint: Field required"),
+        (FILL % "schedules: [{interval: 60}]", "deployments.0.schedules.0.cron: Field required"),
+        (
+            FILL % "schedules: [{cron: '0 3 * * *', timezone: Mars/Gale}]",
+            "^prefect.yaml, x: cron '0 3 \\* \\* \\*' timezone 'Mars/Gale': no such hours; .* is cron '0 3",
+        ),
+        (FILL % "parameters: {job: {source: a, target: b/, gaet: u}}", "^prefect.yaml, x: job.gaet: Extra"),
+        (
+            FILL % "parameters: {job: {source: a, target: b/, gate: unfiled<0.02}}",
+            "^prefect.yaml, x: job.gate: unfiled<0.02 is not",
+        ),
+        (FILL % "parameters: {job: {source: a}}", "job.target: Field required"),
+        (FILL % "parameters: {at_onc: 2}", "at_onc: Extra inputs are not permitted"),
+        (FILL % "parameters: {at_once: 0}", "at_once: Input should be greater"),
+        (FRAMES % "parameters: {job: {source: a, target: b/, task: [inpaint], detetc: [x]}}", "y: job.detetc: Extra"),
+    ],
+)
+def test_what_is_wrong_in_the_list_is_said_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prefect.yaml").write_text(text)
+    with pytest.raises(InputError, match=said) as found:
+        listed()
+    assert "--" not in str(found.value), "nobody gave an option"
+
+
 def test_without_a_server_the_cure_is_said(nobody_there: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["in", "out"]) == 2
     assert "prefect server start" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ import yaml
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 
-from flows.fill import ScenesFailedError, fill_scene, fill_scenes, main
+from flows.fill import ScenesFailedError, _picture_key, fill_scene, fill_scenes, main
 from flows.scenes import SceneRecord
 from geodiff.errors import GateError, SourceError
 from geodiff.job import FillJob
@@ -201,6 +202,14 @@ def test_arguments_are_not_hashed_and_results_not_stored() -> None:
     assert fill_scene.cache_policy == NO_CACHE
     assert fill_scene.persist_result is False
     assert fill_scenes.persist_result is False
+
+
+def test_pictures_of_products_in_any_script_have_keys_of_their_own() -> None:
+    names = ("a_2024", "東京", "大阪", "Öl", "Ål", "###")
+    keys = [_picture_key(SceneRecord("in.tif", f"out/{name}.tif", "done")) for name in names]
+    assert keys[0] == "filled-a-2024"
+    assert len(set(keys)) == len(keys)
+    assert all(re.fullmatch("filled(-[a-z0-9]+)+", key) for key in keys)
 
 
 def test_the_form_of_the_flow_is_the_schema_of_the_job() -> None:

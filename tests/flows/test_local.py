@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import local
+from flows import deploy, local
 from flows.local import local_prefect, run_here
 from geodiff.errors import GateError, GeodiffError, JobError
 
@@ -93,3 +95,32 @@ def test_a_stop_by_a_scheduler_is_an_interruption(capsys: pytest.CaptureFixture[
     assert run_here(stopped, verbose=True) == 130
     assert "interrupted; the same command goes on" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_the_server_starts_stops_the_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], stop: signal.Signals
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+
+    def sleeping(words: object, **options: object) -> subprocess.Popen[bytes]:
+        started.append(start([sys.executable, "-c", "import time; time.sleep(600)"]))
+        return started[0]
+
+    def answers() -> bool:
+        if started:
+            os.kill(os.getpid(), stop)
+        return False
+
+    monkeypatch.setattr(local.subprocess, "Popen", sleeping)
+    monkeypatch.setattr(local, "answers", answers)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with temporary_settings({PREFECT_API_URL: None}):
+        try:
+            assert deploy.main(["in", "out"]) == 130
+            (server,) = started
+            assert server.poll() is not None, "it would be taken for the user's own by the next deploy"
+        finally:
+            started[0].kill()
+    assert "interrupted" in capsys.readouterr().err

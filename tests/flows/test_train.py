@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import pytest
 import rasterio
 
 import geodiff.learning as learning
-from flows.train import main, train_model
+from flows.train import main, train_model, train_once
 from geodiff.diffusion.folder import check_folder
-from geodiff.errors import GateError
+from geodiff.errors import GateError, InputError, LockedError
 from geodiff.learning import Learnt, next_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")
@@ -67,6 +68,33 @@ def test_the_flow_keeps_the_last_good_model_and_fails(
         train_model(["a.tif"], str(tmp_path / "m"))
     monkeypatch.setattr("flows.train.next_model", lambda *_: replace(worse, after=0.8, delivered=True))
     assert train_model(["a.tif"], str(tmp_path / "m")).delivered
+
+
+def test_the_rasters_of_a_folder_are_learnt_from_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[list[str]] = []
+    monkeypatch.setattr("flows.train.next_model", lambda sources, *_: taken.append(sources))
+    for name in ("scenes/a.tif", "scenes/b.tif", "scenes/notes.txt", "cube.zarr/zarr.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "empty").mkdir()
+    scenes, cube, stack = f"{tmp_path}/scenes", f"{tmp_path}/cube.zarr", f"{tmp_path}/scenes/*.tif"
+    train_once.fn([scenes, "c.tif", cube, stack], "m", "", {})
+    assert taken == [[f"{scenes}/a.tif", f"{scenes}/b.tif", "c.tif", cube, stack]]
+    with pytest.raises(InputError, match="empty holds no rasters"):
+        train_once.fn([scenes, f"{tmp_path}/empty"], "m", "", {})
+
+
+def test_one_run_at_a_time_trains_for_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = Learnt("m", 3, 0.1, 0.9, 0.95, 8, "the time was spent")
+
+    def learn(*_: Any, **__: Any) -> Learnt:
+        with pytest.raises(LockedError, match=rf"{tmp_path}/m is being written by process {os.getpid()}"):
+            next_model(["a.tif"], tmp_path / "m", "", {})
+        return done
+
+    monkeypatch.setattr(learning, "learn", learn)
+    assert not next_model(["a.tif"], tmp_path / "m", "", {}).delivered
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_line_says_what_came_out(

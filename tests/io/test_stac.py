@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pystac
@@ -230,6 +231,18 @@ def test_pages_that_are_fetched_otherwise_are_told_of(
 ) -> None:
     assert len(item_places(api(tmp_path, served, link={"method": "POST", "body": {"token": "2"}}))) == 2
     assert "the next ones are not fetched like it" in caplog.text
+
+
+def test_a_secret_in_an_address_comes_from_the_environment(
+    tmp_path: Path, scene: dict[str, Any], served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "s3cret" / "item.json", item({"a": data(f"{served}/S2_B02.tif")}))
+    monkeypatch.setenv("GEODIFF_TEST_TOKEN", "s3cret")
+    (place,) = item_places(served + "/${GEODIFF_TEST_TOKEN}/item.json")
+    assert "s3cret" not in place.href
+    assert open_raster(place.href).variables[0].reader.read(0, Window(0, 0, 1, 1)).item() == 1000
+    with pytest.raises(SourceError, match="NO_SUCH_VARIABLE, which is not set"):
+        item_places(served + "/${NO_SUCH_VARIABLE}/item.json")
 
 
 def catalogue(tmp_path: Path, kind: str = "Catalog") -> str:
@@ -633,6 +646,31 @@ def test_a_product_that_is_there_gets_its_item_later(tmp_path: Path) -> None:
     made = product(source, target)
     assert list(made.assets) == ["value", "source", "reason", "standard_error", "record"]
     assert target.stat().st_mtime_ns == when
+
+
+@pytest.mark.parametrize("name", ["a#1", "a?1", "100%", "a%231", "a#1/b"])
+def test_signs_that_mean_something_in_a_link_may_stand_in_names(tmp_path: Path, name: str) -> None:
+    source = write(tmp_path / "in" / f"{name}_2021-03-01.tif", nodata=0)
+    target = tmp_path / "out" / f"{name}.tif"
+    place = target.with_suffix(".stac.json")
+    run(FillJob.build(source=str(source), target=str(target), filler="laplace", stac=str(place)), quiet=True)
+    said = json.loads(place.read_text())  # pystac opens no file of such a name
+    hrefs = [asset["href"] for asset in said["assets"].values()]
+    assert len(set(hrefs)) == len(hrefs) == 5
+    assert all((place.parent / unquote(href)).is_file() for href in hrefs)
+    assert said["assets"]["value"]["type"].startswith("image/tiff")
+    assert (place.parent / unquote(said["links"][0]["href"])).resolve() == source
+    update_catalogue(str(target.parent), "filled scenes")
+    raster = open_raster(str(target.parent / "catalog.json"))
+    assert str(target) in raster.files
+
+
+def test_a_link_that_its_writer_did_not_quote_is_read_as_it_stands(tmp_path: Path) -> None:
+    for name in ("a%20b.tif", "a b.tif", "a+b.tif"):
+        write(tmp_path / name, nodata=0)
+        source = save(tmp_path / "item.json", item({"a": data(name)}))
+        assert str(tmp_path / name) in open_raster(source).files
+        (tmp_path / name).unlink()
 
 
 AFAR = '{"assets": {"x": {"href": "https://there/a.tif", "roles": ["data"]}}}'
