@@ -19,7 +19,7 @@ from flows.verdicts import drop_verdict, keep_verdict, verdict
 from geodiff.beside import record_of
 from geodiff.credentials import redacted
 from geodiff.errors import GateError, GeodiffError, JobError, NothingKnownError, TargetError
-from geodiff.identity import describe_model, target_stem
+from geodiff.identity import describe_model, sidecars, target_stem
 from geodiff.io.places import exists, local_path, read
 from geodiff.io.stacitem import ITEM, update_catalogue
 from geodiff.pipeline import run, standing  # pages are written here, only for what is new
@@ -138,14 +138,21 @@ def _within(path: str, folder: str) -> bool:
 
 
 def twins(jobs: Iterable[FillJob]) -> Iterator[SceneRecord]:
-    """Scenes whose products would take each other's name; none of them is filled."""
+    """Scenes whose products, or the layers beside them, would take each other's name; none of them is filled."""
     jobs = tuple(jobs)
     count = Counter(target_stem(job.target) for job in jobs)
+    targets, layers = {job.target for job in jobs}, {layer for job in jobs for layer in sidecars(job.target)}
     for job in jobs:
+        stem = target_stem(job.target)[1]
         if count[target_stem(job.target)] > 1:
-            stem = target_stem(job.target)[1]
             message = f"other scenes are also called {stem}; choose one with a glob, or rename them"
-            yield SceneRecord(redacted(job.source), job.target, "failed", message=message)
+        elif job.target in layers:
+            message = f"{stem} is also what a layer of another scene is called; choose one with a glob, or rename it"
+        elif not targets.isdisjoint(sidecars(job.target)):
+            message = f"another scene is called as a layer of {stem}; choose one with a glob, or rename it"
+        else:
+            continue
+        yield SceneRecord(redacted(job.source), job.target, "failed", message=message)
 
 
 def fill_new(job: FillJob) -> SceneRecord:

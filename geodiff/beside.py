@@ -14,6 +14,7 @@ from typing import Any
 from geodiff.digests import Digests
 from geodiff.errors import TargetError
 from geodiff.identity import WITH_SIDECARS, record_path, sidecars, suffix_of, target_stem
+from geodiff.io import read_fingerprint
 from geodiff.io.places import delete, exists, local_path, put, read
 from geodiff.io.store import lock
 
@@ -162,8 +163,12 @@ def delete_left_layers(target: str, paths: Sequence[str]) -> None:
             delete(f"{layer}.aux.xml")  # where GDAL looks for the CRS
 
 
-def assert_own_layers(target: str) -> None:
-    """Raise TargetError where the layers beside TARGET are those of another product of the same stem."""
+def assert_own_layers(target: str, *, overwrite: bool) -> None:
+    """Raise TargetError where a layer beside TARGET would be written over what is not its own.
+
+    That is the layers of another product of the same stem, a product, and unless a job may `overwrite`, any file that
+    is neither in the record of TARGET nor marked as geodiff's, as layers are that a kill left without their target.
+    """
     if suffix_of(target) not in WITH_SIDECARS:
         return
     folder, stem = target_stem(target)
@@ -173,6 +178,17 @@ def assert_own_layers(target: str) -> None:
             raise TargetError(
                 f"{target} would write its layers, such as {stem}_source.tif, over those of {other}; "
                 "give TARGET another name before its suffix"
+            )
+    own = {Path(path).name for path in written_before(target)}
+    for layer in filter(exists, sidecars(target)):
+        if record_of(layer):
+            raise TargetError(
+                f"{target} may write a layer over {layer}, which is a product of its own; give TARGET another name"
+            )
+        if not overwrite and Path(layer).name not in own and not read_fingerprint(layer):
+            raise TargetError(
+                f"{layer} is there already and is no layer of geodiff's, and {target} may write one over it; give "
+                "TARGET another name, move that file away, or use --overwrite to replace it"
             )
 
 

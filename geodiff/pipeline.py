@@ -119,7 +119,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         if stands.record is not None:
             return stands.record
         fingerprint, digests = stands.fingerprint, stands.digests
-        assert_own_layers(job.target)
+        assert_own_layers(job.target, overwrite=job.overwrite)
         if job.dry_run:
             return _planned(job, scene, fingerprint, kept, started)
         assert_writable(target_stem(job.target)[0], "the folder of TARGET")

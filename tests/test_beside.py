@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +141,51 @@ def test_the_layers_of_another_target_are_not_written_over(scene: Path, tmp_path
     assert (tmp_path / "a_source.tif").read_bytes() == before
     assert geodiff.fill(scene, tmp_path / "a.tif", filler="laplace").status == "up to date"
     assert geodiff.fill(scene, tmp_path / "a.zarr", filler="laplace").status == "up to date"
+
+
+def test_a_file_that_is_no_layer_of_ours_is_written_over_only_on_demand(scene: Path, tmp_path: Path) -> None:
+    target, theirs = tmp_path / "a.tif", tmp_path / "a_source.tif"
+    shutil.copy(scene, theirs)
+    for fill in (lambda **how: geodiff.fill(scene, target, filler="laplace", **how), partial(_inpaint, scene, target)):
+        with pytest.raises(TargetError, match=r"a_source\.tif is there already and is no layer .*use --overwrite"):
+            fill()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a_source.tif", "scene.tif"]
+    assert geodiff.fill(scene, target, filler="laplace", overwrite=True).status == "done"
+    assert geodiff.fill(scene, target, filler="nearest", overwrite=True).status == "done"
+
+
+def _inpaint(scene: Path, target: Path) -> None:
+    geodiff.restore(scene, target, task="inpaint")
+
+
+def test_a_product_is_no_layer_of_another(scene: Path, tmp_path: Path) -> None:
+    product, target = tmp_path / "a_source.tif", tmp_path / "a.tif"
+    geodiff.fill(scene, product, filler="laplace")
+    before = product.read_bytes()
+    keep_record(str(target), _said(str(target), str(product)))  # whatever an earlier run took it for
+    for overwrite in (False, True):
+        with pytest.raises(TargetError, match=r"a_source\.tif, which is a product of its own; give.*another name"):
+            geodiff.fill(scene, target, filler="laplace", overwrite=overwrite)
+    assert product.read_bytes() == before
+
+
+def test_layers_that_a_kill_left_without_their_target_are_written_again(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from geodiff.io import tiffs
+
+    def stop_at_the_target(content: object, target: Path) -> None:
+        if target.name == "a.tif":
+            raise KeyboardInterrupt
+        write_cog(content, target)
+
+    write_cog = tiffs.write_cog
+    with monkeypatch.context() as patched:
+        patched.setattr(tiffs, "write_cog", stop_at_the_target)
+        with pytest.raises(KeyboardInterrupt):
+            geodiff.fill(scene, tmp_path / "a.tif", filler="laplace")
+    assert (tmp_path / "a_source.tif").exists()
+    assert geodiff.fill(scene, tmp_path / "a.tif", filler="laplace").status == "done"
 
 
 # -- the lock

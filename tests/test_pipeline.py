@@ -492,6 +492,38 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert _digest(tmp_path / "undisturbed") == _digest(tmp_path / "killed")
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_that_is_half_written_is_no_product_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    from geodiff.io import read_fingerprint, tiffs
+
+    (tmp_path / "in").mkdir()
+    for day in (1, 2):
+        values = _surface(90, 100).astype("uint16")
+        values[20 * day : 20 * day + 9, 30:40] = 0
+        _write(tmp_path / f"in/a_2021-01-0{day}.tif", values)
+    out, options = f"{tmp_path}/out/", {"filler": "laplace", "work": str(tmp_path / "work")}
+    if there:
+        geodiff.fill(tmp_path / "in", out, filler="nearest")
+    real = tiffs.write_slice
+
+    def full(piece: tiffs.Slice, target: Path) -> list[str]:
+        if "01-02" in target.name:
+            raise OSError(28, "No space left on device")
+        return real(piece, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tiffs, "write_slice", full)
+        with pytest.raises(OSError, match="No space left"):
+            geodiff.fill(tmp_path / "in", out, overwrite=there, **options)
+    assert read_fingerprint(out) is None
+    record = geodiff.fill(tmp_path / "in", out, **options)
+    assert (record.status, record.blocks_resumed) == ("done", record.blocks)
+    assert read_fingerprint(out) == record.fingerprint
+    assert geodiff.fill(tmp_path / "in", out, **options).status == "up to date"
+
+
 def test_a_source_that_changed_is_filled_anew(scene: Path, tmp_path: Path) -> None:
     geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace")
     with rasterio.open(scene, "r+") as raster:

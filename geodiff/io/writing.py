@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["RECORD", "check_target", "fingerprint", "write"]
 
 RECORD = "geodiff-product.json"
-"""In a folder of GeoTIFFs: written last, so a folder that has it is whole."""
+"""In a folder of GeoTIFFs: lists what it holds. Written last; before the first file it says that they change."""
+_HALF = "half_written_by"
+"""In it, until the last file is there: the fingerprint of the job that writes."""
 
 _TIFF = (".tif", ".tiff")
 _NETCDF = (".nc", ".nc4")
@@ -134,14 +136,14 @@ def _write_folder(product: Product, folder: Path) -> list[str]:
     """One COG with its layers per date and per file of the source, names kept."""
     from geodiff.io.tiffs import slice_of, write_slice
 
-    folder.mkdir(parents=True, exist_ok=True)
+    fingerprint = product.attributes.get("geodiff_fingerprint", "")
     written: list[str] = []
+    put(str(folder / RECORD), json.dumps({_HALF: fingerprint}, indent=1).encode())
     for stem, variables, date in _files(product):
         target = folder / f"{stem}.tif"
         written += write_slice(slice_of(product, variables, date, target), target)
     names = [Path(path).name for path in written]
-    facts = {"geodiff_fingerprint": product.attributes.get("geodiff_fingerprint", ""), "files": names}
-    put(str(folder / RECORD), json.dumps(facts, indent=1).encode())
+    put(str(folder / RECORD), json.dumps({"geodiff_fingerprint": fingerprint, "files": names}, indent=1).encode())
     return [*written, str(folder / RECORD)]
 
 
@@ -211,7 +213,10 @@ def _alike(variables: list[Variable]) -> list[list[Variable]]:
 
 
 def fingerprint(target: str) -> str | None:
-    """The job fingerprint a target carries, '' for one of foreign making, None where nothing is there."""
+    """The job fingerprint a target carries, '' for one of foreign making, None where nothing is there.
+
+    A folder that a killed run left half written is nothing: what was in it is lost, and there is nothing to keep.
+    """
     if not exists(target):
         return None
     from geodiff.io.gdal import gdal_path
@@ -243,9 +248,11 @@ def _file_fingerprint(local: Path) -> str:
     return _tag_fingerprint(str(local))
 
 
-def _folder_fingerprint(folder: Path) -> str:
+def _folder_fingerprint(folder: Path) -> str | None:
     try:
         facts = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        if _HALF in facts:
+            return None
         whole = all((folder / name).is_file() for name in facts["files"])
         return str(facts["geodiff_fingerprint"]) if whole else ""
     except (OSError, ValueError, KeyError, TypeError):

@@ -113,7 +113,7 @@ def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
     if _up_to_date(job, fingerprint):
         renew_digests(job.target, digests)
         return _begin(job, fingerprint, "up to date", started)
-    assert_own_layers(job.target)
+    assert_own_layers(job.target, overwrite=job.overwrite)
     assert_writable(target_stem(job.target)[0], "the folder of TARGET")
     assert_fits(scene, job)
     with alone(job.target):

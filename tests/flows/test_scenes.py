@@ -169,6 +169,13 @@ def test_scenes_of_one_name_are_both_named_and_the_others_are_not(tmp_path: Path
     assert all(record.failed and "rename" in record.message for record in found)
 
 
+def test_a_scene_named_as_the_layer_of_another_is_not_filled_nor_is_the_other(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.tif", "a_source.tif", "b.tif", "b_source.nc")
+    found = list(twins(scene_jobs(job(tmp_path / "in", f"{tmp_path}/out/"))))
+    assert names([record.scene for record in found]) == ["a.tif", "a_source.tif"]
+    assert all(record.failed and "rename" in record.message for record in found)
+
+
 # -- what is new
 
 
