@@ -20,7 +20,7 @@ from geodiff.diffusion.losses import named_loss, spectral_difference
 from geodiff.diffusion.trainconfig import read_config
 from geodiff.diffusion.training import train
 from geodiff.errors import InputError, JobError, TargetError
-from geodiff.learning import FINE_TUNING, learn, recalibrate, user_sources
+from geodiff.learning import FINE_TUNING, learn, next_model, recalibrate, user_sources
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")
 
@@ -166,6 +166,15 @@ def test_what_cannot_be_trained_is_told_before_patches_are_cut(scene, tmp_path, 
     with pytest.raises(JobError, match=next(iter(wrong.values()))):
         train(config(tmp_path, **wrong), sources=user_sources([scene]))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_no_model_is_not_replaced_by_one(scene, tmp_path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "data.txt").write_text("mine")
+    with pytest.raises(TargetError, match="is no model folder"):
+        next_model([scene], precious, "default", {"minutes": 0.1})
+    assert (precious / "data.txt").read_text() == "mine"
 
 
 def test_recalibrating_keeps_the_weights(scene, tmp_path) -> None:

@@ -244,10 +244,13 @@ def test_every_option_of_a_fill_is_an_option_of_the_flow(tmp_path: Path, monkeyp
     seen: list[FillJob] = []
     monkeypatch.setattr("flows.fill.fill_scenes", lambda job, **options: seen.append(job) or [])
     (tmp_path / "job.toml").write_text('seed = 5\nqa = ["landsat-c2"]\n')
-    given = ["--job", f"{tmp_path}/job.toml", "--qa", "hls-fmask,none", "--valid-range", "-5,45", "--members", "2"]
+    given = ["--job", f"{tmp_path}/job.toml", "--qa", "hls-fmask", "--qa", "sentinel2-scl:a,b.tif", "--members", "2"]
+    given += ["--mask", "a.gpkg", "--mask", "b.gpkg", "--valid-range", "-5,45"]
     assert main([str(tmp_path), f"{tmp_path}/out/", *given, "--overwrite", "--max-error", "0.5"]) == 0
     (made,) = seen
-    assert (made.seed, made.qa, made.valid_range, made.members) == (5, ("hls-fmask", "none"), (-5.0, 45.0), 2)
+    assert (made.seed, made.valid_range, made.members) == (5, (-5.0, 45.0), 2)
+    assert made.qa == ("hls-fmask", "sentinel2-scl:a,b.tif")  # each as often as it is given, with its own commas
+    assert made.mask == ("a.gpkg", "b.gpkg")
     assert (made.overwrite, made.max_error, made.target) == (True, 0.5, f"{tmp_path}/out/")
 
 
