@@ -313,7 +313,7 @@ def _result(future: Any, block: Block) -> BlockResult:
 def _connected(address: str) -> Iterator[Any]:
     """A client of a cluster that runs elsewhere; raises ClusterError where that goes away meanwhile."""
     from dask.distributed import Client
-    from distributed.comm import CommClosedError
+    from distributed.comm.core import CommClosedError
 
     _quieten()
     try:
