@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geodiff.arrays import fill_array
-from geodiff.job import FillJob
+from geodiff.job import FillJob, as_fields
 from geodiff.pipeline import plan
 from geodiff.report import run_and_report
 from geodiff.scene import open_scene as open_job
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from geodiff.scene import Scene
 
 __all__ = ["fill", "fill_array", "open_scene", "plan_fill"]
-
-_LISTS = ("variable", "bands", "qa", "mask", "detect", "quantiles")
-
 
 def fill(source: str | Path, target: str | Path, **options: Any) -> RunRecord:
     """Fill the gaps of `source` and write `target` with its error, source and reason layers.
@@ -51,12 +48,4 @@ def open_scene(source: str | Path, **options: Any) -> Scene:
 
 
 def _job(source: str | Path, target: str | Path, options: dict[str, Any]) -> FillJob:
-    given = {name: _list(value) if name in _LISTS else value for name, value in options.items() if value is not None}
-    folder = str(target).endswith("/")
-    return FillJob.build(source=str(source), target=str(target) if not folder else f"{Path(target)}/", **given)
-
-
-def _list(value: Any) -> Any:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(","))
-    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    return FillJob.build(source=str(source), target=str(target), **as_fields(options))

@@ -13,6 +13,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,18 @@ from geodiff.credentials import redacted
 from geodiff.errors import JobError
 from geodiff.samplers import check_sampler
 
-__all__ = ["NOT_BUILT", "REPEATED", "FillJob", "Gate", "as_list", "parse_gates", "spelled", "without_places", "wrong"]
+__all__ = [
+    "NOT_BUILT",
+    "REPEATED",
+    "FillJob",
+    "Gate",
+    "as_fields",
+    "as_list",
+    "parse_gates",
+    "spelled",
+    "without_places",
+    "wrong",
+]
 
 GATES = {
     "coverage90": "share of hidden known pixels inside value +- 1.645 standard errors",
@@ -40,6 +52,8 @@ _DEVICES = "choose auto, cpu, cuda, cuda:1 (or another number) or mps"
 """For the one field with a pattern."""
 REPEATED = ("qa", "mask")
 """Options that are given once for each of their values, which may have commas of their own."""
+_SEVERAL = ("variable", "bands", "detect", "quantiles")
+"""Options of which one text gives several, apart by commas."""
 
 
 NOT_BUILT: tuple[str, ...] = ()
@@ -83,6 +97,24 @@ def as_list(given: Any) -> Any:
     """
     several = given if isinstance(given, (list, tuple)) else (given,)
     return tuple(str(each) if type(each) is int else each for each in several)
+
+
+def as_fields(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What Python functions are given as fields of a job: paths as text, words of one text apart, no None.
+
+    >>> as_fields({"mask": Path("a,b.tif"), "bands": "1, red", "qa": ["hls-fmask"], "work": None})
+    {'mask': ('a,b.tif',), 'bands': ('1', 'red'), 'qa': ('hls-fmask',)}
+    """
+    return {name: _as_field(name, value) for name, value in options.items() if value is not None}
+
+
+def _as_field(name: str, value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple(str(each) if isinstance(each, PathLike) else each for each in value)
+    value = str(value) if isinstance(value, PathLike) else value
+    if name in _SEVERAL and isinstance(value, str):
+        return tuple(part.strip() for part in value.split(","))
+    return (value,) if name in (*_SEVERAL, *REPEATED) else value
 
 
 class FillJob(BaseModel):

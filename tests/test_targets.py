@@ -211,3 +211,24 @@ def test_blocks_that_failed_are_tried_again_from_another_working_folder(
     assert geodiff.fill(source, tmp_path / "filled.tif", **options).status == "done"
     assert not (read(tmp_path / "filled_source.tif") == 255).any()
     assert geodiff.fill(source, tmp_path / "filled.tif", **options).status == "up to date"
+
+
+def test_a_folder_may_be_named_by_its_address(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    record = geodiff.fill(scene, f"file://{tmp_path}/out/", filler="nearest")
+    assert (tmp_path / "out" / "scene.tif").is_file()
+    assert not (tmp_path / "file:").exists()
+    assert (record.gates["unfilled"], geodiff.fill(scene, f"file://{tmp_path}/out/", filler="nearest").status) == (
+        0.0, "up to date",
+    )  # fmt: skip
+
+
+def test_paths_of_python_are_taken_for_every_place_and_keep_their_commas(scene: Path, tmp_path: Path) -> None:
+    mask = save(tmp_path / "clouds, thin.tif", np.ones((1, 60, 80), "uint8") * (surface()[None] > 110))
+    record = geodiff.fill(
+        scene, tmp_path / "filled.tif", filler="nearest", mask=mask, work=tmp_path / "scratch", stac=tmp_path / "i.json"
+    )
+    assert next(iter(record.variables.values()))["filled"] > 15 * 20
+    assert (tmp_path / "i.json").is_file()
+    restored = geodiff.restore(scene, tmp_path / "clear.tif", task="inpaint", mask=[mask], members=0)
+    assert restored.status == "done"

@@ -39,6 +39,7 @@ from geodiff.identity import (
     target_stem,
 )
 from geodiff.io import Product, check_target, read_fingerprint, write_product
+from geodiff.job import as_fields
 from geodiff.lattice import Lattice, Window
 from geodiff.limits import free_memory
 from geodiff.progress import Progress
@@ -80,17 +81,9 @@ def restore(source: str | Path, target: str | Path, *, task: str | tuple[str, ..
     ------
     GeodiffError : with the value, the reason and the cure; the target is then as it was before.
     """
-    lists = ("variable", "bands", "qa", "mask", "detect")
-    given = {k: _words(v) if k in lists else v for k, v in options.items() if v is not None}
-    folder = str(target).endswith("/")
-    where = f"{Path(target)}/" if folder else str(target)
-    return run(RestoreJob.build(source=str(source), target=where, task=task, **given), quiet=True)
-
-
-def _words(value: Any) -> Any:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(","))
-    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    return run(
+        RestoreJob.build(source=str(source), target=str(target), task=task, **as_fields(options)), quiet=True
+    )
 
 
 def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
