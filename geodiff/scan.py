@@ -49,8 +49,9 @@ _GOLDEN = 0.618
 """Columns from the sample of one row to that of the next, in those between two of one row: the most even spread."""
 _EXACT = 1e-9
 """Share of its size below which a band's deviation is that of rounding."""
-_REACH = 100.0
-"""How far beyond the others, in what these are apart, a value is no measurement."""
+_FAR_OUT, _FEW = ((100_000, 1e2), (1_000, 1e6)), 3
+"""One of how many values at each end, or a few, may be no measurement, and how far beyond the others, in what these
+are apart, it has to be for that."""
 _KEPT = 1 << 20
 """Pixels of the windows that a reader keeps."""
 
@@ -351,16 +352,18 @@ def _normalise(
 def _far_out(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
     """From where on, down and up, values are no measurements.
 
-    That is a hundred times as far from the others as these, all but the last of a thousand at each end, are apart:
-    rain in a dry scene and ships on radar stay within it, 1e20 among temperatures does not.
+    That is a hundred times as far from the others as these, all but a hundred thousandth at each end, are apart, or a
+    million times where up to a thousandth lies there: floods, fires and ships, whose few large values are no end of
+    what there is but a tail, stay within it; 1e20 among temperatures does not.
     """
-    last = max(1, values.size // 1000)
-    if values.size < 3 * last:
-        return None, None
-    ordered = np.partition(values, (last, values.size - 1 - last))
-    low, high = float(ordered[last]), float(ordered[-1 - last])
-    reach = _REACH * (high - low)
-    return (low - reach, high + reach) if reach > 0 else (None, None)
+    least, most = -np.inf, np.inf
+    for share, reach in _FAR_OUT:
+        last = min(max(_FEW, values.size // share), (values.size - 1) // 3)
+        ordered = np.partition(values, (last, values.size - 1 - last))
+        low, high = float(ordered[last]), float(ordered[-1 - last])
+        if last and high > low:
+            least, most = max(least, low - reach * (high - low)), min(most, high + reach * (high - low))
+    return (least, most) if np.isfinite([least, most]).all() else (None, None)
 
 
 def _sums_of_measurements(cube: Cube, gaps: GapReader, cells: CellSums, recipes: Sequence[Normalisation]) -> CellSums:

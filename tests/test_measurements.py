@@ -60,6 +60,24 @@ def test_storms_in_a_dry_scene_are_measurements(tmp_path: Path) -> None:
     assert recipe.measured(recipe.transformed(rain.astype(float))).all()
 
 
+def test_a_rare_tail_is_made_of_measurements(tmp_path: Path) -> None:
+    depth = np.zeros((300, 300), "f4")
+    depth[150:160, 100:112] = np.linspace(0.01, 6, 120).reshape(10, 12)  # a pond in dry land
+    (recipe,) = scanned(tmp_path, depth, "depth").normalisations
+    assert recipe.measured(recipe.transformed(depth.astype(float))).all()
+
+
+@pytest.mark.parametrize("filler", ["kriging", "auto"])
+def test_a_pond_in_dry_land_is_continued(filler: str) -> None:
+    y, x = np.mgrid[:128, :128]
+    depth = 5 * np.maximum(0, 1 - ((y - 64) ** 2 + (x - 64) ** 2) / 3.2**2)
+    seen = depth.copy()
+    seen[63:65, 62:66] = np.nan
+    value, _ = geodiff.fill_array(seen, filler=filler)
+    assert np.abs(value - depth).max() < 2.0
+    assert value[63:65, 62:66].mean() > 2.5
+
+
 def scanned(folder: Path, values: np.ndarray, name: str):
     xr.Dataset({name: (("y", "x"), values)}).to_netcdf(folder / "scene.nc")
     (cube,) = open_scene(FillJob(source=str(folder / "scene.nc"), target="filled.nc", fillable="all")).cubes

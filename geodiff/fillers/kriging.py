@@ -114,6 +114,8 @@ def _ends(values: Plane) -> tuple[np.float32, np.float32]:
     last = values.size // 1000
     ordered = np.partition(values, (last, values.size - 1 - last))
     low, high = ordered[last], ordered[-1 - last]
+    if low == high:  # a lake in a plain of zeros is all there is to see
+        return values.min(), values.max()
     beyond = (high - low) / 4
     return low - beyond, high + beyond
 
