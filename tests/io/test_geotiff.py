@@ -39,7 +39,9 @@ from geodiff.io import (
 )
 from geodiff.io.directory import GDAL_NODATA, overwrite, text_of
 from geodiff.io.tiffs import OUTSIDE
+from geodiff.job import FillJob
 from geodiff.lattice import Window
+from geodiff.scene import open_scene
 
 DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 NORTH_UP = Affine(30, 0, 399_960, 0, -30, 4_900_020)
@@ -521,8 +523,8 @@ def test_options_add_nodata_and_bounds(tmp_path: Path) -> None:
     source = write_source(tmp_path / "a.tif", np.ones((1, 3, 3), "i2"), nodata=-1)
     encoding = open_raster(source, OpenOptions(nodata=-99, valid_range=(0, 100))).variables[0].bands[0].encoding
     assert (encoding.nodata, encoding.extra_nodata, encoding.valid_range) == (-1, (-99,), (0, 100))
-    with pytest.raises(EncodingError, match="99999"):
-        open_raster(source, OpenOptions(nodata=99999))
+    with pytest.raises(EncodingError, match="99999"):  # no band to be filled can have it
+        open_scene(FillJob(source=str(source), target="filled.tif", nodata=99999))
 
 
 def test_quality_bands_inside_a_file_are_found_and_are_flags(tmp_path: Path) -> None:
