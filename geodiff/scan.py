@@ -45,6 +45,8 @@ _PILE = 0.01
 """Share of a band's values at its least or greatest from which that is taken for a bound."""
 _SAMPLE = 400_000
 """Known pixels a band from which the normalisation is taken."""
+_ENDED = 0.1
+"""Share of values at the end of a logarithm from which a quantity is filled without it."""
 _GOLDEN = 0.618
 """Columns from the sample of one row to that of the next, in those between two of one row: the most even spread."""
 _EXACT = 1e-9
@@ -206,9 +208,9 @@ def scan_cube(
 
 
 def _not_positive(sample: list[NDArray[np.float64]], transform: str) -> bool:
-    """Whether more values than a few lie where the logarithm ends."""
+    """Whether so many values lie where the logarithm ends that it is not theirs; a few failed retrievals are zero."""
     floor, values = np.log10(LOGARITHMS[transform]), np.concatenate(sample)
-    return bool(np.count_nonzero(values <= floor) > _PILE * values.size)
+    return bool(np.count_nonzero(values <= floor) > _ENDED * values.size)
 
 
 def _tiles(shape: tuple[int, int]) -> Iterator[Window]:

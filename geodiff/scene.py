@@ -22,6 +22,7 @@ from geodiff.flags import PRESETS, ProductFacts, decode, guess, layer_named, loa
 from geodiff.gaps import Reason, stored_reason
 from geodiff.io import Kind, OpenOptions, QualityBand, Raster, Variable, open_raster
 from geodiff.lattice import Lattice, Window
+from geodiff.quantities import transform_of
 from geodiff.undated import ordinals
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def scene_of(raster: Raster, job: FillJob) -> Scene:
     for variable, bands in zip(variables, _bands(variables, job.bands), strict=True):
         if bands:
             rules = _rules(raster, variable, job)
-            cubes.append(Cube(variable, bands, _targets(variable, job.dates), rules, _transform(variable)))
+            cubes.append(Cube(variable, bands, _targets(variable, job.dates), rules, transform_of(variable)))
     if not cubes:
         kinds = sorted({b.kind.value for v in raster.variables for b in v.bands})
         cure = "; write the colours of its palette as bands first (gdal_translate -expand rgb)" * ("palette" in kinds)
@@ -346,26 +347,6 @@ def _refuse_no_dates(dates: str, part: str, days: Sequence[str]) -> None:
         f"{said} selects none of the {len(days)} dates from {ends}; give dates as YYYY-MM-DD[,..], a beginning such as "
         "2024-06, or A:B (geodiff info lists first and last)"
     )
-
-
-_RAIN = ("rain", "precipitation", "snowfall")
-_SIGNED = ("anom", "difference", "bias", "departure", "minus", "index", "standardi", "trend", "change", "deficit")
-"""How words begin that name rain (a terrain and a strain are none), and what can be negative although it is of rain."""
-_LOGARITHMS = re.compile(r"\s*(db|log|lg|ln)", re.IGNORECASE)
-"""How units begin that are no amounts any more: radar reflectivity, chlorophyll stored as its logarithm."""
-
-
-def _transform(variable: Variable) -> str:
-    """log10 for chlorophyll, which spans decades; the cube root for rain, which is mostly none; linear otherwise."""
-    named = f"{variable.name} {variable.attributes.get('standard_name', '')}".lower()
-    words = re.split("[^a-z]+", f"{named} {variable.attributes.get('long_name', '')}".lower())
-    if any(word.startswith(_SIGNED) for word in words) or _LOGARITHMS.match(variable.bands[0].units):
-        return "linear"  # has no zero to keep to
-    pigment = "chlorophyll" in named or "conc_chl" in named or named.startswith("chl")
-    if pigment and "fluorescence" not in named:  # which is noise about zero
-        mass = re.match(r"\s*(k?g)\b", variable.bands[0].units)
-        return f"log10 of {mass[1]}" if mass else "log10"
-    return "cbrt" if any(word.startswith(_RAIN) or word == "precip" for word in words) else "linear"
 
 
 def _rules(raster: Raster, variable: Variable, job: FillJob) -> Rules:

@@ -33,7 +33,12 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     },
     {"fillers": ("geodiff.fillers", "geodiff.diffusion")},
     {"io": ("geodiff.io",)},  # keeps what fillers have learnt; a filler knows nothing of files
-    {"scene": ("geodiff.scene", "geodiff.patches", "geodiff.scan", "geodiff.scanned", "geodiff.suspects")},
+    {
+        "scene": (
+            "geodiff.scene", "geodiff.patches", "geodiff.quantities", "geodiff.scan", "geodiff.scanned",
+            "geodiff.suspects",
+        )
+    },
     {
         "plan": (
             "geodiff.plan", "geodiff.beside", "geodiff.fitting", "geodiff.trials", "geodiff.hidden", "geodiff.context",

@@ -146,6 +146,12 @@ def test_what_has_no_logarithm_is_filled_without_one(tmp_path: Path, caplog: pyt
     assert "for a logarithm" in caplog.text
 
 
+def test_a_few_failed_retrievals_leave_the_logarithm(tmp_path: Path) -> None:
+    chlorophyll = 10 ** (field() / 5 - 56.3)
+    chlorophyll[:3] = 0.0  # three in a hundred
+    assert scanned(tmp_path, chlorophyll, "chl").normalisations[0].transform == "log10"
+
+
 def test_every_logarithm_goes_both_ways() -> None:
     for name, floor in LOGARITHMS.items():
         recipe, values = Normalisation(-3.0, 0.7, name), floor * 10 ** np.linspace(0.5, 5, 9)

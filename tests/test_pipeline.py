@@ -293,14 +293,6 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(scene: Path,
     assert geodiff.fill(scene, target, filler="nearest", overwrite=True).status == "done"
 
 
-def test_a_foreign_target_is_refused_untouched(scene: Path, tmp_path: Path) -> None:
-    target = tmp_path / "precious.tif"
-    target.write_bytes(scene.read_bytes())
-    with pytest.raises(TargetError, match="not a product of geodiff"):
-        geodiff.fill(scene, target, filler="laplace")
-    assert target.read_bytes() == scene.read_bytes()
-
-
 def test_two_jobs_on_one_target(scene: Path, tmp_path: Path) -> None:
     with lock(str(tmp_path / "filled.geodiff-work.zarr")), pytest.raises(LockedError, match=str(os.getpid())):
         geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace")
@@ -492,38 +484,6 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert _digest(tmp_path / "undisturbed") == _digest(tmp_path / "killed")
 
 
-@pytest.mark.parametrize("there", [False, True])
-def test_a_folder_that_is_half_written_is_no_product_and_the_same_command_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
-) -> None:
-    from geodiff.io import read_fingerprint, tiffs
-
-    (tmp_path / "in").mkdir()
-    for day in (1, 2):
-        values = _surface(90, 100).astype("uint16")
-        values[20 * day : 20 * day + 9, 30:40] = 0
-        _write(tmp_path / f"in/a_2021-01-0{day}.tif", values)
-    out, options = f"{tmp_path}/out/", {"filler": "laplace", "work": str(tmp_path / "work")}
-    if there:
-        geodiff.fill(tmp_path / "in", out, filler="nearest")
-    real = tiffs.write_slice
-
-    def full(piece: tiffs.Slice, target: Path) -> list[str]:
-        if "01-02" in target.name:
-            raise OSError(28, "No space left on device")
-        return real(piece, target)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(tiffs, "write_slice", full)
-        with pytest.raises(OSError, match="No space left"):
-            geodiff.fill(tmp_path / "in", out, overwrite=there, **options)
-    assert read_fingerprint(out) is None
-    record = geodiff.fill(tmp_path / "in", out, **options)
-    assert (record.status, record.blocks_resumed) == ("done", record.blocks)
-    assert read_fingerprint(out) == record.fingerprint
-    assert geodiff.fill(tmp_path / "in", out, **options).status == "up to date"
-
-
 def test_a_source_that_changed_is_filled_anew(scene: Path, tmp_path: Path) -> None:
     geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace")
     with rasterio.open(scene, "r+") as raster:
@@ -569,13 +529,6 @@ def test_a_crop_shares_the_lattice_of_its_scene() -> None:
     whole = Lattice.of((500, 500), UTM)
     crop = Lattice.of((200, 200), UTM @ Affine.translation(64, 32))
     assert crop.origin == (whole.origin[0] + 32, whole.origin[1] + 64)
-
-
-def test_dry_run_writes_nothing(scene: Path, tmp_path: Path) -> None:
-    record = geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace", dry_run=True)
-    assert record.status == "planned"
-    assert "to fill" in record.variables["text"]
-    assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
 
 
 def test_vector_masks_in_another_crs(tmp_path: Path) -> None:
@@ -644,34 +597,6 @@ def test_a_failed_block_leaves_nodata_and_a_date_not_asked_for_its_clouds(
     assert np.array_equal(copied, stack[2])
 
 
-@pytest.mark.parametrize("role", ["source", "mask"])
-def test_what_a_job_reads_is_never_its_target(scene: Path, role: str) -> None:
-    before = scene.read_bytes()
-    other = scene.with_name("other.tif")
-    other.write_bytes(before)
-    options = {"mask": str(scene)} if role == "mask" else {}
-    with pytest.raises(TargetError, match="would be destroyed"):
-        geodiff.fill(scene if role == "source" else other, scene, filler="nearest", overwrite=True, **options)
-    assert scene.read_bytes() == before
-
-
-@pytest.mark.parametrize("target", ["filled.tif", "filled.tiff"])
-def test_what_a_job_reads_is_no_layer_of_its_target(scene: Path, tmp_path: Path, target: str) -> None:
-    source = scene.rename(tmp_path / "filled_source.tif")
-    before = source.read_bytes()
-    with pytest.raises(TargetError, match=r"filled_source\.tif is itself read"):
-        geodiff.fill(source, tmp_path / target, filler="nearest", overwrite=True)
-    assert source.read_bytes() == before
-    assert geodiff.fill(source, tmp_path / "filled.zarr", filler="nearest").exit_code == 0
-
-
-def test_a_layer_that_was_removed_is_made_again(scene: Path, tmp_path: Path) -> None:
-    geodiff.fill(scene, tmp_path / "filled.tif", filler="nearest")
-    (tmp_path / "filled_source.tif").unlink()
-    assert geodiff.fill(scene, tmp_path / "filled.tif", filler="nearest").status == "done"
-    assert (tmp_path / "filled_source.tif").exists()
-
-
 def test_no_integer_is_surer_than_its_rounding(tmp_path: Path) -> None:
     values = np.full((90, 100), 50, "uint8")
     values[30:40, 30:40] = 0
@@ -679,41 +604,6 @@ def test_no_integer_is_surer_than_its_rounding(tmp_path: Path) -> None:
     geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace")
     error = _read(tmp_path / "filled_standard_error.tif")[0]
     assert error[30:40, 30:40].min() >= 1 / np.sqrt(12) - 1e-6
-
-
-def test_bands_not_asked_for_say_that_they_are_unfilled(tmp_path: Path) -> None:
-    values = np.stack([_surface(60, 70), _surface(60, 70, 6)]).astype("uint16")
-    values[:, 20:30, 20:30] = 0
-    scene = _write(tmp_path / "scene.tif", values)
-    geodiff.fill(scene, tmp_path / "filled.tif", filler="nearest", bands="1")
-    inside = (slice(20, 30), slice(20, 30))
-    assert (_read(tmp_path / "filled_source.tif")[(1, *inside)] == 255).all()
-    assert (_read(tmp_path / "filled_reason.tif")[(1, *inside)] == 1).all()
-    assert np.isnan(_read(tmp_path / "filled_standard_error.tif")[(1, *inside)]).all()
-    assert (_read(tmp_path / "filled.tif")[(1, *inside)] == 0).all()
-
-
-def test_a_place_that_cannot_be_written_is_refused_before_any_work(scene: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(TargetError, match="cannot be written to"):
-        geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace", work=str(tmp_path / "file"))
-
-
-def test_a_name_that_leaves_no_room_beside_it_is_refused_before_any_work(scene: Path, tmp_path: Path) -> None:
-    most = os.pathconf(tmp_path, "PC_NAME_MAX") - 48
-    (tmp_path / "out").mkdir()
-    for name in ("x" * (most + 1), "é" * (most // 2 + 1), "x" * (most + 44)):
-        with pytest.raises(TargetError, match=f"give a name of {most} at most"):
-            geodiff.fill(scene, tmp_path / "out" / f"{name}.tif", filler="nearest")
-    assert not list((tmp_path / "out").iterdir())
-    longest = tmp_path / "out" / f"{'x' * most}.tif"
-    assert geodiff.fill(scene, longest, filler="nearest").status == "done"
-
-
-def test_a_target_that_cannot_be_is_refused_before_any_work(scene: Path, tmp_path: Path) -> None:
-    with pytest.raises(TargetError, match=r"filled\.xyz"):
-        geodiff.fill(scene, tmp_path / "filled.xyz", filler="laplace")
-    assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
 
 
 def test_variables_without_gaps_or_dates_are_copied(tmp_path: Path) -> None:

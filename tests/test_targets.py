@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,119 @@ def transparent(path: Path, dtype: str = "uint8") -> Path:
 def read(path: Path) -> np.ndarray:
     with rasterio.open(path) as dataset:
         return dataset.read()
+
+
+# -- what is there already, and what cannot be
+
+
+def test_a_foreign_target_is_refused_untouched(scene: Path, tmp_path: Path) -> None:
+    target = tmp_path / "precious.tif"
+    target.write_bytes(scene.read_bytes())
+    with pytest.raises(TargetError, match="not a product of geodiff"):
+        geodiff.fill(scene, target, filler="laplace")
+    assert target.read_bytes() == scene.read_bytes()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_that_is_half_written_is_no_product_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    from geodiff.io import read_fingerprint, tiffs
+
+    (tmp_path / "in").mkdir()
+    for day in (1, 2):
+        values = surface("uint16")
+        values[20 * day : 20 * day + 9, 30:40] = 0
+        save(tmp_path / f"in/a_2021-01-0{day}.tif", values[None], nodata=0)
+    out, options = f"{tmp_path}/out/", {"filler": "laplace", "work": str(tmp_path / "work")}
+    if there:
+        geodiff.fill(tmp_path / "in", out, filler="nearest")
+    real = tiffs.write_slice
+
+    def full(piece: tiffs.Slice, target: Path) -> list[str]:
+        if "01-02" in target.name:
+            raise OSError(28, "No space left on device")
+        return real(piece, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tiffs, "write_slice", full)
+        with pytest.raises(OSError, match="No space left"):
+            geodiff.fill(tmp_path / "in", out, overwrite=there, **options)
+    assert read_fingerprint(out) is None
+    record = geodiff.fill(tmp_path / "in", out, **options)
+    assert (record.status, record.blocks_resumed) == ("done", record.blocks)
+    assert read_fingerprint(out) == record.fingerprint
+    assert geodiff.fill(tmp_path / "in", out, **options).status == "up to date"
+
+
+def test_dry_run_writes_nothing(scene: Path, tmp_path: Path) -> None:
+    record = geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace", dry_run=True)
+    assert record.status == "planned"
+    assert "to fill" in record.variables["text"]
+    assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
+
+
+@pytest.mark.parametrize("role", ["source", "mask"])
+def test_what_a_job_reads_is_never_its_target(scene: Path, role: str) -> None:
+    before = scene.read_bytes()
+    other = scene.with_name("other.tif")
+    other.write_bytes(before)
+    options = {"mask": str(scene)} if role == "mask" else {}
+    with pytest.raises(TargetError, match="would be destroyed"):
+        geodiff.fill(scene if role == "source" else other, scene, filler="nearest", overwrite=True, **options)
+    assert scene.read_bytes() == before
+
+
+@pytest.mark.parametrize("target", ["filled.tif", "filled.tiff"])
+def test_what_a_job_reads_is_no_layer_of_its_target(scene: Path, tmp_path: Path, target: str) -> None:
+    source = scene.rename(tmp_path / "filled_source.tif")
+    before = source.read_bytes()
+    with pytest.raises(TargetError, match=r"filled_source\.tif is itself read"):
+        geodiff.fill(source, tmp_path / target, filler="nearest", overwrite=True)
+    assert source.read_bytes() == before
+    assert geodiff.fill(source, tmp_path / "filled.zarr", filler="nearest").exit_code == 0
+
+
+def test_a_layer_that_was_removed_is_made_again(scene: Path, tmp_path: Path) -> None:
+    geodiff.fill(scene, tmp_path / "filled.tif", filler="nearest")
+    (tmp_path / "filled_source.tif").unlink()
+    assert geodiff.fill(scene, tmp_path / "filled.tif", filler="nearest").status == "done"
+    assert (tmp_path / "filled_source.tif").exists()
+
+
+def test_bands_not_asked_for_say_that_they_are_unfilled(tmp_path: Path) -> None:
+    values = np.stack([surface(), surface() + 5])
+    values[:, 20:30, 20:30] = 0
+    scene = save(tmp_path / "scene.tif", values, nodata=0)
+    geodiff.fill(scene, tmp_path / "filled.tif", filler="nearest", bands="1")
+    inside = (slice(20, 30), slice(20, 30))
+    assert (read(tmp_path / "filled_source.tif")[(1, *inside)] == 255).all()
+    assert (read(tmp_path / "filled_reason.tif")[(1, *inside)] == 1).all()
+    assert np.isnan(read(tmp_path / "filled_standard_error.tif")[(1, *inside)]).all()
+    assert (read(tmp_path / "filled.tif")[(1, *inside)] == 0).all()
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(scene: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(TargetError, match="cannot be written to"):
+        geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace", work=str(tmp_path / "file"))
+
+
+def test_a_name_that_leaves_no_room_beside_it_is_refused_before_any_work(scene: Path, tmp_path: Path) -> None:
+    most = os.pathconf(tmp_path, "PC_NAME_MAX") - 48
+    (tmp_path / "out").mkdir()
+    for name in ("x" * (most + 1), "é" * (most // 2 + 1), "x" * (most + 44)):
+        with pytest.raises(TargetError, match=f"give a name of {most} at most"):
+            geodiff.fill(scene, tmp_path / "out" / f"{name}.tif", filler="nearest")
+    assert not list((tmp_path / "out").iterdir())
+    longest = tmp_path / "out" / f"{'x' * most}.tif"
+    assert geodiff.fill(scene, longest, filler="nearest").status == "done"
+
+
+def test_a_target_that_cannot_be_is_refused_before_any_work(scene: Path, tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match=r"filled\.xyz"):
+        geodiff.fill(scene, tmp_path / "filled.xyz", filler="laplace")
+    assert [p.name for p in tmp_path.iterdir()] == ["scene.tif"]
 
 
 # -- the STAC Item

@@ -1,0 +1,35 @@
+"""What a variable is, by its name, standard name and units, and so the transform in which it is filled."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from geodiff.io import Variable
+
+__all__ = ["transform_of"]
+
+_RAIN = ("rain", "precipitation", "snowfall")
+_SIGNED = ("anom", "difference", "bias", "departure", "minus", "index", "standardi", "trend", "change", "deficit")
+"""How words begin that name rain (a terrain and a strain are none), and what can be negative although it is of rain."""
+_LOGARITHMS = re.compile(r"\s*(db|log|lg|ln)", re.IGNORECASE)
+"""How units begin that are no amounts any more: radar reflectivity, chlorophyll stored as its logarithm."""
+_MASS = re.compile(r"\s*(k?g)\b")
+"""How units begin that are larger than the milligrams in which chlorophyll is mostly given."""
+
+
+def transform_of(variable: Variable) -> str:
+    """A logarithm for chlorophyll, which spans decades; the cube root for rain, which is mostly none; linear otherwise.
+
+    One of the transforms of `Normalisation`.
+    """
+    named = f"{variable.name} {variable.attributes.get('standard_name', '')}".lower()
+    words = re.split("[^a-z]+", f"{named} {variable.attributes.get('long_name', '')}".lower())
+    if any(word.startswith(_SIGNED) for word in words) or _LOGARITHMS.match(variable.bands[0].units):
+        return "linear"  # has no zero to keep to
+    pigment = "chlorophyll" in named or "conc_chl" in named or named.startswith("chl")
+    if pigment and "fluorescence" not in named:  # which is noise about zero
+        mass = _MASS.match(variable.bands[0].units)
+        return f"log10 of {mass[1]}" if mass else "log10"
+    return "cbrt" if any(word.startswith(_RAIN) or word == "precip" for word in words) else "linear"
