@@ -10,14 +10,13 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import flow, task
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_image_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -39,6 +38,7 @@ from flows.scenes import (
     settled,
     twins,
 )
+from flows.telling import Teller, failures, linked, plain
 from geodiff.credentials import redacted
 from geodiff.errors import ClusterError, GeodiffError, InputError, LockedError, WriteError
 from geodiff.job import FillJob
@@ -49,12 +49,8 @@ if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
     from prefect.task_runners import TaskRunner
 
-__all__ = ["GPU", "ScenesFailedError", "fill_scene", "fill_scenes", "linked", "main", "passing", "plain"]
+__all__ = ["GPU", "ScenesFailedError", "fill_scene", "fill_scenes", "main", "passing"]
 
-TABLE = "filled-scenes"
-"""Key of the table artifact."""
-SUMMARY = "filled-scenes-summary"
-"""Key of the same as text, with links to the reports."""
 TAG = "geodiff-fill"
 """On every scene: `prefect concurrency-limit create geodiff-fill N` holds across flow runs."""
 GPU = "geodiff-gpu"
@@ -72,9 +68,7 @@ class ScenesFailedError(GeodiffError):
 
     def __init__(self, records: Sequence[SceneRecord]) -> None:
         self.records = tuple(records)
-        bad = [record for record in records if record.failed]
-        lines = [f"{record.name}: {record.status}: {record.message}" for record in bad]
-        super().__init__("\n".join([f"{len(bad)} of {len(records)} scenes failed", *lines]))
+        super().__init__(failures("scenes", records))
 
 
 def passing(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect calls it so
@@ -172,7 +166,7 @@ def fill_scenes(
             records += _fill_each(patient, open_jobs, runner)
     if any(record.status in DELIVERED for record in records):
         list_products(job)
-    _report(records)
+    _TELLER.publish(records)
     if any(record.failed for record in records):
         raise ScenesFailedError(records)
     return records
@@ -202,20 +196,6 @@ def _outcome(job: FillJob, future: PrefectFuture[SceneRecord]) -> SceneRecord:
     return outcome if isinstance(outcome, SceneRecord) else refusal(job, outcome)
 
 
-def _report(records: Sequence[SceneRecord]) -> None:
-    """The table in the log, as an artifact and as text with links; what failed comes first."""
-    counts = Counter(record.status for record in records)
-    summary = ", ".join(f"{number} {status}" for status, number in counts.most_common()) or "no scenes"
-    get_run_logger().info("%d scenes: %s", len(records), summary)
-    ordered = _worst_first(records)
-    create_table_artifact(key=TABLE, table=[_row(record) for record in ordered], description=summary)
-    create_markdown_artifact(_markdown(ordered, summary), key=SUMMARY, description=summary)
-
-
-def _worst_first(records: Iterable[SceneRecord]) -> list[SceneRecord]:
-    return sorted(records, key=lambda record: (not record.failed, record.scene))
-
-
 def _row(record: SceneRecord) -> dict[str, Any]:
     return {
         "scene": record.name,
@@ -234,14 +214,6 @@ def _short(figure: float | None) -> float | None:
     return None if figure is None else round(figure, 3)
 
 
-def _markdown(records: Sequence[SceneRecord], summary: str) -> str:
-    """The table of scores as text; a scene with a report links to it."""
-    head = ["scene", "status", "filled", "coverage of 90 %", "unfilled", "seam", "why"]
-    rows = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    rows += [f"| {' | '.join(_cells(record))} |" for record in records]
-    return "\n".join([f"**{summary}**", "", *rows, ""])
-
-
 def _cells(record: SceneRecord) -> list[str]:
     figures = (
         "" if figure is None else f"{figure:.3f}" for figure in (record.coverage90, record.unfilled, record.seam)
@@ -250,18 +222,12 @@ def _cells(record: SceneRecord) -> list[str]:
     return [name, record.status, f"{record.filled:,} of {record.to_fill:,}", *figures, plain(record.message)]
 
 
-def linked(name: str, page: str) -> str:
-    """A name in Markdown, as a link to its page where there is one."""
-    return f"[{plain(name)}]({_address(page)})" if page else plain(name)
+def _detail(record: SceneRecord) -> str:
+    return f", filled {record.filled:,} of {record.to_fill:,}" if record.to_fill else ""
 
 
-def _address(page: str) -> str:
-    return page if "://" in page else Path(page).absolute().as_uri()
-
-
-def plain(text: str) -> str:
-    """Text that cannot end a cell or begin a link."""
-    return re.sub(r"([|\\`*_\[\]<>])", r"\\\1", " ".join(text.split()))
+_HEAD = ["scene", "status", "filled", "coverage of 90 %", "unfilled", "seam", "why"]
+_TELLER = Teller("scenes", "filled-scenes", _row, _HEAD, _cells, _detail)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -298,18 +264,10 @@ def _here(chosen: argparse.Namespace) -> int:
         with local_prefect():
             records = fill_scenes(job, **options)
     except ScenesFailedError as error:
-        _print(error.records)
+        _TELLER.print(error.records)
         return complain(str(error).splitlines()[0], 1)
-    _print(records)
+    _TELLER.print(records)
     return 0
-
-
-def _print(records: Sequence[SceneRecord]) -> None:
-    for record in _worst_first(records) or [SceneRecord("no scenes", "", "nothing to do")]:
-        line = f"{record.name}: {record.status}"
-        if record.to_fill:
-            line += f", filled {record.filled:,} of {record.to_fill:,}"
-        sys.stdout.write(f"{line}: {record.message}\n" if record.message else f"{line}\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.finding import called
 from flows.scenes import scene_jobs, shows, twins, write_page
 from flows.verdicts import drop_verdict, keep_verdict, verdict
 from geodiff.beside import record_of
@@ -44,6 +45,11 @@ class FrameRecord:
     """The HTML report, where there is one."""
     seconds: float = 0.0
     message: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables and messages."""
+        return called(self.frame)
 
     @property
     def failed(self) -> bool:

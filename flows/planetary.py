@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 from pydantic import Field
 
-from flows.fill import GPU, linked, passing, plain
+from flows.fill import GPU, passing
 from flows.finding import called
 from flows.frames import FrameRecord, clashes, frame_jobs, merge_new, reconstruct, refused
 from flows.local import complain, local_prefect, run_here
 from flows.scenes import on_gpu
+from flows.telling import Teller, failures, linked, plain
 from geodiff.credentials import redacted
 from geodiff.errors import GeodiffError
 from geodiff.restoring import RestoreJob
@@ -35,10 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FramesFailedError", "main", "reconstruct_frame", "reconstruct_planetary"]
 
-TABLE = "reconstructed-frames"
-"""Key of the table artifact."""
-SUMMARY = "reconstructed-frames-summary"
-"""Key of the same as text, with links to the reports."""
 TAG = "geodiff-restore"
 """On every frame: `prefect concurrency-limit create geodiff-restore N` holds across flow runs."""
 
@@ -48,9 +43,7 @@ class FramesFailedError(GeodiffError):
 
     def __init__(self, records: Sequence[FrameRecord]) -> None:
         self.records = tuple(records)
-        bad = [record for record in records if record.failed]
-        lines = [f"{called(record.frame)}: {record.message}" for record in bad]
-        super().__init__("\n".join([f"{len(bad)} of {len(records)} frames failed", *lines]))
+        super().__init__(failures("frames", records))
 
 
 def _frame_name() -> str:
@@ -120,7 +113,7 @@ def reconstruct_planetary(
     records += _each(patient, given, at_once)
     for line in merge_new(records, job.target.rstrip("/")) if mosaic else ():
         get_run_logger().info("mosaic: %s", line)
-    _report(records)
+    _TELLER.publish(records)
     if any(record.failed for record in records):
         raise FramesFailedError(records)
     return records
@@ -140,23 +133,9 @@ def _outcome(job: RestoreJob, future: PrefectFuture[FrameRecord]) -> FrameRecord
     return outcome if isinstance(outcome, FrameRecord) else refused(job, outcome)
 
 
-def _report(records: Sequence[FrameRecord]) -> None:
-    """The table in the log, as an artifact and as text with links; what failed comes first."""
-    counts = Counter(record.status for record in records)
-    summary = ", ".join(f"{number} {status}" for status, number in counts.most_common()) or "no frames"
-    get_run_logger().info("%d frames: %s", len(records), summary)
-    ordered = _worst_first(records)
-    create_table_artifact(key=TABLE, table=[_row(record) for record in ordered], description=summary)
-    create_markdown_artifact(_markdown(ordered, summary), key=SUMMARY, description=summary)
-
-
-def _worst_first(records: Sequence[FrameRecord]) -> list[FrameRecord]:
-    return sorted(records, key=lambda record: (not record.failed, record.frame))
-
-
 def _row(record: FrameRecord) -> dict[str, Any]:
     return {
-        "frame": called(record.frame),
+        "frame": record.name,
         "status": record.status,
         "damaged %": round(100 * record.damaged, 2),
         "filled": record.filled,
@@ -167,17 +146,17 @@ def _row(record: FrameRecord) -> dict[str, Any]:
     }
 
 
-def _markdown(records: Sequence[FrameRecord], summary: str) -> str:
-    """The table as text; a frame with a report links to it."""
-    head = ["frame", "status", "damaged", "filled", "noise", "why"]
-    rows = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    rows += [f"| {' | '.join(_cells(record))} |" for record in records]
-    return "\n".join([f"**{summary}**", "", *rows, ""])
-
-
 def _cells(record: FrameRecord) -> list[str]:
     figures = (f"{100 * record.damaged:.2f} %", f"{record.filled:,}", plain(record.noise), plain(record.message))
-    return [linked(called(record.frame), record.page), record.status, *figures]
+    return [linked(record.name, record.page), record.status, *figures]
+
+
+def _detail(record: FrameRecord) -> str:
+    return f", {100 * record.damaged:.2g} % damaged; {record.picture}" if record.status == "done" else ""
+
+
+_HEAD = ["frame", "status", "damaged", "filled", "noise", "why"]
+_TELLER = Teller("frames", "reconstructed-frames", _row, _HEAD, _cells, _detail)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -231,18 +210,10 @@ def _here(chosen: argparse.Namespace) -> int:
         with local_prefect():
             records = reconstruct_planetary(job, mosaic=not chosen.no_mosaic, **options)
     except FramesFailedError as error:
-        _print(error.records)
+        _TELLER.print(error.records)
         return complain(str(error).splitlines()[0], 1)
-    _print(records)
+    _TELLER.print(records)
     return 0
-
-
-def _print(records: Sequence[FrameRecord]) -> None:
-    for record in _worst_first(records) or [FrameRecord("no frames", "", "nothing to do")]:
-        line = f"{called(record.frame)}: {record.status}"
-        if record.status == "done":
-            line += f", {100 * record.damaged:.2g} % damaged; {record.picture}"
-        sys.stdout.write(f"{line}: {record.message}\n" if record.message else f"{line}\n")
 
 
 if __name__ == "__main__":

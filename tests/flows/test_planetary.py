@@ -170,7 +170,7 @@ def test_the_flow_tells_what_failed_and_delivers_the_others(
     server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts: list[str] = []
-    monkeypatch.setattr("flows.planetary.create_markdown_artifact", lambda text, **_: texts.append(text))
+    monkeypatch.setattr("flows.telling.create_markdown_artifact", lambda text, **_: texts.append(text))
     frame(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "b.png").write_bytes(b"no picture")
     with pytest.raises(FramesFailedError, match=r"1 of 2 frames failed\nb\.png: ") as failed:

@@ -1,0 +1,96 @@
+"""How a flow tells what came of each scene or frame: in its log, as tables that the server keeps, and on paper."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.logging import get_run_logger
+
+__all__ = ["Teller", "failures", "linked", "plain"]
+
+
+class _Record(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def failed(self) -> bool: ...
+
+
+R = TypeVar("R", bound=_Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Teller(Generic[R]):
+    """Tells of records of one kind; what failed comes first."""
+
+    what: str
+    """What they are of, in the plural."""
+    table: str
+    """Key of the table artifact; with `-summary`, of the same as text with links to the reports."""
+    row: Callable[[R], Mapping[str, Any]]
+    """A record as a row of the table."""
+    head: Sequence[str]
+    """Names of the columns of the text."""
+    cells: Callable[[R], Sequence[str]]
+    """A record as cells of the text."""
+    detail: Callable[[R], str]
+    """What follows name and status in a printed line."""
+
+    def publish(self, records: Sequence[R]) -> None:
+        """The table in the flow's log, as an artifact and as text."""
+        ordered = _worst_first(records)
+        counts = Counter(record.status for record in ordered)
+        summary = ", ".join(f"{number} {status}" for status, number in counts.most_common()) or f"no {self.what}"
+        get_run_logger().info("%d %s: %s", len(ordered), self.what, summary)
+        create_table_artifact(
+            key=self.table, table=[dict(self.row(record)) for record in ordered], description=summary
+        )
+        create_markdown_artifact(self._markdown(ordered, summary), key=f"{self.table}-summary", description=summary)
+
+    def _markdown(self, records: Sequence[R], summary: str) -> str:
+        rows = [self.head, ["---"] * len(self.head), *map(self.cells, records)]
+        return "\n".join([f"**{summary}**", "", *(f"| {' | '.join(row)} |" for row in rows), ""])
+
+    def print(self, records: Sequence[R]) -> None:
+        """A line for each on standard output."""
+        for record in _worst_first(records):
+            line = f"{record.name}: {record.status}{self.detail(record)}"
+            sys.stdout.write(f"{line}: {record.message}\n" if record.message else f"{line}\n")
+        if not records:
+            sys.stdout.write(f"no {self.what}: nothing to do\n")
+
+
+def _worst_first(records: Iterable[R]) -> list[R]:
+    return sorted(records, key=lambda record: (not record.failed, record.name))
+
+
+def failures(what: str, records: Sequence[_Record]) -> str:
+    """How many failed, and on a line each, why."""
+    bad = [record for record in records if record.failed]
+    lines = [f"{record.name}: {record.status}: {record.message}" for record in bad]
+    return "\n".join([f"{len(bad)} of {len(records)} {what} failed", *lines])
+
+
+def linked(name: str, page: str) -> str:
+    """A name in Markdown, as a link to its page where there is one."""
+    return f"[{plain(name)}]({_address(page)})" if page else plain(name)
+
+
+def _address(page: str) -> str:
+    return page if "://" in page else Path(page).absolute().as_uri()
+
+
+def plain(text: str) -> str:
+    """Text that cannot end a cell or begin a link."""
+    return re.sub(r"([|\\`*_\[\]<>])", r"\\\1", " ".join(text.split()))
