@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import floor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from affine import Affine
     from numpy.typing import NDArray
 
-__all__ = ["STRIDE", "WINDOW", "Lattice", "Window", "blocks", "overlap_shrinkage", "reflected_indices", "weights"]
+__all__ = [
+    "STRIDE", "WINDOW", "Lattice", "Window", "blocks", "overlap_shrinkage", "reflected_indices", "repeated", "weights",
+]  # fmt: skip
 
 WINDOW = 128
 STRIDE = 96
@@ -208,3 +210,8 @@ def reflected_indices(start: int, count: int, length: int) -> NDArray[np.intp]:
     """Indices start..start+count-1 folded into 0..length-1 by reflection about the raster's edges."""
     index = np.arange(start, start + count) % (2 * length)
     return np.where(index < length, index, 2 * length - 1 - index)
+
+
+def repeated(planes: NDArray[Any], factor: int) -> NDArray[Any]:
+    """Every pixel of the last two axes `factor` times each way."""
+    return planes if factor == 1 else np.repeat(np.repeat(planes, factor, axis=-2), factor, axis=-1)

@@ -31,8 +31,9 @@ from geodiff.cli import app
 from geodiff.diffusion.folder import Calibration
 from geodiff.errors import JobError, MemoryPlanError, NothingKnownError, TargetError
 from geodiff.fillers import load_filler
+from geodiff.lattice import repeated
 from geodiff.restoring import RestoreJob
-from geodiff.restoring.product import enlarged_raster, repeated
+from geodiff.restoring.product import enlarged_raster
 
 SIDE = 96
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from geodiff.diffusion.fields import (
     whitening_error,
 )
 from geodiff.diffusion.unet import SCALARS
+from geodiff.lattice import repeated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -159,7 +160,7 @@ def _laid(blocks: Plane) -> Plane:
 
 def _spread(blocks: Plane) -> Plane:
     """A number for each block at each of its pixels."""
-    return _repeated(blocks, _SIDE)
+    return repeated(blocks, _SIDE)
 
 
 def coarsened(image: Plane, factor: int) -> Plane:
@@ -181,7 +182,7 @@ def enlarged(image: Plane, factor: int) -> Plane:
 
 def enlarged_frame(low: Frame, factor: int) -> Frame:
     """A frame of coarse pixels on the wanted grid; `low` is finite throughout."""
-    values, known = enlarged(low.values, factor), _repeated(low.known, factor)
+    values, known = enlarged(low.values, factor), repeated(low.known, factor)
     if factor == 1 or low.noise > 0:
         return Frame(values, known, low.noise, factor)
     sharper = consistent(values, low)
@@ -197,26 +198,21 @@ def consistent(image: Plane, low: Frame, bounds: tuple[float, ...] = UNBOUNDED) 
     for _ in range(2):
         image = image + enlarged(_missed(image, low, factor), factor)
     rest = _missed(image, low, factor)
-    image = image + _repeated(rest, factor)
+    image = image + repeated(rest, factor)
     lowest, highest = np.clip(bounds, _FLOAT32.min, _FLOAT32.max).astype(np.float32)
     if not ((image < lowest) | (image > highest)).any():
         return np.asarray(image, np.float32)
     for _ in range(factor**2):
         image = np.clip(image, lowest, highest)
         rest = _missed(image, low, factor)
-        room: Plane = np.where(_repeated(rest, factor) > 0, image < highest, image > lowest).astype(np.float32)
+        room: Plane = np.where(repeated(rest, factor) > 0, image < highest, image > lowest).astype(np.float32)
         share = np.asarray(rest / np.maximum(coarsened(room, factor), np.float32(1 / factor**2)), np.float32)
-        image = np.asarray(image + room * _repeated(share, factor), np.float32)
+        image = np.asarray(image + room * repeated(share, factor), np.float32)
     return np.asarray(np.clip(image, lowest, highest), np.float32)
 
 
 def _missed(image: Plane, low: Frame, factor: int) -> Plane:
     return np.where(low.known, low.values - coarsened(image, factor), np.float32(0))
-
-
-def _repeated(plane: NDArray[Any], factor: int) -> NDArray[Any]:
-    """What each cell has, at each of its pixels."""
-    return np.repeat(np.repeat(plane, factor, axis=0), factor, axis=1)
 
 
 def prepared(frame: Frame) -> Prepared:

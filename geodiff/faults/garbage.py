@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geodiff.faults.measures import LINE, Runs, best_interval, depth, grain, roughness, runs_of, share
+from geodiff.lattice import repeated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,7 +98,7 @@ def noisy_blocks(frame: Frame, known: Plane) -> Plane:
         if around.any() and rough[around].mean() <= 0.5 * rough[part].mean():
             lost |= part
     full = np.zeros(frame.shape, bool)
-    full[: rows * CELL, : columns * CELL] = np.repeat(np.repeat(lost, CELL, axis=0), CELL, axis=1)
+    full[: rows * CELL, : columns * CELL] = repeated(lost, CELL)
     return full & known
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geodiff.diffusion.restoration import UNBOUNDED, Restored, cut_off, estimate_noise, restore_band
+from geodiff.lattice import repeated
 from geodiff.restoring.components import Components, alike, noise_of
 from geodiff.restoring.photons import flattened, raised, slope
-from geodiff.restoring.product import repeated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,7 @@ from geodiff.encoding import Encoding, pack, unpack
 from geodiff.gaps import Gaps, stored_reason
 from geodiff.io import Kind, ProductVariable, Raster, Reader, Variable
 from geodiff.io.geotiff import finer_points
-from geodiff.lattice import Window
+from geodiff.lattice import Window, repeated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from geodiff.restoring.bands import RestoredBand
 
-__all__ = ["Layers", "enlarged_raster", "enlarged_variable", "repeated"]
+__all__ = ["Layers", "enlarged_raster", "enlarged_variable"]
 
 _log = logging.getLogger(__name__)
 _RESTORED, _REPEATED = CODES["diffusion"], CODES["nearest"]
@@ -57,11 +57,6 @@ class _Repeated:
         outer = Window(first, left, -(-bottom // self.factor) - first, -(-right // self.factor) - left)
         top, side = row - first * self.factor, column - left * self.factor
         return outer, (slice(top, top + window.height), slice(side, side + window.width))
-
-
-def repeated(planes: NDArray[Any], factor: int) -> NDArray[Any]:
-    """Every pixel of the last two axes `factor` times each way."""
-    return planes if factor == 1 else np.repeat(np.repeat(planes, factor, axis=-2), factor, axis=-1)
 
 
 def enlarged_raster(raster: Raster, factor: int) -> Raster:
