@@ -28,7 +28,7 @@ from geodiff.io import OpenOptions, Product, ProductVariable
 from geodiff.io.cf import encoding_of, open_dataset_as_raster
 from geodiff.io.contents import OutputArray
 from geodiff.io.cube import CubeReader
-from geodiff.io.datasets import layer_arrays
+from geodiff.io.datasets import axes_beside, layer_arrays, refuse_foreign_layers
 from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.layers import product_variable
@@ -348,14 +348,16 @@ def _with_layers(
     product = Product(
         scene.raster, (), {}, source_codes(), {reason.meaning: int(reason) for reason in Reason}, job.quantiles
     )
-    filled = dataset
+    variables = [cube.variable for cube in cubes]
+    refuse_foreign_layers(variables, job.layers)
+    filled, axes = dataset, axes_beside(dataset, variables)
     for cube in cubes:
         name = _reader(cube).name
         layers = ProductVariable(cube.variable, **make(cube, job))
         attributes = dict(dataset.variables[name].attrs)
-        arrays = layer_arrays(product, layers, name, _reader(cube).layout, cube.variable.dtype, attributes)
+        arrays = layer_arrays(product, layers, name, _reader(cube).layout, cube.variable.dtype, attributes, axes)
         filled = filled.assign({array.name: _variable(array, dataset.variables[name], name) for array in arrays})
-        filled = filled.set_coords([line for line in ("member", "quantile") if line in filled])
+        filled = filled.set_coords([line for line in axes.values() if line in filled])
     return filled.assign_attrs(_facts(dataset, job))
 
 

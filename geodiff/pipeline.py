@@ -196,7 +196,7 @@ def _planned(job: FillJob, scene: Scene, fingerprint: str, kept: Kept | None, st
 
 def _stands(job: FillJob, scene: Scene, kept: Kept | None, started: float) -> Standing:
     """Whether the product is there already; what a kill left undone beside it is done."""
-    check_target(scene.raster, job.target)
+    check_target(scene.raster, job.target, [cube.variable for cube in scene.cubes], job.layers)
     assert_nameable(job.target)
     assert_apart(job, scene.raster)
     digests = kept_digests(job.target)

@@ -194,6 +194,50 @@ def test_members_are_drawn_along_a_dimension_of_their_own() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Port .* is already in use")  # another run on the same machine
+def test_members_have_an_axis_of_their_own_beside_an_ensembles(tmp_path: Path) -> None:
+    """A forecast's members are not what is drawn of each: neither takes the other's axis or numbers."""
+    ensemble = xr.concat([_dataset(_values(2, 20, 24) + shift) for shift in (0, 1)], xr.Variable("member", [7, 9]))
+    ensemble = ensemble.where(np.arange(24) % 8 > 2)
+    filled = ensemble.geodiff.fill(filler="diffusion", members=1, quantiles=[0.5])
+    assert filled["member"].values.tolist() == [7, 9]
+    assert filled["v_member"].dims == ("member_2", *ensemble["v"].dims)
+    lazily = ensemble.chunk(time=1).geodiff.fill(filler="diffusion", members=1)["v_member"]
+    assert lazily.dims == filled["v_member"].dims
+    ensemble.to_netcdf(tmp_path / "e.nc")
+    geodiff.fill(tmp_path / "e.nc", tmp_path / "f.nc", filler="diffusion", members=1)
+    with xr.open_dataset(tmp_path / "f.nc") as product:
+        assert product["member"].values.tolist() == [7, 9]
+        assert product["v_member"].sizes["member_2"] == 1
+        assert product["v_member"].values[0].tobytes() == filled["v_member"].values[0].tobytes()
+    one = ensemble.sel(member=9).geodiff.fill(filler="diffusion", members=1)
+    assert int(one["member"]) == 9
+    assert one["v_member"].dims[0] == "member_2"
+    again = one.assign(v=one["v"].where(one["v_source"] == 0)).geodiff.fill(filler="diffusion", members=1)
+    assert again["v_member"].dims[0] == "member_2"
+
+
+def test_what_is_called_as_a_layer_but_is_none_is_not_replaced(tmp_path: Path) -> None:
+    dataset = _dataset(_values(2, 20, 24)).where(np.arange(24) % 8 > 2)
+    own = dataset.assign(v_standard_error=dataset["v"] * 0 + 0.3)
+    with pytest.raises(SourceError, match="v_standard_error of its own"):
+        own.geodiff.fill(filler="laplace")
+    own.to_netcdf(tmp_path / "own.nc")
+    with pytest.raises(SourceError, match="v_standard_error of its own"):
+        geodiff.fill(tmp_path / "own.nc", tmp_path / "filled.zarr", filler="laplace")
+    geodiff.fill(tmp_path / "own.nc", tmp_path / "filled.zarr", filler="laplace", variable=["v_standard_error"])
+
+
+def test_layers_of_an_earlier_fill_are_made_anew_and_not_filled() -> None:
+    dataset = _dataset(_values(2, 20, 24)).where(np.arange(24) % 8 > 2)
+    filled = dataset.geodiff.fill(filler="laplace", max_error=0.01, fillable="all")
+    assert filled["v_standard_error"].isnull().any()
+    again = filled.geodiff.fill(filler="nearest", fillable="all")
+    assert list(again) == list(filled)
+    assert again["v"].notnull().all()
+    assert 255 in filled["v_source"]
+    assert 255 not in again["v_source"]
+
+
 def test_a_cluster_gives_the_same_answer_and_receives_keys(
     dataset: xr.Dataset, filled: xr.Dataset, tmp_path: Path
 ) -> None:
