@@ -133,6 +133,26 @@ def test_what_is_not_spatial_is_left_out_and_nothing_spatial_is_said():
         open_dataset_as_raster(dataset)
 
 
+@pytest.mark.parametrize("places", [{}, {"lat": "latitude", "lon": "longitude"}])
+@pytest.mark.parametrize("dim", ["ncells", "station"])
+def test_levels_of_listed_cells_are_no_image(dim, places):
+    """On an icosahedral mesh the neighbours of a cell are not those beside it in the file."""
+    coordinates = {name: _axis(dim, [1.0, 2, 3, 4], standard_name=said) for name, said in places.items()}
+    with pytest.raises(SourceError, match=rf"listed one by one \({dim}\).*remapcon"):
+        open_dataset_as_raster(_dataset(("time", "height", dim), (2, 3, 4), **coordinates))
+
+
+def test_what_each_element_has_a_place_of_its_own_for_is_no_axis():
+    places = {name: _axis("i_dim", [1.0, 2, 3, 4], standard_name=f"{name}itude") for name in ("lat", "long")}
+    with pytest.raises(SourceError, match=r"listed one by one \(i_dim\)"):
+        open_dataset_as_raster(_dataset(("height", "i_dim"), (3, 4), **places))
+
+
+@pytest.mark.parametrize("dims", [("south_north_stag", "west_east"), ("south_north", "west_east_stag")])
+def test_staggered_grids_have_rows_and_columns(dims):
+    assert _only(_dataset(("Time", "bottom_top", *dims), (2, 3, 4, 5))).shape == (2, 3, 4, 5)
+
+
 def test_coordinates_bounds_and_grid_mappings_are_no_variables():
     dataset = _dataset(("y", "x"), (3, 4), attrs={"grid_mapping": "m", "coordinates": "area_of_cell"})
     dataset["m"] = xr.Variable((), 0, {"grid_mapping_name": "latitude_longitude"})
@@ -219,6 +239,11 @@ def test_big_endian_numbers_arrive_native():
         ("f4", {}, Kind.CONTINUOUS),
         ("f8", {"flag_masks": np.array([1, 2])}, Kind.FLAGS),
         ("u1", {"flag_values": np.array([1, 2]), "flag_meanings": "a b"}, Kind.FLAGS),
+        ("u1", {"flag_values": np.array([0, 5], "u1"), "valid_range": np.array([0, 5], "u1")}, Kind.FLAGS),
+        ("u1", {"flag_values": np.array([0, 255], "u1"), "valid_range": np.array([0, 5], "u1")}, Kind.FLAGS),
+        ("u1", {"flag_values": np.array([251, 254], "u1"), "valid_range": np.array([0, 100], "u1")}, Kind.CONTINUOUS),
+        ("i1", {"flag_values": np.int8(-1), "valid_min": np.int8(0), "valid_max": np.int8(100)}, Kind.CONTINUOUS),
+        ("u1", {"flag_values": np.array([251], "u1")}, Kind.FLAGS),
         ("u1", {"standard_name": "land_binary_mask"}, Kind.FLAGS),
         ("f4", {"standard_name": "sea_surface_temperature status_flag"}, Kind.FLAGS),
         ("f8", {"units": "seconds since 1981-01-01"}, Kind.FLAGS),
