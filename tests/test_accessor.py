@@ -111,6 +111,35 @@ def test_what_was_unpacked_is_filled_unpacked_and_packs_again(tmp_path: Path) ->
         again.close()
 
 
+def test_a_range_whose_packing_is_forgotten_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Clouds are mostly hidden with `where`, which keeps the packed range and forgets scale and offset."""
+    dataset = _dataset(valid_range=np.array([-20000, -10000], "i2"))
+    dataset["v"].encoding = {"dtype": "i2", "scale_factor": 0.01, "add_offset": 430.0, "_FillValue": np.int16(-32768)}
+    dataset.to_netcdf(tmp_path / "packed.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "packed.nc", engine="h5netcdf") as opened:
+        hidden = opened.where(opened["lon"] > 0.05)
+        filled = hidden.geodiff.fill(filler="nearest")
+        assert "packing xarray has forgotten" in caplog.text
+        known = np.isfinite(hidden.v.values)
+        assert (filled.v_source.values == 0).tolist() == known.tolist()
+        assert filled.v.attrs["valid_range"].tolist() == [-20000, -10000]
+        caplog.clear()
+        opened.geodiff.fill(filler="nearest")
+        assert not caplog.text
+
+
+def test_ranges_of_unsigned_bytes_are_read_with_their_sign(tmp_path: Path) -> None:
+    stored = (np.arange(400).reshape(1, 20, 20) % 200).astype("u1")
+    stored[0, 5, 5], stored[0, 9, 9] = 254, 255
+    attributes = {"_Unsigned": "true", "_FillValue": np.int8(-1), "valid_range": np.array([0, -56], "i1"), "scale_factor": 0.5}
+    axes = {"time": [0], "y": np.arange(20.0), "x": np.arange(20.0)}
+    xr.Dataset({"v": (("time", "y", "x"), stored.view("i1"), attributes)}, axes).to_netcdf(tmp_path / "u.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "u.nc", engine="h5netcdf") as opened:
+        assert float(opened["v"].max()) == 127
+        filled = opened.geodiff.fill(filler="nearest")
+        assert np.argwhere(filled.v_source.values != 0).tolist() == [[0, 5, 5], [0, 9, 9]]
+
+
 def test_lazy_in_lazy_out_nothing_is_read_before_it_is_asked(dataset: xr.Dataset, filled: xr.Dataset) -> None:
     reads = []
 
