@@ -71,7 +71,7 @@ class KeptCube:
     dates: tuple[str, ...]
     """ISO dates, to the second; '' where there are none."""
     grid: str
-    """Shape, bands, affine and CRS."""
+    """Shape, bands, affine, CRS, and how numbers are stored."""
     digests: NDArray[np.uint64]
     """(date, chunk row, chunk column) of stored values and reasons."""
     outside: NDArray[np.uint64]
@@ -235,12 +235,13 @@ def kept_cube(cube: Cube, gaps: GapReader) -> KeptCube:
     variable = cube.variable
     dates = tuple("" if d is None else str(d.astype("datetime64[s]")) for d in variable.dates)
     geobox = variable.geobox
-    grid = repr([variable.shape[1:], tuple(geobox.affine)[:6], str(geobox.crs), cube.variable.dtype.str, cube.bands])
+    stored = variable.dtype.str, *((band.encoding.scale, band.encoding.offset) for band in variable.bands)
+    grid = repr([variable.shape[1:], tuple(geobox.affine)[:6], str(geobox.crs), stored, cube.bands])
     return KeptCube(dates, grid, *chunk_digests(cube, gaps))
 
 
 def chunk_digests(cube: Cube, gaps: GapReader) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Digests of the stored values and reasons (date, chunk row, chunk column), and of what is outside (row, column)."""
+    """Digests of stored values and reasons (date, chunk row, chunk column), and of what is outside (row, column)."""
     rows, columns = cube.shape
     outside = np.zeros((-(-rows // CHUNK), -(-columns // CHUNK)), np.uint64)
     found = np.zeros((len(cube.variable.dates), *outside.shape), np.uint64)
@@ -379,6 +380,12 @@ def extended(
     if not kept.cubes:  # there is a fit to use, but nothing to extend
         return planned, now, None
     job = planned.job
+    gone = sorted(kept.cubes.keys() - {cube.name for cube in scene.cubes})
+    if gone:
+        raise TargetError(
+            f"{job.target} holds {', '.join(gone)}, which the source has no more, so it would be lost; give a source "
+            "that has it, or use --overwrite"
+        )
     places = {cube.name: _places(cube, kept, now, job.target) for cube in scene.cubes}
     _assert_same_source(kept, now, places, job.target)
     changed = {

@@ -112,7 +112,8 @@ def _with_physical_ranges(dataset: xr.Dataset) -> xr.Dataset:
             continue
         told = {}
         if packed:
-            bounds = encoding_of(xr.Variable((), np.zeros((), stored), {**ranged, **packing}), OpenOptions()).valid_range
+            as_stored = xr.Variable((), np.zeros((), stored), {**ranged, **packing})
+            bounds = encoding_of(as_stored, OpenOptions()).valid_range
             told = {} if bounds is None else {"valid_range": np.array(bounds)}
         else:
             logger.warning(

@@ -131,9 +131,10 @@ def test_a_range_whose_packing_is_forgotten_says_nothing(tmp_path: Path, caplog:
 def test_ranges_of_unsigned_bytes_are_read_with_their_sign(tmp_path: Path) -> None:
     stored = (np.arange(400).reshape(1, 20, 20) % 200).astype("u1")
     stored[0, 5, 5], stored[0, 9, 9] = 254, 255
-    attributes = {"_Unsigned": "true", "_FillValue": np.int8(-1), "valid_range": np.array([0, -56], "i1"), "scale_factor": 0.5}
+    attributes = {"_Unsigned": "true", "_FillValue": np.int8(-1), "valid_range": np.array([0, -56], "i1")}
+    bytes_ = xr.Variable(("time", "y", "x"), stored.view("i1"), {**attributes, "scale_factor": 0.5})
     axes = {"time": [0], "y": np.arange(20.0), "x": np.arange(20.0)}
-    xr.Dataset({"v": (("time", "y", "x"), stored.view("i1"), attributes)}, axes).to_netcdf(tmp_path / "u.nc", engine="h5netcdf")
+    xr.Dataset({"v": bytes_}, axes).to_netcdf(tmp_path / "u.nc", engine="h5netcdf")
     with xr.open_dataset(tmp_path / "u.nc", engine="h5netcdf") as opened:
         assert float(opened["v"].max()) == 127
         filled = opened.geodiff.fill(filler="nearest")
