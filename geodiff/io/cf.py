@@ -23,7 +23,7 @@ from geodiff.io.grids import grid_of
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["open_dataset_as_raster"]
+__all__ = ["open_dataset_as_raster", "tell_of_others"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,17 @@ def open_dataset_as_raster(
         )
     _tell_notes(variables)
     return Raster(path, driver, variables, _quality(variables, path, driver), dict(dataset.attrs), tuple(files))
+
+
+def tell_of_others(path: str, chosen: str, groups: Sequence[str]) -> None:
+    """Say which groups with arrays of rows are not looked at, beside the chosen one."""
+    others = [name or "the root" for name in groups if name != chosen]
+    if others:
+        more = f" and {len(others) - 4} more" if len(others) > 4 else ""
+        logger.warning(
+            "%s: %s alone is read; %s%s stay out of what is filled and written (ncks -g, or xarray's group=, takes "
+            "them apart)", path, f"the group {chosen}" if chosen else "the root group", ", ".join(others[:4]), more,
+        )  # fmt: skip
 
 
 def _tell_notes(variables: Sequence[Variable]) -> None:

@@ -13,6 +13,7 @@ from geodiff.encoding import Encoding
 from geodiff.errors import SourceError, TargetError
 from geodiff.io import Band, Kind, Product, ProductVariable, Raster, Variable
 from geodiff.io.netcdf import netcdf_fingerprint, open_netcdf, write_netcdf
+from geodiff.io.zarr import open_zarr
 from geodiff.lattice import Window
 
 
@@ -78,6 +79,18 @@ def test_plain_hdf5_opens_at_the_first_group_with_rasters(tmp_path):
     (variable,) = raster.variables
     assert (raster.driver, variable.name, variable.shape) == ("HDF5", "radar", (1, 2, 3, 4))
     np.testing.assert_array_equal(variable.reader.read(0, Window(0, 0, 3, 4)).ravel(), np.arange(24))
+
+
+def test_other_groups_with_rasters_are_told(tmp_path, caplog):
+    """A morning and an evening pass in one file: one of them must not go missing without a word."""
+    for group in ("AM", "PM"):
+        raster = xr.Dataset({"sm": (("y", "x"), np.ones((3, 4), "f4"))})
+        raster.to_netcdf(tmp_path / "a.nc", group=group, mode="a", engine="h5netcdf")
+        raster.to_zarr(tmp_path / "a.zarr", group=group, zarr_format=2, consolidated=False)
+    for open_, name in ((open_netcdf, "a.nc"), (open_zarr, "a.zarr")):
+        caplog.clear()
+        assert open_(str(tmp_path / name)).variables[0].reader.source.group == "AM"
+        assert f"{name}: the group AM alone is read; PM stay out" in caplog.text
 
 
 def test_broken_files_are_refused_with_the_reason(tmp_path):
