@@ -9,8 +9,10 @@ import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+import geodiff
 from geodiff.encoding import Encoding
-from geodiff.errors import SourceError, TargetError
+from geodiff.errors import JobError, SourceError, TargetError
+from geodiff.inspection import describe
 from geodiff.io import Band, Kind, Product, ProductVariable, Raster, Variable
 from geodiff.io.netcdf import netcdf_fingerprint, open_netcdf, write_netcdf
 from geodiff.io.zarr import open_zarr
@@ -165,3 +167,23 @@ def test_the_compliance_checker_finds_no_error(tmp_path):
     )
     assert not failed
     assert "Errors" not in report.read_text()
+
+
+@pytest.mark.parametrize("engine", ["netcdf4", "h5netcdf"])
+def test_a_source_may_be_written_anew_after_any_look_at_it(tmp_path, engine):
+    """HDF5 locks what is open, and a library that may not write a file has emptied it by then."""
+    values = np.arange(400, dtype="f4").reshape(20, 20)
+    values[5:9, 5:9] = np.nan
+    dataset, source = xr.Dataset({"v": (("y", "x"), values)}), tmp_path / "a.nc"
+
+    def fill(**options):
+        return geodiff.fill(source, tmp_path / "b.zarr", filler="nearest", **options)
+
+    looks = (lambda: geodiff.plan_fill(source), lambda: describe(str(source)), fill, fill)
+    for look in looks:
+        dataset.to_netcdf(source, engine=engine)
+        look()
+    dataset.to_netcdf(source, engine=engine)
+    with pytest.raises(JobError):
+        fill(variable="w")
+    dataset.to_netcdf(source, engine=engine)
