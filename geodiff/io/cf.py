@@ -130,7 +130,8 @@ def _measures(attributes: Mapping[str, Any]) -> bool:
     both = attributes.get("valid_range", [attributes.get("valid_min"), attributes.get("valid_max")])
     low, high = (_number(end, np.nan) for end in both) if np.size(both) == 2 else (np.nan, np.nan)
     codes = [_number(code, np.nan) for code in np.ravel(attributes.get("flag_values", []))]
-    return bool(codes) and "flag_masks" not in attributes and all(code < low or code > high for code in codes)
+    told = bool(codes) and low < high and "flag_masks" not in attributes
+    return told and all(code < low or code > high for code in codes)
 
 
 def encoding_of(variable: xr.Variable, options: OpenOptions) -> Encoding:

@@ -244,6 +244,7 @@ def test_big_endian_numbers_arrive_native():
         ("u1", {"flag_values": np.array([251, 254], "u1"), "valid_range": np.array([0, 100], "u1")}, Kind.CONTINUOUS),
         ("i1", {"flag_values": np.int8(-1), "valid_min": np.int8(0), "valid_max": np.int8(100)}, Kind.CONTINUOUS),
         ("u1", {"flag_values": np.array([251], "u1")}, Kind.FLAGS),
+        ("i1", {"flag_values": np.array([10, -116], "i1"), "valid_range": np.array([1, -36], "i1")}, Kind.FLAGS),
         ("u1", {"standard_name": "land_binary_mask"}, Kind.FLAGS),
         ("f4", {"standard_name": "sea_surface_temperature status_flag"}, Kind.FLAGS),
         ("f8", {"units": "seconds since 1981-01-01"}, Kind.FLAGS),
