@@ -31,8 +31,9 @@ class DatasetFill:
         """The dataset with its gaps filled, and for each filled variable `v` the layers of its fill.
 
         The layers are `v_source` (how each value came about), `v_reason` (why it was missing), `v_standard_error`, and
-        where asked for `v_member` (dimension `member`) and `v_quantile` (dimension `quantile`). Known values are
-        bit-identical; attributes, encoding, coordinates and the order of dimensions stay.
+        where asked for `v_member` (dimension `member`) and `v_quantile` (dimension `quantile`; `member_2`, `quantile_2`
+        where the dataset has its own). Known values are bit-identical; attributes, encoding, coordinates and the order
+        of dimensions stay.
 
         A variable of Dask arrays gives Dask arrays in the same chunks: nothing is read until the result is computed,
         one task reads the whole once to fit, then each block of 256 x 256 pixels of a date is one task, which reads
@@ -47,7 +48,7 @@ class DatasetFill:
         Raises
         ------
         JobError : an option is wrong, or none of a fill in memory.
-        SourceError : no variable has rows and columns that could be found.
+        SourceError : no variable has rows and columns that could be found, or one is called as a layer and is none.
         NothingKnownError : not one value is known; of Dask arrays when they are computed.
         """
         from geodiff.lazy import fill_dataset

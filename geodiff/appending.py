@@ -15,7 +15,7 @@ those any more, the fingerprint of the run that made the fit. So it does not dep
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,9 +71,11 @@ class KeptCube:
     dates: tuple[str, ...]
     """ISO dates, to the second; '' where there are none."""
     grid: str
-    """Shape, bands, affine and CRS."""
+    """Shape, bands, affine, CRS, and how numbers are stored."""
     digests: NDArray[np.uint64]
-    """(date, chunk row, chunk column) of stored values, reasons and what is outside."""
+    """(date, chunk row, chunk column) of stored values and reasons."""
+    outside: NDArray[np.uint64]
+    """(chunk row, chunk column) of what is outside: a new date that sees what none had seen changes it on all dates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +108,18 @@ def save_kept(path: str, kept: Kept) -> None:
         "cubes": {name: {"dates": list(cube.dates), "grid": cube.grid} for name, cube in kept.cubes.items()},
         "done": dict(kept.done),
     }
-    digests = {name: cube.digests for name, cube in kept.cubes.items()}
+    digests = {name: np.concatenate([cube.digests, cube.outside[None]]) for name, cube in kept.cubes.items()}
     save_fit(path, replace(kept.fitted, arrays=digests), extra)
 
 
 def load_kept(path: str) -> Kept:
     """The inverse of `save_kept`; raises TargetError where there is no fit, or one that no dates can be added to."""
     fitted, extra = load_fit(path)
-    if "cubes" not in extra:
+    digests = {name: np.asarray(fitted.arrays[name]) for name in extra.get("cubes", ())}
+    if "cubes" not in extra or any(len(d) != len(extra["cubes"][name]["dates"]) + 1 for name, d in digests.items()):
         raise TargetError(f"the fit at {path} was kept by an older geodiff, for no later dates; use --overwrite")
     cubes = {
-        name: KeptCube(tuple(facts["dates"]), facts["grid"], np.asarray(fitted.arrays[name]))
+        name: KeptCube(tuple(facts["dates"]), facts["grid"], digests[name][:-1], digests[name][-1])
         for name, facts in extra["cubes"].items()
     }
     return Kept(
@@ -232,32 +235,32 @@ def kept_cube(cube: Cube, gaps: GapReader) -> KeptCube:
     variable = cube.variable
     dates = tuple("" if d is None else str(d.astype("datetime64[s]")) for d in variable.dates)
     geobox = variable.geobox
-    grid = repr([variable.shape[1:], tuple(geobox.affine)[:6], str(geobox.crs), cube.variable.dtype.str, cube.bands])
-    return KeptCube(dates, grid, chunk_digests(cube, gaps))
+    stored = variable.dtype.str, *((band.encoding.scale, band.encoding.offset) for band in variable.bands)
+    grid = repr([variable.shape[1:], tuple(geobox.affine)[:6], str(geobox.crs), stored, cube.bands])
+    return KeptCube(dates, grid, *chunk_digests(cube, gaps))
 
 
-def chunk_digests(cube: Cube, gaps: GapReader) -> NDArray[np.uint64]:
-    """(date, chunk row, chunk column): digest of the stored values, the reasons, and what is outside."""
+def chunk_digests(cube: Cube, gaps: GapReader) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Digests of stored values and reasons (date, chunk row, chunk column), and of what is outside (row, column)."""
     rows, columns = cube.shape
-    found = np.zeros((len(cube.variable.dates), -(-rows // CHUNK), -(-columns // CHUNK)), np.uint64)
+    outside = np.zeros((-(-rows // CHUNK), -(-columns // CHUNK)), np.uint64)
+    found = np.zeros((len(cube.variable.dates), *outside.shape), np.uint64)
     for strip in blocks(cube.shape, 8 * CHUNK):
-        outside = np.asarray(gaps.outside[strip.slices])
-        for date in range(len(found)):
+        _digest(outside, strip, np.asarray(gaps.outside[strip.slices]))
+        for date, of_date in enumerate(found):
             stored = cube.variable.reader.read(date, strip)
-            reason = np.asarray(gaps.reason[(date, slice(None), *strip.slices)])
-            for chunk in _chunks(strip):
-                cut = chunk.within(strip)
-                digest = hashlib.blake2b(digest_size=8)
-                for part in (stored[..., *cut], reason[..., *cut], outside[cut]):
-                    digest.update(np.ascontiguousarray(part).tobytes())
-                place = (date, chunk.row // CHUNK, chunk.column // CHUNK)
-                found[place] = np.frombuffer(digest.digest(), np.uint64)[0]
-    return found
+            _digest(of_date, strip, stored, np.asarray(gaps.reason[(date, slice(None), *strip.slices)]))
+    return found, outside
 
 
-def _chunks(strip: Window) -> Iterator[Window]:
-    for chunk in blocks(strip.shape, CHUNK):
-        yield replace(chunk, row=chunk.row + strip.row, column=chunk.column + strip.column)
+def _digest(found: NDArray[np.uint64], strip: Window, *parts: NDArray[Any]) -> None:
+    """Enter into `found` (chunk row, chunk column) what the chunks of a strip hold of arrays (..., row, column)."""
+    for inside in blocks(strip.shape, CHUNK):
+        digest = hashlib.blake2b(digest_size=8)
+        for part in parts:
+            digest.update(np.ascontiguousarray(part[..., *inside.slices]).tobytes())
+        place = (strip.row + inside.row) // CHUNK, (strip.column + inside.column) // CHUNK
+        found[place] = np.frombuffer(digest.digest(), np.uint64)[0]
 
 
 # -- what has changed
@@ -296,7 +299,7 @@ def affected(
             seconds[place] = cube.seconds[date]
     turn = cube.shape[1] if cube.lattice.periodic else 0
     cells = fit.cells.values, old.cells.values, fit.cells.cell
-    changes = _Changes(now.digests, before.digests, *cells, filler, buffer, turn)
+    changes = _Changes(now.digests, before.digests, now.outside != before.outside, *cells, filler, buffer, turn)
     for date, place in enumerate(places):
         around = context(cube, filler, date, fit.seen)
         if place >= 0 and [places[d] for d in around] == nearest_dates(seconds, filler, place, old.seen):
@@ -310,6 +313,8 @@ class _Changes:
 
     digests: NDArray[np.uint64]
     old_digests: NDArray[np.uint64]
+    outside: NDArray[np.bool_]
+    """(chunk row, chunk column): where what is outside has changed."""
     cells: NDArray[np.float64]
     old_cells: NDArray[np.float64]
     cell: int
@@ -323,7 +328,7 @@ class _Changes:
         """(chunk row, chunk column): True where something within a window's reach has changed on a date."""
         if date not in self.seen:
             reach, form = WINDOW + self.filler.halo + self.buffer, self.digests.shape[1:]
-            stored = self.digests[date] != self.old_digests[place]
+            stored = (self.digests[date] != self.old_digests[place]) | self.outside
             coarse = (self.cells[date] != self.old_cells[place]).any(axis=0)
             near = _touched(stored, CHUNK, reach, form, self.turn)
             near |= _touched(coarse, self.cell, reach + self.cell, form, self.turn)
@@ -375,6 +380,12 @@ def extended(
     if not kept.cubes:  # there is a fit to use, but nothing to extend
         return planned, now, None
     job = planned.job
+    gone = sorted(kept.cubes.keys() - {cube.name for cube in scene.cubes})
+    if gone:
+        raise TargetError(
+            f"{job.target} holds {', '.join(gone)}, which the source has no more, so it would be lost; give a source "
+            "that has it, or use --overwrite"
+        )
     places = {cube.name: _places(cube, kept, now, job.target) for cube in scene.cubes}
     _assert_same_source(kept, now, places, job.target)
     changed = {

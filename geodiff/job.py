@@ -240,6 +240,12 @@ class FillJob(BaseModel):
         return self.members
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """What the layers beside a value are called behind its name."""
+        more = [name for name, given in (("member", self.drawn_members), ("quantile", self.quantiles)) if given]
+        return ("source", "reason", "standard_error", *more)
+
+    @property
     def gates(self) -> tuple[Gate, ...]:
         return parse_gates(self.gate)
 

@@ -7,7 +7,8 @@ reads what it needs of it, windows and dates, in its own thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product as cartesian
@@ -28,13 +29,14 @@ from geodiff.io import OpenOptions, Product, ProductVariable
 from geodiff.io.cf import encoding_of, open_dataset_as_raster
 from geodiff.io.contents import OutputArray
 from geodiff.io.cube import CubeReader
-from geodiff.io.datasets import layer_arrays
+from geodiff.io.datasets import axes_beside, layer_arrays, refuse_foreign_layers
 from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.layers import product_variable
 from geodiff.record import versions
 from geodiff.scan import CHUNK, GapReader, Occupied, scan_cube
 from geodiff.scene import Cube, Scene, scene_of
+from geodiff.suspects import told
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,11 +45,15 @@ if TYPE_CHECKING:
 
 __all__ = ["OPTIONS", "fill_dataset"]
 
+logger = logging.getLogger(__name__)
+
 OPTIONS = (
     *("variable", "bands", "dates", "qa", "mask", "fillable", "nodata", "valid_range", "buffer", "detect", "filler"),
     *("model", "members", "product", "seed", "steps", "sampler", "max_error", "quantiles", "device", "dtype", "batch"),
 )
 """Options of a job that mean something without files."""
+_PACKING = ("scale_factor", "add_offset", "_Unsigned")
+_RANGES = ("valid_range", "valid_min", "valid_max")
 _LISTS = ("variable", "bands", "qa", "mask", "detect", "quantiles")
 _LAYERS = ("value", "source", "reason", "standard_error", "members", "quantiles")
 _ELSEWHERE = ("grid_mapping", "coordinates", "bounds", "climatology", "cell_measures", "formula_terms")
@@ -91,21 +97,40 @@ def _scene(dataset: xr.Dataset, job: FillJob) -> Scene:
 
 
 def _with_physical_ranges(dataset: xr.Dataset) -> xr.Dataset:
-    """Valid ranges in the units of the numbers: xarray unpacks numbers, not the ranges that were packed with them."""
+    """Valid ranges in the units of the numbers: xarray unpacks numbers, not the ranges that were packed with them.
+
+    What it computes (`where`, `astype`) keeps the ranges but forgets the packing: a range of short whole numbers, which
+    CF asks to be of the type that is stored, then says nothing of numbers that are not.
+    """
     changed = {}
     for name, variable in dataset.data_vars.items():
-        packing = {key: variable.encoding[key] for key in ("scale_factor", "add_offset") if key in variable.encoding}
+        ranged = {key: variable.attrs[key] for key in _RANGES if key in variable.attrs}
+        packing = {key: variable.encoding[key] for key in _PACKING if key in variable.encoding}
         stored = np.dtype(variable.encoding.get("dtype", variable.dtype))
-        ranged = {"valid_range", "valid_min", "valid_max"} & set(variable.attrs)
-        if packing and ranged and stored.kind in "iu":
-            packed = xr.Variable((), np.zeros((), stored), {**variable.attrs, **packing})
-            bounds = encoding_of(packed, OpenOptions()).valid_range
-            attributes = {key: value for key, value in variable.attrs.items() if key not in ranged}
+        packed = bool(packing) and stored.kind in "iu"
+        forgotten = variable.dtype.kind == "f" and not variable.encoding and _is_short(ranged.values())
+        if not ranged or not (packed or forgotten):
+            continue
+        told = {}
+        if packed:
+            as_stored = xr.Variable((), np.zeros((), stored), {**ranged, **packing})
+            bounds = encoding_of(as_stored, OpenOptions()).valid_range
             told = {} if bounds is None else {"valid_range": np.array(bounds)}
-            plain = variable.variable.copy(deep=False)
-            plain.attrs = {**attributes, **told}
-            changed[name] = plain
+        else:
+            logger.warning(
+                "%s: %s %s of a packed variable whose packing xarray has forgotten, so nothing is out of range; say "
+                "valid_range=(low, high) in its units", name, " and ".join(ranged), "are" if len(ranged) > 1 else "is",
+            )  # fmt: skip
+        plain = variable.variable.copy(deep=False)
+        plain.attrs = {key: value for key, value in variable.attrs.items() if key not in ranged} | told
+        changed[name] = plain
     return dataset.assign(changed)
+
+
+def _is_short(values: Iterable[Any]) -> bool:
+    """Whether these are whole numbers of a type that packed variables are of."""
+    types = [np.asarray(value).dtype for value in values]
+    return bool(types) and all(dtype.kind in "iu" and dtype.itemsize <= 2 for dtype in types)
 
 
 def _is_lazy(dataset: xr.Dataset, cube: Cube) -> bool:
@@ -191,6 +216,8 @@ def _fitted(cube: Cube, job: FillJob) -> _Fit:
     scan, gaps = scan_cube(cube, _Reasons(cube), outside, job.buffer)
     if not scan.known and scan.missing:
         raise _nothing_known(cube.name, scan.total)
+    for line in told(scan.suspects) if scan.wanted else ():
+        logger.warning("%s: %s", cube.name, line)
     return _Fit(outside, scan.occupied, fit_cube(cube, scan, gaps, _filler(job)) if scan.wanted else None)
 
 
@@ -348,14 +375,16 @@ def _with_layers(
     product = Product(
         scene.raster, (), {}, source_codes(), {reason.meaning: int(reason) for reason in Reason}, job.quantiles
     )
-    filled = dataset
+    variables = [cube.variable for cube in cubes]
+    refuse_foreign_layers(variables, job.layers)
+    filled, axes = dataset, axes_beside(dataset, variables)
     for cube in cubes:
         name = _reader(cube).name
         layers = ProductVariable(cube.variable, **make(cube, job))
         attributes = dict(dataset.variables[name].attrs)
-        arrays = layer_arrays(product, layers, name, _reader(cube).layout, cube.variable.dtype, attributes)
+        arrays = layer_arrays(product, layers, name, _reader(cube).layout, cube.variable.dtype, attributes, axes)
         filled = filled.assign({array.name: _variable(array, dataset.variables[name], name) for array in arrays})
-        filled = filled.set_coords([line for line in ("member", "quantile") if line in filled])
+        filled = filled.set_coords([line for line in axes.values() if line in filled])
     return filled.assign_attrs(_facts(dataset, job))
 
 

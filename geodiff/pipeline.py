@@ -61,6 +61,7 @@ from geodiff.identity import (
     target_stem,
 )
 from geodiff.io import check_target, read_fingerprint
+from geodiff.io.cube import files_closed
 from geodiff.io.places import exists, remove_tree
 from geodiff.io.stacitem import item_fingerprint
 from geodiff.io.store import VariableSpec, create_work, open_work, remove_work
@@ -98,6 +99,7 @@ class Standing:
     """What was read of the source, to be kept for the next time."""
 
 
+@files_closed()
 def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
     """Do a job from source to product.
 
@@ -154,12 +156,14 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         return record
 
 
+@files_closed()
 def standing(job: FillJob) -> Standing:
     """How a job stands before any pixel is read; `run` goes on from there. Raises what `run` raises until then."""
     started = time.time()
     return _stands(job, open_scene(job), _kept(job), started)
 
 
+@files_closed()
 def plan(job: FillJob) -> FillPlan:
     """The plan of a job, without doing it: opens and scans the source, writes nothing that stays."""
     scene, kept = open_scene(job), _kept(job)
@@ -196,7 +200,7 @@ def _planned(job: FillJob, scene: Scene, fingerprint: str, kept: Kept | None, st
 
 def _stands(job: FillJob, scene: Scene, kept: Kept | None, started: float) -> Standing:
     """Whether the product is there already; what a kill left undone beside it is done."""
-    check_target(scene.raster, job.target)
+    check_target(scene.raster, job.target, [cube.variable for cube in scene.cubes], job.layers)
     assert_nameable(job.target)
     assert_apart(job, scene.raster)
     digests = kept_digests(job.target)

@@ -21,6 +21,7 @@ from geodiff.faults import detect_window
 from geodiff.flags import PRESETS, ProductFacts, decode, guess, layer_named, load_preset, slc_off_as_nodata
 from geodiff.gaps import Reason, stored_reason
 from geodiff.io import Kind, OpenOptions, QualityBand, Raster, Variable, open_raster
+from geodiff.io.datasets import is_layer
 from geodiff.lattice import Lattice, Window
 from geodiff.quantities import transform_of
 from geodiff.undated import ordinals
@@ -238,11 +239,13 @@ def _refuse_nodata(job: FillJob, cubes: Sequence[Cube]) -> None:
 
 
 def _chosen(raster: Raster, names: Sequence[str]) -> list[Variable]:
+    """The variables that are named, or all of them but for the layers of an earlier fill."""
     known = {variable.name: variable for variable in raster.variables}
     for name in names:
         if name not in known:
             raise JobError(f"--variable {name} is not in {raster.path}; it has {', '.join(known) or 'none'}")
-    return [known[name] for name in names] if names else list(raster.variables)
+    own = [variable for variable in raster.variables if not is_layer(variable.name, variable.attributes)]
+    return [known[name] for name in names] if names else own
 
 
 def _dated(variables: list[Variable], dates: str | None) -> list[Variable]:

@@ -5,6 +5,7 @@ A nodata tag that was lost on the way, classes as quantities, directions that go
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ _CLASSES = 32
 
 _MANY, _OFTENER = 0.01, 5
 """Share of zeros that are many, and how much oftener than any other number they are."""
-_DEGREES = ("degree", "degrees", "deg", "degrees_true", "degree_true", "°")
+_DEGREES = re.compile(r"(deg|degrees?|°)([ _](true|t))?")
 _DIRECTIONS = ("direction", "aspect", "azimuth")
 """Units of directions; and words in the name of a band that has none."""
 _TURN, _SEAM = 360.0, 10.0
@@ -126,8 +127,8 @@ def few_numbers(values: NDArray[np.float64]) -> int:
 
 def goes_round(band: Band, values: NDArray[np.float64]) -> bool:
     """Whether a band in degrees has numbers on both sides of north (0 and 360) or of south (-180 and 180)."""
-    degrees = band.units.lower() in _DEGREES or any(word in band.name.lower() for word in _DIRECTIONS)
-    if not degrees or values.size < _ENOUGH:
+    named = any(word in band.name.lower() for word in _DIRECTIONS)
+    if not (named or _DEGREES.fullmatch(band.units.lower().strip())) or values.size < _ENOUGH:
         return False
     low, high = float(values.min()), float(values.max())
     return any(abs(low - start) < _SEAM and abs(high - start - _TURN) < _SEAM for start in (0.0, -_TURN / 2))

@@ -111,6 +111,36 @@ def test_what_was_unpacked_is_filled_unpacked_and_packs_again(tmp_path: Path) ->
         again.close()
 
 
+def test_a_range_whose_packing_is_forgotten_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Clouds are mostly hidden with `where`, which keeps the packed range and forgets scale and offset."""
+    dataset = _dataset(valid_range=np.array([-20000, -10000], "i2"))
+    dataset["v"].encoding = {"dtype": "i2", "scale_factor": 0.01, "add_offset": 430.0, "_FillValue": np.int16(-32768)}
+    dataset.to_netcdf(tmp_path / "packed.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "packed.nc", engine="h5netcdf") as opened:
+        hidden = opened.where(opened["lon"] > 0.05)
+        filled = hidden.geodiff.fill(filler="nearest")
+        assert "packing xarray has forgotten" in caplog.text
+        known = np.isfinite(hidden.v.values)
+        assert (filled.v_source.values == 0).tolist() == known.tolist()
+        assert filled.v.attrs["valid_range"].tolist() == [-20000, -10000]
+        caplog.clear()
+        opened.geodiff.fill(filler="nearest")
+        assert not caplog.text
+
+
+def test_ranges_of_unsigned_bytes_are_read_with_their_sign(tmp_path: Path) -> None:
+    stored = (np.arange(400).reshape(1, 20, 20) % 200).astype("u1")
+    stored[0, 5, 5], stored[0, 9, 9] = 254, 255
+    attributes = {"_Unsigned": "true", "_FillValue": np.int8(-1), "valid_range": np.array([0, -56], "i1")}
+    bytes_ = xr.Variable(("time", "y", "x"), stored.view("i1"), {**attributes, "scale_factor": 0.5})
+    axes = {"time": [0], "y": np.arange(20.0), "x": np.arange(20.0)}
+    xr.Dataset({"v": bytes_}, axes).to_netcdf(tmp_path / "u.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "u.nc", engine="h5netcdf") as opened:
+        assert float(opened["v"].max()) == 127
+        filled = opened.geodiff.fill(filler="nearest")
+        assert np.argwhere(filled.v_source.values != 0).tolist() == [[0, 5, 5], [0, 9, 9]]
+
+
 def test_lazy_in_lazy_out_nothing_is_read_before_it_is_asked(dataset: xr.Dataset, filled: xr.Dataset) -> None:
     reads = []
 
@@ -194,6 +224,50 @@ def test_members_are_drawn_along_a_dimension_of_their_own() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Port .* is already in use")  # another run on the same machine
+def test_members_have_an_axis_of_their_own_beside_an_ensembles(tmp_path: Path) -> None:
+    """A forecast's members are not what is drawn of each: neither takes the other's axis or numbers."""
+    ensemble = xr.concat([_dataset(_values(2, 20, 24) + shift) for shift in (0, 1)], xr.Variable("member", [7, 9]))
+    ensemble = ensemble.where(np.arange(24) % 8 > 2)
+    filled = ensemble.geodiff.fill(filler="diffusion", members=1, quantiles=[0.5])
+    assert filled["member"].values.tolist() == [7, 9]
+    assert filled["v_member"].dims == ("member_2", *ensemble["v"].dims)
+    lazily = ensemble.chunk(time=1).geodiff.fill(filler="diffusion", members=1)["v_member"]
+    assert lazily.dims == filled["v_member"].dims
+    ensemble.to_netcdf(tmp_path / "e.nc")
+    geodiff.fill(tmp_path / "e.nc", tmp_path / "f.nc", filler="diffusion", members=1)
+    with xr.open_dataset(tmp_path / "f.nc") as product:
+        assert product["member"].values.tolist() == [7, 9]
+        assert product["v_member"].sizes["member_2"] == 1
+        assert product["v_member"].values[0].tobytes() == filled["v_member"].values[0].tobytes()
+    one = ensemble.sel(member=9).geodiff.fill(filler="diffusion", members=1)
+    assert int(one["member"]) == 9
+    assert one["v_member"].dims[0] == "member_2"
+    again = one.assign(v=one["v"].where(one["v_source"] == 0)).geodiff.fill(filler="diffusion", members=1)
+    assert again["v_member"].dims[0] == "member_2"
+
+
+def test_what_is_called_as_a_layer_but_is_none_is_not_replaced(tmp_path: Path) -> None:
+    dataset = _dataset(_values(2, 20, 24)).where(np.arange(24) % 8 > 2)
+    own = dataset.assign(v_standard_error=dataset["v"] * 0 + 0.3)
+    with pytest.raises(SourceError, match="v_standard_error of its own"):
+        own.geodiff.fill(filler="laplace")
+    own.to_netcdf(tmp_path / "own.nc")
+    with pytest.raises(SourceError, match="v_standard_error of its own"):
+        geodiff.fill(tmp_path / "own.nc", tmp_path / "filled.zarr", filler="laplace")
+    geodiff.fill(tmp_path / "own.nc", tmp_path / "filled.zarr", filler="laplace", variable=["v_standard_error"])
+
+
+def test_layers_of_an_earlier_fill_are_made_anew_and_not_filled() -> None:
+    dataset = _dataset(_values(2, 20, 24)).where(np.arange(24) % 8 > 2)
+    filled = dataset.geodiff.fill(filler="laplace", max_error=0.01, fillable="all")
+    assert filled["v_standard_error"].isnull().any()
+    again = filled.geodiff.fill(filler="nearest", fillable="all")
+    assert list(again) == list(filled)
+    assert again["v"].notnull().all()
+    assert 255 in filled["v_source"]
+    assert 255 not in again["v_source"]
+
+
 def test_a_cluster_gives_the_same_answer_and_receives_keys(
     dataset: xr.Dataset, filled: xr.Dataset, tmp_path: Path
 ) -> None:

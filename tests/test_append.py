@@ -220,6 +220,50 @@ def test_a_reprocessed_corner_refills_what_is_in_reach(
     assert not unfilled.any()
 
 
+def test_a_date_that_sees_what_none_had_seen_is_appended(tmp_path: Path) -> None:
+    """Then other pixels are land in every chunk and on every date, but the source is the one of before."""
+
+    def clouded(day: int) -> np.ndarray:
+        values = _values(day)
+        values[20:24, ::30] = np.nan
+        return values
+
+    hidden = {f"day{day}": clouded(day) for day in (1, 2, 3)}
+    target = tmp_path / "filled.zarr"
+    _fill(_cube(tmp_path / "sst.zarr", [1, 2, 3], **hidden), target)
+    source = _cube(tmp_path / "sst.zarr", [1, 2, 3, 4], **hidden)
+    whole = _with_the_fit_of(target, tmp_path / "whole")
+    _fill(source, target, append=True)
+    _fill(source, whole, append=True)
+    assert _digests(target) == _digests(whole)
+
+
+def test_what_the_source_has_no_more_or_scales_otherwise_is_not_appended(tmp_path: Path) -> None:
+    source, target = _cube(tmp_path / "sst.zarr", [1, 2, 3]), tmp_path / "filled.zarr"
+    both = xr.open_zarr(source, decode_cf=False, consolidated=False).load()
+    both["chl"] = both["sst"] / 2
+    both.to_zarr(source, mode="w", zarr_format=3, consolidated=False)
+    _fill(source, target)
+    before = _digests(target)
+    with pytest.raises(TargetError, match="holds chl, which the source has no more"):
+        _fill(_cube(source, [1, 2, 3, 4]), target, append=True)
+    both["chl"].attrs["scale_factor"] = 0.1  # the numbers of before, but their errors are others
+    both.to_zarr(source, mode="w", zarr_format=3, consolidated=False)
+    with pytest.raises(TargetError, match="holds chl as"):
+        _fill(source, target, append=True)
+    assert _digests(target) == before
+
+
+def test_a_calendar_of_30_day_months_goes_on_past_its_february(tmp_path: Path) -> None:
+    source, target = tmp_path / "sst.zarr", tmp_path / "filled.zarr"
+    days = xr.open_zarr(_cube(tmp_path / "days.zarr", [56, 57, 58, 59, 60]), decode_times=False, consolidated=False)
+    days["time"].attrs["calendar"] = "360_day"
+    for until in (2, 5):
+        days.isel(time=slice(until)).to_zarr(source, mode="w", zarr_format=3, consolidated=False)
+        record = _fill(source, target, append=True)
+    assert record.variables["sst"]["appended"]["new_dates"] == 3
+
+
 def test_nothing_to_append_is_said_and_nothing_is_touched(tmp_path: Path) -> None:
     source, target = _cube(tmp_path / "sst.zarr", [1, 2, 3]), tmp_path / "filled.zarr"
     _fill(source, target, filler="laplace")

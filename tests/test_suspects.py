@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from affine import Affine
 
 import geodiff
@@ -105,7 +106,9 @@ def test_a_number_that_many_bands_hold_is_told_once() -> None:
     assert second.startswith("about 20 % of the known values of depth are exactly -9999,")
 
 
-def test_directions_that_go_round_are_said_with_the_cure(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_directions_that_go_round_are_said_with_the_cure(
+    tmp_path: Path, rng: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
     """Between 350 and 10 degrees lies north, and the mean of the two numbers is south."""
     wind = np.degrees(np.arctan2(*rng.standard_normal((2, 64, 64)))) % 360
     wind[20:30, 20:30] = np.nan
@@ -116,12 +119,15 @@ def test_directions_that_go_round_are_said_with_the_cure(tmp_path: Path, rng: np
     source, warned = str(tmp_path / "wind.tif"), "band_1 holds directions all the way round"
     assert warned in render(describe(source))
     assert warned in str(geodiff.plan_fill(source, filler="laplace"))
+    xr.DataArray(wind, dims=("y", "x"), name="from", attrs={"units": "degrees"}).geodiff.fill(filler="nearest")
+    assert "from holds directions all the way round" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("units", "name", "low", "high", "expected"),
     [
         ("degree", "wind", 0, 360, True),
+        ("Degree true", "mwd", 0, 360, True),
         ("", "aspect", 0, 360, True),
         ("degrees", "phase", -180, 180, True),
         ("degrees", "slope", 0, 60, False),

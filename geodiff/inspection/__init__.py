@@ -16,6 +16,7 @@ from geodiff.inspection.counting import gap_facts
 from geodiff.inspection.picture import day, thumbnail
 from geodiff.inspection.words import render
 from geodiff.io import Kind, OpenOptions, open_raster
+from geodiff.io.cube import files_closed
 from geodiff.job import FillJob
 from geodiff.scene import scene_of
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["describe", "render", "thumbnail"]
 
 
+@files_closed()
 def describe(source: str, **missing: Any) -> dict[str, Any]:
     """Look at a source.
 

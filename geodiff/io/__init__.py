@@ -218,11 +218,14 @@ def write_product(product: Product, target: str) -> Sequence[str]:
     return write(product, target)
 
 
-def check_target(raster: Raster, target: str) -> None:
-    """Raise TargetError, before any work, where `target` is no kind of product or could not hold this source's."""
+def check_target(raster: Raster, target: str, filled: Sequence[Variable] = (), layers: Sequence[str] = ()) -> None:
+    """Raise TargetError, before any work, where `target` is no kind of product or could not hold this source's.
+
+    SourceError where the source has arrays of its own that are called as the `layers` of the variables `filled`.
+    """
     from geodiff.io.writing import check_target as check
 
-    check(raster, target)
+    check(raster, target, filled, layers)
 
 
 def read_fingerprint(target: str) -> str | None:

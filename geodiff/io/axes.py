@@ -10,20 +10,26 @@ from geodiff.io.cube import Layout, pick
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["curvilinear", "layout_of", "references", "role", "spatial"]
+__all__ = ["curvilinear", "layout_of", "references", "role", "scattered", "spatial"]
 
 _NAMES = {
     "x": re.compile(
         r"x|xc|nx|ni|i|xi|x_?dim|x_?axis|lons?|long|longitudes?|[rn]lon|eastings?|col(umn)?s?|samples?|(ground_)?pixels?|"
-        r"west_east|grid_xt|xt_ocean|cross_track"
+        r"west_east(_stag)?|grid_xt|xt_ocean|cross_track"
     ),
     "y": re.compile(
         r"y|yc|ny|nj|j|eta|y_?dim|y_?axis|lats?|latitudes?|[rn]lat|northings?|rows?|(scan)?lines?|"
-        r"south_north|grid_yt|yt_ocean|along_track"
+        r"south_north(_stag)?|grid_yt|yt_ocean|along_track"
     ),
     "t": re.compile(r"t|times?|dates?|datetime|valid_time|time_counter|months?|days?|years?|week"),
 }
 """Names that mean something where no attribute does, in small letters."""
+
+_SCATTERED = re.compile(
+    r"n?cells?|ncol|n?nodes?|nod2|nele|elem(ents?)?|n?faces?|n?edges?|n?vert(ex|ices)|n?mesh\w+|n?points?|n?stations?|"
+    r"n?sites?|values"
+)
+"""Dimensions along which places are listed one by one: cells of an icosahedral or finite-element mesh, stations."""
 
 _STANDARD = {
     "longitude": "x",
@@ -150,6 +156,13 @@ def _by_curvilinear(dataset: xr.Dataset, variable: xr.Variable, time: str | None
 def _by_position(dataset: xr.Dataset, roles: dict[str, str]) -> tuple[str, str] | None:
     """The last two dimensions, where nothing says what any of them is: plain HDF5, matrices without coordinates."""
     free = [dim for dim, found in roles.items() if not found and dim not in dataset.variables]
-    if len(free) < 2 or set(roles.values()) & {"x", "y"}:
+    if len(free) < 2 or set(roles.values()) & {"x", "y"} or scattered(dataset) & set(roles):
         return None
     return free[-2], free[-1]
+
+
+def scattered(dataset: xr.Dataset) -> frozenset[str]:
+    """Dimensions whose neighbours are none on the ground, by their name or because each element has its own place."""
+    named = {str(dim) for dim in dataset.dims if _SCATTERED.fullmatch(str(dim).lower())}
+    lines = [(str(v.dims[0]), role(str(name), v)) for name, v in dataset.variables.items() if v.ndim == 1]
+    return frozenset(named | {dim for dim, found in lines if found == "x" and (dim, "y") in lines})

@@ -44,8 +44,7 @@ def dates_of(variable: xr.Variable) -> tuple[Date, ...]:
 def decode(values: NDArray[Any], units: str, calendar: str = "standard") -> tuple[Date, ...]:
     """Numbers with CF units (or dates of any sort) to `datetime64`.
 
-    Calendars without leap years, or with 30-day months, keep month and day where all of them exist in ours; else every
-    date is placed at the same fraction of the year.
+    Calendars without leap years, or with 30-day months, keep month and day; what our February lacks lies at its end.
     """
     if values.dtype.kind == "M":
         return tuple(None if np.isnat(value) else value for value in values.astype("M8[us]"))
@@ -166,19 +165,24 @@ def _month_later(origin: Any, months: float) -> Any:
 
 
 def _to_datetime64(moments: Sequence[Any]) -> tuple[Date, ...]:
-    exact = [_from_text(moment.isoformat()) for moment in moments]
-    if any(date is None for date in exact):
-        exact = [_same_season(moment) for moment in moments]
-    return tuple(None if date is None else _tidy(date) for date in exact)
+    placed = (_placed(moment) for moment in moments)
+    return tuple(None if date is None else _tidy(date) for date in placed)
 
 
-def _same_season(moment: Any) -> np.datetime64:
-    """The instant of our calendar at the same fraction of the same year."""
-    length = {"360_day": 360, "all_leap": 366, "366_day": 366}.get(moment.calendar, 365)
-    seconds = (moment.dayofyr - 1) * 86400 + moment.hour * 3600 + moment.minute * 60 + moment.second
-    start = np.datetime64(f"{moment.year:04d}-01-01", "us")
-    year = (np.datetime64(f"{moment.year + 1:04d}-01-01", "us") - start) / np.timedelta64(1, "us")
-    return start + np.timedelta64(round(year * seconds / (length * 86400)), "us")
+def _placed(moment: Any) -> Date:
+    """The same month, day and time of our calendar, whatever other dates there are.
+
+    A February that is longer than ours shares what ours has from the 28th on among its days from then on, in order.
+    """
+    if moment.month != 2 or moment.day < 28:
+        return _from_text(moment.isoformat())
+    start = _from_text(f"{moment.year:04d}-02-28")
+    if start is None:
+        return None
+    theirs = moment.daysinmonth - 27
+    ours = min(theirs, int((np.datetime64(f"{moment.year:04d}-03-01") - start) / np.timedelta64(1, "D")))
+    since = ((moment.day - 28) * 86400 + moment.hour * 3600 + moment.minute * 60 + moment.second) * 1_000_000
+    return start + np.timedelta64(round((since + moment.microsecond) * ours / theirs), "us")
 
 
 def _tidy(date: np.datetime64) -> np.datetime64:

@@ -15,7 +15,7 @@ import numpy as np
 from geodiff.encoding import Encoding
 from geodiff.errors import EncodingError, SourceError
 from geodiff.io import KIND, Band, Kind, OpenOptions, QualityBand, Raster, Variable
-from geodiff.io.axes import coordinate_of, role, spatial
+from geodiff.io.axes import coordinate_of, role, scattered, spatial
 from geodiff.io.calendars import Date, dates_of
 from geodiff.io.cube import CubeReader, Layout, MemorySource, Source, native, pick
 from geodiff.io.grids import grid_of
@@ -23,7 +23,7 @@ from geodiff.io.grids import grid_of
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["open_dataset_as_raster"]
+__all__ = ["open_dataset_as_raster", "tell_of_others"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +60,30 @@ def open_dataset_as_raster(
     variables = tuple(_variable(dataset, name, layout, options, source) for name, layout in layouts.items())
     if not variables:
         held = ", ".join(f"{name}({', '.join(map(str, v.dims))})" for name, v in list(dataset.variables.items())[:8])
+        listed = ", ".join(sorted(scattered(dataset)))
+        cure = (
+            f"points and cells that are listed one by one ({listed}) lie in no rows and columns: bring them to a grid "
+            "first (cdo remapcon, xesmf)"
+            if listed
+            else "name its dimensions y and x (or lat and lon), or give them coordinates with a standard_name"
+        )
         raise SourceError(
             f"{path or 'the dataset'} holds no numeric variable with rows and columns (it holds {held or 'nothing'}); "
-            "name its dimensions y and x (or lat and lon), or give them coordinates with a standard_name"
+            f"{cure}"
         )
     _tell_notes(variables)
     return Raster(path, driver, variables, _quality(variables, path, driver), dict(dataset.attrs), tuple(files))
+
+
+def tell_of_others(path: str, chosen: str, groups: Sequence[str]) -> None:
+    """Say which groups with arrays of rows are not looked at, beside the chosen one."""
+    others = [name or "the root" for name in groups if name != chosen]
+    if others:
+        more = f" and {len(others) - 4} more" if len(others) > 4 else ""
+        logger.warning(
+            "%s: %s alone is read; %s%s stay out of what is filled and written (ncks -g, or xarray's group=, takes "
+            "them apart)", path, f"the group {chosen}" if chosen else "the root group", ", ".join(others[:4]), more,
+        )  # fmt: skip
 
 
 def _tell_notes(variables: Sequence[Variable]) -> None:
@@ -102,9 +120,18 @@ def kind_of(variable: xr.Variable) -> Kind:
         return Kind.BOOLEAN
     names = str(attributes.get("standard_name", "")).split()
     flagged = any(key in attributes for key in ("flag_values", "flag_masks", "flag_meanings"))
-    flagged |= attributes.get(KIND) == Kind.FLAGS
+    flagged = (flagged and not _measures(attributes)) or attributes.get(KIND) == Kind.FLAGS
     timed = " since " in str(attributes.get("units", ""))
     return Kind.FLAGS if flagged or timed or any(name in _FLAG_NAMES for name in names) else Kind.CONTINUOUS
+
+
+def _measures(attributes: Mapping[str, Any]) -> bool:
+    """Whether flags only stand beside numbers, beyond the valid range: land, coast and pole hole of sea ice (NSIDC)."""
+    both = attributes.get("valid_range", [attributes.get("valid_min"), attributes.get("valid_max")])
+    low, high = (_number(end, np.nan) for end in both) if np.size(both) == 2 else (np.nan, np.nan)
+    codes = [_number(code, np.nan) for code in np.ravel(attributes.get("flag_values", []))]
+    told = bool(codes) and low < high and "flag_masks" not in attributes
+    return told and all(code < low or code > high for code in codes)
 
 
 def encoding_of(variable: xr.Variable, options: OpenOptions) -> Encoding:

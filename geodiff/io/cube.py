@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +27,7 @@ __all__ = [
     "Layout",
     "MemorySource",
     "Source",
+    "files_closed",
     "native",
     "native_dtype",
     "pick",
@@ -142,6 +144,15 @@ def close_handles() -> None:
     handles = _handles()
     while handles:
         handles.popitem()[1].close()
+
+
+@contextmanager
+def files_closed() -> Iterator[None]:
+    """Leave no file open behind, whatever happens: HDF5 locks those it reads, and who writes one anew then loses it."""
+    try:
+        yield
+    finally:
+        close_handles()
 
 
 @dataclass(frozen=True, slots=True)

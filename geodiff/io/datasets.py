@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.codes import OBSERVED, OUTSIDE, UNFILLED
-from geodiff.errors import GridError
+from geodiff.errors import GridError, SourceError
 from geodiff.io import KIND, Kind, Product, ProductVariable, Variable
 from geodiff.io.calendars import encode
 from geodiff.io.contents import Cube, Numbers, OutputArray, PickedPixels, PickedReader, ReaderPixels, Stored
@@ -37,11 +37,30 @@ if TYPE_CHECKING:
 
     from geodiff.io.earlier import Spliced
 
-__all__ = ["Plan", "layer_arrays", "layers_as_dataset", "plan_of"]
+__all__ = [
+    "AXES",
+    "Plan",
+    "axes_beside",
+    "is_layer",
+    "layer_arrays",
+    "layers_as_dataset",
+    "plan_of",
+    "refuse_foreign_layers",
+]
 
 CONVENTIONS = "CF-1.11"
 CHUNK = 256
 _BAND_BYTES = 2 * 2**20
+AXES = {"member": "member", "quantile": "quantile"}
+"""What the axis in front of a layer is called, by layer."""
+_SAID = {
+    "source": "how each value of {} came about",
+    "reason": "why {} was missing",
+    "standard_error": "standard error of {}",
+    "member": "equally likely realisations of {}",
+    "quantile": "quantiles of {}",
+}
+"""`long_name` of each layer, by which those of an earlier fill are known as such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +130,7 @@ def _beside(product: Product, source: Source) -> tuple[list[OutputArray], frozen
     )  # axes first, as in most files
     arrays = [_copy(source, name, dataset.variables[name]) for name in names]
     filled: list[OutputArray] = []
+    axes = axes_beside(dataset, [layers.variable for layers in product.variables])
     for layers in product.variables:
         reader = layers.variable.reader
         assert isinstance(reader, CubeReader)
@@ -118,9 +138,46 @@ def _beside(product: Product, source: Source) -> tuple[list[OutputArray], frozen
         mapping = _mapping_beside(dataset, stored, layers.variable.geobox, reader.layout, filled)
         attributes = {**_meant(stored, reader.dtype), **({"grid_mapping": mapping[0].name} if mapping[1] else {})}
         filled += [mapping[0]] if mapping[0] is not None else []
-        filled += layer_arrays(product, layers, reader.name, reader.layout, reader.dtype, attributes)
+        filled += layer_arrays(product, layers, reader.name, reader.layout, reader.dtype, attributes, axes)
     unlimited = frozenset(str(dim) for dim in dataset.encoding.get("unlimited_dims", ()) if dim in dataset.dims)
     return [*arrays, *filled], unlimited
+
+
+def is_layer(name: str, attributes: Mapping[str, Any]) -> bool:
+    """Whether a variable is the source, reason, standard error, members or quantiles of an earlier fill of another."""
+    said = {f"_{suffix}": words for suffix, words in _SAID.items() if name.endswith(f"_{suffix}")}
+    return any(attributes.get("long_name") == words.format(name.removesuffix(end)) for end, words in said.items())
+
+
+def refuse_foreign_layers(variables: Sequence[Variable], suffixes: Sequence[str]) -> None:
+    """Raise SourceError where a dataset has variables of its own that are called as layers of these would be.
+
+    Layers of an earlier fill are no reason: they are made anew.
+    """
+    for variable in variables:
+        reader = variable.reader
+        if not isinstance(reader, CubeReader):
+            continue
+        held = reader.source.dataset().variables
+        named = [f"{reader.name}_{suffix}" for suffix in suffixes]
+        foreign = [name for name in named if name in held and not is_layer(name, held[name].attrs)]
+        if foreign:
+            raise SourceError(
+                f"the source has {' and '.join(foreign)} of its own, in whose place the layers of {reader.name} would "
+                "be written; rename it or leave it out (ncrename, ncks -x -v; rename, drop_vars), or fill others"
+            )
+
+
+def axes_beside(dataset: xr.Dataset, variables: Sequence[Variable]) -> dict[str, str]:
+    """What members and quantiles are counted along, by layer: `member`, or `member_2` where the dataset has its own.
+
+    A coordinate that only layers of an earlier fill lie on is none of its own.
+    """
+    filled = {v.reader.name for v in variables if isinstance(v.reader, CubeReader)}
+    layers = {f"{name}_{suffix}" for name in filled for suffix in _SAID} - filled
+    own = [(str(name), v.dims) for name, v in dataset.variables.items() if str(name) not in layers]
+    taken = {word for name, dims in own if dims != (name,) for word in (name, *map(str, dims))}
+    return {layer: _free(name, taken) for layer, name in AXES.items()}
 
 
 def _meant(stored: xr.Variable, dtype: np.dtype[Any]) -> dict[str, Any]:
@@ -368,8 +425,12 @@ def layer_arrays(
     layout: Layout,
     dtype: np.dtype[Any],
     attributes: Mapping[str, Any],
+    axes: Mapping[str, str] = AXES,
 ) -> list[OutputArray]:
-    """Value, source, reason, standard error, members and quantiles (if any), in the value's own dimensions."""
+    """Value, source, reason, standard error, members and quantiles (if any), in the value's own dimensions.
+
+    `axes` names those in front of members and quantiles, as `axes_beside` does.
+    """
     if layout.bands != layers.variable.shape[1]:
         raise GridError(f"{name} has {layout.bands} bands in the source but {layers.variable.shape[1]} in the product")
     shared = {key: attributes[key] for key in ("grid_mapping", "coordinates") if key in attributes}
@@ -384,13 +445,13 @@ def layer_arrays(
         make(f"{name}_standard_error", layers.standard_error, np.dtype("f4"), {**_error(attributes, name), **shared}),
     ]
     if layers.members is not None:
-        about = _about(attributes, f"equally likely realisations of {name}")
-        arrays += [_members(layers.members.shape[0])]
-        arrays += [make(f"{name}_member", layers.members, dtype, {**attributes, **about}, front="member", exact=True)]
+        about, front = _about(attributes, _SAID["member"].format(name)), axes["member"]
+        arrays += [_members(front, layers.members.shape[0])]
+        arrays += [make(f"{name}_member", layers.members, dtype, {**attributes, **about}, front=front, exact=True)]
     if layers.quantiles is not None:
-        about = _physical(attributes, f"quantiles of {name}")
-        arrays += [_quantiles(product.quantiles)]
-        arrays += [make(f"{name}_quantile", layers.quantiles, np.dtype("f4"), {**about, **shared}, front="quantile")]
+        about, front = _physical(attributes, _SAID["quantile"].format(name)), axes["quantile"]
+        arrays += [_quantiles(front, product.quantiles)]
+        arrays += [make(f"{name}_quantile", layers.quantiles, np.dtype("f4"), {**about, **shared}, front=front)]
     return arrays
 
 
@@ -438,7 +499,7 @@ def _source_flags(product: Product, name: str) -> dict[str, Any]:
     words = {code: word for word, code in codes.items()} | {code: word for word, code in product.source_codes.items()}
     values = sorted(words)
     return {
-        "long_name": f"how each value of {name} came about",
+        "long_name": _SAID["source"].format(name),
         "flag_values": np.array(values, "u1"),
         "flag_meanings": " ".join(_word(words[code]) for code in values),
     }
@@ -447,7 +508,7 @@ def _source_flags(product: Product, name: str) -> dict[str, Any]:
 def _reason_flags(product: Product, name: str) -> dict[str, Any]:
     words = sorted(product.reason_masks.items(), key=lambda item: item[1])
     return {
-        "long_name": f"why {name} was missing",
+        "long_name": _SAID["reason"].format(name),
         "flag_masks": np.array([bit for _, bit in words], "u2"),
         "flag_meanings": " ".join(_word(word) for word, _ in words),
     }
@@ -459,7 +520,7 @@ def _word(text: str) -> str:
 
 
 def _error(attributes: Mapping[str, Any], name: str) -> dict[str, Any]:
-    found = _physical(attributes, f"standard error of {name}")
+    found = _physical(attributes, _SAID["standard_error"].format(name))
     if "standard_name" in found:
         found["standard_name"] = f"{found['standard_name']} standard_error"
     return found
@@ -477,13 +538,13 @@ def _about(attributes: Mapping[str, Any], long_name: str) -> dict[str, Any]:
     return {"long_name": long_name, **({"standard_name": standard} if standard and " " not in standard else {})}
 
 
-def _members(count: int) -> OutputArray:
+def _members(name: str, count: int) -> OutputArray:
     attributes = {"standard_name": "realization", "long_name": "realisation", "units": "1"}
-    return _line("member", np.arange(count, dtype=np.int32), attributes)
+    return _line(name, np.arange(count, dtype=np.int32), attributes)
 
 
-def _quantiles(levels: Sequence[float]) -> OutputArray:
-    return _line("quantile", np.array(levels, np.float64), {"long_name": "quantile", "units": "1"})
+def _quantiles(name: str, levels: Sequence[float]) -> OutputArray:
+    return _line(name, np.array(levels, np.float64), {"long_name": "quantile", "units": "1"})
 
 
 def _line(name: str, values: NDArray[Any], attributes: Mapping[str, Any]) -> OutputArray:

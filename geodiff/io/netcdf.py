@@ -20,7 +20,7 @@ import numpy as np
 from geodiff.errors import SourceError, TargetError
 from geodiff.io import OpenOptions, Product, Raster
 from geodiff.io.axes import spatial
-from geodiff.io.cf import open_dataset_as_raster
+from geodiff.io.cf import open_dataset_as_raster, tell_of_others
 from geodiff.io.contents import OutputArray
 from geodiff.io.cube import FileSource, close_handles
 from geodiff.io.datasets import Plan, plan_of
@@ -76,7 +76,7 @@ def open_netcdf(path: str, options: OpenOptions | None = None) -> Raster:
         When it is neither, cannot be read, or nothing in it has rows and columns.
     """
     engine = _engine(path)
-    groups = [""] if engine == "scipy" else _groups(path, engine)
+    groups = _groups(path, engine)
     sources = [NetcdfSource(path, engine, group) for group in groups]
     try:
         chosen = next((source for source in sources if spatial(source.fresh())), sources[0])
@@ -94,6 +94,7 @@ def open_netcdf(path: str, options: OpenOptions | None = None) -> Raster:
         raise SourceError(
             f"{path} cannot be read as NetCDF or HDF5 ({_short(error)}); check it with ncdump -h or h5dump -H"
         ) from error
+    tell_of_others(path, chosen.group, [name for name, planes in groups.items() if planes])
     driver = "netCDF" if engine != "h5netcdf" or _conventions(dataset) else "HDF5"
     return open_dataset_as_raster(dataset, path=path, driver=driver, options=options, source=chosen, files=(path,))
 
@@ -157,16 +158,23 @@ def _head(path: str) -> bytes:
         return bytes(file.read(4096))
 
 
-def _groups(path: str, engine: str) -> list[str]:
-    """The root group and those below it, in the order of their names."""
+def _groups(path: str, engine: str) -> dict[str, bool]:
+    """The root group and those below it, in the order of their names, and whether each holds arrays of rows."""
     if engine != "h5netcdf":
-        return [""]
+        return {"": True}
     import h5py
 
-    found = [""]
+    found = {"": False}
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Group):
+            found.setdefault(name, False)
+        elif isinstance(item, h5py.Dataset) and sum(n > 1 for n in item.shape or ()) > 1:
+            found[name.rpartition("/")[0]] = True
+
     try:
         with h5py.File(_file(path), "r") as file:
-            file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Group) else None)
+            file.visititems(note)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise SourceError(f"{path} is a broken HDF5 file ({_short(error)}); fetch or write it again") from error
     return found

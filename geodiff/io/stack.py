@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.errors import GridError, SourceError
-from geodiff.io import OpenOptions, QualityBand, Raster, Variable
+from geodiff.io import Kind, OpenOptions, QualityBand, Raster, Variable
 from geodiff.io.axes import curvilinear
 from geodiff.io.cube import CubeReader
 from geodiff.io.placed import assert_same_ground, assert_shifted_only, common_grid, on_grid
@@ -359,6 +359,7 @@ def same_variable(raster: Raster, variable: Variable) -> Variable:
             "encoding", [str(b.encoding) for b in found.bands], [str(b.encoding) for b in variable.bands],
             "write all with one nodata, scale and offset",
         ),
+        ("units", *_units(found, variable), "convert them, or spell them alike, first"),
         ("2-D coordinates", _ground(found), _ground(variable), "bring all to one grid first"),
     ):  # fmt: skip
         if one != other:
@@ -366,6 +367,22 @@ def same_variable(raster: Raster, variable: Variable) -> Variable:
                 f"{raster.path} has the {what} {one} and the first of the stack {other}; {cure}, or leave it out"
             )
     return found
+
+
+def _units(one: Variable, other: Variable) -> tuple[list[str], list[str]]:
+    """Units of the measurements that both have in units, as they are written; equal ones where they mean the same."""
+    pairs = [
+        (a.units, b.units)
+        for a, b in zip(one.bands, other.bands, strict=False)
+        if a.kind is Kind.CONTINUOUS and a.units and b.units and _spelled_alike(a.units) != _spelled_alike(b.units)
+    ]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def _spelled_alike(units: str) -> str:
+    plain = re.sub(r"[\s_*^.]+", "", units.lower())
+    celsius = re.fullmatch(r"(deg(ree)?s?|°)?c(elsius)?", plain)
+    return "degc" if celsius else re.sub(r"^(deg(ree)?s?)?k(elvins?)?$", "k", plain)
 
 
 def _ground(variable: Variable) -> str:

@@ -14,6 +14,8 @@ from geodiff.io.placed import PlacedReader
 from geodiff.io.places import exists, local_path, put, upload
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from geodiff.io import Product, Raster, Variable
@@ -74,9 +76,16 @@ def _write_file(product: Product, local: Path, target: str) -> list[str]:
     raise TargetError(_no_kind(target))
 
 
-def check_target(raster: Raster, target: str) -> None:
-    """Raise TargetError for a target that could not hold the product of a source; for the plan, before any work."""
+def check_target(raster: Raster, target: str, filled: Sequence[Variable] = (), layers: Sequence[str] = ()) -> None:
+    """Raise TargetError for a target that could not hold the product of a source; for the plan, before any work.
+
+    SourceError where the source has arrays of its own that are called as the `layers` of what is filled.
+    """
     suffix = Path(target.rstrip("/")).suffix.lower()
+    if suffix in (".zarr", *_NETCDF):
+        from geodiff.io.datasets import refuse_foreign_layers
+
+        refuse_foreign_layers(filled, layers)
     if suffix == ".zarr":
         return
     local = Path(Path(target).name) if _is_remote(target, (*_TIFF, *_NETCDF)) else _local(target)

@@ -19,7 +19,7 @@ import numpy as np
 from geodiff.errors import SourceError
 from geodiff.io import OpenOptions, Product, Raster
 from geodiff.io.axes import spatial
-from geodiff.io.cf import open_dataset_as_raster
+from geodiff.io.cf import open_dataset_as_raster, tell_of_others
 from geodiff.io.contents import Cube, Numbers, OutputArray
 from geodiff.io.cube import FileSource, close_handles
 from geodiff.io.datasets import Plan, plan_of
@@ -96,6 +96,9 @@ def open_zarr(path: str, options: OpenOptions | None = None) -> Raster:
             f"{path} cannot be read as a Zarr dataset ({_short(error)}); arrays need names for their dimensions "
             "(_ARRAY_DIMENSIONS in version 2, dimension_names in 3), as xarray writes them"
         ) from error
+    shapes = {name: [array.shape for array in group.array_values()] for name, group in groups.items()}
+    planes = [name for name, held in shapes.items() if any(sum(n > 1 for n in shape) > 1 for shape in held)]
+    tell_of_others(path, chosen.group, planes)
     return open_dataset_as_raster(dataset, path=path, driver="Zarr", options=options, source=chosen, files=_files(path))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from geodiff.errors import JobError
 from geodiff.identity import assert_writable, target_stem
+from geodiff.io.cube import files_closed
 from geodiff.io.places import local_path, put
 from geodiff.pipeline import run
 
@@ -58,6 +59,7 @@ def report_path(target: str, path: str | None = None) -> str:
     return path
 
 
+@files_closed()
 def run_and_report(job: FillJob, *, quiet: bool = False) -> RunRecord:
     """Do a job and, where it asks for one, write its report; the record then lists it among the products.
 

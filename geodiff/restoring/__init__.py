@@ -39,6 +39,7 @@ from geodiff.identity import (
     target_stem,
 )
 from geodiff.io import Product, check_target, read_fingerprint, write_product
+from geodiff.io.cube import files_closed
 from geodiff.job import as_fields
 from geodiff.lattice import Lattice, Window
 from geodiff.limits import free_memory
@@ -86,6 +87,7 @@ def restore(source: str | Path, target: str | Path, *, task: str | tuple[str, ..
     )
 
 
+@files_closed()
 def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
     """Do a restoration from source to product.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from geodiff.errors import InputError, JobError
 from geodiff.fillers import FillerSettings, filler_names, load_filler
+from geodiff.io.cube import files_closed
 from geodiff.peers import PEERS, load_peers
 from geodiff.peers.null import NAME as NULL
 from geodiff.progress import Progress
@@ -105,6 +106,7 @@ def fillers_for(cube: Cube, wanted: Sequence[str] | None) -> list[str]:
     return list(wanted) if wanted else able
 
 
+@files_closed()
 def score(
     job: FillJob,
     *,

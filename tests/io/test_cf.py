@@ -133,6 +133,26 @@ def test_what_is_not_spatial_is_left_out_and_nothing_spatial_is_said():
         open_dataset_as_raster(dataset)
 
 
+@pytest.mark.parametrize("places", [{}, {"lat": "latitude", "lon": "longitude"}])
+@pytest.mark.parametrize("dim", ["ncells", "station"])
+def test_levels_of_listed_cells_are_no_image(dim, places):
+    """On an icosahedral mesh the neighbours of a cell are not those beside it in the file."""
+    coordinates = {name: _axis(dim, [1.0, 2, 3, 4], standard_name=said) for name, said in places.items()}
+    with pytest.raises(SourceError, match=rf"listed one by one \({dim}\).*remapcon"):
+        open_dataset_as_raster(_dataset(("time", "height", dim), (2, 3, 4), **coordinates))
+
+
+def test_what_each_element_has_a_place_of_its_own_for_is_no_axis():
+    places = {name: _axis("i_dim", [1.0, 2, 3, 4], standard_name=f"{name}itude") for name in ("lat", "long")}
+    with pytest.raises(SourceError, match=r"listed one by one \(i_dim\)"):
+        open_dataset_as_raster(_dataset(("height", "i_dim"), (3, 4), **places))
+
+
+@pytest.mark.parametrize("dims", [("south_north_stag", "west_east"), ("south_north", "west_east_stag")])
+def test_staggered_grids_have_rows_and_columns(dims):
+    assert _only(_dataset(("Time", "bottom_top", *dims), (2, 3, 4, 5))).shape == (2, 3, 4, 5)
+
+
 def test_coordinates_bounds_and_grid_mappings_are_no_variables():
     dataset = _dataset(("y", "x"), (3, 4), attrs={"grid_mapping": "m", "coordinates": "area_of_cell"})
     dataset["m"] = xr.Variable((), 0, {"grid_mapping_name": "latitude_longitude"})
@@ -219,6 +239,12 @@ def test_big_endian_numbers_arrive_native():
         ("f4", {}, Kind.CONTINUOUS),
         ("f8", {"flag_masks": np.array([1, 2])}, Kind.FLAGS),
         ("u1", {"flag_values": np.array([1, 2]), "flag_meanings": "a b"}, Kind.FLAGS),
+        ("u1", {"flag_values": np.array([0, 5], "u1"), "valid_range": np.array([0, 5], "u1")}, Kind.FLAGS),
+        ("u1", {"flag_values": np.array([0, 255], "u1"), "valid_range": np.array([0, 5], "u1")}, Kind.FLAGS),
+        ("u1", {"flag_values": np.array([251, 254], "u1"), "valid_range": np.array([0, 100], "u1")}, Kind.CONTINUOUS),
+        ("i1", {"flag_values": np.int8(-1), "valid_min": np.int8(0), "valid_max": np.int8(100)}, Kind.CONTINUOUS),
+        ("u1", {"flag_values": np.array([251], "u1")}, Kind.FLAGS),
+        ("i1", {"flag_values": np.array([10, -116], "i1"), "valid_range": np.array([1, -36], "i1")}, Kind.FLAGS),
         ("u1", {"standard_name": "land_binary_mask"}, Kind.FLAGS),
         ("f4", {"standard_name": "sea_surface_temperature status_flag"}, Kind.FLAGS),
         ("f8", {"units": "seconds since 1981-01-01"}, Kind.FLAGS),
@@ -279,7 +305,12 @@ def test_irregular_duplicate_and_descending_dates_stay_as_found():
         ([0, 59], "days since 2001-01-01", "noleap", ["2001-01-01T00:00:00", "2001-03-01T00:00:00"]),
         ([59], "days since 2000-01-01", "365_day", ["2000-03-01T00:00:00"]),
         ([0, 180], "days since 2001-01-01", "360_day", ["2001-01-01T00:00:00", "2001-07-01T00:00:00"]),
-        ([59, 180], "days since 2001-01-01", "360_day", ["2001-03-01T19:40:00", "2001-07-02T12:00:00"]),
+        ([59, 180], "days since 2001-01-01", "360_day", ["2001-02-28T16:00:00", "2001-07-01T00:00:00"]),
+        ([57, 58], "days since 2001-01-01", "360_day", ["2001-02-28T00:00:00", "2001-02-28T08:00:00"]),
+        ([58, 59], "days since 2004-01-01", "360_day", ["2004-02-28T16:00:00", "2004-02-29T08:00:00"]),
+        ([58.5, 59.5], "days since 2001-01-01", "all_leap", ["2001-02-28T06:00:00", "2001-02-28T18:00:00"]),
+        ([58.5, 59.5], "days since 2000-01-01", "all_leap", ["2000-02-28T12:00:00", "2000-02-29T12:00:00"]),
+        ([58.5], "days since 2000-01-01", "noleap", ["2000-02-28T12:00:00"]),
         ([1.0, 2.5], "months since 2000-01-15", "standard", ["2000-02-15T00:00:00", "2000-03-30T12:00:00"]),
         ([1], "years since 1999-02-03 06:00", "standard", ["2000-02-03T06:00:00"]),
         ([1], "hours since 1900-01-01 00:00:0.0", "gregorian", ["1900-01-01T01:00:00"]),

@@ -9,10 +9,13 @@ import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+import geodiff
 from geodiff.encoding import Encoding
-from geodiff.errors import SourceError, TargetError
+from geodiff.errors import JobError, SourceError, TargetError
+from geodiff.inspection import describe
 from geodiff.io import Band, Kind, Product, ProductVariable, Raster, Variable
 from geodiff.io.netcdf import netcdf_fingerprint, open_netcdf, write_netcdf
+from geodiff.io.zarr import open_zarr
 from geodiff.lattice import Window
 
 
@@ -78,6 +81,18 @@ def test_plain_hdf5_opens_at_the_first_group_with_rasters(tmp_path):
     (variable,) = raster.variables
     assert (raster.driver, variable.name, variable.shape) == ("HDF5", "radar", (1, 2, 3, 4))
     np.testing.assert_array_equal(variable.reader.read(0, Window(0, 0, 3, 4)).ravel(), np.arange(24))
+
+
+def test_other_groups_with_rasters_are_told(tmp_path, caplog):
+    """A morning and an evening pass in one file: one of them must not go missing without a word."""
+    for group in ("AM", "PM"):
+        raster = xr.Dataset({"sm": (("y", "x"), np.ones((3, 4), "f4"))})
+        raster.to_netcdf(tmp_path / "a.nc", group=group, mode="a", engine="h5netcdf")
+        raster.to_zarr(tmp_path / "a.zarr", group=group, zarr_format=2, consolidated=False)
+    for open_, name in ((open_netcdf, "a.nc"), (open_zarr, "a.zarr")):
+        caplog.clear()
+        assert open_(str(tmp_path / name)).variables[0].reader.source.group == "AM"
+        assert f"{name}: the group AM alone is read; PM stay out" in caplog.text
 
 
 def test_broken_files_are_refused_with_the_reason(tmp_path):
@@ -152,3 +167,23 @@ def test_the_compliance_checker_finds_no_error(tmp_path):
     )
     assert not failed
     assert "Errors" not in report.read_text()
+
+
+@pytest.mark.parametrize("engine", ["netcdf4", "h5netcdf"])
+def test_a_source_may_be_written_anew_after_any_look_at_it(tmp_path, engine):
+    """HDF5 locks what is open, and a library that may not write a file has emptied it by then."""
+    values = np.arange(400, dtype="f4").reshape(20, 20)
+    values[5:9, 5:9] = np.nan
+    dataset, source = xr.Dataset({"v": (("y", "x"), values)}), tmp_path / "a.nc"
+
+    def fill(**options):
+        return geodiff.fill(source, tmp_path / "b.zarr", filler="nearest", **options)
+
+    looks = (lambda: geodiff.plan_fill(source), lambda: describe(str(source)), fill, fill)
+    for look in looks:
+        dataset.to_netcdf(source, engine=engine)
+        look()
+    dataset.to_netcdf(source, engine=engine)
+    with pytest.raises(JobError):
+        fill(variable="w")
+    dataset.to_netcdf(source, engine=engine)

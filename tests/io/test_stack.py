@@ -196,6 +196,20 @@ def store(dataset: xr.Dataset, path: Path) -> None:
         dataset.to_netcdf(path, engine="h5netcdf")
 
 
+def test_files_in_other_units_are_no_dates_of_one_stack(tmp_path: Path) -> None:
+    """A service that goes over from K to degrees Celsius would be filled from both."""
+    for day, units in enumerate(("degC", "Degrees Celsius", "degrees_celsius")):
+        made = field(day)
+        made["sst"].attrs["units"] = units
+        store(made, tmp_path / f"{day}.nc")
+    assert open_raster(str(tmp_path)).variables[0].shape[0] == 3
+    made = field(3)
+    made["sst"].attrs["units"] = "K"
+    store(made, tmp_path / "3.nc")
+    with pytest.raises(GridError, match=r"3.nc has the units \['K'\] and the first of the stack \['degC'\]; convert"):
+        open_raster(str(tmp_path))
+
+
 @pytest.mark.parametrize("suffix", ["nc", "h5", "zarr"])
 def test_a_folder_and_a_glob_of_files_of_one_date(tmp_path: Path, suffix: str) -> None:
     for day, name in ((2, "a"), (0, "b"), (1, "c")):
