@@ -341,6 +341,42 @@ def test_a_frame_that_was_cut_short_is_lost_from_there_on(end, value):
     assert not detect(frame[None], ["dropouts"], ends=False).any()  # a map's collar
 
 
+@pytest.mark.parametrize("end", ["bottom", "top"])
+@pytest.mark.parametrize("lines", [1, 8, 16])
+@pytest.mark.parametrize("kept", [0.05, 0.5])
+def test_a_frame_that_breaks_off_within_a_line_or_a_row_of_blocks_is_lost_from_there_on(end, lines, kept):
+    lost = np.zeros((192, 256), bool)
+    lost[int(kept * 192) + 16 :] = True
+    lost[int(kept * 192) + 16 - lines : int(kept * 192) + 16, 96:] = True
+    lost = lost if end == "bottom" else lost[::-1, ::-1]
+    frame = np.where(lost, 0, scene())
+    assert np.array_equal(found(frame, "dropouts"), lost)
+
+
+def test_lines_lost_amid_a_frame_from_within_a_line_to_within_another():
+    frame = scene()
+    lost = np.zeros(frame.shape, bool)
+    lost[50:140], lost[49, 70:], lost[140, :200] = True, True, True
+    assert np.array_equal(found(np.where(lost, 90, frame), "dropouts"), lost)
+
+
+def test_columns_through_many_lost_lines_are_no_noise():
+    calm = np.abs(np.arange(256) - 115) < 15
+    frame = np.where(calm, scene() / 20 + 200, scene()).astype(np.uint8)
+    lost = np.zeros(frame.shape, bool)
+    lost[6:-6:6] = lost[7:-6:6] = True
+    assert np.array_equal(found(np.where(lost, 0, frame), "dropouts"), lost)
+
+
+def test_what_is_left_of_a_saturated_sky_between_lost_lines_is_sound():
+    frame = scene()
+    frame[:, 200:] = 255
+    lost = np.zeros(frame.shape, bool)
+    lost[9:-2:2] = True
+    frame[lost] = 0
+    assert np.array_equal(found(frame, "dropouts"), lost)
+
+
 @pytest.mark.parametrize("value", [0, 255, 90])
 def test_half_the_lines_of_a_frame_lost_amid_the_scene_are_found(value):
     frame = scene()
