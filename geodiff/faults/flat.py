@@ -155,7 +155,8 @@ def _never_came(frame: Frame, known: Plane, start: int, stop: int) -> Plane:
         if not len(rows):
             continue
         cut, column = _broken_off(rows, value)
-        line, told = (np.append(a[-1, :column], a[-1 - cut, column:]) for a in (rows, shown))
+        whole = np.arange(rows.shape[1]) < column
+        line, told = (np.where(whole, a[-1], a[-1 - cut]) for a in (rows, shown))
         if not _breaks_off(line, told, value, threshold):
             return np.zeros(frame.shape, bool)
         lost[side][turn][len(rows) - cut :, column:] = True

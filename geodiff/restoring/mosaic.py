@@ -132,7 +132,7 @@ def _merge(products: Sequence[str], layer: str, grid: _Grid, target: Path) -> No
                 out.scales, out.offsets = shown[0].scales, shown[0].offsets
                 out.descriptions, out.units = shown[0].descriptions, shown[0].units
                 for window in blocks(grid.shape, _TILE):
-                    part = Part(window.column, window.row, window.width, window.height)  # type: ignore[no-untyped-call]
+                    part = Part(window.column, window.row, window.width, window.height)
                     out.write(_first(shown, codes, told, grid, window), window=part)
     except (RasterioError, OSError, ValueError) as error:
         raise TargetError(f"{target} cannot be made of {len(products)} products: {error}") from error
