@@ -216,6 +216,20 @@ def test_hot_and_cold_pixels_are_found_and_stars_are_not():
     assert np.argwhere(flagged).tolist() == [[50, 60], [120, 200]]
 
 
+@pytest.mark.parametrize("spread", [0.85, 1.0, 1.3])
+def test_faint_stars_of_a_sharp_lens_are_no_hits_and_hot_pixels_among_them_are(spread):
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:192, :256]
+    sky = 10 + rng.normal(0, 1.5, (192, 256))
+    for row, column, light in rng.uniform((5, 5, 20), (187, 251, 240), (60, 3)):
+        sky += light * np.exp(-((y - row) ** 2 + (x - column) ** 2) / 2 / spread**2)
+    sky = np.clip(sky, 0, 255).astype(np.uint8)
+    hot = np.zeros(sky.shape, bool)
+    hot[100, 40] = hot[20, 9] = hot[60, 201] = True
+    assert (sky[hot] < 20).all()
+    assert np.array_equal(found(np.where(hot, 200, sky), "hotpixels"), hot)
+
+
 # Reseau marks
 
 
