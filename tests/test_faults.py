@@ -216,6 +216,20 @@ def test_hot_and_cold_pixels_are_found_and_stars_are_not():
     assert np.argwhere(flagged).tolist() == [[50, 60], [120, 200]]
 
 
+@pytest.mark.parametrize("spread", [0.85, 1.0, 1.3])
+def test_faint_stars_of_a_sharp_lens_are_no_hits_and_hot_pixels_among_them_are(spread):
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:192, :256]
+    sky = 10 + rng.normal(0, 1.5, (192, 256))
+    for row, column, light in rng.uniform((5, 5, 20), (187, 251, 240), (60, 3)):
+        sky += light * np.exp(-((y - row) ** 2 + (x - column) ** 2) / 2 / spread**2)
+    sky = np.clip(sky, 0, 255).astype(np.uint8)
+    hot = np.zeros(sky.shape, bool)
+    hot[100, 40] = hot[20, 9] = hot[60, 201] = True
+    assert (sky[hot] < 20).all()
+    assert np.array_equal(found(np.where(hot, 200, sky), "hotpixels"), hot)
+
+
 # Reseau marks
 
 
@@ -339,6 +353,42 @@ def test_a_frame_that_was_cut_short_is_lost_from_there_on(end, value):
     frame[lost] = value
     assert np.array_equal(found(frame, "dropouts"), lost)
     assert not detect(frame[None], ["dropouts"], ends=False).any()  # a map's collar
+
+
+@pytest.mark.parametrize("end", ["bottom", "top"])
+@pytest.mark.parametrize("lines", [1, 8, 16])
+@pytest.mark.parametrize("kept", [0.05, 0.5])
+def test_a_frame_that_breaks_off_within_a_line_or_a_row_of_blocks_is_lost_from_there_on(end, lines, kept):
+    lost = np.zeros((192, 256), bool)
+    lost[int(kept * 192) + 16 :] = True
+    lost[int(kept * 192) + 16 - lines : int(kept * 192) + 16, 96:] = True
+    lost = lost if end == "bottom" else lost[::-1, ::-1]
+    frame = np.where(lost, 0, scene())
+    assert np.array_equal(found(frame, "dropouts"), lost)
+
+
+def test_lines_lost_amid_a_frame_from_within_a_line_to_within_another():
+    frame = scene()
+    lost = np.zeros(frame.shape, bool)
+    lost[50:140], lost[49, 70:], lost[140, :200] = True, True, True
+    assert np.array_equal(found(np.where(lost, 90, frame), "dropouts"), lost)
+
+
+def test_columns_through_many_lost_lines_are_no_noise():
+    calm = np.abs(np.arange(256) - 115) < 15
+    frame = np.where(calm, scene() / 20 + 200, scene()).astype(np.uint8)
+    lost = np.zeros(frame.shape, bool)
+    lost[6:-6:6] = lost[7:-6:6] = True
+    assert np.array_equal(found(np.where(lost, 0, frame), "dropouts"), lost)
+
+
+def test_what_is_left_of_a_saturated_sky_between_lost_lines_is_sound():
+    frame = scene()
+    frame[:, 200:] = 255
+    lost = np.zeros(frame.shape, bool)
+    lost[9:-2:2] = True
+    frame[lost] = 0
+    assert np.array_equal(found(frame, "dropouts"), lost)
 
 
 @pytest.mark.parametrize("value", [0, 255, 90])

@@ -29,7 +29,7 @@ from typer.testing import CliRunner
 import geodiff
 from geodiff.cli import app
 from geodiff.diffusion.folder import Calibration
-from geodiff.errors import JobError, MemoryPlanError, NothingKnownError, TargetError
+from geodiff.errors import InputError, JobError, MemoryPlanError, NothingKnownError, TargetError
 from geodiff.fillers import load_filler
 from geodiff.lattice import repeated
 from geodiff.restoring import RestoreJob
@@ -145,6 +145,36 @@ def test_special_pixels_that_are_not_filled_stay_what_they_are(tmp_path: Path) -
         for name in (f"{task}.tif", f"{task}_members.tif"):
             product = read(tmp_path / name)[0]
             np.testing.assert_array_equal(np.where(product < -32760, product, 0), special)
+
+
+@pytest.mark.parametrize(("task", "factor"), [("denoise", 1), ("denoise,inpaint", 1), ("superres,denoise", 2)])
+def test_numbers_that_are_no_measurements_stay_and_spoil_nothing(tmp_path: Path, task: str, factor: int) -> None:
+    values = (scene() + np.random.default_rng(2).normal(0, 8, (SIDE, SIDE))).astype("float32")
+    geodiff.restore(write(tmp_path / "a.tif", values, driver="GTiff"), tmp_path / "sound.tif", task=task, members=1)
+    values[20, 30], values[60:62, 50] = -3.4028225e38, 3e38
+    geodiff.restore(write(tmp_path / "b.tif", values, driver="GTiff"), tmp_path / "wild.tif", task=task, members=1)
+    odd = repeated(np.abs(values) > 1e30, factor)
+    for name in ("wild.tif", "wild_members.tif"):
+        np.testing.assert_array_equal(read(tmp_path / name)[0][odd], repeated(values, factor)[odd])
+    np.testing.assert_allclose(read(tmp_path / "wild.tif")[0][~odd], read(tmp_path / "sound.tif")[0][~odd], atol=8)
+    code, error = (0, 0.0) if factor == 1 else (geodiff.fillers.CODES["nearest"], np.nan)
+    assert (read(tmp_path / "wild_source.tif")[0][odd] == code).all()
+    np.testing.assert_array_equal(read(tmp_path / "wild_standard_error.tif")[0][odd], error)
+
+
+def test_a_frame_that_is_lost_beside_its_largest_numbers_is_refused_and_a_likely_nodata_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = scene().astype("float32") + np.random.default_rng(2).normal(0, 8, (SIDE, SIDE)).astype("float32")
+    values[:5] = -3.4028225e38
+    source = write(tmp_path / "a.tif", values, driver="GTiff")
+    for task in ("denoise", "superres"):
+        with pytest.raises(InputError, match=r"-3\.40282e\+38 to .*--nodata"):
+            geodiff.restore(source, tmp_path / "out.tif", task=task)
+    geodiff.restore(source, tmp_path / "out.tif", task="denoise", nodata=-3.4028225e38, members=0)
+    counts = write(tmp_path / "b.tif", np.where(np.abs(values) > 1e30, -32768, values).astype("int16"), driver="GTiff")
+    geodiff.restore(counts, tmp_path / "counts.tif", task="denoise", members=0)
+    assert "are exactly -32768" in caplog.text
 
 
 def test_denoise_and_inpaint_go_in_one_pass(frame: Path, tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ _NARROWEST = 1e-3
 """Of a frame's own scale: with less, values would outgrow float32."""
 _CORRELATION = 0.97
 """Of two windows' draws for one pixel, as for gaps (`geodiff.patches`)."""
+_LOST = 1e-6
+"""What most numbers differ by, over a frame's own scale: with less, float32 has next to nothing of it."""
 _FEATURELESS = 1e-6
 """Scale of a frame of one value, over that value: nothing in it says how far anything may depart from it."""
 _PILED = 8
@@ -118,7 +120,8 @@ def restore_band(
 
     Raises
     ------
-    NothingKnownError, InputError (a factor the network does not know, a noise that is not positive).
+    NothingKnownError, InputError (a factor the network does not know, a noise that is not positive, numbers beside
+    which most others are lost).
     """
     _check(known, noise, factor)
     centre, scale = _robust(values[known])
@@ -174,7 +177,13 @@ def _robust(seen: NDArray[np.floating]) -> tuple[float, float]:
     """Median, and the robust standard deviation that training uses; 0 of a frame of one value."""
     exact = np.asarray(seen, np.float64)
     centre = float(np.median(exact))
-    scale = max(1.4826 * float(np.median(np.abs(exact - centre))), 0.3 * float(exact.std()))
+    typical = 1.4826 * float(np.median(np.abs(exact - centre)))
+    scale = max(typical, 0.3 * float(exact.std()))
+    if 0 < typical < _LOST * scale:
+        raise InputError(
+            f"numbers from {exact.min():.6g} to {exact.max():.6g} leave nothing of the {typical:.3g} by which most of "
+            "them differ; if the farthest are no measurements, name them with --nodata or --valid-range"
+        )
     return centre, scale
 
 

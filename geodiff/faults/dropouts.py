@@ -22,7 +22,7 @@ __all__ = ["find_dropouts"]
 def find_dropouts(frame: Frame, known: Plane) -> Plane:
     """What was lost on the way; what one search has found is missing for the next."""
     lost = np.zeros(frame.shape, bool)
-    lines = (noisy_lines, _across(noisy_lines), flat_lines, _across(flat_lines))
+    lines = (noisy_lines, flat_lines, _across(noisy_lines), _across(flat_lines))  # many lost rows are noise to columns
     for search in (*lines, flat_blocks, noisy_blocks, repeated_lines):  # lines first: they cut areas in two
         lost |= search(frame, known & ~lost)
     return lost

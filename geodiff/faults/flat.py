@@ -42,7 +42,7 @@ def flat_lines(frame: Frame, known: Plane) -> Plane:
     Judged is where the scene shows above and below. A whole line is lost when a quarter of it steps away clearly, or
     when what is above and below is anything but flat: no scene holds one value from end to end. A part reaches an end
     of the line or is a third of it, and steps away clearly along nine tenths, or sharply along most of it between
-    rows that are anything but flat.
+    rows that are anything but flat; between two lost lines it is what is left of a sky.
     """
     areas = _Areas.of(frame, known)
     least = areas.usual_step(np.nan)
@@ -52,7 +52,8 @@ def flat_lines(frame: Frame, known: Plane) -> Plane:
 
 def _lines_up_to(thickest: int, frame: Frame, known: Plane, patch_step: float) -> Plane:
     height, width = frame.shape
-    above, below, thick = _beyond(frame, known)
+    first, last = _extent(frame, known)
+    above, below, thick = *_beyond(np.where(known, frame, np.nan), first, last), last - first + 1
     judged = np.isfinite(above) & np.isfinite(below) & (thick <= thickest)
     runs = _flat_runs(frame, known & judged, max(LINE, width // 16))
     if not runs.row.size:
@@ -72,7 +73,9 @@ def _lines_up_to(thickest: int, frame: Frame, known: Plane, patch_step: float) -
     placed &= inner | (share((above - frame) * (below - frame) > 0, runs) >= 0.7)
     part = (clear >= 0.9) | ((np.maximum(cut - 0.1, clear) >= 0.5) & (lively >= 0.5))
     part |= (lively >= LIVELY) & (cut >= 0.2)
-    return runs.where((whole & ((clear >= 0.25) | (lively >= 0.3))) | (placed & part)).painted(frame.shape)
+    lines = runs.where(whole & ((clear >= 0.25) | (lively >= 0.3))).painted(frame.shape)
+    between = np.logical_and(*(beside == 1 for beside in _beyond(lines.astype(np.float64), first, last)))
+    return lines | runs.where(placed & part & (share(between, runs) < 0.5)).painted(frame.shape)
 
 
 def _flat_runs(frame: Frame, known: Plane, shortest: int) -> Runs:
@@ -90,11 +93,8 @@ def _reach(frame: Frame, known: Plane, runs: Runs) -> tuple[NDArray[np.intp], ND
     return every.start[which], every.stop[which]
 
 
-def _beyond(frame: Frame, known: Plane) -> tuple[Frame, Frame, NDArray[Any]]:
-    """For each pixel, the first value above and below that differs, and how many rows lie between the two.
-
-    NaN beyond the frame and where that pixel is missing.
-    """
+def _extent(frame: Frame, known: Plane) -> tuple[NDArray[Any], NDArray[Any]]:
+    """For each pixel, the first and the last row up to which its column holds its value."""
     seen = np.where(known, frame, np.nan)
     rows = np.arange(len(frame))[:, None]
     fresh = np.ones(frame.shape, bool)
@@ -102,10 +102,13 @@ def _beyond(frame: Frame, known: Plane) -> tuple[Frame, Frame, NDArray[Any]]:
     first = np.maximum.accumulate(np.where(fresh, rows, 0), axis=0)
     ends = np.ones(frame.shape, bool)
     ends[:-1] = fresh[1:]
-    last = np.minimum.accumulate(np.where(ends, rows, len(frame) - 1)[::-1], axis=0)[::-1]
-    padded = np.pad(seen, [(1, 1), (0, 0)], constant_values=np.nan)
-    columns = np.arange(frame.shape[1])[None, :]
-    return padded[first, columns], padded[last + 2, columns], last - first + 1
+    return first, np.minimum.accumulate(np.where(ends, rows, len(frame) - 1)[::-1], axis=0)[::-1]
+
+
+def _beyond(plane: Frame, first: NDArray[Any], last: NDArray[Any]) -> tuple[Frame, Frame]:
+    """For each pixel, what a plane holds above the first of these rows and below the last; NaN beyond the frame."""
+    padded, columns = np.pad(plane, [(1, 1), (0, 0)], constant_values=np.nan), np.arange(plane.shape[1])[None, :]
+    return padded[first, columns], padded[last + 2, columns]
 
 
 def _changes(side: Frame) -> Plane:
@@ -118,51 +121,59 @@ def _changes(side: Frame) -> Plane:
 def cut_short(frame: Frame, known: Plane) -> Plane:
     """Many whole lines of a frame that never came, at one end or amid: of one exact value, after lines of the scene.
 
-    A receiver that gets parts of a frame fills up the rest. A saturated sky, a shadow or space has a rim as ragged as
-    the scene, so lines beside it hold some of its value; a border is thin, or lies at the other end too.
+    A receiver that gets parts of a frame fills up the rest, from the middle of a line on where the link broke there.
+    A saturated sky, a shadow or space has a rim as ragged as the scene, so lines beside it hold some of its value; a
+    border is thin, or lies at the other end too.
     """
-    lost = np.zeros(frame.shape, bool)
-    bottom, top = _missing_end(frame, known), _missing_end(frame[::-1], known[::-1])
-    if bottom and not top:
-        lost[-bottom:] = True
-    elif top and not bottom:
-        lost[:top] = True
-    for start, stop in _missing_middles(frame, known):
-        lost[start:stop] = True
-    return lost & known
-
-
-def _missing_end(frame: Frame, known: Plane) -> int:
-    """How many last lines never came; 0 where they are the scene's."""
-    height = len(frame)
-    value = frame[-1, 0]
-    empty = (frame == value).all(axis=1) & known.all(axis=1)
-    count = int(np.argmin(empty[::-1])) if not empty.all() else 0
-    if not height // 32 + BLOCK <= count <= 3 * height // 4 or (frame[0] == value).mean() > 0.5:
-        return 0
-    rest, seen = frame[: height - count], known[: height - count]
-    return count if _breaks_off(rest[-1], seen[-1], value, _threshold(rest, seen)) else 0
-
-
-def _missing_middles(frame: Frame, known: Plane) -> list[tuple[int, int]]:
-    """First line, and one beyond the last, of lost lines amid the frame that are more than `flat_lines` looks for."""
     height = len(frame)
     empty = (frame == frame[:, :1]).all(axis=1) & known.all(axis=1)
     breaks = np.flatnonzero(np.diff(np.where(empty, frame[:, 0], np.nan))) + 1  # NaN differs from NaN
-    found = []
+    lost, ends = np.zeros(frame.shape, bool), []
     for start, stop in pairwise([0, *breaks, height]):
-        if not (empty[start] and height // 4 < stop - start <= 3 * height // 4 and 0 < start < stop < height):
+        if not empty[start]:
             continue
-        rest, seen = np.delete(frame, np.s_[start:stop], axis=0), np.delete(known, np.s_[start:stop], axis=0)
-        threshold = _threshold(rest, seen)
-        if all(_breaks_off(rest[row], seen[row], frame[start, 0], threshold) for row in (start - 1, start)):
-            found.append((start, int(stop)))
-    return found
+        if 0 < start < stop < height:
+            if height // 4 < stop - start <= 3 * height // 4:
+                lost |= _never_came(frame, known, start, int(stop))
+        elif height // 32 + BLOCK <= stop - start <= height - BLOCK:
+            far = frame[0] if start else frame[-1]
+            ends.append(_never_came(frame, known, start, int(stop)) & ((far == frame[start, 0]).mean() <= 0.5))
+    told = [end for end in ends if end.any()]
+    return (lost | told[0] if len(told) == 1 else lost) & known
 
 
-def _threshold(rest: Frame, seen: Plane) -> float:
-    """The step that is sharp in the scene."""
-    return max(UNITS * grain(rest, seen), SHARP * roughness(rest, seen))
+def _never_came(frame: Frame, known: Plane, start: int, stop: int) -> Plane:
+    """Lines of one value, and the part of the lines beside them that went with them; none where the scene fades out."""
+    value, outer = frame[start, 0], np.s_[start:stop]
+    rest, seen = np.delete(frame, outer, axis=0), np.delete(known, outer, axis=0)
+    threshold = max(UNITS * grain(rest, seen), SHARP * roughness(rest, seen))
+    lost = np.zeros(frame.shape, bool)
+    lost[outer] = True
+    for side, before in ((np.s_[:start], True), (np.s_[stop:], False)):
+        turn = np.s_[:, :] if before else np.s_[::-1, ::-1]  # so that the stream runs towards the loss
+        rows, shown = frame[side][turn], known[side][turn]
+        if not len(rows):
+            continue
+        cut, column = _broken_off(rows, value)
+        whole = np.arange(rows.shape[1]) < column
+        line, told = (np.where(whole, a[-1], a[-1 - cut]) for a in (rows, shown))
+        if not _breaks_off(line, told, value, threshold):
+            return np.zeros(frame.shape, bool)
+        lost[side][turn][len(rows) - cut :, column:] = True
+    return lost
+
+
+def _broken_off(rows: Frame, value: float) -> tuple[int, int]:
+    """How many of the last lines hold the value from one column on, and which: one line, or those of a row of blocks.
+
+    No lines, and the width, where the last one does not end so or too many do, as along a border.
+    """
+    width = rows.shape[1]
+    tails = np.argmin((rows[-2 * BLOCK - 1 :, ::-1] == value), axis=1)[::-1]  # no line of a scene is empty
+    cut = int(np.argmin(tails == tails[0])) if not (tails == tails[0]).all() else len(tails)
+    if tails[0] < BLOCK or cut > 2 * BLOCK or cut >= len(rows):
+        return 0, width
+    return cut, width - int(tails[0])
 
 
 def _breaks_off(line: Frame, shown: Plane, value: float, threshold: float) -> bool:

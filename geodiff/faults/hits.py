@@ -19,6 +19,8 @@ DEEP = 0.25
 """And by this share of the range that the numbers could take."""
 APART = 0.5
 """And by this many times the range of those neighbours."""
+SOFT = 0.12
+"""Next to a point of light there is this share of its height, of what the lens spread."""
 LONGEST = 16
 """Most pixels of one hit; what is longer is a thing of the scene."""
 _RIM = 2
@@ -28,7 +30,8 @@ _RIM = 2
 def find_hits(frame: Frame, known: Plane) -> Plane:
     """Pixels, and thin short tracks of them, whose faintest is far beyond the extremes of all pixels around.
 
-    Glints and stars have a soft rim, which is neither far beyond what is around nor part of it.
+    Glints and stars have a soft rim, which is neither far beyond what is around nor part of it, or shines where it is
+    too faint for that. Those that a lens draws less than two pixels wide at half their height are as sharp as a hit.
     """
     least = max(ALONE * roughness(frame, known), DEEP * _reach(frame[known]))
     away = _away(frame, known)
@@ -70,6 +73,19 @@ def _lone(frame: Frame, known: Plane, far: Plane, least: float) -> Plane:
         if 2 * seen.size < around.sum():
             continue
         margin = frame[near][hit].min() - seen.max()
-        if margin > max(least, APART * (seen.max() - seen.min())):
+        alone = margin > max(least, APART * (seen.max() - seen.min()))
+        if alone and not _point_of_light(frame[near], known[near], hit):
             lost[near] |= hit
     return lost
+
+
+def _point_of_light(near: Frame, known: Plane, hit: Plane) -> bool:
+    """Whether a hit is the core of what a lens makes of a star: its light is on what is next to it too."""
+    from scipy import ndimage
+
+    rim = ndimage.binary_dilation(hit, np.ones((3, 3), bool)) & ~hit & known
+    beyond = ndimage.binary_dilation(hit, np.ones((3, 3), bool), _RIM) & ~hit & ~rim & known
+    if not rim.any() or not beyond.any():
+        return False
+    ground = near[beyond].mean()
+    return bool(near[rim].mean() - ground > SOFT * (near[hit].max() - ground))

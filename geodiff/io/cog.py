@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import escape
 
 import numpy as np
 
@@ -293,10 +293,14 @@ def _keep_crs(content: Content, partial: Path, target: Path) -> None:
 
 
 def _hidden_bytes(content: Content) -> int:
-    """Room that the namespaces need which the COG driver leaves out; 0 where there is only the default one."""
-    spaces = [(name, tags) for space in (content.tags, *content.band_tags) for name, tags in space.items() if name]
-    texts = [(name, key + value) for name, tags in spaces for key, value in tags.items()]
-    return sum(200 + len(name) + 2 * len(quoteattr(text).encode()) for name, text in texts)
+    """Room for what the COG driver leaves out: namespaces and empty texts; 0 where there are no namespaces.
+
+    GDAL escapes a text twice, so that a quote takes ten bytes, and labels are full of them.
+    """
+    spaces = [(name, tags) for space in (content.tags, *content.band_tags) for name, tags in space.items()]
+    texts = [(name, key + value) for name, tags in spaces for key, value in tags.items() if name or not value]
+    room = sum(200 + len(name) + len(escape(escape(text, {'"': "&quot;"})).encode()) for name, text in texts)
+    return room if any(name for name, _ in spaces) else 0
 
 
 def _restore_namespaces(content: Content, staging: Path, partial: Path) -> None:

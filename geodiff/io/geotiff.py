@@ -21,7 +21,7 @@ from geodiff.io import KIND, Band, Kind, OpenOptions, QualityBand, Raster, Varia
 from geodiff.io.gdal import GdalReader, Header, gdal_path, read_header
 from geodiff.io.mosaic import refuse_mosaic
 from geodiff.io.planetary import DRIVERS as PLANETARY
-from geodiff.io.planetary import Missing, missing_values
+from geodiff.io.planetary import UNBOUNDED, Missing, missing_values
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -196,8 +196,11 @@ def encoding_of(header: Header, index: int, kind: Kind, options: OpenOptions) ->
         nodata = None  # the tag can never match, and what is missing is told otherwise
     added = () if options.nodata is None else (options.nodata,)  # for the bands that can have it
     extra = tuple(dict.fromkeys((*missing.extra, *added)))
+    scale, offset = header.scales[index], header.offsets[index]
+    low, high = sorted(bound * scale + offset for bound in missing.bounds)
+    valid = options.valid_range or ((low, high) if missing.bounds != UNBOUNDED else None)
     try:
-        return Encoding(dtype, nodata, header.scales[index], header.offsets[index], options.valid_range, extra)
+        return Encoding(dtype, nodata, scale, offset, valid, extra)
     except EncodingError as error:
         raise EncodingError(f"{header.path}, band {index + 1}: {error}") from error
 

@@ -28,6 +28,10 @@ __all__ = ["DRIVERS", "Missing", "missing_values"]
 
 _MOSAIC = re.compile(r"color_filter_array_state>\s*Encoded\s*<", re.IGNORECASE)
 DRIVERS = ("PDS", "PDS4", "ISIS2", "ISIS3", "VICAR")
+UNBOUNDED = (-np.inf, np.inf)
+"""The bounds of a label that names none."""
+_TABLES = ("TABLE", "COLUMN", "SERIES", "HISTOGRAM", "PALETTE", "HEADER")
+"""Ends of names of objects beside the image, whose constants are not its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class Missing:
     """`isis-special` or `pds`, for the reasons behind the numbers."""
     constants: Mapping[str, float] = field(default_factory=dict)
     """The label's keywords and their numbers, for `pds`."""
+    bounds: tuple[float, float] = UNBOUNDED
+    """Lowest and highest stored number that the label calls valid."""
 
 
 def isis_special(dtype: str) -> tuple[float, ...]:
@@ -59,11 +65,11 @@ def missing_values(header: Header, band: int) -> Missing:
     if header.driver in ("ISIS2", "ISIS3"):
         return _isis(header, band)
     if header.driver == "PDS4":
-        return _constants(_pds4_constants(header.tags.get("xml:PDS4", {}).get("xml:PDS4", "")), declared, header, band)
+        said = _pds4_said(header.tags.get("xml:PDS4", {}).get("xml:PDS4", ""), declared)
+        return _constants(said, None if said else declared, header, band)
     if header.driver == "PDS":
-        found = _pds3_constants(_label(header, "json:PDS"))
-        georeferenced = header.crs is not None
-        return _constants(found, declared if found or georeferenced else None, header, band)
+        said = _pds3_said(_label(header, "json:PDS"))
+        return _constants(said, declared if header.crs is not None else None, header, band)
     return Missing(declared)
 
 
@@ -110,14 +116,22 @@ def _isis(header: Header, band: int) -> Missing:
     return Missing(special[0], special[1:], "isis-special")
 
 
-def _constants(found: Mapping[str, float], declared: float | None, header: Header, band: int) -> Missing:
-    """Label constants that the dtype can hold; the declared nodata leads, or else the one that says missing."""
+def _constants(said: Mapping[str, Any], otherwise: float | None, header: Header, band: int) -> Missing:
+    """Label constants that the dtype can hold; the one that says missing leads, `otherwise` where there is none."""
     dtype = np.dtype(header.dtypes[band])
+    numbers = {name: _number(_of_band(value, band, len(header.dtypes)), dtype) for name, value in said.items()}
+    found = {name: value for name, value in numbers.items() if value is not None}
+    bounds = found.pop("VALID_MINIMUM", -np.inf), found.pop("VALID_MAXIMUM", np.inf)
     held = {name: value for name, value in found.items() if _holds(dtype, value)}
-    missing = [value for name, value in held.items() if "MISSING" in name or name.endswith(("CORE_NULL", "NULL"))]
-    nodata = declared if declared is not None and _holds(dtype, declared) else next(iter(missing), None)
+    missing = [value for name, value in held.items() if "MISSING" in name or name.endswith("NULL")]
+    nodata = next(iter(missing), otherwise if otherwise is not None and _holds(dtype, otherwise) else None)
     extra = tuple(dict.fromkeys(value for value in held.values() if value != nodata))
-    return Missing(nodata, extra, "pds" if held else "", held)
+    return Missing(nodata, extra, "pds" if held else "", held, bounds if bounds[0] < bounds[1] else UNBOUNDED)
+
+
+def _of_band(value: Any, band: int, bands: int) -> Any:
+    """One band's of a keyword that lists a number for each band."""
+    return value[band if len(value) == bands else 0] if isinstance(value, list) and value else value
 
 
 def _holds(dtype: np.dtype[Any], value: float) -> bool:
@@ -137,52 +151,61 @@ def _label(header: Header, name: str) -> Any:
         return dict(re.findall(r'"(\w+)"\s*:\s*"?([-+#\w.]+)', text))
 
 
-_PDS3_KEYWORDS = (
-    "MISSING", "MISSING_CONSTANT", "INVALID_CONSTANT", "NOT_APPLICABLE_CONSTANT", "UNKNOWN_CONSTANT", "NULL_CONSTANT",
-    "CORE_NULL", "CORE_LOW_REPR_SATURATION", "CORE_LOW_INSTR_SATURATION", "CORE_HIGH_INSTR_SATURATION",
-    "CORE_HIGH_REPR_SATURATION",
-)  # fmt: skip
+def _keyword(name: str) -> str:
+    """A name as the `pds` table, or a bound, is called; empty for any other."""
+    name = name.upper().removeprefix("CORE_") if "VALID_M" in name.upper() else name.upper()
+    known = load_preset("pds").layers[0].constants
+    return name if name in known or name in ("VALID_MINIMUM", "VALID_MAXIMUM") else ""
 
 
-def _pds3_constants(label: Any) -> dict[str, float]:
-    """Constants of the image objects, wherever they stand in the label."""
-    found: dict[str, float] = {}
-    if isinstance(label, dict):
-        for key, value in label.items():
-            number = _number(value)
-            if key.upper() in _PDS3_KEYWORDS and number is not None:
-                found.setdefault(key.upper(), number)
-            elif isinstance(value, dict):
-                found = {**_pds3_constants(value), **found}
-    return found
+def _pds3_said(label: Any) -> dict[str, Any]:
+    """Constants and bounds of the first image object that names them, as they are spelt, or else of the whole label."""
+    own: dict[str, Any] = {}
+    inner: dict[str, Any] = {}
+    for key, value in label.items() if isinstance(label, dict) else ():
+        if _keyword(key):
+            own.setdefault(_keyword(key), value)
+        elif isinstance(value, dict) and not key.upper().endswith(_TABLES):
+            inner = {**_pds3_said(value), **inner}
+    return {**own, **inner}
 
 
-def _number(value: Any) -> float | None:
-    """A label's number: decimal, a PDS3 based integer such as 16#FF7FFFFB# (a float's bits), or `{value, unit}`."""
+def _number(value: Any, dtype: np.dtype[Any]) -> float | None:
+    """A label's number: decimal, a based integer such as 16#FF7FFFFB# or 0xFF7FFFFB (its bits), or `{value, unit}`."""
     if isinstance(value, dict):
-        return _number(value.get("value"))
+        return _number(value.get("value"), dtype)
     if isinstance(value, bool) or value is None:
         return None
-    if isinstance(value, int | float):
-        return float(value)
     text = str(value).strip().strip('"')
-    based = re.fullmatch(r"16#([0-9A-Fa-f]{8})#", text)
+    based = re.fullmatch(r"(?:16#|0x)([0-9A-F]+)#?", text, re.IGNORECASE)
     if based:
-        return float(np.array([int(based.group(1), 16)], np.uint32).view(np.float32)[0])
+        return _of_bits(int(based.group(1), 16), dtype)
     try:
         return float(text)
     except ValueError:
         return None
 
 
-def _pds4_constants(text: str) -> dict[str, float]:
-    """Special_Constants of the label by keyword; the first array's where several have their own."""
+def _of_bits(bits: int, dtype: np.dtype[Any]) -> float | None:
+    """What a pixel of these bits is; None where there is no such pixel."""
+    if dtype.kind not in "iuf" or bits >= 1 << 8 * dtype.itemsize:
+        return None
+    return float(np.array(bits, f"u{dtype.itemsize}").view(f"{dtype.kind}{dtype.itemsize}"))
+
+
+def _pds4_said(text: str, declared: float | None) -> dict[str, str]:
+    """Special_Constants of the label by keyword, as they are spelt.
+
+    Where several arrays have their own, those that name what GDAL declares of the one that is open, or the first.
+    """
     if not text:
         return {}
     try:
         root = ET.fromstring(text)  # noqa: S314  # expat refuses entity bombs since 2.4.1
     except ET.ParseError:
         return {}
-    special = next((node for node in root.iter() if node.tag.rpartition("}")[2] == "Special_Constants"), None)
-    found = {} if special is None else {node.tag.rpartition("}")[2]: _number(node.text) for node in special}
-    return {name.upper(): value for name, value in found.items() if value is not None}
+    special = [node for node in root.iter() if node.tag.rpartition("}")[2] == "Special_Constants"]
+    said = [{_keyword(node.tag.rpartition("}")[2]): node.text or "" for node in each} for each in special]
+    double = np.dtype(np.float64)
+    own = [each for each in said if declared in [_number(value, double) for value in each.values()]]
+    return {name: value for name, value in (own or said or [{}])[0].items() if name}

@@ -188,7 +188,8 @@ def _reproject(path: str, shapes: Any, crs: Any) -> Any:
         moved = dense.to_crs(wanted)
     except (pyproj.exceptions.ProjError, ValueError) as error:
         said = f"{path} in {shapes.crs.name} cannot be brought to {wanted.name}: {_first_line(error)}"
-        raise SourceError(f"{said}; reproject it first") from error
+        unsaid = "a GeoJSON that names no crs counts as WGS 84, on the Earth: save it with the CRS it is in, as GPKG"
+        raise SourceError(f"{said}; {unsaid if shapes.crs.to_epsg() == 4326 else 'reproject it first'}") from error
     if not np.isfinite(moved.total_bounds).all():
         raise SourceError(
             f"{path} in {shapes.crs.name} lies outside of what {wanted.name} can show; cut it to the raster first"

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -48,6 +49,7 @@ from geodiff.restoring.job import RestoreJob
 from geodiff.restoring.product import Layers, enlarged_raster
 from geodiff.scan import scan_cube
 from geodiff.scene import open_scene
+from geodiff.suspects import told
 from geodiff.threads import side_by_side
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RestoreJob", "restore", "run"]
 
+_log = logging.getLogger(__name__)
 _DATASETS = ("Zarr", "netCDF", "HDF5")
 _BASE_MEMORY = 700 << 20
 """Python, GDAL's cache and torch, in bytes."""
@@ -185,6 +188,9 @@ def _restored_cubes(scene: Scene, job: RestoreJob, quiet: bool) -> list[_Restore
         raise NothingKnownError(
             f"no value of {job.source} is known, so nothing can be restored; check --nodata and --qa"
         )
+    for scan, _ in scanned:
+        for line in told(scan.suspects):
+            _log.warning("%s", line)
     pairs = list(zip(scene.cubes, scanned, strict=True))
     if job.only_inpaints and scene.raster.driver in _DATASETS:
         pairs = [(cube, found) for cube, found in pairs if found[0].missing] or pairs
@@ -250,7 +256,9 @@ def _sharpened(
     whole = Window(0, 0, *cube.shape)
     for date in range(len(cube.variable.dates)):
         values, found = _physical(cube, date), gaps.read(date, whole)
-        known = ~found.missing
+        pairs = zip(scan.normalisations, values, strict=True)
+        measured = np.stack([recipe.measured(recipe.transformed(plane)) for recipe, plane in pairs])
+        known = ~found.missing & measured
         shown = [place for place in range(len(cube.bands)) if known[place].any()]
         for place in set(range(len(cube.bands))).difference(shown):
             layers.leave(date, cube.bands[place], found, place)
@@ -261,7 +269,7 @@ def _sharpened(
         )
         for place, done in zip(shown, made, strict=True):
             band = cube.bands[place]
-            layers.put_restored(date, band, found, place, done, inpaint=job.inpaints)
+            layers.put_restored(date, band, found, place, done, measured[place], inpaint=job.inpaints)
             if job.denoises:
                 noise.setdefault(cube.variable.bands[band].name, []).append(done.noise)
             windows += done.windows

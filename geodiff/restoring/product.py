@@ -151,13 +151,29 @@ class Layers:
             if len(self.members):
                 self.members[:, date, band, given] = filled["members"][:, place, given]
 
-    def put_restored(self, date: int, band: int, gaps: Gaps, place: int, found: RestoredBand, *, inpaint: bool) -> None:
-        """A restored band: estimates wherever something was observed, and in gaps where they are to be filled."""
+    def put_restored(
+        self,
+        date: int,
+        band: int,
+        gaps: Gaps,
+        place: int,
+        found: RestoredBand,
+        measured: NDArray[np.bool_],
+        *,
+        inpaint: bool,
+    ) -> None:
+        """A restored band: estimates wherever something was observed, and in gaps where they are to be filled.
+
+        What lies too far from all others to be measured (row, column) stays as it is.
+        """
         missing, fillable = (repeated(a[place], self.factor) for a in (gaps.missing, gaps.fillable))
-        restored = ~missing & (not found.exact or self.factor > 1)
+        odd = ~missing & repeated(~measured, self.factor)
+        restored = ~missing & ~odd & (not found.exact or self.factor > 1)
         given = restored | (missing & fillable & inpaint)
         self._describe_gaps(date, band, gaps, place, given)
         encoding = self.variable.bands[band].encoding
+        if self.factor > 1:
+            self.source[date, band][odd], self.standard_error[date, band][odd] = _REPEATED, np.nan
         self.source[date, band][given] = _RESTORED
         errors = np.hypot(found.standard_error[given], encoding.rounding)
         self.standard_error[date, band][given] = errors

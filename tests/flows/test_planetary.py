@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from flows.frames import FrameRecord, clashes, frame_jobs, merge_new, reconstruc
 from flows.planetary import FramesFailedError, main, reconstruct_planetary
 from geodiff.errors import JobError, TargetError
 from geodiff.fillers import load_filler
+from geodiff.io.gdal import read_header
 from geodiff.restoring import RestoreJob
-from geodiff.restoring.mosaic import mosaics
+from geodiff.restoring.mosaic import _Grid, mosaic, mosaics
 
 MOON = "+proj=eqc +R=1737400 +units=m"
 
@@ -164,6 +166,68 @@ def test_a_product_that_fits_no_mosaic_is_named_and_a_second_ground_leaves_no_ol
     later = [product(f"a{n}.tif", MOON.replace("1737400", "3396190"), -1, 200.0 * n) for n in (1, 2)]
     assert [Path(path).name for path in mosaics([*first, *later], tmp_path)] == ["mosaic.tif", "mosaic_2.tif"]
     assert {path.name for path in tmp_path.glob("mosaic*")} == {"mosaic.tif", "mosaic_2.tif"}
+
+
+def on_the_moon(path: Path, values: np.ndarray, *, east: float = 0, scale: float = 1, **profile: Any) -> str:
+    rows, columns = values.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", height=rows, width=columns, count=1, dtype=values.dtype, crs=MOON,
+        transform=Affine(50, 0, east, 0, -50, 0), **profile,
+    ) as out:  # fmt: skip
+        out.write(values, 1)
+        out.scales, out.descriptions = [scale], ["radiance"]
+    return str(path)
+
+
+@pytest.mark.parametrize("nodata", [-9, None])
+def test_all_layers_of_a_mosaic_tell_of_the_same_product(tmp_path: Path, nodata: int | None) -> None:
+    products = []
+    for number, name in enumerate("ab"):
+        value, source = np.full((8, 8), 100 + 100 * number, "int16"), np.full((8, 8), 3 * number, "uint8")
+        if not number:
+            value[0, 5:], source[0, 5:] = -9, 255  # not filled, and known to the second
+            value[1, :3], source[1, :3] = -9, 255  # and to nobody
+            value[2, 5:] = 0  # black, and observed
+            source[3, 5:] = 254  # a collar
+        east = 200.0 * number
+        products.append(on_the_moon(tmp_path / f"{name}.tif", value, east=east, scale=0.5, nodata=nodata))
+        on_the_moon(tmp_path / f"{name}_source.tif", source, east=east, nodata=254)
+        error = np.where(source == 255, np.nan, source).astype("float32")
+        on_the_moon(tmp_path / f"{name}_standard_error.tif", error, east=east, nodata=np.nan)
+    mosaics(products, tmp_path)
+    merged = {}
+    for layer in ("", "_source", "_standard_error"):
+        with rasterio.open(tmp_path / f"mosaic{layer}.tif") as file:
+            merged[layer] = file.read(1)
+            assert (file.shape, file.scales, file.descriptions) == ((8, 12), (1.0 if layer else 0.5,), ("radiance",))
+    second = np.isin(merged["_source"], [3])
+    assert second[0, 5:8].all()
+    assert second[3, 5:8].all()
+    assert not second[2, 5:8].any()
+    assert (merged[""][second] == 200).all()
+    assert (merged["_standard_error"][second] == 3).all()
+    assert (merged[""][2, 5:8] == 0).all()
+    assert (merged[""][1, :3] == -9).all()
+    assert (merged["_source"][1, :3] == 255).all()
+
+
+def test_products_of_other_scales_are_not_merged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ones = np.ones((4, 4), "int16")
+    one, other = (on_the_moon(tmp_path / f"s{s}.tif", ones, scale=s, nodata=0) for s in (0.5, 0.25))
+    assert mosaics([one, other], tmp_path) == []
+    assert "no other product on its CRS is int16 with nodata 0, stored x 0.5 +0" in caplog.text
+
+
+def test_a_mosaic_keeps_the_pixels_of_its_first_product(tmp_path: Path) -> None:
+    grey = np.arange(16, dtype="int16").reshape(4, 4)
+    fine = on_the_moon(tmp_path / "a.tif", grey, east=120.0)
+    mosaic([fine, on_the_moon(tmp_path / "b.tif", grey)], tmp_path / "m.tif")
+    with rasterio.open(tmp_path / "m.tif") as merged:
+        assert merged.transform.c == -30
+        assert merged.read(1)[:, 3:7].tolist() == grey.tolist()
+    turned = replace(read_header(fine), affine=Affine.rotation(30))
+    with pytest.raises(TargetError, match="warp it first"):
+        _Grid.of([turned], tmp_path / "t.tif")
 
 
 def test_the_flow_tells_what_failed_and_delivers_the_others(

@@ -228,6 +228,19 @@ def test_everything_the_source_says_of_itself_is_said_again(tmp_path: Path, rng:
     assert cog_validate(tmp_path / "out.tif", quiet=True)[0]
 
 
+def test_a_label_full_of_quotes_finds_room_and_so_do_empty_texts(tmp_path: Path) -> None:
+    label = str([["A", "B"]] * 200).replace("'", '"')
+
+    def describe(file: Any) -> None:
+        file.update_tags(BANDWIDTH="", DATA_SET_ID="", FILTER_NAME="")
+        file.update_tags(ns="LABEL", json_PDS=label)
+
+    source = write_source(tmp_path / "in.tif", np.ones((1, 40, 50), "u2"), describe=describe)
+    round_trip(source, tmp_path / "out.tif")
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.tags(ns="LABEL") == {"json_PDS": label}
+
+
 def test_the_history_of_the_source_stays_below_ours(tmp_path: Path) -> None:
     def describe(file: Any) -> None:
         file.update_tags(history="2019: mosaicked")

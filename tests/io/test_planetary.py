@@ -9,10 +9,11 @@ import pytest
 import rasterio
 from affine import Affine
 
+from geodiff.encoding import unpack
 from geodiff.errors import SourceError
 from geodiff.flags import load_preset
 from geodiff.gaps import Reason
-from geodiff.io import open_raster
+from geodiff.io import OpenOptions, open_raster
 from geodiff.io.planetary import Missing, isis_special, missing_values
 from geodiff.lattice import Window
 
@@ -103,6 +104,88 @@ def test_pds3_bit_patterns_of_floats(tmp_path: Path) -> None:
     raster = open_raster(pds3(tmp_path / "f.img", values, " MISSING_CONSTANT = 16#FF7FFFFB#\r\n"))
     encoding = raster.variables[0].bands[0].encoding
     assert np.float32(encoding.nodata) == np.uint32(0xFF7FFFFB).view(np.float32)
+
+
+def test_pds3_constants_as_isis_spells_them_for_the_lunar_orbiter(tmp_path: Path) -> None:
+    said = (
+        " NULL = -32768\r\n LOW_REPR_SATURATION = -32767\r\n HIGH_REPR_SATURATION = -32764\r\n"
+        " VALID_MINIMUM = -32752\r\n SCALING_FACTOR = 0.5\r\n OFFSET = 1.0\r\n"
+    )
+    raster = open_raster(pds3(tmp_path / "nac.img", np.zeros((4, 6), "<i2"), said))
+    encoding = raster.variables[0].bands[0].encoding
+    assert (encoding.nodata, encoding.extra_nodata) == (-32768, (-32767.0, -32764.0))
+    assert encoding.valid_range == (-32752 * 0.5 + 1, np.inf)
+    asked = open_raster(str(tmp_path / "nac.img"), OpenOptions(valid_range=(0, 9)))
+    assert asked.variables[0].bands[0].encoding.valid_range == (0, 9)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "spelt", "number"),
+    [("<i2", "16#8000#", -32768), ("<i2", "16#7FFF#", 32767), ("u1", "16#FF#", 255), ("<i2", "16#FF7FFFFB#", None)],
+)
+def test_pds3_bit_patterns_of_whole_numbers(tmp_path: Path, dtype: str, spelt: str, number: int | None) -> None:
+    raster = open_raster(pds3(tmp_path / "f.img", np.zeros((4, 6), dtype), f" MISSING_CONSTANT = {spelt}\r\n"))
+    assert raster.variables[0].bands[0].encoding.nodata == number
+
+
+def test_a_pds3_constant_for_each_band_and_one_of_a_table(tmp_path: Path) -> None:
+    listed = pds3(tmp_path / "f.img", np.zeros((4, 6), "<i2"), " MISSING_CONSTANT = (-9, -8)\r\n")
+    assert open_raster(listed).variables[0].bands[0].encoding.nodata == -9
+    table = "END_OBJECT = IMAGE\r\nOBJECT = TABLE\r\n MISSING_CONSTANT = 7\r\nEND_OBJECT = TABLE\r\n"
+    beside = Path(pds3(tmp_path / "t.img", np.zeros((4, 6), "<i2"), ""))
+    content = beside.read_bytes()
+    beside.write_bytes(content.replace(b"END_OBJECT = IMAGE\r\n", table.encode(), 1)[: len(content)])
+    assert open_raster(str(beside)).variables[0].bands[0].encoding.nodata is None
+
+
+def pds4(path: Path, values: np.ndarray, special: str) -> str:
+    kind = {"u1": "UnsignedByte", "i2": "SignedLSB2", "f4": "IEEE754LSBSingle"}[values.dtype.str[1:]]
+    axes = "".join(
+        f"<Axis_Array><axis_name>{name}</axis_name><elements>{count}</elements>"
+        f"<sequence_number>{number}</sequence_number></Axis_Array>"
+        for number, (name, count) in enumerate(zip(("Line", "Sample"), values.shape, strict=True), 1)
+    )
+    image = path.with_suffix(".img")
+    image.write_bytes(values.tobytes())
+    path.write_text(
+        '<Product_Observational xmlns="http://pds.nasa.gov/pds4/pds/v1"><Identification_Area>'
+        "<logical_identifier>urn:nasa:pds:a:b:c</logical_identifier></Identification_Area><File_Area_Observational>"
+        f"<File><file_name>{image.name}</file_name></File><Array_2D_Image><offset>0</offset><axes>2</axes>"
+        f"<axis_index_order>Last Index Fastest</axis_index_order><Element_Array><data_type>{kind}</data_type>"
+        f"</Element_Array>{axes}<Special_Constants>{special}</Special_Constants></Array_2D_Image>"
+        "</File_Area_Observational></Product_Observational>"
+    )
+    return str(path)
+
+
+def test_pds4_bounds_are_a_valid_range_and_no_constants(tmp_path: Path) -> None:
+    values = np.arange(24, dtype="<i2").reshape(4, 6)
+    values[0, :3] = -32768, 5000, -7
+    said = (
+        "<missing_constant>-32768</missing_constant><valid_minimum>0</valid_minimum><valid_maximum>4095</valid_maximum>"
+    )
+    raster = open_raster(pds4(tmp_path / "f.xml", values, said))
+    encoding = raster.variables[0].bands[0].encoding
+    assert (encoding.nodata, encoding.extra_nodata, encoding.valid_range) == (-32768, (), (0, 4095))
+    assert raster.quality[0].constants == {"MISSING_CONSTANT": -32768}
+    assert (~unpack(values, encoding)[1]).ravel().nonzero()[0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "spelt", "number"),
+    [
+        ("<f4", "0xFF7FFFFB", float(np.uint32(0xFF7FFFFB).view(np.float32))),
+        ("<f4", "16#FF7FFFFB#", float(np.uint32(0xFF7FFFFB).view(np.float32))),
+        ("<i2", "0x8000", -32768),
+        ("<i2", "N/A", None),
+    ],
+)
+def test_pds4_constants_are_the_labels_however_gdal_reads_them(
+    tmp_path: Path, dtype: str, spelt: str, number: float | None
+) -> None:
+    said = f"<missing_constant>{spelt}</missing_constant><valid_minimum>{spelt}</valid_minimum>"
+    encoding = open_raster(pds4(tmp_path / "f.xml", np.zeros((4, 6), dtype), said)).variables[0].bands[0].encoding
+    assert (encoding.nodata, encoding.extra_nodata) == (number, ())
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])

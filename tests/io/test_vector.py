@@ -6,6 +6,7 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
+import pyproj
 import pytest
 import rasterio
 import shapely
@@ -107,8 +108,12 @@ def test_frames_without_crs_take_vectors_in_columns_and_rows(tmp_path: Path) -> 
 def test_another_planet_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "moon.gpkg"
     geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs="IAU_2015:30100").to_file(path)
-    with pytest.raises(SourceError, match=r"moon\.gpkg"):
+    with pytest.raises(SourceError, match=r"moon\.gpkg.*reproject it first"):
         read_geometries(str(path), UTM.crs)
+    unsaid = tmp_path / "mars.geojson"
+    unsaid.write_text(json.dumps({"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}))
+    with pytest.raises(SourceError, match=r"names no crs counts as WGS 84"):
+        read_geometries(str(unsaid), pyproj.CRS("IAU_2015:49910"))
 
 
 def test_nothing_to_read_is_one_line(tmp_path: Path) -> None:
