@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -223,14 +224,32 @@ def learn(
 
     Raises
     ------
-    InputError, TargetError.
+    InputError, TargetError; LockedError while another training uses `config.work`.
     """
-    from geodiff.diffusion.denoiser import open_denoiser
     from geodiff.diffusion.folder import assert_replaceable
+
+    assert_replaceable(out, overwrite=overwrite)
+    with _alone(config.work):
+        return _learn(paths, out, config, resume=resume, quiet=quiet, **options)
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Two trainings in one folder would cut patches over each other's; of several processes the first one holds it."""
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    with lock(str(work / "training"), str(work)):
+        yield
+
+
+def _learn(
+    paths: Sequence[str], out: Path, config: TrainConfig, *, resume: bool, quiet: bool, **options: Any
+) -> Learnt:
+    from geodiff.diffusion.denoiser import open_denoiser
     from geodiff.diffusion.shipping import ship, user_card
     from geodiff.diffusion.training import train
 
-    assert_replaceable(out, overwrite=overwrite)
     sources = user_sources(paths, seed=config.seed, **options)
     left_out = _unused(paths, sources)
     _log.info("%d tiles to learn from, %d set aside", *_counted(sources))
