@@ -88,9 +88,9 @@ def user_sources(paths: Sequence[str], *, seed: int = 0, **options: Any) -> list
     for path in paths:
         try:
             tiles = _tiles_of(path, np.random.default_rng([seed, len(found)]), options)
-        except JobError:
-            raise
         except InputError as reason:
+            if isinstance(reason, JobError) or len(paths) == 1:
+                raise
             refused.append(reason)
             _log.warning("left out: %s", reason)
             continue
@@ -98,7 +98,7 @@ def user_sources(paths: Sequence[str], *, seed: int = 0, **options: Any) -> list
             _log.warning("left out: %s has no %d x %d pixels west or east of the line set aside", path, _LEAST, _LEAST)
         found += tiles
     if refused and not found:
-        raise refused[0] if len(paths) == 1 else InputError(f"no source can be learnt from; the first: {refused[0]}")
+        raise InputError(f"no source can be learnt from; the first: {refused[0]}")
     for part in ("train", "validation"):
         if not any(source.part == part for source in found):
             raise InputError(f"{', '.join(paths)}: too small to set a part aside; give rasters of 200 pixels and more")
