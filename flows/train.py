@@ -76,6 +76,8 @@ def train_model(
     patient = train_once.with_options(retries=retries, retry_delay_seconds=30)
     learnt = patient(sources, out, begin_from, {**(settings or {}), "minutes": minutes})
     get_run_logger().info("%s", learnt)
+    if learnt.left_out:
+        get_run_logger().warning("nothing could be learnt from %s", ", ".join(learnt.left_out))
     create_table_artifact(key=TABLE, table=[asdict(learnt)], description=f"{learnt.steps} steps for {out}")
     if not learnt.delivered:
         raise GateError(
@@ -110,6 +112,8 @@ def _here(chosen: argparse.Namespace) -> int:
     with local_prefect():
         learnt = train_model(chosen.sources, chosen.out, chosen.begin_from, chosen.minutes)
     print(f"wrote {learnt.model}: {learnt.after:.3f} on the part set aside, {learnt.before:.3f} before")  # noqa: T201
+    if learnt.left_out:
+        print(f"left out: {', '.join(learnt.left_out)}")  # noqa: T201
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.diffusion.sources import Source, Stack
+from geodiff.diffusion.sources import Source, Stack, load
 from geodiff.encoding import Normalisation, unpack
-from geodiff.errors import InputError
+from geodiff.errors import InputError, JobError
 from geodiff.identity import inputs_identity, source_identity
 from geodiff.io.store import lock
 from geodiff.job import FillJob
@@ -71,24 +72,53 @@ class Learnt:
     """Why it ended."""
     delivered: bool = True
     """Whether it is the model in `model` now."""
+    left_out: tuple[str, ...] = ()
+    """Sources that nothing could be learnt from: unreadable, or too small."""
 
 
 def user_sources(paths: Sequence[str], *, seed: int = 0, **options: Any) -> list[Source]:
     """Tiles of rasters as observations to learn from; gaps are never shown as truth.
 
     The east quarter of each raster is the validation part. Numbers are normalised once for each band of a variable.
+    Rasters that cannot be read, or are too small for a tile, are named in a warning and left out. Raises InputError
+    where none is left, JobError for options that cannot be meant.
     """
     found: list[Source] = []
+    refused: list[InputError] = []
     for path in paths:
-        job = FillJob.build(source=path, target="unused.zarr", **options)
-        scene = open_scene(job)
-        seen_as = _identity(job, scene.raster)
-        for cube in scene.cubes:
-            found += _tiles(path, cube, np.random.default_rng([seed, len(found)]), seen_as)
+        try:
+            tiles = _tiles_of(path, np.random.default_rng([seed, len(found)]), options)
+        except InputError as reason:
+            if isinstance(reason, JobError) or len(paths) == 1:
+                raise
+            refused.append(reason)
+            _log.warning("left out: %s", reason)
+            continue
+        if not tiles:
+            _log.warning("left out: %s has no %d x %d pixels west or east of the line set aside", path, _LEAST, _LEAST)
+        found += tiles
+    if refused and not found:
+        raise InputError(f"no source can be learnt from; the first: {refused[0]}")
     for part in ("train", "validation"):
         if not any(source.part == part for source in found):
             raise InputError(f"{', '.join(paths)}: too small to set a part aside; give rasters of 200 pixels and more")
     return found
+
+
+def _tiles_of(path: str, rng: np.random.Generator, options: Mapping[str, Any]) -> list[Source]:
+    """Tiles of a raster; every one is read, so that a damaged file is known before patches are cut."""
+    job = FillJob.build(source=path, target="unused.zarr", **options)
+    scene = open_scene(job)
+    seen_as = _identity(job, scene.raster)
+    made = [tile for cube in scene.cubes for tile in _tiles(path, cube, rng, seen_as)]
+    for tile in made:
+        load(Path(), tile)
+    return made
+
+
+def _unused(paths: Sequence[str], sources: Sequence[Source]) -> tuple[str, ...]:
+    """The paths that no tile is from."""
+    return tuple(path for path in paths if not any(source.name.startswith(f"{path}:") for source in sources))
 
 
 def _identity(job: FillJob, raster: Raster) -> str:
@@ -194,15 +224,34 @@ def learn(
 
     Raises
     ------
-    InputError, TargetError.
+    InputError, TargetError; LockedError while another training uses `config.work`.
     """
-    from geodiff.diffusion.denoiser import open_denoiser
     from geodiff.diffusion.folder import assert_replaceable
+
+    assert_replaceable(out, overwrite=overwrite)
+    with _alone(config.work):
+        return _learn(paths, out, config, resume=resume, quiet=quiet, **options)
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Two trainings in one folder would cut patches over each other's; of several processes the first one holds it."""
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    with lock(str(work / "training"), str(work)):
+        yield
+
+
+def _learn(
+    paths: Sequence[str], out: Path, config: TrainConfig, *, resume: bool, quiet: bool, **options: Any
+) -> Learnt:
+    from geodiff.diffusion.denoiser import open_denoiser
     from geodiff.diffusion.shipping import ship, user_card
     from geodiff.diffusion.training import train
 
-    assert_replaceable(out, overwrite=overwrite)
     sources = user_sources(paths, seed=config.seed, **options)
+    left_out = _unused(paths, sources)
     _log.info("%d tiles to learn from, %d set aside", *_counted(sources))
     with _shown(quiet) as watch:
         trainer = train(config, resume=resume, sources=sources, watch=watch)
@@ -218,12 +267,14 @@ def learn(
         before = None
         if config.begin_from is not None:
             before = _skill(_calibrated(open_denoiser(config.begin_from), sources, count)[0])
-        text = user_card(best, calibration, paths, before, after, len(outcomes))
+        used = [path for path in paths if path not in left_out]
+        text = user_card(best, calibration, used, before, after, len(outcomes))
         ship(best, out, calibration=calibration, text=text)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     stopped = "the time or the steps were spent" if trainer.progress >= 1 else "it no longer improved"
-    return Learnt(str(out), trainer.step, trainer.seconds / 60, before, after, len(outcomes), stopped)
+    minutes = trainer.seconds / 60
+    return Learnt(str(out), trainer.step, minutes, before, after, len(outcomes), stopped, left_out=left_out)
 
 
 def _start(config: TrainConfig) -> Any:

@@ -19,7 +19,8 @@ from geodiff.diffusion.journal import Verdict
 from geodiff.diffusion.losses import named_loss, spectral_difference
 from geodiff.diffusion.trainconfig import read_config
 from geodiff.diffusion.training import train
-from geodiff.errors import InputError, JobError, TargetError
+from geodiff.errors import InputError, JobError, LockedError, TargetError
+from geodiff.io.store import lock
 from geodiff.learning import FINE_TUNING, learn, next_model, recalibrate, user_sources
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")
@@ -65,6 +66,35 @@ def test_a_raster_too_small_to_set_a_part_aside_is_refused(tmp_path) -> None:
         target.write(np.ones((1, 40, 40), np.float32))
     with pytest.raises(InputError, match="too small"):
         user_sources([str(path)])
+
+
+def test_a_raster_that_cannot_be_read_is_named_and_left_out(scene, tmp_path, caplog) -> None:
+    whole, cut, empty = Path(scene).read_bytes(), tmp_path / "cut.tif", tmp_path / "empty.tif"
+    cut.write_bytes(whole[: int(0.9 * len(whole))])  # its head, and most of its tiles, are there
+    empty.touch()
+    with caplog.at_level("WARNING"):
+        sources = user_sources([str(cut), scene, str(empty)])
+    assert {source.name.split(":")[0] for source in sources} == {scene}
+    assert "cut.tif cannot be read" in caplog.text
+    assert "empty.tif is an empty file" in caplog.text
+    learnt = learn([str(cut), scene], tmp_path / "model", config(tmp_path / "work", steps=1), quiet=True)
+    assert learnt.left_out == (str(cut),)
+    assert "cut.tif" not in (tmp_path / "model" / "README.md").read_text()
+    with pytest.raises(InputError, match=r"no source can be learnt from; the first: .*cut\.tif cannot be read"):
+        user_sources([str(cut), str(empty)])
+    with pytest.raises(JobError, match="valid-range"):
+        user_sources([scene, str(cut)], valid_range="5")
+
+
+def test_a_raster_too_small_for_a_tile_is_named_among_others(scene, tmp_path, caplog) -> None:
+    small = tmp_path / "small.tif"
+    with rasterio.open(scene) as source, rasterio.open(
+        small, "w", **{**source.profile, "width": 50, "height": 60}
+    ) as target:
+        target.write(source.read()[:, :60, :50])
+    with caplog.at_level("WARNING"):
+        user_sources([str(small), scene])
+    assert "small.tif has no 48 x 48 pixels" in caplog.text
 
 
 def test_a_model_is_fine_tuned_scored_and_opens(scene, tmp_path) -> None:
@@ -175,6 +205,13 @@ def test_a_folder_that_is_no_model_is_not_replaced_by_one(scene, tmp_path) -> No
     with pytest.raises(TargetError, match="is no model folder"):
         next_model([scene], precious, "default", {"minutes": 0.1})
     assert (precious / "data.txt").read_text() == "mine"
+
+
+def test_two_trainings_do_not_share_a_work_folder(scene, tmp_path) -> None:
+    work = tmp_path / "work"
+    with lock(str(work / "training")), pytest.raises(LockedError, match=f"{work}"):
+        learn([scene], tmp_path / "model", config(work), quiet=True)
+    assert not list(work.glob("train-*"))
 
 
 def test_recalibrating_keeps_the_weights(scene, tmp_path) -> None:

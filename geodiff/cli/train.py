@@ -75,6 +75,8 @@ def train(
         f"wrote {learnt.model}: {learnt.steps:,} steps, {learnt.minutes:.0f} min ({learnt.stopped}); on "
         f"{learnt.held_out} patches set aside the value's RMSE is {learnt.after:.3f} of kriging's{gained}"
     )
+    if learnt.left_out:
+        typer.echo(f"left out {len(learnt.left_out)} of {len(sources)} sources: {', '.join(learnt.left_out)}")
 
 
 def _configuration(out: Path, path: Path | None, given: dict[str, Any]) -> TrainConfig:

@@ -45,20 +45,23 @@ def named_loss(name: str) -> Loss:
         raise JobError(f"loss {name!r}: choose {', '.join(LOSSES)}, or give your own as MODULE:FUNCTION")
     try:
         found: Loss = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as reason:
-        raise JobError(f"loss {name!r} cannot be imported ({reason}); check the path and PYTHONPATH") from None
+    except Exception as reason:  # importing runs the user's module
+        told = f"{type(reason).__name__}: {reason}"
+        raise JobError(f"loss {name!r} cannot be imported ({told}); check the path and PYTHONPATH") from reason
     return found
 
 
 def try_loss(name: str, crop: int) -> None:
-    """Call a loss on two crops, so that one that fails or gives no number for each pixel is told before the patches.
+    """Call a loss on two crops: one that fails, has no gradient or gives no number for each pixel is told at once.
 
     Raises JobError.
     """
     loss, one = named_loss(name), torch.linspace(-1, 1, 2 * crop**2).reshape(2, 1, crop, crop)
+    estimate = one.flip(-1).requires_grad_()
     try:
-        found = loss(one, one.flip(-1))
+        found = loss(estimate, one)
         shape = tuple(found.shape)
+        torch.autograd.grad(found.sum(), estimate)
     except Exception as reason:
         raise JobError(f"loss {name!r} fails on crops of {crop} pixels ({type(reason).__name__}: {reason})") from reason
     if shape != one.shape:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from geodiff.diffusion.data import SIZE
 from geodiff.errors import JobError
@@ -20,7 +20,7 @@ __all__ = ["TrainConfig", "read_config", "read_fields"]
 class TrainConfig(BaseModel):
     """All that decides a training; unknown names and values out of range are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")  # kept: clip = inf
 
     work: Path
     """Folder of checkpoints, caches and the log."""
@@ -59,7 +59,7 @@ class TrainConfig(BaseModel):
 
     # the forward process
     noise_distribution: Literal["lognormal", "loguniform"] = "lognormal"
-    log_sigma: tuple[float, NonNegativeFloat] = (-0.5, 1.4)
+    log_sigma: tuple[FiniteFloat, Annotated[FiniteFloat, Field(ge=0)]] = (-0.5, 1.4)
     """Mean and standard deviation of ln sigma where it is lognormal (Karras et al. 2022, table 1)."""
     uniform_share: float = Field(0.2, ge=0, le=1)
     """Share of samples with ln sigma uniform between the bounds all the same."""
@@ -72,20 +72,20 @@ class TrainConfig(BaseModel):
     loss: str = "mse"
     """Of the denoiser: mse, huber, or MODULE:FUNCTION of (estimate, truth), both (sample, 1, row, column), to a loss of
     that shape."""
-    spectral: float = Field(0.0, ge=0)
+    spectral: FiniteFloat = Field(0.0, ge=0)
     """Weight of the difference of log power spectra of estimate and truth."""
     beta: float = Field(0.5, ge=0, le=1)
     """Exponent of the beta-NLL (Seitzer et al. 2022) of value and log-variance."""
 
     # the optimiser
-    learning_rate: float = Field(8e-4, gt=0)
-    least_rate: float = Field(2e-5, gt=0)
+    learning_rate: FiniteFloat = Field(8e-4, gt=0)
+    least_rate: FiniteFloat = Field(2e-5, gt=0)
     warm_up: int = Field(300, ge=0)
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: FiniteFloat = Field(0.01, ge=0)
     beta2: float = Field(0.99, gt=0, lt=1)
     clip: float = Field(1.0, gt=0)
     ema: float = Field(0.999, ge=0, lt=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=1 << 63)
     dtype: str = Field("auto", pattern="^(auto|bfloat16|float32)$")
     """Of products of matrices; auto is bfloat16 where the hardware has it."""
     device: str = "cpu"

@@ -358,9 +358,9 @@ def _checkpoint(trainer: Trainer, caches: Caches, journal: Journal | None, verdi
     seen = validation_scores(trainer.average, part, config)
     judged = verdict.add(scores, seen)
     if journal is not None:
-        journal.scores(trainer.step, scores, seen, judged)
-        if judged == "better":
+        if judged == "better":  # before it is told: a killed run must not have told of what it did not keep
             trainer.save(config.work / "best")
+        journal.scores(trainer.step, scores, seen, judged)
     _log.info("validation at step %d: %s (%s)", trainer.step, scores, judged)
     mean = sum(scores.values()) / max(len(scores), 1)
     return f"step {trainer.step}: validation {mean:.4f}, {judged}"

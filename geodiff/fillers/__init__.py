@@ -221,15 +221,24 @@ def source_codes() -> dict[str, int]:
 def load_filler(name: str, settings: FillerSettings | None = None) -> Filler:
     """Build the filler of that name; a class with a `configured(settings)` constructor is given the settings.
 
-    Raises JobError for an unknown name.
+    Those of third parties say how far they may be off in numbers of their own, so they are calibrated. Raises JobError
+    for an unknown name, and for a third party's that cannot be imported.
     """
     if name in _BUILT_IN:
         module, _, cls_name = _BUILT_IN[name].partition(":")
-        cls = getattr(import_module(module), cls_name)
-    elif name in _registered():
-        cls = _registered()[name].load()
-    else:
+        return _built(getattr(import_module(module), cls_name), settings)
+    if name not in _registered():
         raise JobError(f"no filler is called {name!r}; choose one of {', '.join(filler_names())}")
+    from geodiff.fillers.calibration import Calibrated
+
+    try:
+        cls = _registered()[name].load()
+    except (ImportError, AttributeError) as reason:
+        raise JobError(f"filler {name!r} cannot be imported ({reason}); install its package again") from reason
+    return Calibrated(_built(cls, settings))
+
+
+def _built(cls: Any, settings: FillerSettings | None) -> Filler:
     configured = getattr(cls, "configured", None)
     filler: Filler = configured(settings or FillerSettings()) if configured else cls()
     return filler

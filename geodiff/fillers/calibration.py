@@ -395,6 +395,18 @@ class Calibrated:
     def halo(self) -> int:
         return self.filler.halo
 
+    @property
+    def context_dates(self) -> int:
+        return int(getattr(self.filler, "context_dates", 0))
+
+    @property
+    def needs_dates(self) -> bool:
+        return bool(getattr(self.filler, "needs_dates", False))
+
+    def warm_up(self) -> None:
+        """What the filler does before the first patch, if it does anything."""
+        getattr(self.filler, "warm_up", lambda: None)()
+
     def fit(self, sample: SceneSample) -> Fitted:
         """Fit the filler, fill the trials with it and learn the factors."""
         inner = self.filler.fit(sample)

@@ -221,7 +221,7 @@ class Diffusion:
         """(20 or 25,) factor on departures of members: the model's, times what trials ask beyond its factors."""
         stored = np.resize(np.asarray(self.denoiser.calibration.spread, np.float32), arrays["factors"].shape)
         ratio = arrays["factors"] / arrays.get("neutral", arrays["factors"])
-        return np.asarray(stored * np.clip(ratio, 0.7, 1.5), np.float32)
+        return np.asarray(stored * np.minimum(ratio, 1.5), np.float32)
 
     def _items(self, patch: Patch, fitted: Fitted) -> Iterator[_Item]:
         """What the network needs for each band of each date that has missing pixels."""

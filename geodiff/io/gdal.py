@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -223,6 +223,7 @@ def door(path: str) -> Iterator[None]:
     try:
         yield
     except (RasterioError, *_gdal_errors(), OSError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        _forget_errors()
         raise SourceError(_said(path, error)) from error
     except MemoryError as error:
         raise SourceError(f"{path} needs more memory for one block than there is; rewrite it in tiles") from error
@@ -232,6 +233,14 @@ def _gdal_errors() -> tuple[type[Exception], ...]:
     from rasterio import _err
 
     return (_err.CPLE_BaseError,)
+
+
+def _forget_errors() -> None:
+    """Reset GDAL's last error: after a failed read rasterio leaves it, and raises it at the next file that is asked."""
+    from rasterio import _err
+
+    with getattr(_err, "stack_errors", nullcontext)():  # begins and ends with a reset
+        pass
 
 
 def _line(error: BaseException) -> str:

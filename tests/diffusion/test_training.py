@@ -104,11 +104,32 @@ def test_a_gradient_that_is_no_number_stops_the_training(cache, tmp_path) -> Non
         ("torch:mean", "fails on crops of 16 pixels"),
         ("math:pi", "not callable"),
         ("operator:is_", "no attribute 'shape'"),
+        ("operator:gt", "does not require grad"),
+        (f"{__name__}:as_numpy", "Can't call numpy"),
     ],
 )
 def test_a_loss_that_cannot_be_learnt_from_is_refused_at_once(tmp_path, loss, said) -> None:
     with pytest.raises(JobError, match=said):
         Trainer(config(tmp_path, loss=loss))
+
+
+def as_numpy(estimate, truth):
+    return (estimate.numpy() - truth.numpy()) ** 2
+
+
+@pytest.mark.parametrize("wrong", ["x = (", "x = 1 / 0"])
+def test_a_loss_whose_module_fails_is_one_line(tmp_path, monkeypatch, wrong) -> None:
+    (tmp_path / f"broken{len(wrong)}.py").write_text(wrong)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in (f"broken{len(wrong)}:loss", ":loss", ".broken:loss"):
+        with pytest.raises(JobError, match="cannot be imported"):
+            Trainer(config(tmp_path, loss=name))
+
+
+def test_bounds_of_infinity_survive_a_checkpoint(tmp_path) -> None:
+    made = config(tmp_path, clip=float("inf"), checkpoint_minutes=float("inf"), minutes=float("inf"))
+    Trainer(made).save(tmp_path)
+    assert TrainConfig(**average_of(tmp_path)[1]["config"]) == made
 
 
 @pytest.mark.parametrize("deep", [{"channels": (8,) * 4, "crop": 24}, {"channels": (8,) * 6, "crop": 64}])
@@ -177,7 +198,8 @@ def test_the_rate_warms_up_and_ends_low(tmp_path) -> None:
     "wrong",
     [
         {"crop": 60}, {"batch": 0}, {"dtype": "float16"}, {"lerning_rate": 1e-3}, {"channels": ()},
-        {"channels": (0, 8)}, {"log_sigma": (-0.5, -1.0)},
+        {"channels": (0, 8)}, {"log_sigma": (-0.5, -1.0)}, {"log_sigma": (float("nan"), 1.0)}, {"seed": -1},
+        {"learning_rate": float("inf")},
     ],
 )  # fmt: skip
 def test_a_wrong_configuration_is_refused(tmp_path, wrong) -> None:

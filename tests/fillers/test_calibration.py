@@ -1,12 +1,15 @@
 """Conformal factors: right in the large, the defaults in the small, nothing to do with the pixels' order."""
 
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geodiff import fillers
+from geodiff.errors import JobError
 from geodiff.fillers import Filled, Filler, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import (
     DISTANCES,
@@ -180,6 +183,23 @@ def test_calibrated_wraps_any_filler_and_makes_its_errors_honest(rng):
     np.testing.assert_allclose(filled.standard_error[hidden], 2.0, rtol=0.1)
     (again,) = filler.fill([replace(patch)], filler.fit(SceneSample()), seed=0)
     np.testing.assert_allclose(again.standard_error, 0.1)
+
+
+def test_the_filler_of_a_third_party_is_calibrated_and_keeps_what_it_says_of_itself(monkeypatch):
+    class Around(Overconfident):
+        context_dates, needs_dates = 2, True
+
+    def broken():
+        raise ModuleNotFoundError("No module named 'gone'")
+
+    points = {"overconfident": SimpleNamespace(load=lambda: Around), "gone": SimpleNamespace(load=broken)}
+    monkeypatch.setattr(fillers, "_registered", lambda: points)
+    filler = fillers.load_filler("overconfident")
+    assert isinstance(filler, Calibrated)
+    assert (filler.context_dates, filler.needs_dates, filler.halo) == (2, True, 4)
+    filler.warm_up()
+    with pytest.raises(JobError, match="'gone' cannot be imported"):
+        fillers.load_filler("gone")
 
 
 def test_factors_by_date_hold_on_dates_not_seen_where_easy_dates_show_most():

@@ -78,6 +78,16 @@ def test_members_differ_from_each_other_and_repeat_with_the_seed(filler, empty, 
     assert np.abs(first - other)[:, missing].mean() > 0
 
 
+def test_members_are_narrowed_as_far_as_the_standard_error_is(filler, empty, rng) -> None:
+    given_patch, share = patch(rng), np.float32(0.3)  # what trials say of a pruned network
+    narrow = replace(empty, arrays={**empty.arrays, "factors": share * empty.arrays["factors"]})
+    (wide,), (close,) = (filler.fill([given_patch], fit, seed=0) for fit in (empty, narrow))
+    missing = given_patch.missing
+    np.testing.assert_allclose(close.standard_error[missing], share * wide.standard_error[missing], rtol=1e-5)
+    spread = [np.sqrt(np.mean((one.members - one.value)[:, missing] ** 2)) for one in (close, wide)]
+    assert spread[0] / spread[1] == pytest.approx(share, rel=0.1)
+
+
 def test_overlapping_windows_draw_the_same_noise(rng) -> None:
     left, right = patch(rng), patch(rng, column=STRIDE)
     whites = [ground_white(p, (0, 0), seed=1) for p in (left, right)]

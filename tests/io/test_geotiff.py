@@ -384,6 +384,19 @@ def test_complex_integers_keep_their_type(tmp_path: Path) -> None:
         assert file.read().tolist() == [[[1 + 2j, -3 - 4j]]]
 
 
+def test_a_damaged_file_does_not_spoil_the_next_one(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.tif", tmp_path / "cut.tif"
+    with rasterio.open(
+        whole, "w", driver="GTiff", height=64, width=640, count=1, dtype="uint16", transform=Affine(10, 0, 0, 0, -10, 0)
+    ) as target:
+        target.write(np.ones((1, 64, 640), np.uint16))
+    cut.write_bytes(whole.read_bytes()[:-1000])
+    variable = open_raster(str(whole)).variables[0]
+    with pytest.raises(SourceError, match=r"cut\.tif cannot be read"):
+        open_raster(str(cut)).variables[0].reader.read(0, Window(0, 0, 64, 640))
+    assert (open_raster(str(whole)).variables[0].reader.read(0, Window(0, 0, *variable.shape[2:])) == 1).all()
+
+
 def test_overviews_of_codes_hold_real_codes_only(tmp_path: Path, rng: np.random.Generator) -> None:
     raster = open_raster(write_source(tmp_path / "in.tif", rng.integers(1, 255, (1, 1100, 1300)).astype("u1")))
     shape = raster.variables[0].shape
