@@ -26,10 +26,9 @@ __all__ = ["across_bands"]
 _FEWEST = 300
 """Pixels known in all bands of a regression; fewer say nothing of how bands go together."""
 _COVERED = 0.95
-"""Share of what any other band shows of a band's gap that one must show to take part; where none does, bands
-have gaps of their own, and those take part that are often known together."""
+"""Share of what any other band shows of a band's gap that one must show to be asked in the end, about all of it."""
 _SETS, _LEFT = 3, 100
-"""Sets of bands that are asked about one gap, each about what those before do not show, and pixels left worth asking."""
+"""Sets of bands that are asked about one gap, each about what those before do not show; and pixels worth asking."""
 _OFTEN = 4
 """A set may be known together at so much fewer pixels than the commonest."""
 _SHARED = 0.5
@@ -112,10 +111,10 @@ def _told(patch: Patch) -> Iterator[_Told]:
         dated = np.delete(patch.known[:, band], patch.targets[target], axis=0).any(axis=0)
         for asked, how in ((gap & dated, _departing), (gap & ~dated, _level)):
             left = asked
-            for least in (1, *[_LEFT] * (_SETS - 1)):
-                if np.count_nonzero(left) < least:
+            for number in range(_SETS):
+                if np.count_nonzero(left) < (_LEFT if number else 1):
                     break
-                helpers = _helpers(patch, (target, band), left)
+                helpers = _helpers(patch, (target, band), left, last=number == _SETS - 1)
                 if not len(helpers):
                     break
                 found = how(patch, (target, band), left, helpers)
@@ -124,19 +123,22 @@ def _told(patch: Patch) -> Iterator[_Told]:
                 left = left & ~known[helpers].all(axis=0)
 
 
-def _helpers(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Bands that are known where one is asked for, and on most that is known of it on other dates."""
+def _helpers(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_], *, last: bool) -> NDArray[np.intp]:
+    """Bands that are known together where one is asked for, and on most that is known of it on other dates.
+
+    The `last` to be asked are those that show nearly all of it, where there are such.
+    """
     date, band = patch.targets[place[0]], place[1]
     others = np.delete(np.arange(len(patch.dates)), date)
     own = patch.known[others, band]
     shared = np.array([np.count_nonzero(own & patch.known[others, b]) for b in range(patch.known.shape[1])])
     seen = patch.known[date][:, asked] & (shared >= _SHARED * np.count_nonzero(own))[:, None]
     here = seen.mean(axis=1) >= _COVERED
-    return np.flatnonzero(here if here.any() else _commonest(seen))
+    return np.flatnonzero(here if last and here.any() else _commonest(seen))
 
 
 def _commonest(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(band,) bands that are often known together of some pixels (band, pixel): the most of them, then the most often."""
+    """(band,) bands often known together of some pixels (band, pixel): the most of them, then the most often."""
     some = seen[:, seen.any(axis=0)]
     if not some.size:
         return np.zeros(len(seen), bool)
