@@ -7,6 +7,7 @@ an expected error of its own (regression kriging: Odeh, McBratney & Chittleborou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ _SETS, _LEFT = 3, 100
 """Sets of bands that are asked about one gap, each about what those before do not show; and pixels worth asking."""
 _OFTEN = 4
 """A set may be known together at so much fewer pixels than the commonest."""
+_NEARLY_ALL = 0.75
+"""Of the bands of such a set how many have to show nearly all of a gap for these to be asked about all at once."""
 _SHARED = 0.5
 """Share of what other dates show of a band that one must show to take part: what is left is known only there."""
 _WORTH = 0.9
@@ -126,15 +129,16 @@ def _told(patch: Patch) -> Iterator[_Told]:
 def _helpers(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_], *, last: bool) -> NDArray[np.intp]:
     """Bands that are known together where one is asked for, and on most that is known of it on other dates.
 
-    The `last` to be asked are those that show nearly all of it, where there are such.
+    Those that show nearly all of it, where they are not far fewer; and those are the `last` to be asked in any case.
     """
     date, band = patch.targets[place[0]], place[1]
     others = np.delete(np.arange(len(patch.dates)), date)
     own = patch.known[others, band]
     shared = np.array([np.count_nonzero(own & patch.known[others, b]) for b in range(patch.known.shape[1])])
     seen = patch.known[date][:, asked] & (shared >= _SHARED * np.count_nonzero(own))[:, None]
-    here = seen.mean(axis=1) >= _COVERED
-    return np.flatnonzero(here if last and here.any() else _commonest(seen))
+    here, together = seen.mean(axis=1) >= _COVERED, _commonest(seen)
+    enough = 1 if last else math.ceil(_NEARLY_ALL * together.sum())
+    return np.flatnonzero(here if here.sum() >= max(1, enough) else together)
 
 
 def _commonest(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
