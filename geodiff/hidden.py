@@ -62,6 +62,11 @@ _LEFT = (0.25, 0.003)
 """Share of a window that a trial leaves known; the second, some 50 pixels, where no window can spare so much."""
 _UNEVEN = 0.2
 """Of two dates, how much one must show of what the other does for them to be held against each other."""
+_FOLDS, _STREWN = 5, 3
+"""Of known pixels strewn about every fifth is hidden in a trial, in so many trials of a window."""
+_LEAST_STREWN, _CROWDED = 30, 1.0
+"""Known pixels of a window from which on some are hidden so, and with how many known neighbours on average they are
+strewn about no more."""
 _LEAST_DATES = 3
 """Of a stack that shows fewer, gaps that last are not looked for, and one of two dates is hidden whole."""
 _LEAST_SHOWN = (0.5, 0.1)
@@ -81,6 +86,8 @@ class Hidden:
     """Nothing of the date is shown, in the window or around it, and `where` is what is judged."""
     deep: bool = False
     """So much is hidden that only one pixel in 3 x 3 is judged."""
+    strewn: bool = False
+    """They lie here and there, as what is known does, and not in a blob."""
     lasting: NDArray[np.bool_] | None = None
     """(context date, row, column) of the window: hidden on these dates too; judged is what is then far from known ones.
     Their low-resolution fill stays as it is: our fillers look at that of the target alone."""
@@ -123,11 +130,12 @@ def hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[Hidden
         scan.known // 100, min(scan.known // 20, 20_000 * len(cube.bands)), min(scan.known // _SPARED, taught)
     )
     budget = min(share, max(scan.wanted // 2, taught), MOST_HIDDEN)
-    if budget < LEAST_HIDDEN:
-        return []
     affordable = _affordable(cube, scan, filler)
     most = min(MOST_TRIALS, max(LEAST_TRIALS, _gap_chunks(scan)), affordable)
-    shapes, places = _shapes(cube, scan, gaps), list(islice(_order(cube), 20 * most))
+    places = list(islice(_order(cube), 20 * most))
+    if budget < LEAST_HIDDEN:
+        return _strewn(cube, scan, gaps, places, most)
+    shapes = _shapes(cube, scan, gaps)
     found: list[Hidden] = []
     lost = _lost(cube, scan, gaps, most)
     each = budget // (8 * len(cube.bands))
@@ -141,6 +149,8 @@ def hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[Hidden
     most = min(most + len(lasting), affordable) - len(large)
     spent = 0
     for left in _LEFT:
+        if left != _LEFT[0] and not found and (strewn := _strewn(cube, scan, gaps, places, most)):
+            return strewn + large
         for tried in range(20 * most if shapes and not found else 0):
             if len(found) >= most or spent >= budget:
                 break
@@ -158,6 +168,44 @@ def hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[Hidden
                 found.append(Hidden(date, window, hidden))
                 spent += count
     return found + large if spent + sum(int(spot.judged.sum()) for spot in large) >= LEAST_HIDDEN else []
+
+
+def _strewn(
+    cube: Cube, scan: Scan, gaps: GapReader, places: Sequence[tuple[int, Window]], most: int
+) -> list[Hidden]:
+    """Every fifth known pixel of windows in which these are strewn about, another fifth in each of a window's trials.
+
+    What is missing there is all between them, and has no shape that could be laid elsewhere.
+    """
+    found: list[Hidden] = []
+    budget, spent = min(_STREWN * scan.known // _FOLDS, _TAUGHT * len(cube.bands)), 0
+    for fold in range(_STREWN):
+        for date, window in places:
+            if len(found) >= most or spent >= budget:
+                return found
+            known = _known(cube, gaps, date, window)
+            anywhere = np.asarray(known.any(axis=0))
+            if np.count_nonzero(anywhere) >= _LEAST_STREWN and _neighbours(anywhere) < _CROWDED:
+                hidden = known & _one_fold(anywhere, fold) & ~_hidden_already(found, date, window)
+                if count := int(hidden.sum()):
+                    found.append(Hidden(date, window, hidden, strewn=True))
+                    spent += count
+    return found
+
+
+def _neighbours(known: NDArray[np.bool_]) -> float:
+    """How many of the eight pixels around a known one (row, column) are known, on average."""
+    from scipy.ndimage import uniform_filter
+
+    around = 9 * uniform_filter(known.astype(np.float64), 3, mode="constant")
+    return float(around[known].mean()) - 1.0
+
+
+def _one_fold(known: NDArray[np.bool_], fold: int) -> NDArray[np.bool_]:
+    """(row, column) every fifth of the known pixels, in rows one below the other not the same columns."""
+    chosen, number = np.zeros_like(known), np.arange(np.count_nonzero(known))
+    chosen[known] = (number + number // _FOLDS) % _FOLDS == fold
+    return chosen
 
 
 def _lost(cube: Cube, scan: Scan, gaps: GapReader, most: int) -> list[Hidden]:

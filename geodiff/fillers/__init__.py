@@ -152,6 +152,8 @@ class Trial:
     """Same shape: True at the pixels to score."""
     lasting: bool = False
     """The dates around were hidden with it, and what is scored is far from any that shows it."""
+    worth: int = 1
+    """How many pixels of a blob one hidden pixel tells as much as: errors of those strewn about do not go together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ __all__ = [
     "FAR",
     "NEAR",
     "ONE_SIDE",
+    "THINNING",
     "Z90",
     "Calibrated",
     "around_in_time",
@@ -61,7 +62,7 @@ NEAR, FAR, ONE_SIDE = 0, 1, 2
 """Whether dates around know a pixel: before and after, none, or those of one side alone."""
 _KNOTS = np.log2(np.array([1.0, 3.0, 6.0, 12.0, 24.0]))
 """Distances, on a logarithmic scale, at which a class's figure holds exactly."""
-_THINNING = 25.0
+THINNING = 25
 """Hidden pixels that count as one independent one."""
 _PRIOR = 10.0
 """Independent pixels that the defaults are worth."""
@@ -258,7 +259,7 @@ def _shrunk_by_date(excess: NDArray[np.floating[Any]], date: NDArray[np.integer[
     if not excess.size:
         return towards
     pixels = np.unique(date, return_counts=True)[1]
-    count = float(np.minimum(pixels / _THINNING, _PER_DATE).sum())
+    count = float(np.minimum(pixels / THINNING, _PER_DATE).sum())
     return (count * _quantile_by_date(excess, date) + _PRIOR * towards) / (count + _PRIOR)
 
 
@@ -280,7 +281,7 @@ def _shrunk(excess: NDArray[np.floating[Any]], towards: float) -> float:
     quantile = _conformal_quantile(excess, 0.9)
     if quantile is None:
         return towards
-    count = excess.size / _THINNING
+    count = excess.size / THINNING
     return (count * (quantile - math.log(Z90)) + _PRIOR * towards) / (count + _PRIOR)
 
 
@@ -346,8 +347,8 @@ def _mixed(
 
 
 def hidden_pixels(trials: Sequence[Trial], fields: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Fields of the trials' windows, cut at the hidden pixels and put end to end."""
-    kept = [field[trial.hidden] for trial, field in zip(trials, fields, strict=True)]
+    """Fields of the trials' windows, cut at the hidden pixels and put end to end; each as often as it is worth."""
+    kept = [np.repeat(field[trial.hidden], trial.worth) for trial, field in zip(trials, fields, strict=True)]
     return np.concatenate(kept) if kept else np.empty(0, np.float32)
 
 
@@ -375,7 +376,7 @@ def told(
 
 def hidden_errors(trials: Sequence[Trial], errors: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
     """As `told`, of the trials' hidden pixels put end to end; `errors` are value less truth over their windows."""
-    bands = [np.nonzero(trial.hidden)[1] for trial in trials]
+    bands = [np.repeat(np.nonzero(trial.hidden)[1], trial.worth) for trial in trials]
     if not bands:
         return np.empty(0, np.float32)
     return told(hidden_pixels(trials, errors), hidden_pixels(trials, [t.truth for t in trials]), np.concatenate(bands))

@@ -7,6 +7,7 @@ an expected error of its own (regression kriging: Odeh, McBratney & Chittleborou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -26,7 +27,13 @@ __all__ = ["across_bands"]
 _FEWEST = 300
 """Pixels known in all bands of a regression; fewer say nothing of how bands go together."""
 _COVERED = 0.95
-"""Share of what any other band shows of a band's gap that one must show to take part."""
+"""Share of what any other band shows of a band's gap that one must show to be asked in the end, about all of it."""
+_SETS, _LEFT = 3, 100
+"""Sets of bands that are asked about one gap, each about what those before do not show; and pixels worth asking."""
+_OFTEN = 4
+"""A set may be known together at so much fewer pixels than the commonest."""
+_NEARLY_ALL = 0.75
+"""Of the bands of such a set how many have to show nearly all of a gap for these to be asked about all at once."""
 _SHARED = 0.5
 """Share of what other dates show of a band that one must show to take part: what is left is known only there."""
 _WORTH = 0.9
@@ -106,34 +113,56 @@ def _told(patch: Patch) -> Iterator[_Told]:
         gap &= known.any(axis=0)  # what all have lost nobody tells
         dated = np.delete(patch.known[:, band], patch.targets[target], axis=0).any(axis=0)
         for asked, how in ((gap & dated, _departing), (gap & ~dated, _level)):
-            found = how(patch, (target, band), asked) if asked.any() else None
-            if found is not None:
-                yield found
+            left = asked
+            for number in range(_SETS):
+                if np.count_nonzero(left) < (_LEFT if number else 1):
+                    break
+                helpers = _helpers(patch, (target, band), left, last=number == _SETS - 1)
+                if not len(helpers):
+                    break
+                found = how(patch, (target, band), left, helpers)
+                if found is not None:
+                    yield found
+                left = left & ~known[helpers].all(axis=0)
 
 
-def _helpers(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Bands that are known where one is asked for, and on most that is known of it on other dates."""
+def _helpers(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_], *, last: bool) -> NDArray[np.intp]:
+    """Bands that are known together where one is asked for, and on most that is known of it on other dates.
+
+    Those that show nearly all of it, where they are not far fewer; and those are the `last` to be asked in any case.
+    """
     date, band = patch.targets[place[0]], place[1]
-    here = patch.known[date][:, asked].mean(axis=1) >= _COVERED
     others = np.delete(np.arange(len(patch.dates)), date)
     own = patch.known[others, band]
-    shared = np.array([np.count_nonzero(own & patch.known[others, b]) for b in range(len(here))])
-    return np.flatnonzero(here & (shared >= _SHARED * np.count_nonzero(own)))
+    shared = np.array([np.count_nonzero(own & patch.known[others, b]) for b in range(patch.known.shape[1])])
+    seen = patch.known[date][:, asked] & (shared >= _SHARED * np.count_nonzero(own))[:, None]
+    here, together = seen.mean(axis=1) >= _COVERED, _commonest(seen)
+    enough = 1 if last else math.ceil(_NEARLY_ALL * together.sum())
+    return np.flatnonzero(here if here.sum() >= max(1, enough) else together)
 
 
-def _level(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -> _Told | None:
+def _commonest(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(band,) bands often known together of some pixels (band, pixel): the most of them, then the most often."""
+    some = seen[:, seen.any(axis=0)]
+    if not some.size:
+        return np.zeros(len(seen), bool)
+    _, first, counts = np.unique(np.packbits(some, axis=0), axis=1, return_index=True, return_counts=True)
+    bands = np.where(_OFTEN * counts >= counts.max(), some[:, first].sum(axis=0), 0)
+    return np.asarray(some[:, first[np.lexsort((counts, bands))[-1]]])
+
+
+def _level(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_], helpers: NDArray[np.intp]) -> _Told | None:
     """The regression of a band on those that are known in its gap, over the pixels that are known in all of them.
 
     Those of the target date, and where these are too few of all dates.
     """
     date, band = patch.targets[place[0]], place[1]
-    helpers = _helpers(patch, place, asked)
     common = _common(patch, band, helpers)
     learnt = common.copy()
     learnt[np.arange(len(learnt)) != date] = False
     if np.count_nonzero(learnt) < _FEWEST:
         learnt = common
-    if not len(helpers) or np.count_nonzero(learnt) < _FEWEST:
+    if np.count_nonzero(learnt) < _FEWEST:
         return None
     own = patch.values[:, band][learnt].astype(np.float64)
     seen = np.stack([patch.values[:, helper][learnt] for helper in helpers]).astype(np.float64)
@@ -150,15 +179,16 @@ def _level(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -> _T
     return _Told(place, helpers, slopes, level, where, scale, None, _grain(left, learnt) / scale)
 
 
-def _departing(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_]) -> _Told | None:
+def _departing(
+    patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_], helpers: NDArray[np.intp]
+) -> _Told | None:
     """The regression of what a band departs from its other dates on what others do; the rest keeps their size.
 
     A date's mean departure is left out where the date shows the band: fillers see it there.
     """
     date, band = patch.targets[place[0]], place[1]
-    helpers = _helpers(patch, place, asked)
     common = _common(patch, band, helpers)
-    if not len(helpers) or not common.any():
+    if not common.any():
         return None
     apart, lines, learnt = _departures(patch, date, np.append(band, helpers), common)
     if np.count_nonzero(learnt) < _FEWEST:

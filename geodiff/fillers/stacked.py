@@ -255,7 +255,7 @@ def _learnt(parts: Sequence[Filler], trials: Sequence[Trial], estimates: Mapping
     names = [part.name for part in parts]
     errors = [np.stack([_error(trial, estimates[n][i]) for n in names]) for i, trial in enumerate(trials)]
     rows = far_apart(trials)
-    classes = [strata(trial.patch, table=rows)[trial.hidden] for trial in trials]
+    classes = [np.repeat(strata(trial.patch, table=rows)[trial.hidden], trial.worth) for trial in trials]
     whole = [bool(lost_planes(trial.patch).all()) for trial in trials]
     shown = [i for i, lost in enumerate(whole) if not lost] or range(len(trials))
     temporal = [place for place, part in enumerate(parts) if getattr(part, "needs_dates", False)]
@@ -396,8 +396,8 @@ def _filled(part: Filler, trials: Sequence[Trial], fitted: Fitted) -> list[Fille
 
 
 def _error(trial: Trial, filled: Filled) -> NDArray[np.float32]:
-    """Errors at a trial's hidden pixels."""
-    cut: NDArray[np.float32] = (filled.value - trial.truth)[trial.hidden]
+    """Errors at a trial's hidden pixels, each as often as it is worth."""
+    cut: NDArray[np.float32] = np.repeat((filled.value - trial.truth)[trial.hidden], trial.worth)
     return cut
 
 

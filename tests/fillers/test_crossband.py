@@ -64,6 +64,22 @@ def test_a_gap_of_one_band_is_told_by_the_others(truth, gap):
     assert 0.7 < np.sqrt(np.mean(miss**2)) / np.sqrt(np.mean(error**2)) < 1.4, "its error is of what the bands leave"
 
 
+def test_bands_with_gaps_of_their_own_tell_where_they_are_known(truth, gap):
+    """None of them shows all of the gap: they were not asked at all."""
+    truth[2] = -0.8 * truth[0] + 0.1 * truth[2]
+    known = np.ones(truth.shape, bool)
+    known[1, gap] = False
+    known[0, 85:], known[2, :75] = False, False  # ten rows are known in both, the others in one
+    (with_them,), (without,) = filled([patch_of(truth, known)]), alone([patch_of(truth, known)])
+    core = np.s_[HALO:-HALO, HALO:-HALO]
+    for rows in (slice(60, 75), slice(75, 85), slice(85, 100)):
+        part = np.zeros_like(gap)
+        part[rows] = gap[rows]
+        assert rmse(with_them, truth, part, 1) < 0.5 * rmse(without, truth, part, 1)
+    miss, error = (with_them.value[0, 1] - truth[1][core])[gap[core]], with_them.standard_error[0, 1][gap[core]]
+    assert 0.6 < np.sqrt(np.mean(miss**2)) / np.sqrt(np.mean(error**2)) < 1.4
+
+
 @pytest.mark.parametrize("case", ["all bands lost", "nothing in common", "a date that repeats", "a single band"])
 def test_where_other_bands_tell_nothing_all_is_as_it_was(truth, gap, case):
     known = np.ones(truth.shape, bool)

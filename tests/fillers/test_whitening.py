@@ -92,3 +92,10 @@ def test_a_number_and_its_mirror_images_do_not_say_that_a_field_is_constant():
     values[0, 0, 2], known[0, :10, :10] = 5, False
     known[0, 0, [0, 2]] = True
     assert 0.5 < local_spread(values, known)[0, 0, 2] < 2
+
+
+@pytest.mark.parametrize("share", [0.03, 0.1, 0.6])
+def test_the_spread_of_noise_is_its_own_however_few_pixels_are_known(share):
+    rng = np.random.default_rng(3)
+    values, known = rng.normal(size=(20, 100, 100)).astype(np.float32), rng.random((20, 100, 100)) < share
+    assert local_spread(values, known).mean() == pytest.approx(1, abs=0.05)
