@@ -50,7 +50,7 @@ class Teller(Generic[R]):
     def publish(self, records: Sequence[R]) -> None:
         """The table in the flow's log, as an artifact and as text."""
         ordered = _worst_first(records)
-        counts = Counter(record.status for record in ordered)
+        counts = Counter(record.status for record in records)
         summary = ", ".join(f"{number} {status}" for status, number in counts.most_common()) or f"no {self.what}"
         get_run_logger().info("%d %s: %s", len(ordered), self.what, summary)
         create_table_artifact(

@@ -56,6 +56,7 @@ def patterns(side: int) -> Iterator[tuple[str, Mask]]:
         spots |= (y - row) ** 2 + (x - column) ** 2 < rng.integers(3, 9) ** 2
     yield "25 spots", spots
     yield "one square", (abs(y - side // 2) < 25) & (abs(x - side // 2) < 25)
+    yield "49 of 50 pixels", rng.random((side, side)) < 0.98
 
 
 def judged(image: Image, lost: Mask, filler: str) -> tuple[str, float, float]:

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -97,6 +97,15 @@ def test_a_stop_by_a_scheduler_is_an_interruption(capsys: pytest.CaptureFixture[
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.fixture
+def heeding_interrupts() -> Iterator[None]:
+    """SIGINT as Python has it: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_interrupts")
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_while_the_server_starts_stops_the_server(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], stop: signal.Signals
