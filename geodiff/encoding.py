@@ -30,6 +30,8 @@ __all__ = [
 
 _NINETY = 1.645
 """Standard deviations to each side that hold 90 % of a Gaussian."""
+_SHORT = 2e-6
+"""How far from the end of a floating dtype a marker may be spelt: -3.40282e38 stands for -3.4028235e38."""
 LOGARITHMS = {"log10": 1e-4, "log10 of g": 1e-7, "log10 of kg": 1e-10}
 """Where each logarithm begins: below what any sensor can tell from zero, for chlorophyll in mg, g or kg m-3."""
 
@@ -244,7 +246,11 @@ def is_nodata(stored: NDArray[Any], encoding: Encoding) -> NDArray[np.bool_]:
     floating = np.issubdtype(encoding.dtype, np.floating)
     absent = ~np.isfinite(stored) if floating else np.zeros(stored.shape, bool)
     for value in (encoding.nodata, *encoding.extra_nodata):
-        if value is not None and not _is_nan(value) and can_hold(encoding.dtype, value):
+        if value is None or _is_nan(value) or not can_hold(encoding.dtype, value):
+            continue
+        if floating and abs(value) >= (end := (1 - _SHORT) * float(np.finfo(encoding.dtype).max)):
+            absent |= stored <= -end if value < 0 else stored >= end
+        else:
             absent |= stored == encoding.dtype.type(value)
     return absent
 

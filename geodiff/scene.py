@@ -411,13 +411,28 @@ def _named_quality(raster: Raster, preset: str, where: str) -> Sequence[QualityB
     inside = flags_inside(raster, where)
     if inside is not None:
         own = [q for q in raster.quality if (q.preset, q.variable.name) == (preset, inside.name)]
-        return own or [QualityBand(inside, preset, layer=layer_named(preset, inside.name))]
+        return own or [QualityBand(inside, preset, layer=_layer_of(preset, where, inside.name))]
     if not Path(where).exists() and not any(sign in where for sign in ("://", *"*?[")):
         raise FlagError(f"--qa {preset}:{where} is neither a file nor a band of {raster.path}")
     opened = open_raster(where)
     found = [replace(q, applies_to=()) for q in opened.quality if q.preset == preset]
     name = PurePath(next(iter(opened.files), where)).name
-    return found or [QualityBand(opened.variables[0], preset, layer=layer_named(preset, name))]
+    return found or [QualityBand(opened.variables[0], preset, layer=_layer_of(preset, where, name))]
+
+
+def _layer_of(preset: str, where: str, name: str) -> str | None:
+    """The layer that a band or file of that name holds; FlagError where it is known as another preset's.
+
+    Most numbers of one Landsat collection mean something in the other's table too: its water would be cloud shadow.
+    """
+    layer = layer_named(preset, name)
+    others = [other for other in PRESETS if layer_named(other, name) is not None]
+    if layer is None and others:
+        raise FlagError(
+            f"--qa {preset}:{where}: a quality band of that name is {others[0]}'s, whose numbers mean something else; "
+            f"use --qa {others[0]}:{where}, or a mask made of it (--mask)"
+        )
+    return layer
 
 
 def flags_inside(raster: Raster, where: str) -> Variable | None:

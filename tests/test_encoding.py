@@ -84,6 +84,16 @@ def test_a_filled_value_is_valid_when_it_is_read(
     assert unpack(pack(np.array([value * step + offset]), encoding), encoding)[1].all()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "spelt"), [("float32", -3.40282306073709653e38), ("float32", 3.40282e38), ("float64", -1.79769e308)]
+)
+def test_the_end_of_a_floating_dtype_is_nodata_however_short_it_is_spelt(dtype: str, spelt: float) -> None:
+    """Desktop GIS fill with the lowest number there is, and tags say it with fewer digits."""
+    end = np.copysign(np.finfo(dtype).max, spelt)
+    stored = np.array([end, -end, end / 1.001, 1.0], dtype)
+    assert is_nodata(stored, Encoding(np.dtype(dtype), spelt)).tolist() == [True, False, False, False]
+
+
 def test_where_no_number_lies_in_the_range_it_is_nodata_alone_that_is_avoided() -> None:
     encoding = Encoding(np.dtype("uint8"), 3, valid_range=(3.2, 3.4))
     assert pack(np.array([3.3]), encoding).tolist() == [4]

@@ -187,6 +187,15 @@ def test_a_quality_file_or_band_is_read_by_its_own_layer(landsat: Path) -> None:
     assert [scene.cubes[0].rules.quality[0].layer for scene in scenes] == ["QA_RADSAT", "QA_RADSAT"]
 
 
+@pytest.mark.parametrize("inside", [True, False], ids=["band", "file"])
+def test_a_quality_band_of_another_preset_is_refused_by_its_name(landsat: Path, *, inside: bool) -> None:
+    """Every number of Collection 2 means something in the table of Collection 1: clear water would be cloud shadow."""
+    file = landsat / f"{LANDSAT}_QA_PIXEL.TIF"
+    source, where = (landsat, "QA_PIXEL") if inside else (landsat / f"{LANDSAT}_SR_B2.TIF", file)
+    with pytest.raises(FlagError, match=r"of that name is landsat-c2's.*use --qa landsat-c2:.*QA_PIXEL"):
+        open_scene(FillJob.build(source=str(source), target="out.zarr", qa=[f"landsat-c1:{where}"]))
+
+
 def targets(folder: Path, time: object, dates: str | None) -> tuple[int, ...]:
     """Which dates of a stack with that time axis a job fills."""
     return stack(folder, time, dates).targets

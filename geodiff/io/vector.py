@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from affine import Affine
     from numpy.typing import NDArray
     from odc.geo.geobox import GeoBox
+    from pyproj import CRS
 
     from geodiff.io import Raster, Variable
 
@@ -44,7 +45,7 @@ def open_area(path: str, geobox: GeoBox) -> PlaneReader:
     Raises SourceError, GridError where it cannot be read or does not lie on the grid's ground.
     """
     if is_vector(path):
-        return _VectorArea(tuple(read_geometries(path, geobox.crs)), geobox)
+        return _VectorArea(tuple(read_geometries(path, geobox)), geobox)
     return read_mask_raster(path, geobox)
 
 
@@ -103,13 +104,13 @@ class _VectorArea:
         return {"geometries": self.geometries, "geobox": self.geobox}  # the tree is built again where it is needed
 
 
-def read_geometries(path: str, crs: Any) -> list[Any]:
-    """The geometries of a vector file in the CRS of a raster.
+def read_geometries(path: str, geobox: GeoBox) -> list[Any]:
+    """The geometries of a vector file in the CRS of a raster; of those in another CRS what lies around the raster.
 
     Parameters
     ----------
     path : GeoJSON, GPKG, GeoParquet, Shapefile or another file that pyogrio reads; paths and URLs.
-    crs : the raster's; None for camera frames, whose vectors are in columns and rows.
+    geobox : the raster's grid; without a CRS for camera frames, whose vectors are in columns and rows.
 
     Raises
     ------
@@ -120,7 +121,7 @@ def read_geometries(path: str, crs: Any) -> list[Any]:
     shapes = frame.geometry[~(frame.geometry.isna() | frame.geometry.is_empty)]
     if not len(shapes):
         raise SourceError(f"{path} holds no geometry, so it masks nothing; leave it out or check the file")
-    return list(_reproject(path, shapes, crs))
+    return list(_reproject(path, shapes, geobox))
 
 
 def _read_frame(path: str) -> Any:
@@ -166,10 +167,10 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _reproject(path: str, shapes: Any, crs: Any) -> Any:
+def _reproject(path: str, shapes: Any, geobox: GeoBox) -> Any:
     import pyproj
 
-    if crs is None:
+    if geobox.crs is None:
         if shapes.crs is not None and shapes.crs.to_epsg() != 4326:
             raise SourceError(
                 f"{path} is in {shapes.crs.name} and the raster has no CRS; "
@@ -178,23 +179,70 @@ def _reproject(path: str, shapes: Any, crs: Any) -> Any:
         return shapes  # GeoJSON always claims WGS 84
     if shapes.crs is None:
         return shapes  # meant to be on the raster's ground
-    wanted = pyproj.CRS.from_wkt(crs.to_wkt())
+    wanted = pyproj.CRS.from_wkt(geobox.crs.to_wkt())
     if shapes.crs == wanted:
         return shapes
-    left, bottom, right, top = shapes.total_bounds
-    longest = max(right - left, top - bottom)
-    dense = shapes.segmentize(longest / 200) if longest > 0 else shapes  # straight edges bend on their way
     try:
+        near = _near(shapes, geobox, wanted)
+        left, bottom, right, top = near.total_bounds
+        longest = max(right - left, top - bottom)
+        dense = near.segmentize(longest / 500) if longest > 0 else near  # straight edges bend on their way
         moved = dense.to_crs(wanted)
     except (pyproj.exceptions.ProjError, ValueError) as error:
         said = f"{path} in {shapes.crs.name} cannot be brought to {wanted.name}: {_first_line(error)}"
         unsaid = "a GeoJSON that names no crs counts as WGS 84, on the Earth: save it with the CRS it is in, as GPKG"
         raise SourceError(f"{said}; {unsaid if shapes.crs.to_epsg() == 4326 else 'reproject it first'}") from error
-    if not np.isfinite(moved.total_bounds).all():
+    if len(moved) and not np.isfinite(moved.total_bounds).all():
         raise SourceError(
             f"{path} in {shapes.crs.name} lies outside of what {wanted.name} can show; cut it to the raster first"
         )
     return moved
+
+
+def _near(shapes: Any, geobox: GeoBox, crs: CRS) -> Any:
+    """What of the shapes lies around the raster, in their own CRS; all of them where that cannot be told.
+
+    A map shows some of the globe only: what lies far from it, land or sea of the whole world, comes out anywhere on it,
+    turned inside out.
+    """
+    import geopandas
+    import shapely
+
+    bounds = _bounds_in(geobox, crs, shapes.crs)
+    if bounds is None:
+        return shapes
+    given = np.asarray(shapes.values)
+    parts = []
+    for turn in (0.0, -360.0, 360.0) if shapes.crs.is_geographic else (0.0,):
+        moved = shapely.transform(given, lambda points, turn=turn: points + np.array([turn, 0.0]))
+        moved = moved[shapely.intersects(shapely.envelope(moved), shapely.box(*bounds))]
+        broken = ~shapely.is_valid(moved)
+        moved[broken] = shapely.make_valid(moved[broken])  # a self-crossing ring cannot be cut
+        parts.append(shapely.clip_by_rect(moved, *bounds))
+    cut = np.concatenate(parts)
+    return geopandas.GeoSeries(cut[~shapely.is_empty(cut)], crs=shapes.crs)
+
+
+def _bounds_in(geobox: GeoBox, own: CRS, other: CRS) -> tuple[float, float, float, float] | None:
+    """Left, bottom, right and top of a raster in another CRS, and some more; None where that cannot show all of it.
+
+    Across the dateline right is beyond 180 degrees.
+    """
+    from pyproj import Transformer
+
+    box = geobox.boundingbox
+    transformer = Transformer.from_crs(own, other, always_xy=True)
+    left, bottom, right, top = transformer.transform_bounds(*box.bbox, densify_pts=99)
+    if other.is_geographic and left > right:
+        right += 360.0
+    x, y = np.meshgrid(np.linspace(box.left, box.right, 21), np.linspace(box.bottom, box.top, 21))
+    x, y = (np.asarray(values) for values in transformer.transform(x, y))
+    beside = (1 / 20 + 2 / min(geobox.shape)) * np.array([right - left, top - bottom])
+    left, bottom, right, top = left - beside[0], bottom - beside[1], right + beside[0], top + beside[1]
+    if other.is_geographic:
+        x = left + (x - left) % 360.0
+    shown = (x >= left) & (x <= right) & (y >= bottom) & (y <= top)
+    return (left, bottom, right, top) if shown.all() else None
 
 
 def _in_pixels(geometries: Sequence[Any], geobox: GeoBox) -> NDArray[Any]:

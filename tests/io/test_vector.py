@@ -95,6 +95,40 @@ def test_degrees_one_turn_away_are_the_same_place(tmp_path: Path) -> None:
     assert rasterise([shape], pacific, Window(0, 0, 10, 20)).any(axis=0).nonzero()[0].tolist() == [10, 11, 12, 13, 14]
 
 
+@pytest.mark.parametrize(
+    "geobox",
+    [
+        GeoBox((120, 90), Affine(10, 0, 400_000, 0, -10, 5_000_000), "EPSG:32632"),
+        GeoBox((120, 90), Affine(1000, 0, 170_000, 0, -1000, 5_200_000), "EPSG:32601"),
+        GeoBox((120, 90), Affine(100, 0, 4_300_000, 0, -100, 3_200_000), "EPSG:3035"),
+        GeoBox((120, 120), Affine(20_000, 0, -1_183_000, 0, -20_000, 1_210_000), "EPSG:3413"),
+    ],
+    ids=["UTM", "across the dateline", "Europe", "the pole"],
+)
+def test_areas_of_the_whole_world_are_right_on_the_map_of_a_part(tmp_path: Path, geobox: GeoBox) -> None:
+    rows, columns = (int(n) for n in geobox.shape)
+    centres = ground(geobox.affine, np.arange(columns)[None, :] + 0.5, np.arange(rows)[:, None] + 0.5)
+    degrees = pyproj.Transformer.from_crs(geobox.crs.to_wkt(), 4326, always_xy=True)
+    x, y = degrees.transform(*np.broadcast_arrays(*centres))
+    east, north = x[rows // 3, columns // 3], y[rows // 3, columns // 3]
+    island = shapely.Point(east, north).buffer(0.45 * np.ptp(y))
+    sea = shapely.box(-180, -90, 180, 90) - island
+    geopandas.GeoSeries([sea], crs=4326).to_file(tmp_path / "sea.gpkg")
+    masked = open_area(str(tmp_path / "sea.gpkg"), geobox)(Window(0, 0, rows, columns))
+    np.testing.assert_array_equal(masked, shapely.contains_xy(sea, x, y))
+    assert 0.1 < masked.mean() < 0.99
+
+
+def test_long_edges_bend_on_their_way_however_far_the_file_reaches(tmp_path: Path) -> None:
+    geobox = GeoBox((200, 200), Affine(10, 0, 400_000, 0, -10, 5_000_000), "EPSG:32632")
+    shapes = [shapely.box(-20, 45.145, 35, 60), shapely.box(-170, -50, -120, -20)]
+    geopandas.GeoSeries(shapes, crs=4326).to_file(tmp_path / "tiles.gpkg")
+    x, y = np.broadcast_arrays(*ground(geobox.affine, np.arange(200)[None, :] + 0.5, np.arange(200)[:, None] + 0.5))
+    north = pyproj.Transformer.from_crs(geobox.crs.to_wkt(), 4326, always_xy=True).transform(x, y)[1]
+    masked = open_area(str(tmp_path / "tiles.gpkg"), geobox)(Window(0, 0, 200, 200))
+    np.testing.assert_array_equal(masked, north > 45.145)
+
+
 def test_frames_without_crs_take_vectors_in_columns_and_rows(tmp_path: Path) -> None:
     frame = GeoBox((20, 30), Affine.identity(), None)
     path = tmp_path / "block.geojson"
@@ -109,11 +143,11 @@ def test_another_planet_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "moon.gpkg"
     geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs="IAU_2015:30100").to_file(path)
     with pytest.raises(SourceError, match=r"moon\.gpkg.*reproject it first"):
-        read_geometries(str(path), UTM.crs)
+        read_geometries(str(path), UTM)
     unsaid = tmp_path / "mars.geojson"
     unsaid.write_text(json.dumps({"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}))
     with pytest.raises(SourceError, match=r"names no crs counts as WGS 84"):
-        read_geometries(str(unsaid), pyproj.CRS("IAU_2015:49910"))
+        read_geometries(str(unsaid), GeoBox((60, 80), UTM.affine, "IAU_2015:49910"))
 
 
 def test_nothing_to_read_is_one_line(tmp_path: Path) -> None:
@@ -121,7 +155,7 @@ def test_nothing_to_read_is_one_line(tmp_path: Path) -> None:
     broken.write_text("{")
     for path in (broken, tmp_path / "absent.gpkg"):
         with pytest.raises(SourceError) as caught:
-            read_geometries(str(path), UTM.crs)
+            read_geometries(str(path), UTM)
         assert "\n" not in str(caught.value)
 
 
