@@ -40,7 +40,7 @@ class _ArrayReader:
 
 def fill_array(
     values: ArrayLike, known: ArrayLike | None = None, *, filler: str = "auto", seed: int = 0, model: str = "default"
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
     """Fill the unknown pixels of an image.
 
     Parameters
@@ -54,8 +54,9 @@ def fill_array(
 
     Returns
     -------
-    value : float32, shape of `values`; known pixels as they were given.
-    standard_error : float32, same shape and units; 0 where known. value +- 1.645 of it should hold 90 % of the truth.
+    value : shape of `values`; known pixels as they were given: float32 where that holds all numbers of the type of
+        `values`, else float64.
+    standard_error : same type, shape and units; 0 where known. value +- 1.645 of it should hold 90 % of the truth.
         Both are NaN in a band of which nothing is known.
 
     Raises
@@ -73,7 +74,9 @@ def fill_array(
     with side_by_side():
         fit = fit_cube(cube, scan, gaps, chosen)
         blended, _ = estimate(cube, gaps, fit, chosen, 0, cube.lattice.extent, seed)
-    value, error = planes.astype(np.float32), np.zeros(planes.shape, np.float32)
+    exact = np.can_cast(np.asanyarray(values).dtype, np.float32)
+    value: NDArray[np.floating[Any]] = planes.astype(np.float32 if exact else np.float64)
+    error = np.zeros_like(value)
     if blended is not None:
         for band, recipe in enumerate(fit.normalisations):
             if not fit.estimable[band]:

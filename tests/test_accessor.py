@@ -348,3 +348,14 @@ def test_dask_is_left_as_it_was(dataset: xr.Dataset) -> None:
     before = dict(dask.config.config)
     dataset.chunk(time=1).geodiff.fill(filler="laplace").compute()
     assert dask.config.config == before
+
+
+def test_what_no_date_ever_knew_is_not_as_certain_as_what_others_know() -> None:
+    """Elevation on every date: dates tell each other nearly all, and nothing of the place that none saw."""
+    rng, (y, x) = np.random.default_rng(0), np.mgrid[:64, :64]
+    height = 500 + 100 * (np.sin(y / 5) + np.cos(x / 7)) + 20 * rng.normal(size=y.shape)
+    seen = height + 0.01 * rng.normal(size=(5, 64, 64))
+    seen[:, 24:40, 24:40] = np.nan
+    filled = _dataset(seen).geodiff.fill(fillable="all", members=0)
+    off, error = np.abs(filled["v"] - height)[:, 24:40, 24:40], filled["v_standard_error"][:, 24:40, 24:40]
+    assert (off <= 1.645 * error).mean() > 0.8

@@ -77,3 +77,20 @@ def test_nothing_goes_below_zeros_that_pile_up(rng: np.random.Generator, share: 
     assert value.min() == 0
     if share == 1:
         assert not value.any()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "level", "returned"), [("f8", 1e6, "f8"), ("i4", 2_147_000_000, "f8"), ("u2", 300, "f4")]
+)
+def test_known_numbers_come_back_as_they_were_given(
+    rng: np.random.Generator, dtype: str, level: float, returned: str
+) -> None:
+    """A hundredth of a metre on northings, counts near the end of 32 bits: float32 holds neither."""
+    steps = rng.normal(size=(60, 60)).cumsum(0)
+    given = (level + (0.01 * steps if dtype == "f8" else np.round(10 * steps))).astype(dtype)
+    known = np.ones(given.shape, bool)
+    known[20:30, 20:30] = False
+    value, error = geodiff.fill_array(given, known, filler="laplace")
+    assert value.dtype == error.dtype == np.dtype(returned)
+    np.testing.assert_array_equal(value[known], given[known])
+    assert np.abs(value - given.astype("f8"))[~known].max() < np.ptp(given[known].astype("f8"))

@@ -158,6 +158,8 @@ class Stacked:
     def _error(self, patch: Patch, runs: Mapping[str, Filled], fitted: Fitted) -> NDArray[np.float32]:
         """The standard error."""
         error = (self._scale(patch, runs, fitted) * _factors(fitted, patch)).astype(np.float32)
+        if "never_factors" in fitted.arrays:
+            error = _never_known(patch, error, fitted.arrays["never_factors"])
         if "lost_level" in fitted.arrays:
             level = float(fitted.arrays["lost_level"])
             error = beyond_corner(patch, error, level, lambda: self._error_if_lost(patch, fitted))
@@ -225,7 +227,7 @@ class Stacked:
         origin = f"cross-validation on {sum(int(t.hidden.sum()) for t in sample.trials)} hidden pixels"
         none = np.ones(STRATA, np.float32)
         draft = _as_fitted(self.name, names, fits, weights, none, WHITENING, origin)
-        draft = replace(draft, arrays={**draft.arrays, **few_dates(sample, errors)})
+        draft = replace(draft, arrays={**draft.arrays, **few_dates(sample, errors), **_untried(sample.trials)})
         best, least = draft, np.inf
         for scale in (WHITENING, *(part.name for part in parts if not isinstance(part, SpatialFiller))):
             trial = replace(draft, facts={**draft.facts, "scale": scale})
@@ -361,6 +363,25 @@ def _columns(fitted: Fitted, names: Sequence[str]) -> _Weights:
     lost = fitted.arrays.get("lost_weights")
     table = np.asarray(fitted.arrays["weights"], np.float64)[:, places]
     return _Weights(table, None if lost is None else np.asarray(lost, np.float64)[places])
+
+
+def _untried(trials: Sequence[Trial]) -> dict[str, NDArray[np.float32]]:
+    """Stored factors for what no other date ever knew, where no trial hid any such pixel; else nothing."""
+    if any((strata(trial.patch)[trial.hidden] >= STRATA - DISTANCES).any() for trial in trials):
+        return {}
+    return {"never_factors": conformal_factors(np.empty(0), np.empty(0, np.int8), _DEFAULT_FACTORS)}
+
+
+def _never_known(patch: Patch, error: NDArray[np.float32], factors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Standard errors, no less than stored ones where no other date knows a pixel.
+
+    Space alone tells what it is, and how well other dates tell what they know says nothing of that.
+    """
+    never = (strata(patch) >= STRATA - DISTANCES) & ~lost_planes(patch)[..., None, None]
+    if not never.any():
+        return error
+    stored = window_error(patch) * patch_factors(patch, factors)
+    return np.asarray(np.where(never, np.maximum(error, stored), error), np.float32)
 
 
 def _factors(fitted: Fitted, patch: Patch) -> NDArray[np.float32]:
