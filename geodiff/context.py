@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from geodiff.scan import Scan
     from geodiff.scene import Cube
 
-__all__ = ["context", "nearest_dates", "seen_dates"]
+__all__ = ["context", "nearest_dates", "seen_dates", "time_line"]
 
 
 def seen_dates(scan: Scan) -> tuple[bool, ...]:
@@ -35,7 +35,12 @@ def context(cube: Cube, filler: Filler, target: int, seen: Sequence[bool]) -> li
 def nearest_dates(seconds: NDArray[np.int64], filler: Filler, target: int, seen: Sequence[bool]) -> list[int]:
     """`context` for dates in seconds since 1970; without dates the nearest are those beside it in the stack."""
     wanted = int(getattr(filler, "context_dates", 0))
-    line = seconds if np.ptp(seconds) else np.arange(len(seconds))
+    line = time_line(seconds)
     apart = np.abs(line - line[target])
     others = [int(i) for i in np.argsort(apart, kind="stable") if i != target and seen[i]]
     return sorted([target, *(others if wanted < 0 else others[:wanted])])
+
+
+def time_line(seconds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where dates in seconds since 1970 lie in time; those of no date as they follow each other in the stack."""
+    return seconds if np.ptp(seconds) else np.arange(len(seconds))

@@ -93,7 +93,8 @@ def _ground(cube: Cube, scan: Scan, gaps: GapReader | None, windows: list[Window
 
 
 def _trial(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, cells: Cells, spot: Hidden) -> Trial:
-    dates = context(cube, filler, spot.date, seen_dates(scan))
+    seen = [shown and date not in spot.gone for date, shown in enumerate(seen_dates(scan))]
+    dates = context(cube, filler, spot.date, seen)
     place = dates.index(spot.date)
     ground = _ground(cube, scan, gaps, [spot.window], filler.halo, dates)
     whole = cut_patch(ground, spot.window, filler.halo, cube.lattice, cells, (place,))

@@ -48,9 +48,18 @@ class Listener:
 
 
 def _heard(
-    dates: int, rows: int = 150, columns: int = 140, holes: int = 30, scattered: float = 0, outage: int = 0
+    dates: int,
+    rows: int = 150,
+    columns: int = 140,
+    holes: int = 30,
+    scattered: float = 0,
+    outage: int = 0,
+    blackout: int = 0,
 ) -> list[Trial]:
-    """What is hidden of noise with a hole a date; `outage` dates from the fourth on lack one place besides."""
+    """What is hidden of noise with a hole a date.
+
+    `outage` dates from the fourth on lack one place besides, `blackout` dates show nothing.
+    """
     rng = np.random.default_rng(1)
     values = rng.normal(5, 1, (dates, rows, columns)).astype("f4")
     values[rng.random(values.shape) < scattered] = np.nan
@@ -58,6 +67,7 @@ def _heard(
         row, column = rng.integers(0, rows - holes), rng.integers(0, columns - holes)
         plane[row : row + holes, column : column + holes] = np.nan
     values[3 : 3 + outage, 20:60, 30:80] = np.nan
+    values[3 : 3 + blackout] = np.nan
     axes = {"time": np.arange(dates).astype("M8[D]").astype("M8[ns]"), "y": -np.arange(rows), "x": np.arange(columns)}
     raster = open_dataset_as_raster(xr.Dataset({"v": (("time", "y", "x"), values)}, axes))
     cube = scene_of(raster, FillJob.build(source="cube", target="filled.zarr")).cubes[0]
@@ -82,6 +92,16 @@ def test_of_a_stack_some_trials_hide_a_whole_date() -> None:
         others = [d for d in range(len(trial.patch.dates)) if d != target]
         assert trial.patch.known[others].any(), "other dates are as they were"
         assert 0 < trial.hidden.sum() < trial.hidden.size / 8, "a sample of its pixels is judged"
+
+
+def test_dates_around_a_hidden_one_are_as_far_as_around_the_lost_ones() -> None:
+    """In the middle of many lost dates the others say less than of one between two that are seen."""
+    lost = [trial.patch for trial in _heard(14, blackout=4) if _lost(trial)]
+    apart = [np.array(patch.dates) - patch.dates[patch.targets[0]] for patch in lost]
+    sides = [(-max(days[days < 0], default=-9e9) / 86_400, min(days[days > 0], default=9e9) / 86_400) for days in apart]
+    assert len(sides) >= 3
+    assert all(before + after >= 5 for before, after in sides), "one of the four, between what is seen"
+    assert len({min(pair) for pair in sides}) == 2, "the first and the last of them, and those next to these"
 
 
 def test_each_lost_date_is_another_one() -> None:
@@ -348,6 +368,22 @@ def test_intervals_hold_a_date_that_is_lost_beside_two(days: list[int]) -> None:
     assert 0.85 < np.mean(held) < 0.99
     assert min(held) > 0.6
     assert np.exp(np.mean(np.log(wide))) < 1.7
+
+
+@pytest.mark.parametrize("lasting", [4, 8])
+def test_intervals_hold_dates_that_are_lost_one_after_the_other(lasting: int) -> None:
+    """They were those of one lost date between two seen ones."""
+    held = []
+    for seed in range(2):
+        rng, days = np.random.default_rng([seed, lasting]), np.arange(26)
+        truth = _walk(rng, days, 0.1, 0.02)
+        seen = truth.copy()
+        seen[9 : 9 + lasting] = np.nan
+        for date in (9, 9 + lasting // 2):
+            value, error = _told(seen, days, date)
+            held.append(np.mean(np.abs(value - truth[date]) <= 1.645 * error))
+    assert np.mean(held) > 0.8
+    assert min(held) > 0.65
 
 
 def test_a_date_that_is_lost_between_two_without_gaps_is_told_by_them() -> None:

@@ -1,11 +1,12 @@
-"""Stacks in which a place is lost for long, or of which a date shows a corner: what intervals hold, and where.
+"""Stacks in which a place, or all, is lost for long, or of which a date shows a corner: what intervals hold, and where.
 
     python tests/bench/bench_lost_places.py outages [--cubes crops,eddies] [--seeds 0,1,2]
+    python tests/bench/bench_lost_places.py blackouts [--cubes crops,eddies] [--seeds 0,1,2]
     python tests/bench/bench_lost_places.py corners [--seeds 0,1,2,5,6]
 
-Made-up stacks, and with GEODIFF_DATA set those of the validation part for outages. Without the network. By the date's
-place in the outage, or the distance to what is known: the share of the truth in value +- 1.645 standard errors, the
-least of all cases, and the RMSE over linear interpolation in time. Prints figures, asserts none.
+Made-up stacks, and with GEODIFF_DATA set those of the validation part for the first two. Without the network. By the
+date's place in the outage, or the distance to what is known: the share of the truth in value +- 1.645 standard errors,
+the least of all cases, and the RMSE over linear interpolation in time. Prints figures, asserts none.
 """
 
 from __future__ import annotations
@@ -97,16 +98,29 @@ def outages(cubes: list[str], seed: int) -> Rows:
         row, column = int(rng.integers(height - rows)), int(rng.integers(width - columns))
         place = np.zeros((height, width), bool)
         place[row : row + rows, column : column + columns] = True
-        gone = list(range(first, first + lasting))
-        lost[gone] |= place
-        seen = np.where(lost, np.nan, truth)
-        value, error = filled(seen, days, gone)
-        linear = time_peers.linear(seen, days, gone, np.ones((height, width), bool), {})
-        for at, date in enumerate(gone):
-            if np.isfinite(truth[date][place]).sum() >= 100:
-                inside = min(at, lasting - 1 - at)
-                kind = ("the first and the last", "next to these", "farther inside")[min(inside, 2)]
-                yield kind, *judged(value[at], error[at], truth[date], linear[at], place)
+        yield from _in_a_row(truth, days, lost, list(range(first, first + lasting)), place)
+
+
+def _in_a_row(truth: Numbers, days: Numbers, lost: Mask, gone: list[int], place: Mask) -> Rows:
+    """A place is lost on these dates, beside what is lost on all: by where a date lies among them."""
+    lost[gone] |= place
+    seen = np.where(lost, np.nan, truth)
+    value, error = filled(seen, days, gone)
+    linear = time_peers.linear(seen, days, gone, np.ones(place.shape, bool), {})
+    for at, date in enumerate(gone):
+        if np.isfinite(truth[date][place]).sum() >= 100:
+            inside = min(at, len(gone) - 1 - at)
+            kind = ("the first and the last", "next to these", "farther inside")[min(inside, 2)]
+            yield kind, *judged(value[at], error[at], truth[date], linear[at], place)
+
+
+def blackouts(cubes: list[str], seed: int) -> Rows:
+    """Up to a quarter of the dates show nothing, one after the other, the others all."""
+    for name, truth, days in _stacks(cubes, seed):
+        rng, dates = np.random.default_rng([seed, *name.encode()]), len(truth)
+        lasting = int(rng.integers(2, max(3, dates // 4) + 1))
+        first, nothing = int(rng.integers(0, dates - lasting + 1)), np.zeros(truth.shape, bool)
+        yield from _in_a_row(truth, days, nothing, list(range(first, first + lasting)), np.ones(truth.shape[1:], bool))
 
 
 def corners(cubes: list[str], seed: int) -> Rows:
@@ -132,13 +146,14 @@ def corners(cubes: list[str], seed: int) -> Rows:
 def main() -> None:
     """Print one row a kind."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("outages", "corners"))
+    parser.add_argument("what", choices=("outages", "blackouts", "corners"))
     parser.add_argument("--cubes", default=CUBES)
     parser.add_argument("--seeds", default="0")
     args = parser.parse_args()
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    what = {"outages": outages, "blackouts": blackouts, "corners": corners}[args.what]
     for seed in map(int, args.seeds.split(",")):
-        for kind, *figures in {"outages": outages, "corners": corners}[args.what](args.cubes.split(","), seed):
+        for kind, *figures in what(args.cubes.split(","), seed):
             found[kind].append((figures[0], figures[1]))
     print("| | cases | held | least | RMSE / linear in time |\n|---|---|---|---|---|")
     for kind, rows in found.items():
