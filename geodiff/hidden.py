@@ -6,7 +6,6 @@ It is bounded and deterministic, and depends on neither blocks nor the dates ask
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geodiff.context import context, seen_dates, time_line
+from geodiff.context import LEAST_DATES, context, lost_beside, lost_spans, seen_dates
 from geodiff.fillers import Filler
 from geodiff.fillers.calibration import FAR, NEAR, around_in_time, dates_around
 from geodiff.lattice import WINDOW, Window
@@ -68,10 +67,6 @@ _FOLDS, _STREWN = 5, 3
 _LEAST_STREWN, _CROWDED = 30, 1.0
 """Known pixels of a window from which on some are hidden so, and with how many known neighbours on average they are
 strewn about no more."""
-_LEAST_DATES = 3
-"""Of a stack that shows fewer, gaps that last are not looked for, and one of two dates is hidden whole."""
-_GOLDEN = (math.sqrt(5) - 1) / 2
-"""Multiples of it fill the unit interval evenly, however many are taken."""
 _LEAST_SHOWN = (0.5, 0.1)
 """Share of a window that must be known for a trial that hides all of it; the second where too few dates show the first.
 """
@@ -144,7 +139,7 @@ def hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[Hidden
     found: list[Hidden] = []
     lost = _lost(cube, scan, gaps, most)
     each = budget // (8 * len(cube.bands))
-    series = bool(lost) and sum(seen_dates(scan)) >= _LEAST_DATES
+    series = bool(lost) and sum(seen_dates(scan)) >= LEAST_DATES
     little = not series and cube.shape[0] * cube.shape[1] < WINDOW**2
     uncropped = shapes if series else [shape for shape in shapes if shape.sum() > each]
     deep = _deep(cube, scan, gaps, uncropped, places, most // _DEEP_EVERY, little)
@@ -223,7 +218,7 @@ def _lost(cube: Cube, scan: Scan, gaps: GapReader, most: int) -> list[Hidden]:
     if dates < 2 or (dates == 2 and _uneven(scan)):
         return []
     wanted = min(max(_LEAST_LOST, most // _LOST_EVERY), dates, most // 3)
-    outages = _outages(cube, seen)
+    outages = lost_spans(cube.seconds, seen)
     found: list[Hidden] = []
     for least in _LEAST_SHOWN:
         for date, window in islice(_order(cube), 20 * most):
@@ -234,45 +229,9 @@ def _lost(cube: Cube, scan: Scan, gaps: GapReader, most: int) -> list[Hidden]:
             if dates == 2:  # what one says of the other is seen where both are
                 known &= _known(cube, gaps, next(d for d, shown in enumerate(seen) if shown and d != date), window)
             if known.mean() >= least * common.height * common.width / (window.height * window.width):
-                gone = _gone(cube, seen, date, outages, len(found))
+                gone = lost_beside(cube.seconds, seen, date, outages, len(found))
                 found.append(Hidden(date, window, _thinned(known), whole=True, gone=gone))
     return found
-
-
-def _outages(cube: Cube, seen: Sequence[bool]) -> list[tuple[float, float]]:
-    """Time from each date that shows nothing to those seen before and after, `inf` for none; the nearest first.
-
-    What other dates say of one in the middle of many lost ones is not what they say of one between two that are seen.
-    """
-    line = time_line(cube.seconds)
-    shown = line[list(seen)]
-    found = []
-    for moment in line[~np.array(seen)]:
-        apart = shown - moment
-        sides = -apart[apart <= 0], apart[apart >= 0]
-        before, after = (float(side.min()) if side.size else math.inf for side in sides)
-        found.append((before, after))
-    return sorted(found, key=lambda sides: (min(sides), max(sides), sides))
-
-
-def _gone(
-    cube: Cube, seen: Sequence[bool], date: int, outages: Sequence[tuple[float, float]], turn: int
-) -> frozenset[int]:
-    """Seen dates that would be lost with one, were it as far from those that are seen as one of the outages.
-
-    Turns take outages from all over the list; half of the dates stay. None where what is lost already lies too near.
-    """
-    dates, line = np.flatnonzero(seen), time_line(cube.seconds)
-    apart = line[dates] - line[date]
-    sides = -apart[(apart <= 0) & (dates != date)], apart[(apart >= 0) & (dates != date)]
-    now = [float(side.min()) if side.size else math.inf for side in sides]
-    for number in range(len(outages)):
-        before, after = outages[(int(len(outages) * (turn * _GOLDEN % 1)) + number) % len(outages)]
-        near = (apart > -before) & (apart < after) & (dates != date)
-        enough = len(dates) - near.sum() > max(_LEAST_DATES, len(dates) // 2)
-        if enough and now[0] <= before and now[1] <= after:
-            return frozenset(dates[near].tolist())
-    return frozenset()
 
 
 def _uneven(scan: Scan) -> bool:
@@ -295,7 +254,7 @@ def _deep(
     One window of a date in a stack. Of a `little` raster, which is smaller than a window, a quarter stays known.
     """
     found: list[Hidden] = []
-    of_a_date = 1 if sum(seen_dates(scan)) >= _LEAST_DATES else wanted
+    of_a_date = 1 if sum(seen_dates(scan)) >= LEAST_DATES else wanted
     turns, told = (_TURNS, _LEAST_LEFT // 2) if little else (1, _LEAST_LEFT)
     for tried in range(turns * len(places) if shapes else 0):
         date, window = places[tried // turns]
