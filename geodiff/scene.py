@@ -21,7 +21,7 @@ from geodiff.faults import detect_window
 from geodiff.flags import PRESETS, ProductFacts, decode, guess, layer_named, load_preset, slc_off_as_nodata
 from geodiff.gaps import Reason, stored_reason
 from geodiff.io import Kind, OpenOptions, QualityBand, Raster, Variable, open_raster
-from geodiff.io.datasets import is_layer
+from geodiff.io.ancillary import is_layer
 from geodiff.lattice import Lattice, Window
 from geodiff.quantities import transform_of
 from geodiff.undated import ordinals
