@@ -64,7 +64,11 @@ strewn about no more."""
 
 
 def hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[Hidden]:
-    """Transplant the scene's own gap shapes onto known pixels of other windows."""
+    """What to hide of a scene in its trials; empty where too few pixels can be spared to learn from.
+
+    The scene's own gap shapes on known pixels of other windows and, of a stack, whole dates and gaps that last; pixels
+    strewn about where what is known lies so. In the order and at the places that the ground fixes.
+    """
     taught = _TAUGHT * len(cube.bands)
     share = max(
         scan.known // 100, min(scan.known // 20, 20_000 * len(cube.bands)), min(scan.known // _SPARED, taught)
