@@ -162,9 +162,9 @@ class Stacked:
         if "never_factors" in fitted.arrays:
             error = _never_known(patch, error, fitted.arrays["never_factors"])
         if "drift" in fitted.arrays:
-            level, lost = float(fitted.arrays["lost_level"]), lost_planes(patch)
-            if lost.any():
-                error = np.where(lost[..., None, None], _error_if_lost(patch, fitted), error)
+            if (wholly := lost_planes(patch)).any():
+                error = np.where(wholly[..., None, None], _error_if_lost(patch, fitted), error)
+            level = float(fitted.arrays["lost_level"])
             error = beyond_corner(patch, error, level, lambda: _error_if_lost(as_lost(patch), fitted))
         if "lost_error" not in fitted.arrays:
             return error
