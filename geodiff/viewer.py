@@ -21,7 +21,7 @@ from typing import Any
 from geodiff.errors import GeodiffError, InputError
 from geodiff.report.page import gap_places, served_page
 from geodiff.report.product import FilledProduct, open_product
-from geodiff.report.pyramid import Pyramid, Tile, coding_of, encode
+from geodiff.report.pyramid import Pyramid, Tile, encode
 
 __all__ = ["LoopbackServer", "serve", "view"]
 
@@ -48,7 +48,7 @@ class Site:
 
     @classmethod
     def of(cls, product: FilledProduct) -> Site:
-        pyramids = tuple(Pyramid(picture, coding_of(picture)) for picture in product.pictures)
+        pyramids = tuple(Pyramid(picture) for picture in product.pictures)
         return cls(served_page(product, pyramids).encode(), pyramids)
 
     def answer(self, path: str) -> tuple[str, bytes] | None:
