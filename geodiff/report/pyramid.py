@@ -48,7 +48,7 @@ class Coding:
     table: NDArray[np.float64]
     """(256,) ascending: the value of each code."""
     histogram: NDArray[np.int64]
-    """(256,) how often each code occurs among the observed values of the sample."""
+    """(256,) how often each code occurs in the sample; all 0 where the band has no value."""
     error: float
     """The standard error of code 255; 0 where nothing was filled."""
 
@@ -95,7 +95,7 @@ def _coding(values: NDArray[np.float32], errors: NDArray[np.float32]) -> Coding:
     span = max(table[-1] - table[0], abs(table[0]) * 1e-6, 1e-12)
     table = np.maximum.accumulate(table) + span * 1e-6 * np.arange(256)  # strictly ascending, as interpolation asks
     coding = Coding(table, np.zeros(256, np.int64), float(np.quantile(errors, 0.995)) if errors.size else 0.0)
-    histogram = np.bincount(coding.codes(sample.astype(np.float32)), minlength=256)
+    histogram = np.bincount(coding.codes(values), minlength=256)
     return Coding(table, histogram, coding.error)
 
 

@@ -57,7 +57,7 @@ def test_decoded_values_are_near_and_outliers_do_not_cost_the_plain() -> None:
 
 @dataclass(frozen=True)
 class OneGap(Ground):
-    """A plain of 290 with one small gap on one date, and something bright beside it, between what a sample of windows sees."""
+    """A plain of 290; one small gap on one date, and something bright beside it, between windows of a sample."""
 
     gap_date: int = 0
 
