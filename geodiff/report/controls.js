@@ -36,7 +36,7 @@ function fillChoosers() {
   byId("date-field").hidden = now.dates.length < 2;
   byId("band-field").hidden = names.length < 2;
   frame.style.aspectRatio = `${Math.max(now.columns, now.rows / 2)} / ${now.rows}`;
-  byId("canvas").setAttribute("aria-label", `Picture of ${now.name}, before and after filling`);
+  byId("canvas").setAttribute("aria-label", `Picture of ${now.name}, ${byId("picture-title").textContent.toLowerCase()}`);
   let note = "";
   if (now.left_out_dates > 0) {
     note = `${now.left_out_dates} of ${now.dates.length} dates are not in this file; geodiff view shows them all.`;
@@ -144,7 +144,7 @@ function legend() {
   if (view.outsideSeen) items.push(chequered("outside: not to be filled"));
   const band = picture().bands[bandsChosen()[0]];
   if (bandsChosen().length === 1 && view.valueSeen) items.unshift(greyRamp(band));
-  if (overlay === "error" && band.error > 0) items.push(errorRamp(band));
+  if (overlay === "error" && view.gapSeen && band.error > 0) items.push(errorRamp(band));
   if (overlay === "source") {
     items.push(...seen.filter((c) => c !== UNFILLED).map((c) => swatch(kindColour(c), `filled by ${page.sources[c] ?? c}`)));
   }
@@ -185,7 +185,7 @@ function swipeTo(share) {
   const percent = Math.round(100 * view.swipe);
   handle.style.left = `${100 * view.swipe}%`;
   handle.setAttribute("aria-valuenow", String(percent));
-  handle.setAttribute("aria-valuetext", `${percent} % of the width shows the raster before filling`);
+  handle.setAttribute("aria-valuetext", `${percent} % of the width: ${page.left}`);
   view.ask();
 }
 

@@ -31,7 +31,8 @@ def lead(product: FilledProduct) -> str:
     values = sum(facts.get("values", 0) for facts in told.values())
     coverage = product.record.get("gates", {}).get("coverage90")
     if product.restored:
-        return f"{values:,} values were restored; {filled:,} of them ({_percent(filled, values)}) had been missing."
+        gaps = f"{filled:,} of them ({_percent(filled, values)})" if filled else "none of them"
+        return f"{values:,} values were restored; {gaps} had been missing."
     if not filled:
         return _nothing_filled(sum(facts.get("missing", 0) for facts in told.values()), values)
     words = f"{filled:,} of {values:,} values ({_percent(filled, values)}) were missing and are now estimated"

@@ -34,6 +34,11 @@ _KINDS = {
     False: "Known pixels are untouched; filled ones are estimates.",
     True: "All pixels are estimates; the measurements are in the source.",
 }
+_SIDES = {
+    False: ("Before and after", "before", "after"),
+    True: ("The restored frame", "restored, gaps marked", "restored"),
+}
+"""What the picture is called, and its sides, left and right of the line."""
 _MOST_PLACES = 40
 _PLACES_WITHIN = 512
 
@@ -61,8 +66,10 @@ def _page(product: FilledProduct, pictures: Sequence[Mapping[str, Any]], tiles: 
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; connect-src {connect}; "
         "base-uri 'none'; form-action 'none'"
     )
+    picture_title, left, right = _SIDES[product.restored]
     facts = {
         "pictures": pictures,
+        "left": left,
         "sources": {str(code): word for code, word in product.sources.items()},
         "reasons": {str(bit): word for bit, word in product.reasons.items()},
     }
@@ -71,6 +78,9 @@ def _page(product: FilledProduct, pictures: Sequence[Mapping[str, Any]], tiles: 
         generator=f"geodiff {__version__}",
         title=text(PurePosixPath(product.target.rstrip("/")).name),
         lead=text(lead(product)),
+        picture_title=picture_title,
+        left=left,
+        right=right,
         style=style,
         coarse_note="Finer pixels of this place are not in this file; geodiff view shows them.",
         coarse_words=text(words),

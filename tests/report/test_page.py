@@ -174,8 +174,9 @@ def test_a_restored_frame_is_not_called_measured(
     html = Path(write_report(str(tmp_path / "filled.tif"))).read_text(encoding="utf-8")
     assert "values were restored" in html
     assert "20.25" in html
-    for words in ("bit for bit", "Known pixels are untouched", "pixels were hidden", "peak memory"):
+    for words in ("bit for bit", "Known pixels are untouched", "pixels were hidden", "peak memory", ">before<"):
         assert words not in html
+    assert ">restored, gaps marked<" in html
     assert len(facts_of(html)["pictures"][0]["gaps"]["0"]) == 5, "what was denoised was no gap"
 
 
