@@ -36,7 +36,7 @@ _KINDS = {
 }
 _SIDES = {
     False: ("Before and after", "before", "after"),
-    True: ("The restored frame", "restored, gaps marked", "restored"),
+    True: ("The restored frame", "gaps marked", "restored"),
 }
 """What the picture is called, and its sides, left and right of the line."""
 _MOST_PLACES = 40

@@ -309,8 +309,12 @@ def test_it_fits_the_screen(opened: Callable[..., Opened], report: Path, tmp_pat
 
 
 def test_print_leaves_out_the_controls(opened: Callable[..., Opened], report: Path) -> None:
-    here = opened(report)
-    here.page.emulate_media(media="print")
+    light, here = opened(report), opened(report, scheme="dark")
+    for each in (light, here):
+        each.page.emulate_media(media="print")
+    script = "() => getComputedStyle(document.getElementById('frame')).backgroundImage"
+    chequers = [each.page.evaluate(script) for each in (light, here)]
+    assert chequers[0] == chequers[1], "paper is light, whatever the screen was"
     for name in ("theme", "overlay", "zoom-in"):
         assert not here.page.locator(f"#{name}").is_visible()
     assert here.page.locator("#canvas").is_visible()
