@@ -159,6 +159,7 @@ def serve(target: str, port: int = 0) -> LoopbackServer:
 
 def view(target: str, port: int = 0, *, browser: bool = True, say: Any = print) -> None:
     """Serve a product's page until Ctrl-C, and open it in the browser."""
+    logger.info("reading %s once for its overview", target)
     with serve(target, port) as server:
         say(f"{server.url} shows {target}; Ctrl-C ends it")
         if browser:
