@@ -79,12 +79,13 @@ function drawn({ coarse, level, busy }) {
   legend();
 }
 
-// A number to about a hundredth of the span that it is one of: 101325 Pa among pressures, 0.1234 among reflectances.
+// A number to about a hundredth of the span that it is one of (101325 Pa among pressures, 0.1234 among reflectances), and
+// to seven digits at most, which is what float32 holds.
 function number(value, span) {
   const most = Math.floor(Math.log10(Math.max(Math.abs(value), span)));
-  const least = Math.floor(Math.log10(span)) - 2;
-  if (most >= 7 || most < -3) return value.toExponential(Math.min(Math.max(most - least, 1), 8));
-  return String(Number(value.toFixed(Math.min(Math.max(-least, 0), 8))));
+  const least = Math.max(Math.floor(Math.log10(span)) - 2, most - 6);
+  if (value !== 0 && (most >= 7 || most < -3)) return value.toExponential(Math.max(most - least, 1));
+  return String(Number(value.toFixed(Math.min(Math.max(-least, 0), 20))));
 }
 
 const spanOf = ({ table }) => table[255] - table[0];
