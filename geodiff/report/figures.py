@@ -17,8 +17,8 @@ _STAGES = {"scan_and_fit": "finding gaps and fitting", "fill": "filling", "resto
 _GATES = {
     "coverage90": "share of hidden known values inside value ± 1.645 standard errors (0.90 is right)",
     "unfilled": "share of the gap values that stayed empty",
-    "seam": "steepness across the edges of work windows over that elsewhere (about 1 where no seam shows; "
-    "on a small scene chance alone moves it by a third)",
+    "seam": "steepness across the edges of work windows over that elsewhere (about 1 where no seam shows)",
+    "seam_chance": "how far chance alone moves that: lines laid elsewhere differ by as much",
 }
 _DISTANCES = ("≤ 2 pixels", "2 to 4", "4 to 8", "8 to 16", "farther")
 
