@@ -424,7 +424,8 @@ def _tell_of_earlier_fills(planned: FillPlan, scene: Scene) -> None:
         return
     logger.warning(
         "%s was filled before%s: the values of that run are taken for known, as if they had been observed, and %s; "
-        "fill what that run was given instead if you can", redacted(planned.job.source), f" ({made})" if made else "", left,
+        "fill what that run was given instead if you can",
+        redacted(planned.job.source), f" ({made})" if made else "", left,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A product that is filled again: what the first run estimated is known to the second, and nobody saw it all the same."""
+"""A product that is filled again: what the first run estimated is known to the second, though nobody saw it."""
 
 from __future__ import annotations
 

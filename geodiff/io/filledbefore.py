@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FilledBefore", "filled_before"]
 
-_DTYPES: Mapping[str, np.dtype[Any]] = {"source": np.dtype("u1"), "reason": np.dtype("u2"), "standard_error": np.dtype("f4")}
+_DTYPES: Mapping[str, np.dtype[Any]] = {
+    "source": np.dtype("u1"), "reason": np.dtype("u2"), "standard_error": np.dtype("f4"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
