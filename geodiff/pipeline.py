@@ -36,7 +36,7 @@ from geodiff.beside import (
     work_path,
     written_before,
 )
-from geodiff.blocks import BlockResult, fill_block, filler_of, fit_path, forget
+from geodiff.blocks import BlockResult, fill_block, filler_of, fit_path, forget, lend
 from geodiff.credentials import redacted
 from geodiff.errors import (
     GateError,
@@ -136,6 +136,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         stamp = _stamp(job, scene.raster)
         work, means = _open_or_create(job, scene, fingerprint, kept)
         held.callback(forget, work.path)
+        lend(work.path, scene)
         with local_workers(job) as local:
             with _nothing_left_of_a_refusal(work):
                 scans, gaps = _scan(scene, work, job, kept, quiet)
