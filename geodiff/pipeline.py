@@ -62,8 +62,8 @@ from geodiff.identity import (
     target_stem,
 )
 from geodiff.io import check_target, read_fingerprint
+from geodiff.io.ancillary import is_layer
 from geodiff.io.cube import files_closed
-from geodiff.io.datasets import is_layer
 from geodiff.io.filledbefore import filled_before
 from geodiff.io.places import exists, remove_tree
 from geodiff.io.stacitem import item_fingerprint

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.io import Reader, Variable
+from geodiff.io.ancillary import is_layer
 from geodiff.io.cube import CubeReader
-from geodiff.io.datasets import is_layer
 from geodiff.io.gdal import GdalReader, read_header
 from geodiff.io.geotiff import band_names
 from geodiff.io.placed import PlacedReader
