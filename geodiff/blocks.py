@@ -24,7 +24,7 @@ from geodiff.lattice import STRIDE, Window
 from geodiff.patches import EdgeAnswers
 from geodiff.scan import GapReader
 from geodiff.scanned import load_occupied
-from geodiff.scene import Cube, open_scene
+from geodiff.scene import Cube, Scene, open_scene
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from geodiff.patches import Blended
     from geodiff.plan import Block
 
-__all__ = ["BlockResult", "block_layers", "fill_block", "filler_of", "fit_path", "forget"]
+__all__ = ["BlockResult", "block_layers", "fill_block", "filler_of", "fit_path", "forget", "lend"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,13 @@ class Line:
 
 _lines: dict[str, Line] = {}
 """What this process has open, by working store: runs side by side have one each, and each lets go of its own."""
+_scenes: dict[str, Scene] = {}
+"""Sources that this process opened before its blocks: whoever opens one again says all that it says of it again."""
+
+
+def lend(work_path: str, scene: Scene) -> None:
+    """Fill the blocks of a working store in this process from a source that is open already."""
+    _scenes[work_path] = scene
 
 
 def _line(work_path: str) -> Line:
@@ -80,7 +87,7 @@ def _line(work_path: str) -> Line:
 def _opened(work_path: str) -> Line:
     work = open_work(work_path)
     job = FillJob(**work.attributes["job"])
-    scene = open_scene(job)
+    scene = _scenes.get(work_path) or open_scene(job)
     stored, _ = load_fit(fit_path(work_path))
     cubes, occupied = {cube.name: cube for cube in scene.cubes}, load_occupied(work_path)
     gaps = {
@@ -134,6 +141,7 @@ def fit_path(work_path: str) -> str:
 def forget(work_path: str) -> None:
     """Let go of what this process opened for a run, so that a new job at the same place opens it anew."""
     _lines.pop(work_path, None)
+    _scenes.pop(work_path, None)
 
 
 def _fill_block(line: Line, block: Block) -> BlockResult:

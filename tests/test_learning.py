@@ -285,3 +285,8 @@ def test_a_missing_tensorboard_is_told_before_anything_is_read(tmp_path, monkeyp
     with pytest.raises(JobError, match="pip install tensorboard"):
         read_config(None, work=tmp_path, tensorboard=True)
     assert not read_config(None, work=tmp_path).tensorboard
+
+
+def test_patience_without_validations_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="validation_patches = 0 leaves none"):
+        read_config(None, work=tmp_path, patience=3, validation_patches=0)

@@ -10,7 +10,7 @@ from geodiff.io.cube import Layout, pick
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["curvilinear", "layout_of", "references", "role", "scattered", "spatial"]
+__all__ = ["coordinate_of", "curvilinear", "layout_of", "references", "role", "scattered", "spatial"]
 
 _NAMES = {
     "x": re.compile(
@@ -24,6 +24,9 @@ _NAMES = {
     "t": re.compile(r"t|times?|dates?|datetime|valid_time|time_counter|months?|days?|years?|week"),
 }
 """Names that mean something where no attribute does, in small letters."""
+
+_LEAD = re.compile(r"steps?|lead(_?times?)?|forecast_(period|hour)s?|fhours?|prediction_timedelta")
+"""How far ahead a forecast looks, which its file may date beside it."""
 
 _SCATTERED = re.compile(
     r"n?cells?|ncol|n?nodes?|nod2|nele|elem(ents?)?|n?faces?|n?edges?|n?vert(ex|ices)|n?mesh\w+|n?points?|n?stations?|"
@@ -107,7 +110,8 @@ def layout_of(dataset: xr.Dataset, variable: xr.Variable) -> Layout | None:
     dims = tuple(str(dim) for dim in variable.dims)
     roles = {dim: role(dim, coordinate_of(dataset, variable, dim)) for dim in dims}
     x, y = _last(roles, "x"), _last(roles, "y")
-    time = next((dim for dim, found in roles.items() if found == "t"), None)
+    timed = [dim for dim, found in roles.items() if found == "t"]
+    time = next(iter(sorted(timed, key=lambda dim: dataset.sizes[dim] == 1)), None)
     if x is None or y is None:
         y, x = _by_curvilinear(dataset, variable, time) or _by_position(dataset, roles) or (None, None)
     if x is None or y is None or x == y:
@@ -120,7 +124,13 @@ def _last(roles: dict[str, str], wanted: str) -> str | None:
 
 
 def coordinate_of(dataset: xr.Dataset, variable: xr.Variable, dim: str) -> xr.Variable | None:
-    """The 1-D coordinate of a dimension: of its own name, or one that the variable lists and that has a role."""
+    """The 1-D coordinate of a dimension: of its own name, or one that the variable lists and that has a role.
+
+    Of the steps of a forecast, the times that they are valid for, which may have the one time it began at as an axis.
+    """
+    valid = _valid_times(dataset, dim)
+    if valid is not None:
+        return valid
     own = dataset.variables.get(dim)
     if own is not None and own.dims == (dim,):
         return own
@@ -129,6 +139,16 @@ def coordinate_of(dataset: xr.Dataset, variable: xr.Variable, dim: str) -> xr.Va
         if listed is not None and listed.dims == (dim,) and _role_by_attributes(listed):
             return listed
     return None
+
+
+def _valid_times(dataset: xr.Dataset, dim: str) -> xr.Variable | None:
+    """The dates beside the steps of a forecast; None where the dimension is none of steps, or nothing dates them."""
+    own = dataset.variables.get(dim)
+    period = own is not None and str(pick(own, "standard_name", "")).lower() == "forecast_period"
+    if not period and not _LEAD.fullmatch(dim.lower()):
+        return None
+    dated = (v for v in dataset.variables.values() if dim in v.dims and v.size == dataset.sizes[dim])
+    return next((v for v in dated if _role_by_attributes(v) == "t"), None)
 
 
 def curvilinear(dataset: xr.Dataset, variable: xr.Variable) -> tuple[str, str] | None:

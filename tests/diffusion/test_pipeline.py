@@ -265,6 +265,14 @@ def test_pickles_are_not_written(pipeline, tmp_path) -> None:
         pipeline.save_pretrained(tmp_path, safe_serialization=False)
 
 
+def test_weights_have_one_name(pipeline, tmp_path) -> None:
+    with pytest.raises(InputError, match="leave variant out"):
+        pipeline.save_pretrained(tmp_path, variant="fp16")
+    assert not any(tmp_path.iterdir())
+    pipeline.save_pretrained(tmp_path, variant=None)
+    check_folder(tmp_path)
+
+
 def test_the_shipped_model_is_small_and_true_to_its_card() -> None:
     folder = find_folder("default")
     check_folder(folder)

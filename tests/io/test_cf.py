@@ -355,6 +355,26 @@ def test_a_scalar_time_is_the_one_date():
     assert _only(_dataset(("y", "x"), (3, 4))).dates == (None,)
 
 
+@pytest.mark.parametrize("dims", [("step", "lat", "lon"), ("time", "step", "lat", "lon")])
+def test_steps_of_a_forecast_are_the_times_they_are_valid_for(dims):
+    shape = (1, 3, 3, 4)[-len(dims) :]
+    began = xr.Variable(dims[:-3], np.zeros(shape[:-3], int), {"units": "days since 2000-01-01"})
+    ahead = _axis("step", [0, 6, 12], standard_name="forecast_period", units="hours")
+    valid = xr.Variable(dims[:-2], np.reshape([0, 6, 12], shape[:-2]), {"units": "hours since 2000-01-01"})
+    opened = _only(_dataset(dims, shape, step=ahead, time=began, valid_time=valid))
+    assert opened.shape == (3, 1, 3, 4)
+    assert [str(date)[:13] for date in opened.dates] == ["2000-01-01T00", "2000-01-01T06", "2000-01-01T12"]
+
+
+def test_steps_without_times_or_of_several_forecasts_are_bands():
+    undated = _dataset(("step", "lat", "lon"), (3, 3, 4), step=_axis("step", [0, 6, 12], units="hours"))
+    assert _only(undated).shape == (1, 3, 3, 4)
+    began = _axis("time", [0, 1], units="days since 2000-01-01")
+    valid = xr.Variable(("time", "step"), [[0, 6, 12], [24, 30, 36]], {"units": "hours since 2000-01-01"})
+    several = _dataset(("time", "step", "lat", "lon"), (2, 3, 3, 4), time=began, valid_time=valid)
+    assert _only(several).shape == (2, 3, 3, 4)
+
+
 # -- grids
 
 
