@@ -139,7 +139,7 @@ class CubePlan:
 
 _CAUSES = {
     "qa_fill": "the quality band calls it fill; --fillable all would fill it",
-    "undefined": "the product says there is no such quantity here",
+    "undefined": "there is no such quantity here, on the wrong side of a coast or beyond the globe",
     "collar": "the scene's collar; --fillable all would fill it",
     "never_seen": "no date ever saw it; --fillable all would fill it",
 }

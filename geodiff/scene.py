@@ -22,6 +22,7 @@ from geodiff.flags import PRESETS, ProductFacts, decode, guess, layer_named, loa
 from geodiff.gaps import Reason, stored_reason
 from geodiff.io import Kind, OpenOptions, QualityBand, Raster, Variable, open_raster
 from geodiff.io.datasets import is_layer
+from geodiff.io.globe import Space, space_of
 from geodiff.lattice import Lattice, Window
 from geodiff.quantities import transform_of
 from geodiff.undated import ordinals
@@ -55,6 +56,8 @@ class Rules:
     """`all`, or a user's own area, which decides alone: no reason of the quality band forbids an estimate."""
     scan_gaps: bool = False
     """Landsat 7 without its scan line corrector: the quality band calls the wedges fill, which would be outside."""
+    space: Space | None = None
+    """What the map shows beyond the globe, where nothing can be missing; None where it shows ground alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +135,13 @@ class Cube:
         return self.read(date, window), self._named_reason(date, window) == 0
 
     def _own_reason(self, date: int, window: Window, stored: NDArray[Any]) -> NDArray[np.uint16]:
-        """Nodata, values out of range, and the dataset's own mask."""
+        """Nodata, values out of range, and the dataset's own mask; beyond the globe such pixels are undefined."""
         encodings = [self.variable.bands[band].encoding for band in self.bands]
-        return stored_reason(stored, encodings, self.variable.reader.valid(date, window))
+        reason = stored_reason(stored, encodings, self.variable.reader.valid(date, window))
+        if self.rules.space is not None and reason.any():
+            space = self.rules.space.at(window, (reason != 0).any(axis=0))
+            reason[(reason != 0) & space] |= np.uint16(Reason.UNDEFINED)
+        return reason
 
     def _flagged(self, date: int, window: Window) -> NDArray[np.uint16]:
         """What quality bands and the user's masks say, broadcastable to (band, row, column)."""
@@ -361,6 +368,7 @@ def _rules(raster: Raster, variable: Variable, job: FillJob) -> Rules:
         fillable=area,
         fill_everything=job.fillable != "auto",
         scan_gaps=_has_scan_gaps(raster),
+        space=space_of(variable.geobox),
     )
 
 
