@@ -136,6 +136,15 @@ def test_open_write_open_keeps_grid_and_encoding_and_bits(
     assert stored == value or (nodata == "nan" and stored != stored)
 
 
+def test_the_least_integer_stays_nodata_as_rasterio_spells_it(tmp_path: Path) -> None:
+    """-9.2233720368547758e+18 came out as -9: what is missing was a number, and -9 was missing."""
+    least = np.iinfo(np.int64).min
+    source = write_source(tmp_path / "in.tif", np.array([[[least, -9], [7, 8]]]), nodata=float(least))
+    before, _ = round_trip(source, tmp_path / "out.tif")
+    assert before.variables[0].bands[0].encoding.nodata == int(least)
+    assert text_of(tmp_path / "out.tif", GDAL_NODATA) == str(least)
+
+
 GRIDS = {
     "north-up": (NORTH_UP, "EPSG:32633"),
     "south-up": (Affine(30, 0, 399_960, 0, 30, 4_800_000), "EPSG:32633"),
