@@ -50,7 +50,7 @@ def space_of(geobox: GeoBox) -> Space | None:
     return Space(geobox) if ground.any() and not ground.all() else None
 
 
-def _on_ground(geobox: GeoBox, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _on_ground(geobox: GeoBox, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
     """Whether places, in rows and columns, lie on the globe."""
     affine, crs = geobox.affine, geobox.crs
     assert crs is not None

@@ -575,6 +575,17 @@ def test_quality_bands_inside_a_file_are_found_and_are_flags(tmp_path: Path) -> 
     np.testing.assert_array_equal(quality.variable.reader.read(0, Window(1, 1, 2, 2)), [[[17, 18], [21, 22]]])
 
 
+def test_quality_bands_among_floats_are_copied(tmp_path: Path) -> None:
+    """Earth Engine exports all bands in one dtype; classes were filled with numbers between them."""
+    source = write_source(
+        tmp_path / "a.tif",
+        np.ones((3, 3, 4), "f4"),
+        describe=lambda file: setattr(file, "descriptions", ("B4", "SCL", "QA_PIXEL")),
+    )
+    kinds = [b.kind for v in open_raster(source).variables for b in v.bands]
+    assert kinds == [Kind.CONTINUOUS, Kind.FLAGS, Kind.FLAGS]
+
+
 def test_readers_travel_and_threads_do_not_share_handles(tmp_path: Path, rng: np.random.Generator) -> None:
     values = noise("uint16", (2, 400, 300), rng)
     reader = (
