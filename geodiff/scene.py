@@ -39,6 +39,7 @@ PlaneReader = Callable[[Window], "NDArray[np.bool_]"]
 """(window) to bool (row, column)."""
 
 _SEA = re.compile(r"sea_surface_|_in_sea_water")
+_UNCERTAINTY = re.compile(r"(^|_)(precision|uncertainty|uncert|error|err|stdev|standard_(error|deviation))(_|$)")
 _SCAN_GAPS = re.compile(r"LE07_\w{4}_\d{6}_(\d{8})")
 """Landsat 7 product names; its scan line corrector failed on 2003-05-31."""
 
@@ -81,6 +82,12 @@ class Cube:
         """Whether its standard or long name says that it exists at sea only."""
         told = (str(self.variable.attributes.get(key, "")) for key in ("standard_name", "long_name"))
         return any(_SEA.search(text.lower().replace(" ", "_")) for text in told)
+
+    @property
+    def of_uncertainty(self) -> bool:
+        """Whether its standard name or its name says that it tells how sure an observation is."""
+        standard = str(self.variable.attributes.get("standard_name", "")).split()
+        return "standard_error" in standard[1:] or bool(_UNCERTAINTY.search(self.name.lower()))
 
     @property
     def land_is_told(self) -> bool:

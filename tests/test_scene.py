@@ -262,6 +262,28 @@ def test_one_date_of_the_sea_is_said_not_to_tell_land(
 
 
 @pytest.mark.parametrize(
+    ("name", "standard", "expected"),
+    [
+        ("no2_precision", "", True),
+        ("LST_uncertainty", "", True),
+        ("CHL_NN_err", "", True),
+        ("sst_quality", "sea_surface_temperature standard_error", True),
+        ("precipitation", "precipitation_flux", False),
+        ("terror", "", False),
+    ],
+)
+def test_plan_says_of_uncertainties_that_they_are_none_of_filled_values(
+    tmp_path: Path, name: str, standard: str, *, expected: bool
+) -> None:
+    values = np.ones((1, 40, 40), "f4")
+    values[0, 10:20, 10:20] = np.nan
+    attributes = {"standard_name": standard} if standard else {}
+    xr.Dataset({name: (("time", "lat", "lon"), values, attributes)}).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    planned = str(plan(FillJob.build(source=str(tmp_path / "a.nc"), target=str(tmp_path / "b.nc"), filler="laplace")))
+    assert (f"warning: {name} tells how sure observations are" in planned) == expected
+
+
+@pytest.mark.parametrize(
     ("crs", "reach", "seen"),
     [
         ("+proj=geos +h=35785863 +lon_0=-75 +sweep=x +ellps=GRS80", (5.5e6, 5.5e6), (0.7, 0.8)),
