@@ -7,6 +7,7 @@ that a window shows the same pixels as the whole would. Mask rasters are aligned
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from geodiff.io import Raster, Variable
 
 __all__ = ["PlaneReader", "area_files", "is_vector", "open_area", "rasterise", "read_geometries", "read_mask_raster"]
+
+_logger = logging.getLogger(__name__)
 
 PlaneReader = Callable[[Window], "NDArray[np.bool_]"]
 """(window) to bool (row, column)."""
@@ -342,6 +345,11 @@ def read_mask_raster(path: str, geobox: GeoBox) -> PlaneReader:
             "file as quality flags (--qa PRESET:PATH), which go date by date"
         )
     if _same_grid(variable.geobox, geobox):
+        if not variable.georeferenced and geobox.crs is not None and geobox.affine.e > 0:
+            _logger.warning(
+                "%s lies nowhere and is taken row by row, while the scene's first row is its southernmost: give a mask "
+                "with the scene's CRS and transform if its own is the northernmost", path
+            )  # fmt: skip
         return _SameGrid(variable)
     if not isinstance(variable.reader, GdalReader):
         grids = f"{_grid(variable.geobox)} against {_grid(geobox)}"

@@ -250,3 +250,15 @@ def test_unplaced_masks_must_have_the_same_size(tmp_path: Path) -> None:
     assert read_mask_raster(path, UTM)(WHOLE).all()
     with pytest.raises(GridError, match="same size"):
         read_mask_raster(path, GeoBox((61, 80), UTM.affine, UTM.crs))
+
+
+def test_unplaced_masks_of_a_south_up_scene_are_pointed_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A picture drawn north-up over a scene whose first row is south masks the wrong half, without a word."""
+    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
+        path = write(tmp_path / "m.tif", np.ones((60, 80), np.uint8))
+    read_mask_raster(path, UTM)
+    assert not caplog.text
+    read_mask_raster(path, GeoBox((60, 80), Affine(10, 0, 500_000, 0, 10, 3_999_400), UTM.crs))
+    assert "first row is its southernmost" in caplog.text
