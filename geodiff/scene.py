@@ -217,7 +217,10 @@ def scene_of(raster: Raster, job: FillJob) -> Scene:
             cubes.append(Cube(variable, bands, _targets(variable, job.dates), rules, transform_of(variable)))
     if not cubes:
         kinds = sorted({b.kind.value for v in raster.variables for b in v.bands})
-        cure = "; write the colours of its palette as bands first (gdal_translate -expand rgb)" * ("palette" in kinds)
+        cure = (
+            "; write the colours of its palette as bands first (gdal_translate -expand rgb), or where they stand for "
+            "classes its numbers without the palette, and use --filler nearest"
+        ) * ("palette" in kinds)
         raise SourceError(
             f"{job.source} has no continuous band to fill (its bands are: {', '.join(kinds) or 'none'}){cure}"
         )

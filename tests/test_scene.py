@@ -105,7 +105,7 @@ def test_a_palette_is_refused_with_the_way_to_its_colours(tmp_path: Path) -> Non
     write(path, 8, "uint8")
     with rasterio.open(path, "r+") as file:
         file.write_colormap(1, {number: (number, 0, 0, 255) for number in range(256)})
-    with pytest.raises(SourceError, match="-expand rgb"):
+    with pytest.raises(SourceError, match=r"-expand rgb\), .* --filler nearest"):
         open_scene(FillJob.build(source=str(path), target="out.tif"))
 
 
