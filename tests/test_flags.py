@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from geodiff.errors import FlagError, InputError
 from geodiff.flags import PRESETS, ProductFacts, decode, guess, load_preset, matches, slc_off_as_nodata
 from geodiff.gaps import OUTSIDE, Reason
-from geodiff.scene import _same_date
+from geodiff.quality import same_date
 
 R = Reason
 
@@ -333,14 +333,14 @@ def _dated(*days: str | None) -> Any:
 def test_flags_explain_the_date_they_are_of() -> None:
     source = _dated("2024-01-01", "2024-01-02", "2024-01-03")
     turned = _dated("2024-01-03", "2024-01-02", "2024-01-01", "2023-12-31")
-    assert [_same_date(turned, source, date, "ghrsst") for date in range(3)] == [2, 1, 0]
-    assert [_same_date(_dated("2020-01-01"), source, date, "ghrsst") for date in range(3)] == [0, 0, 0]
-    assert [_same_date(_dated(None, None, None), source, date, "ghrsst") for date in range(3)] == [0, 1, 2]
-    assert _same_date(_dated(None, None), _dated(None, None), 1, "ghrsst") == 1
+    assert [same_date(turned, source, date, "ghrsst") for date in range(3)] == [2, 1, 0]
+    assert [same_date(_dated("2020-01-01"), source, date, "ghrsst") for date in range(3)] == [0, 0, 0]
+    assert [same_date(_dated(None, None, None), source, date, "ghrsst") for date in range(3)] == [0, 1, 2]
+    assert same_date(_dated(None, None), _dated(None, None), 1, "ghrsst") == 1
 
 
 @pytest.mark.parametrize("days", [("2024-01-01", "2024-01-03"), ("2024-01-02", "2024-01-02"), (None, None)])
 def test_flags_of_other_dates_are_refused(days: tuple[str | None, ...]) -> None:
     source = _dated("2024-01-01", "2024-01-02", "2024-01-03")
     with pytest.raises(InputError, match="flags of the same dates"):
-        _same_date(_dated(*days), source, 1, "ghrsst")
+        same_date(_dated(*days), source, 1, "ghrsst")
