@@ -14,7 +14,7 @@ __all__ = ["render"]
 
 _WHY = {
     "qa_fill": "the quality band calls it fill; `--fillable all` would fill it",
-    "undefined": "the product says that there is no such quantity here, as no sea temperature on land",
+    "undefined": "there is no such quantity here, as no sea temperature on land and nothing beyond the globe",
     "collar": "the scene's collar or the swath's outside; `--fillable all` would fill it",
     "never_seen": "no date ever saw it, as land in sea temperature; `--fillable all` would fill it",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from geodiff.io.cube import Layout, pick
@@ -10,7 +11,7 @@ from geodiff.io.cube import Layout, pick
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["coordinate_of", "curvilinear", "layout_of", "references", "role", "scattered", "spatial"]
+__all__ = ["coordinate_of", "curvilinear", "layout_of", "references", "role", "scattered", "spatial", "with_axes"]
 
 _NAMES = {
     "x": re.compile(
@@ -33,6 +34,9 @@ _SCATTERED = re.compile(
     r"n?sites?|values"
 )
 """Dimensions along which places are listed one by one: cells of an icosahedral or finite-element mesh, stations."""
+
+_PHONY = "phony_dim"
+"""How h5netcdf calls axes that have no name."""
 
 _STANDARD = {
     "longitude": "x",
@@ -117,6 +121,51 @@ def layout_of(dataset: xr.Dataset, variable: xr.Variable) -> Layout | None:
     if x is None or y is None or x == y:
         return None
     return Layout(dims, dict(zip(dims, variable.shape, strict=True)), time, y, x)
+
+
+def with_axes(dataset: xr.Dataset) -> xr.Dataset:
+    """Plain HDF5 whose arrays have a latitude a row and a longitude a column, with these as the names of its axes.
+
+    Nothing else says what the axes are there, as in HDF-EOS grids, and those of a square grid pass for one.
+    """
+    import xarray as xr
+
+    lines: dict[str, list[str]] = {"y": [], "x": []}
+    for name, variable in dataset.variables.items():
+        if variable.ndim == 1 and str(variable.dims[0]).startswith(_PHONY) and name not in dataset.dims:
+            lines.get(role(str(name), variable), []).append(str(name))
+    if len(lines["y"]) != 1 or len(lines["x"]) != 1:
+        return dataset
+    y, x = lines["y"][0], lines["x"][0]
+    wanted = {axis: dataset.variables[axis].size for axis in (y, x)}
+    found = {}
+    for name, variable in dataset.variables.items():
+        named = _named_axes(variable, [(y, x), (x, y)], wanted) if variable.ndim > 1 else None
+        found[str(name)] = variable if named is None else _along(variable, named)
+    if all(one is dataset.variables[name] for name, one in found.items()):
+        return dataset
+    found |= {axis: _along(dataset.variables[axis], (axis,)) for axis in (y, x)}
+    renamed = xr.Dataset(found, attrs=dataset.attrs)
+    renamed.encoding = dataset.encoding
+    renamed.set_close(dataset.close)
+    return renamed
+
+
+def _named_axes(
+    variable: xr.Variable, orders: Sequence[tuple[str, str]], sizes: Mapping[str, int]
+) -> tuple[str, ...] | None:
+    """The dimensions with the last two, where they have no names, called by the first order that has their sizes."""
+    if not all(str(dim).startswith(_PHONY) for dim in variable.dims[-2:]):
+        return None
+    fitting = [order for order in orders if variable.shape[-2:] == tuple(sizes[axis] for axis in order)]
+    return (*map(str, variable.dims[:-2]), *fitting[0]) if fitting else None
+
+
+def _along(variable: xr.Variable, dims: tuple[str, ...]) -> xr.Variable:
+    """The same lazy numbers along dimensions of other names."""
+    renamed = variable.copy(deep=False)
+    renamed.dims = dims
+    return renamed
 
 
 def _last(roles: dict[str, str], wanted: str) -> str | None:

@@ -257,6 +257,27 @@ def test_kinds(dtype, attrs, kind):
     assert _only(_dataset(dtype=dtype, attrs=attrs)).bands[0].kind is kind
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype", "attrs", "kind"),
+    [
+        ("Mandatory_Quality_Flag", "u1", {}, Kind.FLAGS),
+        ("SurfReflect_QF1_1", "u1", {"units": "bit field"}, Kind.FLAGS),
+        ("state_1km_1", "u2", {"units": "none"}, Kind.FLAGS),
+        ("500 m 16 days VI Quality", "u2", {"units": "bits"}, Kind.FLAGS),
+        ("landcover_class", "u1", {"units": "N/A"}, Kind.FLAGS),
+        ("surface_flag", "u2", {}, Kind.FLAGS),
+        ("precipitationQualityIndex", "f4", {}, Kind.CONTINUOUS),
+        ("qa_value", "u1", {"scale_factor": np.float32(0.01)}, Kind.CONTINUOUS),
+        ("water_quality", "i2", {"units": "mg l-1"}, Kind.CONTINUOUS),
+        ("maskelynite", "u1", {}, Kind.CONTINUOUS),
+        ("NDVI", "i2", {}, Kind.CONTINUOUS),
+    ],
+)
+def test_whole_numbers_called_flags_are_such_without_attributes(name, dtype, attrs, kind):
+    """Flags of NASA's HDF files were filled with numbers between flags."""
+    assert _only(_dataset(dtype=dtype, attrs=attrs).rename(v=name)).bands[0].kind is kind
+
+
 def test_known_quality_flags_are_found_with_the_variables_they_explain():
     dataset = _dataset(attrs={"ancillary_variables": "quality_level"})
     flags = {
