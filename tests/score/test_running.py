@@ -16,6 +16,7 @@ from geodiff.io import Band, Variable
 from geodiff.job import FillJob
 from geodiff.scene import Cube, Rules
 from geodiff.score import Budget, fillers_for, league, score, score_cube
+from geodiff.score.pictures import as_table
 
 SMALL = Budget(trials=2, draws=3, tuning=1, rounds=2)
 
@@ -170,5 +171,7 @@ def test_realism_tells_a_smooth_fill_from_the_truth_and_an_unknown_encoder_at_on
         cube_of(plane), budget, fillers=["laplace", "nearest"], peers=[], drawer=block
     )
     assert [row.name for row in scored.realism] == ["nearest", "laplace"], "copies of noise are nearer than a blur"
+    assert [row.places for row in scored.realism] == [2, 2]
+    assert "in 2 gaps" in as_table(scored.realism)
     with pytest.raises(InputError, match="no encoder"):
         score_cube(cube_of(plane), Budget(encoder="vgg"), fillers=["laplace"], peers=[])
