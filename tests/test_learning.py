@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter
 
 from geodiff.cli.train import _configuration
-from geodiff.diffusion.folder import check_folder
+from geodiff.diffusion.folder import Calibration, check_folder
 from geodiff.diffusion.journal import Verdict
 from geodiff.diffusion.losses import named_loss, spectral_difference
+from geodiff.diffusion.shipping import copied
 from geodiff.diffusion.trainconfig import read_config
 from geodiff.diffusion.training import train
 from geodiff.errors import InputError, JobError, LockedError, TargetError
@@ -221,6 +222,20 @@ def test_recalibrating_keeps_the_weights(scene, tmp_path) -> None:
     assert (tmp_path / "own" / name).read_bytes() == (ROOT / "geodiff/models/default" / name).read_bytes()
     stored = json.loads((tmp_path / "own" / "model_index.json").read_text())
     assert tuple(stored["calibration"]["factors"]) == calibration.factors
+    check_folder(tmp_path / "own")
+
+
+def test_the_card_of_a_recalibrated_model_says_its_own_factors_once(tmp_path) -> None:
+    first, second = (Calibration(factors=(f,) * 5) for f in (1.25, 3.5))
+    once = copied("default", tmp_path / "once", calibration=first, measured_on="3 patches of a.tif")
+    twice = copied(once, tmp_path / "twice", calibration=second, measured_on="5 patches of b.tif")
+    card = (twice / "README.md").read_text()
+    assert "1.25, 1.25, 1.25, 1.25, 1.25" in (once / "README.md").read_text()
+    assert "On 5 patches of b.tif" in card
+    assert "3.50, 3.50, 3.50, 3.50, 3.50" in card
+    assert "a.tif" not in card
+    assert card.startswith((ROOT / "geodiff/models/default/README.md").read_text().rstrip())
+    check_folder(twice)
 
 
 def test_two_processes_hold_one_network(scene, tmp_path) -> None:
