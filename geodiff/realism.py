@@ -17,7 +17,7 @@ from geodiff.errors import InputError
 from geodiff.metrics import Interval, bootstrap_interval
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from geodiff.diffusion.encoders import Encoder
 
@@ -118,7 +118,7 @@ def judge(
     truth: NDArray[np.float32],
     encoder: Encoder,
     *,
-    places: Sequence[int] | None = None,
+    places: ArrayLike | None = None,
     repeats: int = 100,
     seed: int = 0,
 ) -> Realism:
