@@ -140,6 +140,21 @@ def test_tiles_of_a_file_that_changed_or_is_read_otherwise_are_others(scene, tmp
     assert not set(user_sources([path])) & set(first)
 
 
+def test_a_training_begun_anew_leaves_nothing_of_another_to_resume(scene, tmp_path) -> None:
+    def stopped(*_) -> None:
+        raise KeyboardInterrupt
+
+    made, sources = config(tmp_path, patches=1, validation_patches=0, steps=1, crop=16), user_sources([scene])
+    train(made, sources=sources)
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "tensorboard" / "events").touch()
+    with pytest.raises(KeyboardInterrupt):
+        train(made.model_copy(update={"steps": 3}), sources=sources, watch=stopped)
+    assert not (tmp_path / "tensorboard").exists(), "its curves would stand among those of the other"
+    with pytest.raises(InputError, match="no checkpoint"):
+        train(made, sources=sources, resume=True)
+
+
 def test_a_work_folder_does_not_pass_on_patches_or_models_of_other_rasters(scene, tmp_path) -> None:
     other = rewritten(scene, tmp_path / "other.tif", lambda bands: bands[:, ::-1])
     made = config(tmp_path, patches=1, validation_patches=1, steps=1, crop=16)
