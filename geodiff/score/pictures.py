@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geodiff.realism import Realism, judge, windows_of
+from geodiff.score.league import LEAST_CASES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,6 +63,8 @@ def as_table(rows: Sequence[Realism]) -> str:
         frechet, kernel = (_figure(*three) for three in (row.frechet, row.kernel))
         rest = f"{row.precision[0]:9.2f}  {row.recall[0]:6.2f}  {row.perceptual[0]:10.3f}"
         lines.append(f"{row.name:{width}}  {frechet:>24}  {kernel:>30}  {rest}")
+    if first.places < LEAST_CASES:
+        lines.append(f"note: intervals of {gaps} hold less than they claim; raise --trials, or score a larger raster")
     return "\n".join(lines)
 
 

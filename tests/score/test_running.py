@@ -196,5 +196,6 @@ def test_realism_tells_a_smooth_fill_from_the_truth_and_an_unknown_encoder_at_on
     assert [row.name for row in scored.realism] == ["nearest", "laplace"], "copies of noise are nearer than a blur"
     assert [row.places for row in scored.realism] == [2, 2]
     assert "in 2 gaps" in as_table(scored.realism)
+    assert "intervals of 2 gaps hold less" in as_table(scored.realism)
     with pytest.raises(InputError, match="no encoder"):
         score_cube(cube_of(plane), Budget(encoder="vgg"), fillers=["laplace"], peers=[])
