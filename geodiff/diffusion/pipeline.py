@@ -86,7 +86,7 @@ class GapFillPipeline(DiffusionPipeline):
             **options,
             "use_safetensors": True,
             "local_files_only": True,
-            "low_cpu_mem_usage": False,
+            "low_cpu_mem_usage": options.get("device_map") is not None,  # which needs it, and accelerate
         }
         with _quietly():
             pipeline: GapFillPipeline = super().from_pretrained(str(folder), **options)

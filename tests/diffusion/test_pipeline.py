@@ -72,6 +72,12 @@ def test_the_number_format_is_asked_for_as_in_diffusers(folder) -> None:
     assert GapFillPipeline.from_pretrained(folder, dtype=torch.bfloat16).unet.dtype == torch.bfloat16
 
 
+def test_it_opens_on_a_device_of_ones_choice(folder, image) -> None:
+    pytest.importorskip("accelerate")
+    opened, placed = GapFillPipeline.from_pretrained(folder), GapFillPipeline.from_pretrained(folder, device_map="cpu")
+    np.testing.assert_array_equal(*(pipe(*image).value for pipe in (opened, placed)))
+
+
 def test_weights_are_float16_safetensors_under_their_hash(folder) -> None:
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     assert model_hash(folder) == stored_hash(folder) == hashlib.sha256(weights.read_bytes()).hexdigest()
