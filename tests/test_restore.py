@@ -387,6 +387,23 @@ def test_a_compressed_frame_is_taken_for_as_noisy_as_its_table_says(tmp_path: Pa
     assert noise[12] > 2 * noise[95] > 0
 
 
+@pytest.mark.parametrize("gain", [1, 16])
+def test_a_frame_that_was_once_compressed_is_taken_for_as_noisy(
+    gain: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from skimage import data
+
+    frame = write(tmp_path / "a.jpg", data.camera()[:256, :256], driver="JPEG", quality=30)
+    decoded = read(frame)[0, 3:].astype("uint16" if gain > 1 else "uint8") * gain
+    path = write(tmp_path / "a.png", decoded, driver="PNG")
+    noise = {}
+    for source in (frame, path):
+        record = geodiff.restore(source, tmp_path / f"{source.stem}.tif", task="denoise", members=0, overwrite=True)
+        noise[source] = record.variables["band_data"]["noise"]["band_1"]
+    assert noise[path] / gain == pytest.approx(noise[frame], rel=0.3)
+    assert "was compressed as JPEG before it became PNG" in caplog.text
+
+
 # -- repetition
 
 
