@@ -298,7 +298,7 @@ def _compression(scene: Scene, cube: Cube, gaps: GapReader) -> float:
     brightness = sum((w * plane for w, plane in zip(weights, planes, strict=False)), np.zeros(cube.shape))
     if steps is not None:
         return compression_error(brightness, steps)
-    known = ~gaps.read(0, whole).missing.any(axis=0)
+    known = np.asarray(~gaps.read(0, whole).missing.any(axis=0))
     seen = planes[:, known].astype(np.int64)
     if not seen.size:
         return 0.0

@@ -80,7 +80,7 @@ def compression_error(
     from scipy.fft import dctn
 
     blocks = _blocks(brightness)
-    whole = np.ones(blocks.shape[:2], bool) if known is None else _blocks(known).all(axis=(2, 3))
+    whole = np.asarray(_blocks(np.ones_like(brightness, bool) if known is None else known).all(axis=(2, 3)))
     if not whole.any():
         return 0.0
     coefficients = dctn(blocks, axes=(2, 3), norm="ortho")
