@@ -165,7 +165,8 @@ def memory_needed(scene: Scene, job: RestoreJob) -> int:
         dates, bands, rows, columns = cube.variable.shape
         pixels, item = rows * columns * job.enlargement**2, cube.variable.dtype.itemsize
         layers += dates * bands * pixels * (item * (1 + job.members) + 7)
-        together = bands * (rows * columns * 32 + pixels * (8 + 4 * job.members) * 3 * job.denoises)
+        coarse = rows * columns * (32 + (48 + 8 * job.members) * job.inpaints)
+        together = bands * (coarse + pixels * (8 + 4 * job.members) * 3 * job.denoises)
         work = max(work, pixels * (100 + 40 * job.members) + (0 if job.only_inpaints else together))
     return _BASE_MEMORY + layers + work
 

@@ -12,7 +12,7 @@ from geodiff.diffusion.restoration import UNBOUNDED, Restored, cut_off, estimate
 from geodiff.fillers import Patch
 from geodiff.fillers.crossband import told_by_bands
 from geodiff.lattice import Window, repeated
-from geodiff.restoring.components import Components, Together, alike, noise_of, put_shown
+from geodiff.restoring.components import MOST, Components, Together, alike, noise_of, put_shown
 from geodiff.restoring.photons import flattened, raised, slope
 
 if TYPE_CHECKING:
@@ -104,8 +104,9 @@ def restored_bands(
     ends = [_narrower(cut_off(plane[where]), each) for plane, where, each in zip(values, known, bounds, strict=True)]
     seen = values if job.poisson is None else flattened(values, job.poisson, job.noise or 0.0)
     seen, common, work = np.where(known, seen, 0.0), np.logical_and.reduce(known), _Work(job, denoiser)
-    shown = _shown_exactly(seen, known, keys, work) if job.inpaints and not any(noise) and _sets(known) else None
-    if shown is not None:
+    shown = None
+    if job.inpaints and not any(noise) and len(seen) <= MOST and (known.any(axis=0) & ~common).any():
+        shown = _shown_exactly(seen, known, keys, work)
         seen, known = shown.value, known | (shown.standard_error > 0)
     apart = least_noise > 0 or 0 in noise or not alike(seen, common, noise)
     if apart:

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
     Planes = NDArray[np.float64]
 
-__all__ = ["Components", "Together", "alike", "noise_of", "put_shown"]
+__all__ = ["MOST", "Components", "Together", "alike", "noise_of", "put_shown"]
 
 _ALIKE = 0.3
 """Least correlation of a band with the one most like it, without noise, for bands to be taken together."""
 _SEEN = 0.1
 """Least share of a band's variance that is taken for what it shows."""
-_MOST = 16
+MOST = 16
 """Bands that are taken together at most: all of them are in memory at a time."""
 _SAMPLE = 1 << 20
 """Pixels from which correlations are learnt, about."""
@@ -46,7 +46,7 @@ def alike(planes: Planes, known: NDArray[np.bool_], noise: Sequence[float]) -> b
     Like or reversed, and as far as their noise lets it be seen. On photographs and satellites' bands the turn gains .6
     to 2 dB from a correlation of .3 on, and .1 is lost in the worst case; bands that share nothing would be blended.
     """
-    if not 2 <= len(planes) <= _MOST:
+    if not 2 <= len(planes) <= MOST:
         return False
     seen = _sample(planes, known)
     if seen.shape[1] < 64 or not (seen.std(axis=1) > 0).all():
