@@ -367,6 +367,23 @@ def test_what_one_colour_lost_the_others_tell_where_pixels_are_divided() -> None
     np.testing.assert_allclose(drawn[:38], 0, atol=1e-3)
 
 
+@pytest.mark.parametrize("rim", [0, 255])
+def test_a_rim_without_grain_does_not_hide_the_grain_of_colours(rim: int) -> None:
+    from geodiff.restoring.bands import restored_bands
+
+    job, known = RestoreJob.build(source="a.tif", target="b.tif", task="denoise", members=0), np.ones((3, 96, 96), bool)
+    truth, off = portrait(), {}
+    grainy = truth + np.random.default_rng(6).normal(0, 15, truth.shape)
+    for framed in (False, True):
+        seen = np.clip(grainy, 1, 254)
+        if framed:
+            seen[:, :40], seen[:, :, :24] = rim, rim
+        made = restored_bands(seen, known, job, Modest(), keys=(0, 1, 2), bounds=[(0, 255)] * 3)  # type: ignore[arg-type]
+        inside = np.stack([band.value for band in made])[:, 48:, 32:]
+        off[framed] = np.sqrt(np.mean((inside - truth[:, 48:, 32:]) ** 2))
+    assert off[True] < 1.15 * off[False]
+
+
 def test_photon_noise_is_taken_with_its_brightness(tmp_path: Path) -> None:
     light = np.repeat(np.linspace(6, 240, SIDE)[None], SIDE, axis=0)
     values = (2.0 * np.random.default_rng(3).poisson(light / 2.0)).astype("float32")

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RestoredBand", "restored_bands"]
 
+_TELLING = 0.05
+"""Share of a frame that has to be neither black nor saturated for the rest to be left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class RestoredBand:
@@ -108,7 +111,7 @@ def restored_bands(
     if job.inpaints and not any(noise) and len(seen) <= MOST and (known.any(axis=0) & ~common).any():
         shown = _shown_exactly(seen, known, keys, work)
         seen, known = shown.value, known | (shown.standard_error > 0)
-    apart = least_noise > 0 or 0 in noise or not alike(seen, common, noise)
+    apart = least_noise > 0 or 0 in noise or not alike(seen, _telling(seen, common), noise)
     if apart:
         found = _one_by_one(seen, known, noise, keys, ends, work, advance)
     else:
@@ -215,10 +218,24 @@ def _of_some(
     """Some bands by way of their components, from where all of them are known."""
     own = list(bands)
     common = np.logical_and.reduce(known[own])
-    components = Components.of(seen[own], common, [noise[band] for band in own])
+    telling = _telling(seen[own], common)
+    components = Components.of(seen[own], telling, [noise[band] for band in own])
     planes = components.of_bands(seen[own], common)
-    each = zip(planes, noise_of(planes, common), own, strict=True)
+    each = zip(planes, noise_of(planes, telling), own, strict=True)
     return Together(bands, components, [work(plane, common, level, keys[band], advance) for plane, level, band in each])
+
+
+def _telling(seen: Plane, common: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where bands tell how they go together and how grainy they are: not where any is cut off, as in a black rim.
+
+    In a component what is cut off stands anywhere, not at an end of its range, and looks like a calm place. All that is
+    known in common, where next to nothing else is left.
+    """
+    telling = common.copy()
+    for plane in seen:
+        low, high = cut_off(plane[common])
+        telling &= (plane > low) & (plane < high)
+    return telling if np.count_nonzero(telling) >= _TELLING * np.count_nonzero(common) else common
 
 
 def _sets(known: NDArray[np.bool_]) -> list[tuple[tuple[int, ...], NDArray[np.bool_]]]:
