@@ -109,7 +109,7 @@ class CubePlan:
             text.append("  because of " + ", ".join(f"{name} {_percent(share)}" for name, share in found.items()))
         for cause, count in scan.left_out.items():
             if count:
-                text.append(f"  left as it is: {_share(count, scan.total)} ({_CAUSES.get(cause, cause)})")
+                text.append(f"  left as it is: {_share(count, scan.total)} ({CAUSES.get(cause, cause)})")
         with_gaps = len(self.blocks) + len(self.kept)
         rest = "; the others are copied" if with_gaps < self.all_blocks else ""
         text.append(f"  {with_gaps} of {self.all_blocks} blocks hold gaps{rest}")
@@ -137,7 +137,7 @@ class CubePlan:
         return f"those of before, because the filler looks at {most if self.looks_at > 0 else 'all dates'}"
 
 
-_CAUSES = {
+CAUSES = {
     "qa_fill": "the quality band calls it fill; --fillable all would fill it",
     "undefined": "the product says there is no such quantity here",
     "collar": "the scene's collar; --fillable all would fill it",

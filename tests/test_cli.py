@@ -190,7 +190,7 @@ def test_bad_usage_and_bad_input_are_2_in_one_line(
         (("fil",), "'fill'"),
         (("fill", "--fillr", "laplace"), "--filler"),
         (("fill", "--members", "some"), "--members"),
-        (("info",), "source"),
+        (("info",), "SOURCE"),
         (("model", "shw"), "geodiff model --help"),
     ],
 )

@@ -130,8 +130,9 @@ def _relative(series: Series, variance: Numbers, level: float) -> Numbers:
     ----------
     variance : (other date, row, column) in units of the `level`.
     """
-    missed = series.values[series.others] - interpolated(series, series.others)
-    told = series.known[series.others] & np.isfinite(missed)
+    others = series.others
+    missed = np.subtract(series.values[others], interpolated(series, others.tolist()))
+    told = series.known[others] & np.isfinite(missed)
     dates = np.count_nonzero(told) / told[0].size if len(told) else 0
     if not dates:
         return np.ones(series.known.shape[1:])

@@ -162,9 +162,9 @@ class Stacked:
         if "never_factors" in fitted.arrays:
             error = _never_known(patch, error, fitted.arrays["never_factors"])
         if "drift" in fitted.arrays:
-            level, lost = float(fitted.arrays["lost_level"]), lost_planes(patch)
-            if lost.any():
-                error = np.where(lost[..., None, None], _error_if_lost(patch, fitted), error)
+            if (wholly := lost_planes(patch)).any():
+                error = np.where(wholly[..., None, None], _error_if_lost(patch, fitted), error)
+            level = float(fitted.arrays["lost_level"])
             error = beyond_corner(patch, error, level, lambda: _error_if_lost(as_lost(patch), fitted))
         if "lost_error" not in fitted.arrays:
             return error
@@ -215,7 +215,7 @@ class Stacked:
         """Choose the scale of the standard error and learn its factors from the stack's own errors."""
         names = [part.name for part in parts]
         errors = _stacked_errors(sample.trials, weights, names, estimates)
-        origin = f"cross-validation on {sum(int(t.hidden.sum()) for t in sample.trials)} hidden pixels"
+        origin = f"cross-validation on {sum(int(t.hidden.sum()) for t in sample.trials):,} hidden pixels"
         none = np.ones(STRATA, np.float32)
         draft = _as_fitted(self.name, names, fits, weights, none, WHITENING, origin)
         draft = replace(draft, arrays={**draft.arrays, **lost_dates(sample, errors), **_untried(sample.trials)})
