@@ -120,17 +120,23 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         stands = _stands(job, scene, kept, started)
         if stands.record is not None:
             return stands.record
-        fingerprint, digests = stands.fingerprint, stands.digests
         assert_own_layers(job.target, overwrite=job.overwrite)
         if job.dry_run:
-            return _planned(job, scene, fingerprint, kept, started)
+            return _planned(job, scene, stands.fingerprint, kept, started)
         assert_writable(target_stem(job.target)[0], "the folder of TARGET")
         assert_writable(job.work or target_stem(job.target)[0], "--work")
         if job.stac is not None:
             assert_writable(target_stem(job.stac)[0], "the folder of --stac")
         assert_scheduler(job)
-        held.enter_context(alone(job.target, job.work))
         stamp = _stamp(job, scene.raster)
+        held.enter_context(alone(job.target, job.work))
+        kept = _kept(job)  # until the lock was held another run could change TARGET, and where its dates lie in it
+        stands = _stands(job, scene, kept, started, stands.digests)
+        if stands.record is not None:
+            return stands.record
+        assert_own_layers(job.target, overwrite=job.overwrite)
+        _assert_unchanged(job, scene.raster, stamp)
+        fingerprint, digests = stands.fingerprint, stands.digests
         work, means = _open_or_create(job, scene, fingerprint, kept)
         held.callback(forget, work.path)
         with local_workers(job) as local:
@@ -198,12 +204,17 @@ def _planned(job: FillJob, scene: Scene, fingerprint: str, kept: Kept | None, st
 # -- before the blocks
 
 
-def _stands(job: FillJob, scene: Scene, kept: Kept | None, started: float) -> Standing:
-    """Whether the product is there already; what a kill left undone beside it is done."""
+def _stands(
+    job: FillJob, scene: Scene, kept: Kept | None, started: float, digests: Digests | None = None
+) -> Standing:
+    """Whether the product is there already; what a kill left undone beside it is done.
+
+    `digests` are those of a look before, by which what has not changed since is not read again.
+    """
     check_target(scene.raster, job.target, [cube.variable for cube in scene.cubes], job.layers)
     assert_nameable(job.target)
     assert_apart(job, scene.raster)
-    digests = kept_digests(job.target)
+    digests = kept_digests(job.target) if digests is None else digests
     fingerprint = _fingerprint(job, scene, kept, digests)
     if job.dry_run:
         _warn_of_refusal(job, fingerprint)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -200,6 +202,32 @@ def test_two_jobs_on_one_target_are_kept_apart_wherever_they_work(scene: Path, t
         geodiff.restore(scene, target, task="inpaint")
     geodiff.fill(scene, target, filler="laplace", work=str(tmp_path / "one"))
     assert not list(tmp_path.rglob("*.lock"))
+
+
+@pytest.mark.parametrize(
+    ("module", "job"),
+    [
+        ("geodiff.pipeline", partial(geodiff.fill, filler="laplace")),
+        ("geodiff.restoring", partial(geodiff.restore, task="inpaint", model="default", members=0)),
+    ],
+    ids=["fill", "restore"],
+)
+def test_what_another_run_has_written_until_the_lock_is_held_is_not_replaced(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, job: Callable[..., geodiff.RunRecord]
+) -> None:
+    target, others = tmp_path / "filled.tif", iter([{"buffer": 1}, {"nodata": 7}])
+
+    @contextmanager
+    def late(*places: str) -> Iterator[None]:
+        if (options := next(others, None)) is not None:
+            geodiff.fill(scene, target, filler="nearest", overwrite=True, **options)
+        with alone(*places):
+            yield
+
+    monkeypatch.setattr(f"{module}.alone", late)
+    with pytest.raises(TargetError, match="was made by another job"):
+        job(scene, target)
+    assert "--filler nearest" in record_of(str(target))["command"]
 
 
 @pytest.mark.parametrize("name", ["filled.tif", "filled.v2/"])
