@@ -31,6 +31,7 @@ from geodiff.beside import (
     is_whole,
     keep_digests,
     kept_digests,
+    lost_of,
     record_of,
     renew_digests,
     work_path,
@@ -136,6 +137,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
             return stands.record
         assert_own_layers(job.target, overwrite=job.overwrite)
         _assert_unchanged(job, scene.raster, stamp)
+        _tell_of_loss(job)
         fingerprint, digests = stands.fingerprint, stands.digests
         work, means = _open_or_create(job, scene, fingerprint, kept)
         held.callback(forget, work.path)
@@ -237,7 +239,9 @@ def _kept(job: FillJob) -> Kept | None:
     if not job.append:
         return None
     assert_appendable(job)
-    return find_kept(job, read_fingerprint(job.target), _killed_before_keeping(job))
+    found = read_fingerprint(job.target)
+    whole = None if found and lost_of(job.target, found) else found  # what has lost a part is filled anew, all of it
+    return find_kept(job, whole, _killed_before_keeping(job))
 
 
 def _killed_before_keeping(job: FillJob) -> Kept | None:
@@ -276,6 +280,13 @@ def _up_to_date(job: FillJob, fingerprint: str) -> bool:
     raise TargetError(
         f"{job.target} is there already and {what}; use --overwrite to replace it, or another target{more}"
     )
+
+
+def _tell_of_loss(job: FillJob) -> None:
+    """Say why a product is made anew that nobody asked to replace."""
+    lost = lost_of(job.target, read_fingerprint(job.target) or "")
+    if lost and not job.overwrite:
+        logger.warning("%s is gone, or shorter than it was written: all of the product is made anew", ", ".join(lost))
 
 
 def _warn_of_refusal(job: FillJob, fingerprint: str) -> None:

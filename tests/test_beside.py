@@ -86,6 +86,32 @@ def test_a_product_is_whole_by_its_own_record_alone(tmp_path: Path) -> None:
     assert not is_whole(str(target), "b")
 
 
+@pytest.mark.parametrize(
+    ("target", "cut"),
+    [
+        ("filled.tif", "filled.tif"),
+        ("filled.tif", "filled_standard_error.tif"),
+        ("filled/", "filled/scene.tif"),
+        ("filled.zarr", "filled.zarr/*_error/c/**/*"),
+    ],
+)
+def test_a_product_that_lost_a_part_is_made_anew(
+    scene: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, target: str, cut: str
+) -> None:
+    fill = partial(geodiff.fill, scene, f"{tmp_path}/{target}", filler="nearest", append=target.endswith("zarr"))
+    fill()
+    (path,) = (path for path in tmp_path.glob(cut) if path.is_file())
+    whole = path.read_bytes()
+    os.truncate(path, len(whole) - 1)
+    assert not caplog.messages
+    assert fill().status == "done"
+    assert "shorter than it was written" in caplog.text
+    assert path.read_bytes() == whole
+    assert fill().status in ("up to date", "nothing to append")
+    path.write_bytes(whole + b"notes")
+    assert fill().status in ("up to date", "nothing to append")
+
+
 # -- the layers
 
 
