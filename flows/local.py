@@ -25,7 +25,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from geodiff.errors import GeodiffError, InputError
+from geodiff.errors import GeodiffError, InputError, forget_interruption
 
 __all__ = ["PORT", "answers", "complain", "local_prefect", "local_server", "quiet", "run_here"]
 
@@ -187,6 +187,7 @@ def run_here(do: Callable[[], int], *, verbose: bool) -> int:
     except OSError as error:
         return complain(f"{error}; check the path, its permissions and the disk", 1)
     except KeyboardInterrupt:
+        forget_interruption()
         return complain("interrupted; the same command goes on where this one stopped", 130)
     finally:
         signal.signal(signal.SIGTERM, before)
