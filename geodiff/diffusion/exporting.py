@@ -15,6 +15,7 @@ from geodiff.diffusion.folder import (
     read_layout,
     weights_path,
 )
+from geodiff.io.places import swap_in
 
 __all__ = ["describe", "prune_folder"]
 
@@ -58,7 +59,5 @@ def prune_folder(model: str, out: Path, share: float, *, overwrite: bool = False
     count, before = (sum(p.numel() for p in n.parameters()) for n in (network, pipeline.unet))
     text = f"{share:.0%} of the inner channels of {model!r} were removed; it was not trained since.\n"
     write_card(beside, f"# A pruned geodiff model\n\n{text}")
-    if out.exists():
-        shutil.rmtree(out)
-    beside.rename(out)
+    swap_in(beside, out)
     return {"parameters": count, "before": before, "gflop": gflop(network), "gflop_before": gflop(pipeline.unet)}

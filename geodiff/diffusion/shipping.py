@@ -26,6 +26,7 @@ from geodiff.diffusion.folder import (
 from geodiff.diffusion.network import GapFillUNet
 from geodiff.diffusion.trainconfig import TrainConfig
 from geodiff.diffusion.training import part_of, read_checkpoint
+from geodiff.io.places import swap_in
 
 __all__ = ["average_of", "card", "copied", "gflop", "ship", "ship_scored", "user_card", "write_card"]
 
@@ -55,8 +56,7 @@ def ship(checkpoint: Path, folder: Path, *, calibration: Calibration | None = No
     write_card(
         beside, text or f"Trained for {facts['step']} steps; not scored, and its intervals are not calibrated.\n"
     )
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
+    swap_in(beside, folder)
 
 
 def ship_scored(checkpoint: Path, folder: Path, *, count: int = 24, root: Path | None = None) -> str:
@@ -138,9 +138,7 @@ def copied(model: str | Path, out: Path, *, calibration: Calibration | None = No
         path = beside / "model_index.json"
         facts = {**json.loads(path.read_text()), "calibration": calibration.as_json()}
         path.write_text(json.dumps(facts, indent=2) + "\n")
-    if out.exists():
-        shutil.rmtree(out)
-    beside.rename(out)
+    swap_in(beside, out)
     return out
 
 
