@@ -37,7 +37,9 @@ _OTHERS = "other_targets"
 """In a record: those of other targets of the same stem, by suffix."""
 _SIZES = "bytes"
 """In a record: how large each product was that lies on this machine, all files of a store together."""
-_FORM: Mapping[str, type] = {"products": list, "variables": dict, "gates": dict, "failed_blocks": dict, _SIZES: dict}
+_FORM: Mapping[str, type] = {
+    "command": str, "products": list, "variables": dict, "gates": dict, "failed_blocks": dict, _SIZES: dict,
+}  # fmt: skip
 """What is read of a record beside its target."""
 
 
