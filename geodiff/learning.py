@@ -18,7 +18,6 @@ from geodiff.diffusion.sources import Source, Stack, load
 from geodiff.encoding import Normalisation, unpack
 from geodiff.errors import InputError, JobError
 from geodiff.identity import inputs_identity, source_identity
-from geodiff.io.places import put_back, swap_in
 from geodiff.io.store import lock
 from geodiff.job import FillJob
 from geodiff.lattice import Window
@@ -296,7 +295,7 @@ def next_model(paths: Sequence[str], out: Path, begin_from: str, settings: Mappi
 
 
 def _next_model(paths: Sequence[str], out: Path, begin_from: str, settings: Mapping[str, Any]) -> Learnt:
-    from geodiff.diffusion.folder import assert_replaceable, find_folder
+    from geodiff.diffusion.folder import assert_replaceable, find_folder, put_back, put_in_place
     from geodiff.diffusion.trainconfig import read_config
     from geodiff.diffusion.training import has_checkpoint
 
@@ -308,7 +307,7 @@ def _next_model(paths: Sequence[str], out: Path, begin_from: str, settings: Mapp
     learnt = learn(paths, candidate, config, resume=has_checkpoint(work), overwrite=True, quiet=True)
     better = learnt.before is None or learnt.after < learnt.before
     if better:
-        swap_in(candidate, out)
+        put_in_place(candidate, out)
     shutil.rmtree(candidate, ignore_errors=True)
     shutil.rmtree(work, ignore_errors=True)
     return replace(learnt, model=str(out), delivered=better)

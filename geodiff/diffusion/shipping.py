@@ -21,12 +21,12 @@ from geodiff.diffusion.folder import (
     check_folder,
     find_folder,
     front_matter,
+    put_in_place,
     weights_path,
 )
 from geodiff.diffusion.network import GapFillUNet
 from geodiff.diffusion.trainconfig import TrainConfig
 from geodiff.diffusion.training import part_of, read_checkpoint
-from geodiff.io.places import swap_in
 
 __all__ = ["average_of", "card", "copied", "gflop", "ship", "ship_scored", "user_card", "write_card"]
 
@@ -56,7 +56,7 @@ def ship(checkpoint: Path, folder: Path, *, calibration: Calibration | None = No
     write_card(
         beside, text or f"Trained for {facts['step']} steps; not scored, and its intervals are not calibrated.\n"
     )
-    swap_in(beside, folder)
+    put_in_place(beside, folder)
 
 
 def ship_scored(checkpoint: Path, folder: Path, *, count: int = 24, root: Path | None = None) -> str:
@@ -138,7 +138,7 @@ def copied(model: str | Path, out: Path, *, calibration: Calibration | None = No
         path = beside / "model_index.json"
         facts = {**json.loads(path.read_text()), "calibration": calibration.as_json()}
         path.write_text(json.dumps(facts, indent=2) + "\n")
-    swap_in(beside, out)
+    put_in_place(beside, out)
     return out
 
 

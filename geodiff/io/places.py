@@ -23,7 +23,6 @@ __all__ = [
     "listing",
     "local_path",
     "put",
-    "put_back",
     "read",
     "read_all",
     "remove_tree",
@@ -217,22 +216,12 @@ def swap_in(new: Path, target: Path) -> None:
     A file replaces a file in one step. For folders there is nothing between the two renames, never half of one. The
     older one waits under a name that is always the same, so that the next run clears what a killed one left.
     """
-    old = _old(target)
+    old = target.with_name(f".{target.stem}.geodiff-old{target.suffix}")
     _remove(old)
     if target.is_dir():
         target.rename(old)
     new.replace(target)
     _remove(old)
-
-
-def put_back(target: Path) -> None:
-    """Give a folder back that a kill between the two renames of `swap_in` took away; nothing where it is there."""
-    if _old(target).is_dir() and not target.exists():
-        _old(target).rename(target)
-
-
-def _old(target: Path) -> Path:
-    return target.with_name(f".{target.stem}.geodiff-old{target.suffix}")
 
 
 @contextmanager

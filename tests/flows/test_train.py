@@ -65,7 +65,7 @@ def test_a_kill_while_the_model_is_replaced_loses_no_good_one(
     out, begun = tmp_path / "model", []
     judged(monkeypatch, after=0.8)
     next_model([scene], out, "", settings())
-    out.rename(tmp_path / ".model.geodiff-old")  # as a kill between the two renames leaves it
+    out.rename(tmp_path / ".model.was")  # as a kill between the two renames leaves it
     (tmp_path / "model.training").mkdir()
     (tmp_path / "model.training" / "checkpoint.safetensors").write_bytes(b"half")  # and a power cut
     learn = learning.learn
