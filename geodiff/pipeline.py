@@ -117,7 +117,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
     started = time.time()
     with ExitStack() as held:
         scene = open_scene(job)
-        kept = _kept(job)
+        there, kept = _what_is_there(job), _kept(job)
         stands = _stands(job, scene, kept, started)
         if stands.record is not None:
             return stands.record
@@ -131,11 +131,12 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         assert_scheduler(job)
         stamp = _stamp(job, scene.raster)
         held.enter_context(alone(job.target, job.work))
-        kept = _kept(job)  # until the lock was held another run could change TARGET, and where its dates lie in it
-        stands = _stands(job, scene, kept, started, stands.digests)
-        if stands.record is not None:
-            return stands.record
-        assert_own_layers(job.target, overwrite=job.overwrite)
+        if _what_is_there(job) != there:  # another run ended until then: TARGET is another, its dates lie elsewhere
+            kept = _kept(job)
+            stands = _stands(job, scene, kept, started, stands.digests)
+            if stands.record is not None:
+                return stands.record
+            assert_own_layers(job.target, overwrite=job.overwrite)
         _assert_unchanged(job, scene.raster, stamp)
         _tell_of_loss(job)
         fingerprint, digests = stands.fingerprint, stands.digests
@@ -162,6 +163,11 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         if not record.failed_blocks:
             _remove(work)
         return record
+
+
+def _what_is_there(job: FillJob) -> tuple[object, ...]:
+    """What a run that ends leaves changed."""
+    return read_fingerprint(job.target), record_of(job.target)
 
 
 @files_closed()
