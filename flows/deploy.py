@@ -25,7 +25,7 @@ from prefect.types.entrypoint import EntrypointType
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from flows.fill import GPU, fill_scenes
-from flows.local import PORT, answers, local_server, run_here
+from flows.local import PORT, answers, local_server, run_alone, run_here
 from flows.options import add_fill_options, job_of
 from geodiff.errors import InputError
 
@@ -223,4 +223,4 @@ def _served(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_alone(main)

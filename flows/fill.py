@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -24,7 +23,7 @@ from prefect.tasks import exponential_backoff
 from pydantic import Field
 
 from flows.finding import called
-from flows.local import complain, local_prefect, run_here
+from flows.local import complain, local_prefect, run_alone, run_here
 from flows.options import add_fill_options, job_of
 from flows.scenes import (
     DELIVERED,
@@ -271,4 +270,4 @@ def _here(chosen: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_alone(main)

@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Timer
+from types import FrameType
+from typing import NoReturn
 
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ParameterTypeError
@@ -25,15 +28,18 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from geodiff.errors import GeodiffError, InputError
+from geodiff.errors import GeodiffError, InputError, forget_interruption
 
-__all__ = ["PORT", "answers", "complain", "local_prefect", "local_server", "quiet", "run_here"]
+__all__ = ["PORT", "answers", "complain", "local_prefect", "local_server", "quiet", "run_alone", "run_here"]
 
 PORT = 4200
 """Where `prefect server start` listens."""
 _ROOT_LEVEL = "PREFECT_LOGGING_ROOT_LEVEL"
 """What a process of Prefect that starts with it logs of other libraries; its own setting knows its own loggers only."""
 _TRIES = 3
+_GRACE = 10.0
+"""Seconds between a stop and the end, whatever is at work: a scene takes up to hours, and loses one block by it."""
+_STOPPED = "interrupted; the same command goes on where this one stopped"
 _STARTUP_SECONDS = 180
 """The first start builds the database; machines are busy."""
 
@@ -173,11 +179,42 @@ def quiet() -> None:
         handler.addFilter(lambda record: not record.name.startswith("prefect"))
 
 
+def run_alone(main: Callable[[], int]) -> NoReturn:
+    """End this process with what `main` returns, within `_GRACE` seconds of a stop.
+
+    Prefect, and Python at its own end, would wait for each scene at work, and minutes for a server that was told to
+    stop together with this process, as service managers and Ctrl-C do.
+    """
+    told = Event()
+
+    def leave() -> None:
+        """What products, working stores and locks bear; the server that was started goes too."""
+        try:
+            _stop_ephemeral()
+        finally:
+            os._exit(130 if told.is_set() else complain(_STOPPED, 130))
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        leaving = Timer(_GRACE, leave)
+        leaving.daemon = True
+        leaving.start()
+        signal.default_int_handler(number, frame)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background jobs are not interrupted
+            signal.signal(number, stop)
+    code = main()
+    told.set()
+    sys.exit(code)
+
+
 def run_here(do: Callable[[], int], *, verbose: bool) -> int:
     """The ending that every flow's command line has: what `do` returns, or one line on stderr and its exit code."""
     if not verbose:
         quiet()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop: the server here goes too
+    before = signal.getsignal(signal.SIGTERM)
+    if before is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop: the server here goes too
     try:
         return do()
     except GeodiffError as error:
@@ -187,7 +224,8 @@ def run_here(do: Callable[[], int], *, verbose: bool) -> int:
     except OSError as error:
         return complain(f"{error}; check the path, its permissions and the disk", 1)
     except KeyboardInterrupt:
-        return complain("interrupted; the same command goes on where this one stopped", 130)
+        forget_interruption()
+        return complain(_STOPPED, 130)
     finally:
         signal.signal(signal.SIGTERM, before)
 

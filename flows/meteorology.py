@@ -22,7 +22,7 @@ from pydantic import Field
 
 from flows.cubes import CubeRecord, append_new, growing
 from flows.fill import passing
-from flows.local import complain, local_prefect, run_here
+from flows.local import complain, local_prefect, run_alone, run_here
 from flows.options import add_fill_options, job_of
 from geodiff.errors import GeodiffError
 from geodiff.job import FillJob
@@ -161,4 +161,4 @@ def _here(chosen: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_alone(main)

@@ -7,7 +7,6 @@ lies on the ground becomes a mosaic. What is done already is told by the product
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +20,7 @@ from pydantic import Field
 from flows.fill import GPU, passing
 from flows.finding import called
 from flows.frames import FrameRecord, clashes, frame_jobs, merge_new, reconstruct, refused
-from flows.local import complain, local_prefect, run_here
+from flows.local import complain, local_prefect, run_alone, run_here
 from flows.scenes import on_gpu
 from flows.telling import Teller, failures, linked, plain
 from geodiff.credentials import redacted
@@ -217,4 +216,4 @@ def _here(chosen: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_alone(main)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import base64
 import logging
 import re
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flows.finding import Found, called, find
 from flows.verdicts import drop_verdict, keep_verdict, verdict
@@ -198,7 +199,7 @@ def settled(job: FillJob) -> SceneRecord | None:
 
 def _delivered(job: FillJob) -> SceneRecord | None:
     kept = record_of(job.target)
-    if job.dry_run or kept.get("command") != job.command() or kept.get("failed_blocks"):
+    if job.dry_run or not _ours(kept, job) or kept.get("failed_blocks"):
         return None
     record = standing(job.model_copy(update={"overwrite": False})).record
     if record is None:
@@ -209,7 +210,7 @@ def _delivered(job: FillJob) -> SceneRecord | None:
 
 def _fill(job: FillJob) -> RunRecord:
     kept = record_of(job.target)
-    ours = kept.get("command") == job.command()
+    ours = _ours(kept, job)
     incomplete = ours and bool(kept.get("failed_blocks"))
     try:
         return _run(job, overwrite=incomplete)
@@ -217,6 +218,17 @@ def _fill(job: FillJob) -> RunRecord:
         if incomplete or not (ours or job.overwrite):
             raise
     return _run(job, overwrite=True)
+
+
+def _ours(kept: Mapping[str, Any], job: FillJob) -> bool:
+    """Whether a product's record is of this very job; what it is judged by makes no other of it."""
+    return _without_gate(kept.get("command", "")) == _without_gate(job.command())
+
+
+def _without_gate(command: str) -> list[str]:
+    words = shlex.split(command)
+    at = words.index("--gate") if "--gate" in words else len(words)
+    return words[:at] + words[at + 2 :]
 
 
 def _run(job: FillJob, *, overwrite: bool) -> RunRecord:

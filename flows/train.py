@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,7 @@ from pydantic import Field
 
 from flows.fill import GPU, passing
 from flows.finding import find_scenes
-from flows.local import local_prefect, run_here
+from flows.local import local_prefect, run_alone, run_here
 from geodiff.errors import GateError, InputError
 from geodiff.io.places import local_path
 from geodiff.learning import Learnt, next_model
@@ -118,4 +117,4 @@ def _here(chosen: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_alone(main)

@@ -15,7 +15,7 @@ from geodiff.digests import Digests
 from geodiff.errors import TargetError
 from geodiff.identity import WITH_SIDECARS, record_path, sidecars, suffix_of, target_stem
 from geodiff.io import read_fingerprint
-from geodiff.io.places import delete, exists, local_path, put, read
+from geodiff.io.places import delete, exists, local_path, put, read, size_of
 from geodiff.io.store import lock
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "keep_digests",
     "keep_record",
     "kept_digests",
+    "lost_of",
     "record_of",
     "renew_digests",
     "work_path",
@@ -34,7 +35,11 @@ __all__ = [
 
 _OTHERS = "other_targets"
 """In a record: those of other targets of the same stem, by suffix."""
-_FORM: Mapping[str, type] = {"products": list, "variables": dict, "gates": dict, "failed_blocks": dict}
+_SIZES = "bytes"
+"""In a record: how large each product was that lies on this machine, all files of a store together."""
+_FORM: Mapping[str, type] = {
+    "command": str, "products": list, "variables": dict, "gates": dict, "failed_blocks": dict, _SIZES: dict,
+}  # fmt: skip
 """What is read of a record beside its target."""
 
 
@@ -83,9 +88,14 @@ def record_of(target: str) -> dict[str, Any]:
 
 
 def keep_record(target: str, record: str) -> None:
-    """Write the record of a finished run (JSON); what is said of other targets of the same stem stays in it."""
+    """Write the record of a finished run (JSON), with how large its products are.
+
+    What is said of other targets of the same stem stays in it.
+    """
     others = {suffix: kept for suffix, kept in _records(target).items() if suffix != suffix_of(target)}
-    facts = json.loads(record) | ({_OTHERS: others} if others else {})
+    facts = json.loads(record)
+    sizes = {path: size for path in facts.get("products", ()) if (size := size_of(path)) is not None}
+    facts |= {_SIZES: sizes} | ({_OTHERS: others} if others else {})
     put(record_path(target), (json.dumps(facts, indent=1) + "\n").encode())
 
 
@@ -112,7 +122,20 @@ def is_whole(target: str, fingerprint: str) -> bool:
 
     A record with another fingerprint is of the product before: a run was killed between the target and its record.
     """
-    return record_of(target).get("fingerprint", fingerprint) == fingerprint and all(map(exists, written_before(target)))
+    return record_of(target).get("fingerprint", fingerprint) == fingerprint and not lost_of(target, fingerprint)
+
+
+def lost_of(target: str, fingerprint: str) -> list[str]:
+    """Paths of a product with that fingerprint that are gone, or shorter than they were when they were written.
+
+    A copy that broke off, a power cut and a chunk that was deleted leave such; who adds overviews or notes makes files
+    longer.
+    """
+    record = record_of(target)
+    if record.get("fingerprint") != fingerprint:
+        return []
+    sizes, pairs = record.get(_SIZES, {}), zip(record.get("products", ()), written_before(target), strict=True)
+    return [now for then, now in pairs if not exists(now) or (size_of(now) or 0) < sizes.get(then, 0)]
 
 
 # -- what was read
@@ -210,4 +233,5 @@ def _well_formed(record: Any) -> bool:
     if not isinstance(record, dict) or not isinstance(record.get("target"), str):
         return False
     named = all(isinstance(record.get(name, kind()), kind) for name, kind in _FORM.items())
-    return named and all(isinstance(path, str) for path in record.get("products", ()))
+    sized = named and all(isinstance(size, int) for size in record.get(_SIZES, {}).values())
+    return sized and all(isinstance(path, str) for path in record.get("products", ()))

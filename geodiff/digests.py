@@ -42,11 +42,11 @@ class Digests:
         return cls(found) if sound else cls()
 
     def of(self, files: Sequence[Path], read: Callable[[], str]) -> str:
-        """The content hash of files: the kept one where their stamp is the same, else what `read` finds."""
+        """The content hash of files: the one known where their stamp is the same, else what `read` finds."""
         stamp = stamp_of(files)  # before they are read: what changes meanwhile has another one
         if stamp is None:
             return read()
-        digest = self.kept.get(stamp) or read()
+        digest = self.kept.get(stamp) or self.seen.get(stamp) or read()
         self.seen[stamp] = digest
         return digest
 

@@ -41,6 +41,7 @@ __all__ = [
     "SourceError",
     "TargetError",
     "WriteError",
+    "forget_interruption",
 ]
 
 
@@ -126,3 +127,12 @@ class GateError(GeodiffError):
     """A quality gate refused the product."""
 
     exit_code = 5
+
+
+def forget_interruption() -> None:
+    """Let a program that was interrupted end with an exit code of its own.
+
+    Where an interruption comes while some text is executed, as modules do while they are imported, Python ends a
+    program that `python -m` began by the signal once more, whatever its exit code; executing another text ends that.
+    """
+    exec("")  # noqa: S102

@@ -295,31 +295,22 @@ def next_model(paths: Sequence[str], out: Path, begin_from: str, settings: Mappi
 
 
 def _next_model(paths: Sequence[str], out: Path, begin_from: str, settings: Mapping[str, Any]) -> Learnt:
-    from geodiff.diffusion.folder import assert_replaceable, find_folder
+    from geodiff.diffusion.folder import assert_replaceable, find_folder, put_back, put_in_place
     from geodiff.diffusion.trainconfig import read_config
+    from geodiff.diffusion.training import has_checkpoint
 
+    put_back(out)  # or the last good model would be gone, and training begin from the shipped one
     assert_replaceable(out, overwrite=True)
     start = begin_from or (str(out) if out.is_dir() else "default")
     work, candidate = out.with_name(f"{out.name}.training"), out.with_name(f"{out.name}.candidate")
     config = read_config(None, **{**FINE_TUNING, **settings, "work": work, "begin_from": find_folder(start)})
-    resume = (work / "checkpoint.safetensors").exists()
-    learnt = learn(paths, candidate, config, resume=resume, overwrite=True, quiet=True)
+    learnt = learn(paths, candidate, config, resume=has_checkpoint(work), overwrite=True, quiet=True)
     better = learnt.before is None or learnt.after < learnt.before
     if better:
-        _replaced(candidate, out)
+        put_in_place(candidate, out)
     shutil.rmtree(candidate, ignore_errors=True)
     shutil.rmtree(work, ignore_errors=True)
     return replace(learnt, model=str(out), delivered=better)
-
-
-def _replaced(candidate: Path, out: Path) -> None:
-    """Two renames: at every moment there is a whole model at one of the two places."""
-    was = out.with_name(f".{out.name}.was")
-    shutil.rmtree(was, ignore_errors=True)
-    if out.exists():
-        out.rename(was)
-    candidate.rename(out)
-    shutil.rmtree(was, ignore_errors=True)
 
 
 def _counted(sources: Sequence[Source]) -> tuple[int, int]:

@@ -31,6 +31,7 @@ from geodiff.beside import (
     is_whole,
     keep_digests,
     kept_digests,
+    lost_of,
     record_of,
     renew_digests,
     work_path,
@@ -119,21 +120,29 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
     started = time.time()
     with ExitStack() as held:
         scene = open_scene(job)
-        kept = _kept(job)
+        there, kept = _what_is_there(job), _kept(job)
         stands = _stands(job, scene, kept, started)
         if stands.record is not None:
             return stands.record
-        fingerprint, digests = stands.fingerprint, stands.digests
         assert_own_layers(job.target, overwrite=job.overwrite)
         if job.dry_run:
-            return _planned(job, scene, fingerprint, kept, started)
+            return _planned(job, scene, stands.fingerprint, kept, started)
         assert_writable(target_stem(job.target)[0], "the folder of TARGET")
         assert_writable(job.work or target_stem(job.target)[0], "--work")
         if job.stac is not None:
             assert_writable(target_stem(job.stac)[0], "the folder of --stac")
         assert_scheduler(job)
-        held.enter_context(alone(job.target, job.work))
         stamp = _stamp(job, scene.raster)
+        held.enter_context(alone(job.target, job.work))
+        if _what_is_there(job) != there:  # another run ended until then: TARGET is another, its dates lie elsewhere
+            kept = _kept(job)
+            stands = _stands(job, scene, kept, started, stands.digests)
+            if stands.record is not None:
+                return stands.record
+            assert_own_layers(job.target, overwrite=job.overwrite)
+        _assert_unchanged(job, scene.raster, stamp)
+        _tell_of_loss(job)
+        fingerprint, digests = stands.fingerprint, stands.digests
         work, means = _open_or_create(job, scene, fingerprint, kept)
         held.callback(forget, work.path)
         lend(work.path, scene)
@@ -159,6 +168,11 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         if not record.failed_blocks:
             _remove(work)
         return record
+
+
+def _what_is_there(job: FillJob) -> tuple[object, ...]:
+    """What a run that ends leaves changed."""
+    return read_fingerprint(job.target), record_of(job.target)
 
 
 @files_closed()
@@ -204,12 +218,17 @@ def _planned(job: FillJob, scene: Scene, fingerprint: str, kept: Kept | None, st
 # -- before the blocks
 
 
-def _stands(job: FillJob, scene: Scene, kept: Kept | None, started: float) -> Standing:
-    """Whether the product is there already; what a kill left undone beside it is done."""
+def _stands(
+    job: FillJob, scene: Scene, kept: Kept | None, started: float, digests: Digests | None = None
+) -> Standing:
+    """Whether the product is there already; what a kill left undone beside it is done.
+
+    `digests` are those of a look before, by which what has not changed since is not read again.
+    """
     check_target(scene.raster, job.target, [cube.variable for cube in scene.cubes], job.layers)
     assert_nameable(job.target)
     assert_apart(job, scene.raster)
-    digests = kept_digests(job.target)
+    digests = kept_digests(job.target) if digests is None else digests
     fingerprint = _fingerprint(job, scene, kept, digests)
     if job.dry_run:
         _warn_of_refusal(job, fingerprint)
@@ -232,7 +251,9 @@ def _kept(job: FillJob) -> Kept | None:
     if not job.append:
         return None
     assert_appendable(job)
-    return find_kept(job, read_fingerprint(job.target), _killed_before_keeping(job))
+    found = read_fingerprint(job.target)
+    whole = None if found and lost_of(job.target, found) else found  # what has lost a part is filled anew, all of it
+    return find_kept(job, whole, _killed_before_keeping(job))
 
 
 def _killed_before_keeping(job: FillJob) -> Kept | None:
@@ -271,6 +292,13 @@ def _up_to_date(job: FillJob, fingerprint: str) -> bool:
     raise TargetError(
         f"{job.target} is there already and {what}; use --overwrite to replace it, or another target{more}"
     )
+
+
+def _tell_of_loss(job: FillJob) -> None:
+    """Say why a product is made anew that nobody asked to replace."""
+    lost = lost_of(job.target, read_fingerprint(job.target) or "")
+    if lost and not job.overwrite:
+        logger.warning("%s is gone, or shorter than it was written: all of the product is made anew", ", ".join(lost))
 
 
 def _warn_of_refusal(job: FillJob, fingerprint: str) -> None:

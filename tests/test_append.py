@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from scipy.ndimage import uniform_filter
 import geodiff
 from geodiff import fillers
 from geodiff.appending import kept_beside, load_kept, origins
+from geodiff.beside import alone
 from geodiff.errors import GateError, JobError, TargetError
 from geodiff.fillers import Filled, FillerSettings, Fitted, Patch, SceneSample
 from geodiff.io import zarr as stores
@@ -368,6 +370,31 @@ def test_what_dies_in_the_end_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     _fill(source, whole, append=True)
     assert _digests(target) == _digests(whole)
     assert _fill(source, target, append=True).status == "nothing to append"
+
+
+def test_dates_that_another_run_has_appended_until_the_lock_is_held_stay_in_their_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, later = tmp_path / "filled.zarr", range(9, 19)
+    first, second, third = (
+        _cube(tmp_path / f"{len(days)}.zarr", days)
+        for days in ([1, 2, *later], [1, 2, 3, *later], [1, 2, 3, *later, 21])
+    )
+    _fill(first, target, append=True)
+    others = iter([second])
+
+    @contextmanager
+    def late(*places: str) -> Iterator[None]:
+        for other in others:
+            _fill(other, target, append=True)  # its third date arrives late: what follows moves on by one
+        with alone(*places):
+            yield
+
+    monkeypatch.setattr("geodiff.pipeline.alone", late)
+    _fill(third, target, append=True)
+    whole = _with_the_fit_of(target, tmp_path / "whole")
+    _fill(third, whole, append=True)
+    assert _digests(target) == _digests(whole)
 
 
 def test_killed_while_it_appends_the_target_is_as_before_and_the_same_command_finishes(tmp_path: Path) -> None:

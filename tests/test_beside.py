@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -82,6 +84,32 @@ def test_a_product_is_whole_by_its_own_record_alone(tmp_path: Path) -> None:
     beside.touch()
     assert is_whole(str(target), "a")
     assert not is_whole(str(target), "b")
+
+
+@pytest.mark.parametrize(
+    ("target", "cut"),
+    [
+        ("filled.tif", "filled.tif"),
+        ("filled.tif", "filled_standard_error.tif"),
+        ("filled/", "filled/scene.tif"),
+        ("filled.zarr", "filled.zarr/*_error/c/**/*"),
+    ],
+)
+def test_a_product_that_lost_a_part_is_made_anew(
+    scene: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, target: str, cut: str
+) -> None:
+    fill = partial(geodiff.fill, scene, f"{tmp_path}/{target}", filler="nearest", append=target.endswith("zarr"))
+    fill()
+    (path,) = (path for path in tmp_path.glob(cut) if path.is_file())
+    whole = path.read_bytes()
+    os.truncate(path, len(whole) - 1)
+    assert not caplog.messages
+    assert fill().status == "done"
+    assert "shorter than it was written" in caplog.text
+    assert path.read_bytes() == whole
+    assert fill().status in ("up to date", "nothing to append")
+    path.write_bytes(whole + b"notes")
+    assert fill().status in ("up to date", "nothing to append")
 
 
 # -- the layers
@@ -200,6 +228,32 @@ def test_two_jobs_on_one_target_are_kept_apart_wherever_they_work(scene: Path, t
         geodiff.restore(scene, target, task="inpaint")
     geodiff.fill(scene, target, filler="laplace", work=str(tmp_path / "one"))
     assert not list(tmp_path.rglob("*.lock"))
+
+
+@pytest.mark.parametrize(
+    ("module", "job"),
+    [
+        ("geodiff.pipeline", partial(geodiff.fill, filler="laplace")),
+        ("geodiff.restoring", partial(geodiff.restore, task="inpaint", model="default", members=0)),
+    ],
+    ids=["fill", "restore"],
+)
+def test_what_another_run_has_written_until_the_lock_is_held_is_not_replaced(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, job: Callable[..., geodiff.RunRecord]
+) -> None:
+    target, others = tmp_path / "filled.tif", iter([{"buffer": 1}, {"nodata": 7}])
+
+    @contextmanager
+    def late(*places: str) -> Iterator[None]:
+        if (options := next(others, None)) is not None:
+            geodiff.fill(scene, target, filler="nearest", overwrite=True, **options)
+        with alone(*places):
+            yield
+
+    monkeypatch.setattr(f"{module}.alone", late)
+    with pytest.raises(TargetError, match="was made by another job"):
+        job(scene, target)
+    assert "--filler nearest" in record_of(str(target))["command"]
 
 
 @pytest.mark.parametrize("name", ["filled.tif", "filled.v2/"])

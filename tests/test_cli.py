@@ -1,6 +1,7 @@
 """What the command line promises: exit codes, help, JSON, job files, and one line for what went wrong."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -274,6 +275,21 @@ def test_interrupted_is_130_and_says_how_to_go_on(
     stopped = geodiff_cli("fill", scene, scene.with_name("filled.tif"))
     assert stopped.code == 130
     assert stopped.err.splitlines()[-1] == "interrupted; the same command goes on where this one stopped"
+
+
+@pytest.mark.parametrize("module", ["geodiff", "flows.fill"])
+def test_interrupted_amid_an_import_a_module_ends_with_130_too(tmp_path: Path, module: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "from geodiff.job import FillJob\n"
+        "def interrupted(**_): exec('raise KeyboardInterrupt')  # as modules do that make others while they load\n"
+        "FillJob.build = interrupted\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    words = [sys.executable, "-m", module, *(["fill"] if module == "geodiff" else []), "in.tif", "out.tif"]
+    here = {**os.environ, "PYTHONPATH": path}
+    stopped = subprocess.run(words, env=here, capture_output=True, text=True, check=False)
+    assert "interrupted; the same command goes on" in stopped.stderr
+    assert stopped.returncode == 130
 
 
 def test_interrupted_while_its_options_are_read_is_no_traceback(

@@ -12,7 +12,7 @@ import typer
 
 from geodiff.cli import fill, looking, model, report, restore, score, train
 from geodiff.cli.app import app
-from geodiff.errors import GeodiffError
+from geodiff.errors import GeodiffError, forget_interruption
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """What typer raises for any misuse; it has no public name there."""
@@ -31,6 +31,7 @@ def main() -> None:
         code = 130 if isinstance(end, KeyboardInterrupt) else end.code  # one that comes while it reads the options
         if code == 130:
             typer.echo(f"interrupted{_GOES_ON.get(_verb(), '')}", err=True)
+            forget_interruption()
         sys.exit(code)
     except Exception as error:  # noqa: BLE001 - the last door: one line for the user, the traceback with -vv
         _complain(error, 1)

@@ -11,6 +11,7 @@ from geodiff.diffusion.folder import (
     check_folder,
     find_folder,
     model_hash,
+    put_in_place,
     read_calibration,
     read_layout,
     weights_path,
@@ -58,7 +59,5 @@ def prune_folder(model: str, out: Path, share: float, *, overwrite: bool = False
     count, before = (sum(p.numel() for p in n.parameters()) for n in (network, pipeline.unet))
     text = f"{share:.0%} of the inner channels of {model!r} were removed; it was not trained since.\n"
     write_card(beside, f"# A pruned geodiff model\n\n{text}")
-    if out.exists():
-        shutil.rmtree(out)
-    beside.rename(out)
+    put_in_place(beside, out)
     return {"parameters": count, "before": before, "gflop": gflop(network), "gflop_before": gflop(pipeline.unet)}

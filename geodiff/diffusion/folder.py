@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ __all__ = [
     "check_folder",
     "find_folder",
     "model_hash",
+    "put_back",
+    "put_in_place",
     "read_calibration",
     "stored_hash",
     "weights_path",
@@ -91,6 +94,26 @@ def assert_replaceable(out: Path, *, overwrite: bool) -> None:
         raise TargetError(f"{out} is there already; use --overwrite, or name another folder")
     if not out.is_dir() or (any(out.iterdir()) and not (out / "model_index.json").is_file()):
         raise TargetError(f"{out} is no model folder, and --overwrite would destroy what it holds; name another folder")
+
+
+def put_in_place(new: Path, out: Path) -> None:
+    """Two renames: at every moment there is a whole model at one of the two places, and `put_back` knows both."""
+    was = _was(out)
+    shutil.rmtree(was, ignore_errors=True)
+    if out.exists():
+        out.rename(was)
+    new.rename(out)
+    shutil.rmtree(was, ignore_errors=True)
+
+
+def put_back(out: Path) -> None:
+    """Give back the model that a kill between the two renames took away; nothing where one is there."""
+    if _was(out).is_dir() and not out.exists():
+        _was(out).rename(out)
+
+
+def _was(out: Path) -> Path:
+    return out.with_name(f".{out.name}.was")
 
 
 def check_folder(folder: Path) -> None:

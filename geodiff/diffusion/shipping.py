@@ -21,6 +21,7 @@ from geodiff.diffusion.folder import (
     check_folder,
     find_folder,
     front_matter,
+    put_in_place,
     weights_path,
 )
 from geodiff.diffusion.network import GapFillUNet
@@ -57,8 +58,7 @@ def ship(checkpoint: Path, folder: Path, *, calibration: Calibration | None = No
     write_card(
         beside, text or f"Trained for {facts['step']} steps; not scored, and its intervals are not calibrated.\n"
     )
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
+    put_in_place(beside, folder)
 
 
 def ship_scored(checkpoint: Path, folder: Path, *, count: int = 24, root: Path | None = None) -> str:
@@ -151,9 +151,7 @@ def copied(
         facts = {**json.loads(path.read_text()), "calibration": calibration.as_json()}
         path.write_text(json.dumps(facts, indent=2) + "\n")
         _recalibrated(beside / "README.md", calibration, measured_on)
-    if out.exists():
-        shutil.rmtree(out)
-    beside.rename(out)
+    put_in_place(beside, out)
     return out
 
 

@@ -37,7 +37,7 @@ from geodiff.errors import InputError, JobError
 if TYPE_CHECKING:
     from geodiff.diffusion.sources import Source
 
-__all__ = ["Trainer", "part_of", "read_checkpoint", "train", "validation_scores"]
+__all__ = ["Trainer", "has_checkpoint", "part_of", "read_checkpoint", "train", "validation_scores"]
 
 _log = logging.getLogger("geodiff.training")
 
@@ -201,6 +201,17 @@ def _layout(tensor: Tensor) -> torch.memory_format:
     return torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a folder has a checkpoint that can be read, which a disk that failed may have cut short."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / "checkpoint.safetensors", "pt"):
+            return True
+    except (FileNotFoundError, SafetensorError):
+        return False
+
+
 def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and facts of a checkpoint folder."""
     from safetensors import safe_open
@@ -208,6 +219,8 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = folder / "checkpoint.safetensors"
     if not path.exists():
         raise InputError(f"no checkpoint in {folder}; leave out --resume to start anew")
+    if not has_checkpoint(folder):
+        raise InputError(f"{path} is damaged, or cut short; leave out --resume to start anew")
     with safe_open(path, "pt") as opened:
         facts = json.loads(opened.metadata()["facts"])
         return {k: opened.get_tensor(k) for k in opened.keys()}, facts  # noqa: SIM118 (not a dict)

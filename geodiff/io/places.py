@@ -26,6 +26,7 @@ __all__ = [
     "read",
     "read_all",
     "remove_tree",
+    "size_of",
     "swap_in",
     "upload",
 ]
@@ -170,6 +171,21 @@ def delete(path: str) -> None:
     filesystem, root = filesystem_of(path)
     if filesystem.exists(root):
         filesystem.rm(root)
+
+
+def size_of(path: str) -> int | None:
+    """Bytes of a local file, or of all files of a local folder; None where nothing local is there."""
+    local = local_path(path)
+    try:
+        return None if local is None else sum(file.stat().st_size for file in _files(local))
+    except FileNotFoundError:  # or it goes this very moment
+        return None
+
+
+def _files(local: Path) -> list[Path]:
+    if not local.is_dir():
+        return [local]
+    return [Path(root, name) for root, _, names in os.walk(local) for name in names]
 
 
 def remove_tree(path: str) -> None:

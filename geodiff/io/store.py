@@ -395,11 +395,17 @@ def _write_fit(place: str, fitted: Fitted, extra: Mapping[str, Any] | None) -> N
 
 
 def load_fit(path: str) -> tuple[Fitted, dict[str, Any]]:
-    """The fit stored at `path` and its `extra`; raises TargetError when there is none."""
+    """The fit stored at `path` and its `extra`; raises TargetError when there is none, or a damaged one."""
     found = _kind(path)
     if not found or found.get(_KIND) != "fit" or not found.get("complete"):
         raise TargetError(f"no fit of geodiff at {path}; run with --refit to make one")
-    return _load_part(_open_group(path, "r")), json.loads(found["extra"])
+    try:
+        return _load_part(_open_group(path, "r")), json.loads(found["extra"])
+    except (RuntimeError, ValueError, LookupError) as reason:  # of codecs, and of what is not there
+        raise TargetError(
+            f"the fit at {path} is damaged ({type(reason).__name__}: {reason}); delete it, and give the same command "
+            "again, for a product that is there with --overwrite"
+        ) from reason
 
 
 def _save_part(group: zarr.Group, fitted: Fitted) -> None:

@@ -115,6 +115,9 @@ def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
     assert_writable(target_stem(job.target)[0], "the folder of TARGET")
     assert_fits(scene, job)
     with alone(job.target):
+        if _up_to_date(job, fingerprint):  # another run may have ended since
+            return _begin(job, fingerprint, "up to date", started)
+        assert_own_layers(job.target, overwrite=job.overwrite)
         restored = _restored_cubes(scene, job, quiet)
         seconds = {"restore": time.time() - started}
         paths = tuple(write_product(_product(job, raster, restored, fingerprint), job.target))

@@ -105,6 +105,45 @@ def heeding_interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+_AT_WORK = """
+import os, signal, sys, time
+from threading import Thread
+from flows import local
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+def scene():
+    time.sleep({seconds})
+    print("done", flush=True)
+
+def work():
+    with temporary_settings({{PREFECT_API_URL: "http://127.0.0.1:1/api"}}), local.local_prefect():
+        worker = Thread(target=scene)
+        worker.start()
+        try:
+            os.kill(os.getpid(), signal.{stop})
+            time.sleep(900)
+        finally:
+            worker.join({joined})  # as Prefect does; Python does at its end
+
+local._GRACE = {grace}
+local.run_alone(lambda: local.run_here(work, verbose=True))
+"""
+
+
+@pytest.mark.usefixtures("heeding_interrupts")
+@pytest.mark.parametrize(
+    ("seconds", "joined", "grace", "out"), [(900, 900, 0.5, ""), (900, 0, 0.5, ""), (0.2, 900, 500, "done\n")]
+)
+@pytest.mark.parametrize("stop", ["SIGINT", "SIGTERM"])
+def test_a_stop_does_not_wait_for_a_scene_that_takes_long(
+    seconds: float, joined: float, grace: float, out: str, stop: str
+) -> None:
+    text = _AT_WORK.format(seconds=seconds, joined=joined, grace=grace, stop=stop)
+    ended = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=600, check=False)
+    assert (ended.returncode, ended.stdout) == (130, out)
+    assert ended.stderr.count("error: interrupted; the same command goes on where this one stopped") == 1
+
+
 @pytest.mark.usefixtures("heeding_interrupts")
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_while_the_server_starts_stops_the_server(

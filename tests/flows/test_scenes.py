@@ -208,6 +208,18 @@ def test_a_scene_is_filled_once_and_again_when_its_source_changes(write_scene: W
     assert digest(tmp_path / "out")["a.tif"] != before["a.tif"]
 
 
+@pytest.mark.parametrize("gates", [(None, "unfilled<=1"), ("unfilled<=0.5", "unfilled<=0.4"), ("unfilled<=0.5", None)])
+def test_a_source_that_changes_is_filled_again_whatever_gate_there_was(
+    write_scene: Writer, tmp_path: Path, gates: tuple[str | None, str | None]
+) -> None:
+    scene, target = write_scene(tmp_path / "a.tif", seed=1), tmp_path / "out" / "a.tif"
+    before, now = (job(scene, target, gate=gate) for gate in gates)
+    assert fill_new(before).status == "done"
+    assert settled(now) is not None
+    write_scene(scene, seed=2)
+    assert fill_new(now).status == "done"
+
+
 def test_an_item_and_a_page_of_the_product_before_are_made_anew(write_scene: Writer, tmp_path: Path) -> None:
     """As a kill leaves them that comes between the product and what tells of it."""
     write_scene(tmp_path / "in" / "a.tif")

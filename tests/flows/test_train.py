@@ -59,6 +59,23 @@ def test_a_better_model_takes_the_place_and_a_worse_one_does_not(
     assert [p.name for p in tmp_path.iterdir()] == ["model"], "nothing is left beside it"
 
 
+def test_a_kill_while_the_model_is_replaced_loses_no_good_one(
+    scene: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, begun = tmp_path / "model", []
+    judged(monkeypatch, after=0.8)
+    next_model([scene], out, "", settings())
+    out.rename(tmp_path / ".model.was")  # as a kill between the two renames leaves it
+    (tmp_path / "model.training").mkdir()
+    (tmp_path / "model.training" / "checkpoint.safetensors").write_bytes(b"half")  # and a power cut
+    learn = learning.learn
+    monkeypatch.setattr(learning, "learn", lambda *a, **k: begun.append(a[2].begin_from) or learn(*a, **k))
+    next_model([scene], out, "", settings(seed=1))
+    assert begun == [out]
+    check_folder(out)
+    assert [p.name for p in tmp_path.iterdir()] == ["model"], "nothing is left beside it"
+
+
 def test_the_flow_keeps_the_last_good_model_and_fails(
     server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -327,3 +327,12 @@ def test_a_fit_that_cannot_be_stored_leaves_the_old_one(tmp_path):
         store.save_fit(str(path), Fitted("bad", {}, {"o": np.array([{}], object)}))
     assert store.load_fit(str(path))[0].filler == "nearest"
     assert [p.name for p in tmp_path.iterdir()] == ["fit.zarr"]
+
+
+@pytest.mark.parametrize("damaged", ["c/0", "zarr.json"])
+def test_a_damaged_fit_is_told_with_its_place(tmp_path, damaged):
+    path = tmp_path / "a.geodiff-fit.zarr"
+    store.save_fit(str(path), Fitted("auto", {}, {"weights": np.arange(1, 9)}))
+    os.truncate(path / "arrays" / "weights" / damaged, 3)
+    with pytest.raises(TargetError, match=rf"the fit at {path} is damaged .*--overwrite"):
+        store.load_fit(str(path))
