@@ -1,9 +1,9 @@
 """Far from all that is known: how wrong values may be there, by the scene's own variogram at long lags.
 
 Trials hide no more than a scene can spare, and what they hide has known pixels not far off. The variogram of the
-low-resolution cells (Matheron 1963) goes on growing with the lag where a field does, and a power of the lag, longer in
-one direction than in another, carries it on beyond the lags that are seen. What is far inside a gap is filled
-harmonically, a weighted mean of the gap's rim; the variogram says what the mean square error of any weighted mean is.
+low-resolution cells (Matheron 1963) goes on growing with the lag where a field does: as a power of it, faster in one
+direction than in another, up to the largest that is seen. What is far inside a gap is filled harmonically, a weighted
+mean of the gap's rim; the variogram says what the mean square error of any weighted mean is.
 """
 
 from __future__ import annotations
@@ -137,7 +137,10 @@ def _neighbours(shape: tuple[int, int], around: bool) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class _Growth:
-    """Half the mean squared difference of two cells: a power of the lag, which counts more in one direction."""
+    """Half the mean squared difference of two cells: a power of the lag, which counts more in one direction.
+
+    No more than the largest that was measured: 90 % intervals hold the same without that bound, with a higher score.
+    """
 
     level: float
     power: float
@@ -145,6 +148,8 @@ class _Growth:
     stretch: float
     turn: float
     """Direction in which the field changes most, from that of a row to that of a column."""
+    most: float
+    """The largest that was measured."""
 
     @classmethod
     def of(cls, values: NDArray[np.float64], known: NDArray[np.bool_]) -> _Growth | None:
@@ -167,7 +172,7 @@ class _Growth:
         costs = [cost + _UNLIKELY * math.log(s) ** 2 for (*_, cost), (s, _) in zip(found, tried, strict=True)]
         best = int(np.argmin(costs))
         level, power, _ = found[best]
-        return cls(math.exp(level), power, *tried[best])
+        return cls(math.exp(level), power, *tried[best], float(halves.max()))
 
     def between(
         self, first: NDArray[np.intp], second: NDArray[np.intp], columns: int | None
@@ -177,7 +182,7 @@ class _Growth:
         if columns is not None:
             across = (across + columns // 2) % columns - columns // 2
         length = _length(down, across, self.stretch, self.turn)
-        return np.where(length > 0, self.level * length**self.power, 0.0)
+        return np.where(length > 0, np.minimum(self.level * length**self.power, self.most), 0.0)
 
 
 def _length(down: NDArray[Any], across: NDArray[Any], stretch: float, turn: float) -> NDArray[np.float64]:
