@@ -134,7 +134,8 @@ def extended_fit(fit: CubeFit, scan: Scan, *, around: bool = False) -> CubeFit:
     The scan's cells are of the fit's size. A band of which the fit had not seen one pixel stays unfilled: its
     normalisation means nothing. `around`: the raster goes once around the globe.
     """
-    cells, far = cells_of(scan.cells, fit.normalisations, around=around), far_errors(scan.cells, fit.normalisations)
+    cells = cells_of(scan.cells, fit.normalisations, around=around)
+    far = far_errors(scan.cells, fit.normalisations, around=around)
     return replace(fit, cells=cells, seen=seen_dates(scan), far=far)
 
 
