@@ -16,7 +16,7 @@ from geodiff.encoding import is_nodata, unpack
 from geodiff.errors import GridError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -29,10 +29,7 @@ __all__ = [
     "Reason",
     "auto_fillable",
     "because",
-    "cf_attributes",
     "collar_candidates",
-    "combine",
-    "describe",
     "dilate",
     "never_seen",
     "outside_counts",
@@ -125,10 +122,6 @@ class Gaps:
         """Where an estimate is to be made: missing and fillable."""
         return self.missing & self.fillable
 
-    def __or__(self, other: Gaps) -> Gaps:
-        """Missing for either's reason; fillable where both allow it."""
-        return Gaps.of(self.reason | other.reason, self.fillable & other.fillable)
-
     def dilate(self, pixels: int) -> Gaps:
         """Grow the gaps to be filled by a disc of that radius, into known and fillable pixels only.
 
@@ -137,10 +130,6 @@ class Gaps:
         """
         grown = dilate(self.wanted, pixels) & ~self.missing & self.fillable
         return Gaps.of(self.reason | because(grown, Reason.BUFFER), self.fillable)
-
-    def shares(self) -> dict[str, float]:
-        """Share of the pixels that bear each reason, by its meaning; only those that occur."""
-        return shares(tally(self.reason), self.reason.size)
 
 
 def stored_reason(
@@ -164,14 +153,6 @@ def stored_reason(
 def because(where: NDArray[np.bool_], reason: Reason) -> NDArray[np.uint16]:
     """Reason bits, same shape: `reason` where True, 0 elsewhere."""
     return where.astype(np.uint16) * np.uint16(reason)
-
-
-def combine(gaps: Iterable[Gaps]) -> Gaps:
-    """Missing for anyone's reason, fillable where all allow it."""
-    first, *rest = gaps
-    for other in rest:
-        first = first | other
-    return first
 
 
 def dilate(where: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
@@ -211,19 +192,6 @@ def tally(reason: NDArray[np.uint16]) -> NDArray[np.int64]:
 def shares(counts: NDArray[np.int64], pixels: int) -> dict[str, float]:
     """A tally as shares of `pixels`, by the reasons' meanings; only those that occur."""
     return {bit.meaning: int(n) / pixels for bit, n in zip(_BITS, counts, strict=True) if n}
-
-
-def describe(value: int) -> str:
-    """Reason bits in words, as `cloud, shadow`; `known` for 0."""
-    return ", ".join(bit.meaning for bit in _BITS if value & bit) or "known"
-
-
-def cf_attributes() -> dict[str, Any]:
-    """Attributes of the reason layer: `flag_masks` (uint16) and `flag_meanings`, CF conventions 1.11, section 3.5."""
-    return {
-        "flag_masks": np.array([int(bit) for bit in _BITS], np.uint16),
-        "flag_meanings": " ".join(bit.meaning for bit in _BITS),
-    }
 
 
 # --fillable auto: arithmetic of one window; geodiff/collar.py finds the collar of a whole raster.

@@ -19,7 +19,7 @@ from geodiff.io.gdal import address
 from geodiff.io.places import exists, filesystem_of, local_path, read
 from geodiff.io.stacitem import item_fingerprint
 from geodiff.io.vector import area_files
-from geodiff.scene import flags_inside
+from geodiff.quality import flags_inside
 
 if TYPE_CHECKING:
     from geodiff.digests import Digests

@@ -26,10 +26,10 @@ from geodiff.fitting import CubeFit, fit_cube
 from geodiff.gaps import Reason
 from geodiff.identity import describe_model
 from geodiff.io import OpenOptions, Product, ProductVariable
+from geodiff.io.ancillary import axes_beside, layer_arrays, refuse_foreign_layers
 from geodiff.io.cf import encoding_of, open_dataset_as_raster
 from geodiff.io.contents import OutputArray
 from geodiff.io.cube import CubeReader
-from geodiff.io.datasets import axes_beside, layer_arrays, refuse_foreign_layers
 from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.layers import product_variable

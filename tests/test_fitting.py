@@ -22,6 +22,7 @@ from geodiff.fillers.spatial import Laplace
 from geodiff.fillers.stacked import Stacked
 from geodiff.fillers.temporal import LinearTime, Regression
 from geodiff.fitting import fit_cube
+from geodiff.hidden import spots
 from geodiff.io.cf import open_dataset_as_raster
 from geodiff.job import FillJob
 from geodiff.lattice import Lattice, Window
@@ -169,7 +170,7 @@ def test_a_place_in_the_middle_of_a_small_raster_is_moved_to_its_sides() -> None
 def test_gaps_that_come_and_go_are_hidden_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the pixels are missing by chance, and with them now and then what lies around them in time."""
     found = _heard(14, scattered=0.5)
-    monkeypatch.setattr(hidden, "_LASTING", 0)
+    monkeypatch.setattr(hidden, "lasting_gaps", lambda *_: [])
     before = _heard(14, scattered=0.5)
     assert len(found) == len(before)
     for ours, theirs in zip(found, before, strict=True):
@@ -179,7 +180,7 @@ def test_gaps_that_come_and_go_are_hidden_as_they_were(monkeypatch: pytest.Monke
 
 def test_an_outage_leaves_the_other_trials_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [t for t in _heard(14, outage=8) if not t.lasting]
-    monkeypatch.setattr(hidden, "_LASTING", 0)
+    monkeypatch.setattr(hidden, "lasting_gaps", lambda *_: [])
     before = [t for t in _heard(14, outage=8) if not t.lasting]
     assert len(found) == len(before)
     for ours, theirs in zip(found, before, strict=True):
@@ -450,9 +451,9 @@ def test_gaps_of_a_small_raster_are_read_once_and_of_a_large_one_not_kept() -> N
 
 def test_the_search_for_places_is_bounded_and_forgets_no_date(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tile has thousands of windows and a series hundreds of dates."""
-    monkeypatch.setattr(hidden, "_MOST_PAIRS", 1000)
+    monkeypatch.setattr(spots, "_MOST_PAIRS", 1000)
     cube: Any = SimpleNamespace(lattice=Lattice((3000, 3000)), variable=SimpleNamespace(dates=(None,) * 50))
-    found = list(hidden._order(cube))
+    found = list(spots.in_order(cube))
     assert 500 < len(found) <= 1000
     assert {date for date, _ in found} == set(range(50))
 

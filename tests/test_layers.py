@@ -35,8 +35,8 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"io": ("geodiff.io",)},  # keeps what fillers have learnt; a filler knows nothing of files
     {
         "scene": (
-            "geodiff.scene", "geodiff.patches", "geodiff.quantities", "geodiff.scan", "geodiff.scanned",
-            "geodiff.suspects",
+            "geodiff.scene", "geodiff.patches", "geodiff.quality", "geodiff.quantities", "geodiff.scan",
+            "geodiff.scanned", "geodiff.suspects",
         )
     },
     {

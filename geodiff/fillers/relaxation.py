@@ -331,21 +331,20 @@ def _between(planes: Planes, after: Any, before: Any, first: Any, last: Any) -> 
     return low, high
 
 
-def push_pull(values: Planes, weight: Planes, coarse: Planes | None = None) -> Planes:
+def push_pull(values: Planes, weight: Planes) -> Planes:
     """Spread weighted values over a plane: averages on ever coarser grids, then interpolated back where weight lacks.
 
     Parameters
     ----------
     values, weight : float32 (plane, row, column); weight >= 0, values count where it is positive.
-    coarse : float32, same shape: what to approach farther than about 32 pixels from any weight; without it, the mean.
 
     Returns
     -------
     float32, same shape. Where the weight is at least 1 it is `values`, but for rounding; a plane without any weight
-    becomes `coarse`, or 0 without it.
+    becomes 0.
     """
     values = np.where(weight > 0, values, np.float32(0))
-    return push(values, push_weights(weight, None if coarse is None else _DEEPEST), coarse)
+    return push(values, push_weights(weight, None))
 
 
 def push_weights(weight: Planes, deepest: int | None) -> list[tuple[Planes, Planes]]:
@@ -361,7 +360,10 @@ def push_weights(weight: Planes, deepest: int | None) -> list[tuple[Planes, Plan
 
 
 def push(values: Planes, weights: Sequence[tuple[Planes, Planes]], coarse: Planes | None = None) -> Planes:
-    """`push_pull` of values that are 0 where they do not count, with weights that are at hand."""
+    """`push_pull` of values that are 0 where they do not count, with weights that are at hand.
+
+    `coarse`, of the same shape, is what to approach far from any weight; without it, the mean.
+    """
     (weight, total), coarser = weights[0], weights[1:]
     if not coarser:
         return _top(values, weight, coarse)

@@ -17,10 +17,26 @@ from geodiff.lattice import Window
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Cube", "Numbers", "OutputArray", "PickedPixels", "PickedReader", "ReaderPixels", "Stored"]
+__all__ = [
+    "CHUNK",
+    "Cube",
+    "Numbers",
+    "OutputArray",
+    "PickedPixels",
+    "PickedReader",
+    "ReaderPixels",
+    "Stored",
+    "cube_array",
+    "free_name",
+    "line",
+    "scalar",
+]
 
 Region = tuple[slice, ...]
 
+CHUNK = 256
+"""Rows and columns of a chunk."""
+_BAND_BYTES = 2 * 2**20
 _BLOCK_BYTES = 32 * 2**20
 
 
@@ -97,6 +113,11 @@ class Cube:
     dates: int
     window: Window
     """The whole raster."""
+
+    @classmethod
+    def of(cls, pixels: Any, layout: Layout, variable: Variable) -> Cube:
+        """A layer of a variable."""
+        return cls(pixels, layout, variable.shape[0], Window(0, 0, *variable.shape[2:]))
 
     def regions(self, array: OutputArray) -> Iterator[tuple[Region, NDArray[Any]]]:
         """One date, all bands, whole chunks of rows and as many columns as fit."""
@@ -213,6 +234,44 @@ class PickedPixels:
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         return np.asarray(self.pixels[key])[..., list(self.bands), :, :]
+
+
+def cube_array(
+    name: str,
+    front: tuple[str, ...],
+    count: tuple[int, ...],
+    layout: Layout,
+    dtype: np.dtype[Any],
+    attributes: Mapping[str, Any],
+    content: Content,
+    *,
+    exact: bool = False,
+) -> OutputArray:
+    """One date a chunk, 256 x 256 pixels; all bands together while that is under 2 MiB."""
+    together = layout.bands * CHUNK * CHUNK * dtype.itemsize <= _BAND_BYTES
+    sizes = {dim: layout.sizes[dim] if together else 1 for dim in layout.extras}
+    sizes |= {layout.y: min(CHUNK, layout.sizes[layout.y]), layout.x: min(CHUNK, layout.sizes[layout.x])}
+    chunks = (*(1 for _ in front), *(sizes.get(dim, 1) for dim in layout.dims))
+    return OutputArray(
+        name, (*front, *layout.dims), (*count, *layout.shape), dtype, attributes, chunks, content, exact=exact
+    )
+
+
+def line(name: str, values: NDArray[Any], attributes: Mapping[str, Any]) -> OutputArray:
+    """A coordinate: numbers along the one dimension that is called as it is."""
+    content = Numbers(values)
+    return OutputArray(name, (name,), values.shape, values.dtype, attributes, values.shape, content, exact=True)
+
+
+def scalar(name: str, attributes: Mapping[str, Any]) -> OutputArray:
+    """A variable without dimensions that only carries attributes, as a grid mapping does."""
+    values = np.array(0, np.int32)
+    return OutputArray(name, (), (), values.dtype, attributes, (), Numbers(values), exact=True)
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """That name where it is not taken, else with the first number behind it that is free."""
+    return next(n for n in (name, *(f"{name}_{i}" for i in range(2, 9999))) if n not in taken)
 
 
 def _placed(layout: Layout, whole: Any, array: OutputArray) -> Any:

@@ -83,7 +83,7 @@ def check_target(raster: Raster, target: str, filled: Sequence[Variable] = (), l
     """
     suffix = Path(target.rstrip("/")).suffix.lower()
     if suffix in (".zarr", *_NETCDF):
-        from geodiff.io.datasets import refuse_foreign_layers
+        from geodiff.io.ancillary import refuse_foreign_layers
 
         refuse_foreign_layers(filled, layers)
     if suffix == ".zarr":

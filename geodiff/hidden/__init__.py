@@ -1,0 +1,263 @@
+"""What trials hide: known pixels under the scene's own gaps, laid elsewhere; whole dates, and dates on end, of stacks.
+
+It is bounded and deterministic, and depends on neither blocks nor the dates asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geodiff.context import LEAST_DATES, context, seen_dates
+from geodiff.fillers import Filler
+from geodiff.hidden.lasting import MOST_LASTING, lasting_gaps, lost_dates
+from geodiff.hidden.spots import (
+    LEAST_LEFT,
+    MOST_TRIALS,
+    Hidden,
+    gap_shape,
+    hidden_already,
+    in_order,
+    known_in,
+    laid,
+    thinned,
+    turned,
+    with_gaps,
+)
+from geodiff.lattice import WINDOW, Window
+from geodiff.patches import patch_bytes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geodiff.scan import GapReader, Scan
+    from geodiff.scene import Cube
+
+__all__ = ["Hidden", "hide"]
+
+MOST_HIDDEN = 100_000
+LEAST_HIDDEN = 50
+"""Fewer hidden pixels than this teach nothing; the fillers' stored tables are used instead."""
+_TAUGHT, _SPARED = 1000, 4
+"""Pixels of a band to hide where a scene is small or has small gaps, as far as one in `_SPARED` of its known ones: the
+stored tables are those of ordinary optical scenes, and a small grid is often a smooth field of the weather."""
+LEAST_TRIALS = 15
+TRIAL_MEMORY = 600 << 20
+"""Bytes that all trials together may take."""
+LEAST_SHAPE = 9
+"""Pixels of the smallest gap shape worth hiding."""
+_DEEP_EVERY = 5
+"""Every fifth trial hides all that one of the gaps would, however much that is; of one or two dates only gaps that the
+budget would crop."""
+_TURNS = 8
+"""Positions in which such a gap is laid into a raster smaller than a window, where it fits but here and there."""
+_LEFT, _LITTLE_LEFT = 0.25, 0.003
+"""Share of a window that a trial leaves known; the second, some 50 pixels, where no window can spare so much."""
+_FOLDS, _STREWN = 5, 3
+"""Of known pixels strewn about every fifth is hidden in a trial, in so many trials of a window."""
+_LEAST_STREWN, _CROWDED = 30, 1.0
+"""Known pixels of a window from which on some are hidden so, and with how many known neighbours on average they are
+strewn about no more."""
+
+
+def hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[Hidden]:
+    """What to hide of a scene in its trials; empty where too few pixels can be spared to learn from.
+
+    The scene's own gap shapes on known pixels of other windows and, of a stack, whole dates and gaps that last; pixels
+    strewn about where what is known lies so. In the order and at the places that the ground fixes.
+    """
+    taught = _TAUGHT * len(cube.bands)
+    share = max(
+        scan.known // 100, min(scan.known // 20, 20_000 * len(cube.bands)), min(scan.known // _SPARED, taught)
+    )
+    budget = min(share, max(scan.wanted // 2, taught), MOST_HIDDEN)
+    affordable = _affordable(cube, scan, filler)
+    most = min(MOST_TRIALS, max(LEAST_TRIALS, _gap_chunks(scan)), affordable)
+    places = list(islice(in_order(cube), 20 * most))
+    if budget < LEAST_HIDDEN:
+        return _strewn(cube, scan, gaps, places, most)
+    shapes = _shapes(cube, scan, gaps)
+    lost = lost_dates(cube, scan, gaps, most)
+    each = budget // (8 * len(cube.bands))
+    series = bool(lost) and sum(seen_dates(scan)) >= LEAST_DATES
+    little = not series and cube.shape[0] * cube.shape[1] < WINDOW**2
+    uncropped = shapes if series else [shape for shape in shapes if shape.sum() > each]
+    deep = _deep(cube, scan, gaps, uncropped, places, most // _DEEP_EVERY, little)
+    beside = min(MOST_LASTING, affordable - most + most // 3)
+    lasting = lasting_gaps(cube, scan, gaps, filler, deep, beside) if series else []
+    large = deep + lost + lasting
+    most = min(most + len(lasting), affordable) - len(large)
+    found = _transplants(cube, gaps, shapes, places, deep + lasting, most, budget, each)
+    if not found:
+        if strewn := _strewn(cube, scan, gaps, places, most):
+            return strewn + large
+        found = _transplants(cube, gaps, shapes, places, deep + lasting, most, budget, each, sparse=True)
+    found += large
+    return found if sum(int(spot.judged.sum()) for spot in found) >= LEAST_HIDDEN else []
+
+
+def _transplants(
+    cube: Cube,
+    gaps: GapReader,
+    shapes: Sequence[NDArray[np.bool_]],
+    places: Sequence[tuple[int, Window]],
+    taken: list[Hidden],
+    most: int,
+    budget: int,
+    each: int,
+    *,
+    sparse: bool = False,
+) -> list[Hidden]:
+    """Gap shapes laid over known pixels that are not `taken`, `each` of so many pixels at most, while `budget` lasts.
+
+    `sparse`: no window could leave a quarter of itself known, so a shape is cropped to what is known there.
+    """
+    found: list[Hidden] = []
+    spent, left = 0, _LITTLE_LEFT if sparse else _LEFT
+    for tried in range(20 * most if shapes else 0):
+        if len(found) >= most or spent >= budget:
+            break
+        date, window = places[tried % len(places)]
+        shape = shapes[tried % len(shapes)]
+        turn, known = tried // len(shapes) + tried // len(places), known_in(cube, gaps, date, window)
+        if sparse:  # a part of a shape would hide next to nothing
+            shape = _cropped(laid(cube, window, shape, turn, tried) & known.any(axis=0), each, tried)
+        else:
+            shape = laid(cube, window, _cropped(shape, each, tried), turn, tried)
+        hidden = _transplanted(known, shape, left * _extent(cube, window))
+        hidden &= ~hidden_already(taken + found, date, window)
+        count = int(hidden.sum())
+        if count >= LEAST_SHAPE:
+            found.append(Hidden(date, window, hidden))
+            spent += count
+    return found
+
+
+def _strewn(
+    cube: Cube, scan: Scan, gaps: GapReader, places: Sequence[tuple[int, Window]], most: int
+) -> list[Hidden]:
+    """Every fifth known pixel of windows in which these are strewn about, another fifth in each of a window's trials.
+
+    What is missing there is all between them, and has no shape that could be laid elsewhere.
+    """
+    found: list[Hidden] = []
+    budget, spent = min(_STREWN * scan.known // _FOLDS, _TAUGHT * len(cube.bands)), 0
+    for fold in range(_STREWN):
+        for date, window in places:
+            if len(found) >= most or spent >= budget:
+                return found
+            known = known_in(cube, gaps, date, window)
+            anywhere = np.asarray(known.any(axis=0))
+            if np.count_nonzero(anywhere) >= _LEAST_STREWN and _neighbours(anywhere) < _CROWDED:
+                hidden = known & _one_fold(anywhere, fold) & ~hidden_already(found, date, window)
+                if count := int(hidden.sum()):
+                    found.append(Hidden(date, window, hidden, strewn=True))
+                    spent += count
+    return found
+
+
+def _neighbours(known: NDArray[np.bool_]) -> float:
+    """How many of the eight pixels around a known one (row, column) are known, on average."""
+    from scipy.ndimage import uniform_filter
+
+    around = 9 * uniform_filter(known.astype(np.float64), 3, mode="constant")
+    return float(around[known].mean()) - 1.0
+
+
+def _one_fold(known: NDArray[np.bool_], fold: int) -> NDArray[np.bool_]:
+    """(row, column) every fifth of the known pixels, in rows one below the other not the same columns."""
+    chosen, number = np.zeros_like(known), np.arange(np.count_nonzero(known))
+    chosen[known] = (number + number // _FOLDS) % _FOLDS == fold
+    return chosen
+
+
+def _deep(
+    cube: Cube,
+    scan: Scan,
+    gaps: GapReader,
+    shapes: Sequence[NDArray[np.bool_]],
+    places: Sequence[tuple[int, Window]],
+    wanted: int,
+    little: bool,
+) -> list[Hidden]:
+    """Gaps as large as they come, which the budget would crop: what is far inside them is seen in no other trial.
+
+    One window of a date in a stack. Of a `little` raster, which is smaller than a window, a quarter stays known.
+    """
+    found: list[Hidden] = []
+    of_a_date = 1 if sum(seen_dates(scan)) >= LEAST_DATES else wanted
+    turns, told = (_TURNS, LEAST_LEFT // 2) if little else (1, LEAST_LEFT)
+    for tried in range(turns * len(places) if shapes else 0):
+        date, window = places[tried // turns]
+        if len(found) >= wanted:
+            break
+        if sum(spot.date == date for spot in found) >= of_a_date:
+            continue
+        known, shape = known_in(cube, gaps, date, window), shapes[tried % len(shapes)]
+        shape = laid(cube, window, shape, tried, tried) if little else turned(shape, tried)
+        hidden = known & shape & ~hidden_already(found, date, window)
+        least = max(LEAST_LEFT * len(cube.bands), _LEFT * known.sum() if little else 0)
+        if thinned(hidden).sum() >= told and (known & ~hidden).sum() >= least:
+            found.append(Hidden(date, window, hidden, deep=True))
+    return found
+
+
+def _affordable(cube: Cube, scan: Scan, filler: Filler) -> int:
+    """How many trials fit into the memory set aside for them; a patch of many dates and bands is large."""
+    dates = max(len(context(cube, filler, target, seen_dates(scan))) for target in range(len(cube.variable.dates)))
+    return max(2, TRIAL_MEMORY // patch_bytes(dates, len(cube.bands), filler.halo))
+
+
+def _gap_chunks(scan: Scan) -> int:
+    """How many chunks hold gaps; about five windows each, of which a fit may cost a fifth."""
+    return int((scan.gap_counts > 0).sum())
+
+
+def _cropped(shape: NDArray[np.bool_], most: int, pick: int) -> NDArray[np.bool_]:
+    """A gap shape, or of one that is too large the part around one of its pixels."""
+    if shape.sum() <= most:
+        return shape
+    rows, columns = np.nonzero(shape)
+    at = (pick * 7919) % len(rows)
+    part = shape
+    for reach in (64, 48, 32, 24, 16, 12, 8, 5):
+        part = np.zeros_like(shape)
+        square = (
+            slice(max(rows[at] - reach, 0), rows[at] + reach + 1),
+            slice(max(columns[at] - reach, 0), columns[at] + reach + 1),
+        )
+        part[square] = shape[square]
+        if part.sum() <= most:
+            break
+    return part
+
+
+def _shapes(cube: Cube, scan: Scan, gaps: GapReader) -> list[NDArray[np.bool_]]:
+    """Gap shapes (128, 128) of the scene; one that covers a window is of no use, it would leave nothing known."""
+    shapes: list[NDArray[np.bool_]] = []
+    for date, window in with_gaps(cube, scan):
+        if len(shapes) >= MOST_TRIALS:
+            break
+        common = window.intersect(cube.lattice.extent)
+        assert common is not None
+        shape = gap_shape(cube, gaps, date, window)
+        if LEAST_SHAPE <= shape.sum() < common.height * common.width:
+            shapes.append(shape)
+    return shapes
+
+
+def _transplanted(known: NDArray[np.bool_], shape: NDArray[np.bool_], left: float) -> NDArray[np.bool_]:
+    """(band, row, column) of the window: known pixels under a gap shape; none where fewer than `left` a band stay."""
+    hidden = known & shape
+    enough_left = (known & ~hidden).sum() >= left * len(known)
+    return hidden if enough_left else np.zeros_like(hidden)
+
+
+def _extent(cube: Cube, window: Window) -> int:
+    """Pixels of the window that lie in the raster."""
+    common = window.intersect(cube.lattice.extent)
+    assert common is not None
+    return common.height * common.width
