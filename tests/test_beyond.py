@@ -7,11 +7,11 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import geodiff
-from geodiff.beyond import far_errors
+from geodiff.beyond import far_errors, no_less
 from geodiff.encoding import Normalisation
-from geodiff.fillers import Fitted
+from geodiff.fillers import Filled, Fitted, Patch
 from geodiff.fitting import CubeFit, SelfCheck, load_cube_fit
-from geodiff.lattice import Window
+from geodiff.lattice import Lattice, Window
 from geodiff.patches import Cells
 from geodiff.pyramid import CellSums, sample_cells
 
@@ -105,3 +105,20 @@ def test_a_fit_is_read_back_with_them() -> None:
     assert again.cell == 16
     assert np.array_equal(again.values, far.values)
     assert load_cube_fit(replace(fit, far=None).stored()).far is None
+
+
+def test_members_are_widened_as_far_as_the_standard_error() -> None:
+    rng, lattice = np.random.default_rng(4), Lattice((SIDE, SIDE))
+    window, plane = Window(0, 0, 128, 128), (1, 1, 128, 128)
+    known = np.broadcast_to(np.arange(128) < 32, plane)
+    nothing = np.zeros(plane, np.float32)
+    patch = Patch(nothing, known, np.ones_like(known), nothing, window, 0, (0, 0), np.zeros(1, np.int64))
+    drawn = rng.standard_normal((200, *plane)).astype(np.float32)
+    filled = Filled(nothing, np.ones(plane, np.float32), drawn, np.zeros(plane, np.uint8))
+    wider = no_less(filled, patch, Cells(np.full((1, 1, 20, 20), 2.0), 8), lattice)
+    assert wider.members is not None
+    assert (wider.standard_error[known] == 1).all()
+    assert (wider.standard_error[~known] == 2).all()
+    spread = wider.members.std(axis=0)
+    assert np.allclose(spread[..., 40:].mean(), 2, rtol=0.1)
+    assert np.array_equal(wider.members[..., :16], drawn[..., :16])
