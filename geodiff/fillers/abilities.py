@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from geodiff.fillers import Filled, Fitted, Patch, SceneSample
 
-__all__ = ["AnswersItsFit", "Claims", "Estimates"]
+__all__ = ["AnswersItsFit", "Estimates"]
 
 
 @runtime_checkable
@@ -33,13 +33,4 @@ class Estimates(Protocol):
 
     def source(self, patch: Patch) -> NDArray[np.uint8]:
         """(target, band, row, column) of the window: whose values they are."""
-        ...
-
-
-@runtime_checkable
-class Claims(Protocol):
-    """A filler that can be asked for its standard errors without its values."""
-
-    def standard_error(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
-        """(target, band, row, column) of the window."""
         ...

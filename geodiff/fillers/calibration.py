@@ -80,7 +80,7 @@ _COMMON = 0.25
 """Share of a band's hidden pixels from which on a number is no measurement but a state: no rain, open water, black sky.
 """
 _LOST_PRIOR = 1.0
-"""Dates that the factor of all trials is worth where a date shows nothing."""
+"""Dates that a factor of 1 is worth where a date shows nothing."""
 
 
 def target_distance(patch: Patch) -> NDArray[np.float32]:
@@ -219,31 +219,22 @@ def conformal_factors(
     return _exponential(prior + own)
 
 
-def lost_factor(
-    ratio: NDArray[np.floating[Any]],
-    stratum: NDArray[np.integer[Any]],
-    defaults: Sequence[float],
-    date: NDArray[np.integer[Any]],
-    lost: NDArray[np.bool_],
-) -> float | None:
-    """The factor where a date shows nothing; None where no telling pixel is of such a date.
+def lost_factor(ratio: NDArray[np.floating[Any]], date: NDArray[np.integer[Any]]) -> float | None:
+    """The factor where a date shows nothing; None where no pixel tells of it.
 
     What is said of such dates comes from the other dates alone, so that pixels deep inside a gap are another question.
 
     Parameters
     ----------
-    ratio, stratum, defaults, date : as `conformal_factors` takes them.
-    lost : (pixel,) hidden with all of its date.
+    ratio : (pixel,) |value - truth| / expected error at pixels hidden with all of their date; NaN is left out.
+    date : (pixel,) which date each is of.
     """
-    telling = ~np.isnan(ratio)
-    ratio, stratum, date, lost = ratio[telling], stratum[telling], date[telling], lost[telling]
-    if not lost.any():
+    ratio, date = ratio[telling := ~np.isnan(ratio)], date[telling]
+    if not ratio.size:
         return None
-    excess = _excess(ratio, stratum, defaults)
-    common = _shrunk_by_date(excess, date, 0.0)
-    dates = len(np.unique(date[lost]))
-    quantile = _quantile_by_date(excess[lost], date[lost])
-    return float(defaults[-1]) * math.exp((dates * quantile + _LOST_PRIOR * common) / (dates + _LOST_PRIOR))
+    dates = len(np.unique(date))
+    quantile = _quantile_by_date(np.log(np.maximum(ratio, 1e-6)), date)
+    return math.exp(dates * quantile / (dates + _LOST_PRIOR))
 
 
 def _excess(

@@ -1,4 +1,4 @@
-"""What of a window is of a lost date; and, where a stack shows two dates or one, how far that may be from what is said.
+"""What of a window is of a lost date, and how far that may be from what is said.
 
 Far from the little that a date shows it is told by the others as if it showed nothing: what was learnt of gaps in other
 dates, some tens of pixels deep, is no use there, and a surface laid through a corner runs wild.
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.fillers.calibration import Z90, hidden_errors, lost_planes, target_distance
+from geodiff.fillers.calibration import Z90, hidden_errors, hidden_pixels, lost_factor, lost_planes, target_distance
+from geodiff.fillers.drift import drift_error, fitted_drift
 from geodiff.fillers.series import days_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,16 @@ if TYPE_CHECKING:
 
     from geodiff.fillers import Patch, SceneSample, Trial
 
-__all__ = ["as_lost", "beyond_corner", "few_dates", "lost_error", "lost_errors", "lost_share", "lost_step"]
+__all__ = [
+    "as_lost",
+    "beyond_corner",
+    "few_dates",
+    "lost_dates",
+    "lost_error",
+    "lost_errors",
+    "lost_share",
+    "lost_step",
+]
 
 _FEW_SEEN = 3
 """Dates from which on trials that hide whole ones tell of a date that is lost between others."""
@@ -62,6 +72,28 @@ _AS_LOST = 0.7
 """How far, in log, standard errors go over to a lost date's. Four pixels and more beyond the corners of nine validation
 and training stacks intervals then hold 0.87 to 0.88, without it 0.69 to 0.79; all of it makes those of made-up ones
 hold everything."""
+
+
+def lost_dates(sample: SceneSample, errors: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """What a fit stores of how far lost dates may be from what is said of them; nothing where no trial shows it.
+
+    Parameters
+    ----------
+    errors : of each trial, value less truth over its window.
+    """
+    if few := few_dates(sample, errors):
+        return few
+    lost = [i for i, trial in enumerate(sample.trials) if lost_planes(trial.patch).all()]
+    trials = [sample.trials[i] for i in lost]
+    drift = fitted_drift(sample.trials)
+    claimed = hidden_pixels(trials, [drift_error(trial.patch, drift) for trial in trials])
+    dates = [np.full(trial.hidden.shape, trial.patch.dates[trial.patch.targets[0]]) for trial in trials]
+    ratio = hidden_errors(trials, [errors[i] for i in lost]) / claimed
+    factor = lost_factor(ratio, hidden_pixels(trials, dates))
+    if factor is None:
+        return {}
+    level = np.median(claimed) * factor
+    return {"drift": drift, "lost_factor": np.array(factor, np.float32), "lost_level": np.array(level, np.float32)}
 
 
 def few_dates(sample: SceneSample, errors: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:

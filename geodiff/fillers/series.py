@@ -31,6 +31,7 @@ __all__ = [
     "screened",
     "spacing",
     "spread",
+    "times_around",
     "whittaker",
 ]
 
@@ -158,6 +159,15 @@ def _shares(
         share: Planes = (at[list(wanted), None, None] - ahead) / np.maximum(behind - ahead, np.float32(1e-6))
     share[never] = 1  # and 0 where nothing follows
     return share, never & np.isinf(behind)
+
+
+def times_around(series: Series, wanted: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(wanted, row, column) twice: days from the last date that knows a pixel, and to the next one; `inf` for none."""
+    at = _relative(series)
+    ahead = _last_known(at, series.known, series.target, wanted, forward=True, before=-np.inf)
+    behind = _last_known(at, series.known, series.target, wanted, forward=False, before=np.inf)
+    own = at[list(wanted), None, None]
+    return (own - ahead).astype(np.float64), (behind - own).astype(np.float64)
 
 
 def _last_known(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.fillers import Filled, Filler, FillerSettings, Fitted, Patch, SceneSample, Trial
-from geodiff.fillers.abilities import AnswersItsFit, Claims, Estimates
+from geodiff.fillers.abilities import AnswersItsFit, Estimates
 from geodiff.fillers.calibration import (
     DISTANCES,
     STRATA,
@@ -22,15 +22,15 @@ from geodiff.fillers.calibration import (
     far_apart,
     hidden_errors,
     hidden_pixels,
-    lost_factor,
     lost_planes,
     patch_factors,
     strata,
 )
 from geodiff.fillers.crossband import across_bands
+from geodiff.fillers.drift import drift_error
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.likeness import NonLocal
-from geodiff.fillers.lost import as_lost, beyond_corner, few_dates, lost_errors, lost_share
+from geodiff.fillers.lost import as_lost, beyond_corner, few_dates, lost_dates, lost_errors, lost_share
 from geodiff.fillers.members import stretched
 from geodiff.fillers.spatial import Biharmonic, Laplace, SpatialFiller, window_error
 from geodiff.fillers.weights import (
@@ -157,12 +157,15 @@ class Stacked:
 
     def _error(self, patch: Patch, runs: Mapping[str, Filled], fitted: Fitted) -> NDArray[np.float32]:
         """The standard error."""
-        error = (self._scale(patch, runs, fitted) * _factors(fitted, patch)).astype(np.float32)
+        factor = patch_factors(patch, fitted.arrays["factors"])
+        error = (self._scale(patch, runs, fitted) * factor).astype(np.float32)
         if "never_factors" in fitted.arrays:
             error = _never_known(patch, error, fitted.arrays["never_factors"])
-        if "lost_level" in fitted.arrays:
+        if "drift" in fitted.arrays:
+            if (wholly := lost_planes(patch)).any():
+                error = np.where(wholly[..., None, None], _error_if_lost(patch, fitted), error)
             level = float(fitted.arrays["lost_level"])
-            error = beyond_corner(patch, error, level, lambda: self._error_if_lost(patch, fitted))
+            error = beyond_corner(patch, error, level, lambda: _error_if_lost(as_lost(patch), fitted))
         if "lost_error" not in fitted.arrays:
             return error
         lost = lost_errors(patch, *(float(fitted.arrays[name]) for name in ("lost_error", "lost_step")))
@@ -173,18 +176,6 @@ class Stacked:
         """The standard error before calibration."""
         name = fitted.facts["scale"]
         return window_error(patch) if name == WHITENING else runs[name].standard_error
-
-    def _error_if_lost(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
-        """The standard error were nothing known of the dates to estimate."""
-        lost, name = as_lost(patch), fitted.facts["scale"]
-        part = next((part for part in self.fillers if part.name == name), None)
-        if part is None:
-            claimed = window_error(lost)
-        elif isinstance(part, Claims):
-            claimed = part.standard_error(lost, fitted.parts[name])
-        else:
-            claimed = part.fill([lost], fitted.parts[name], seed=0)[0].standard_error
-        return (claimed * _factors(fitted, lost)).astype(np.float32)
 
     def _suited(self, sample: SceneSample) -> list[Filler]:
         """Parts that can work on this scene: those that need other dates only where there are some."""
@@ -227,13 +218,13 @@ class Stacked:
         origin = f"cross-validation on {sum(int(t.hidden.sum()) for t in sample.trials)} hidden pixels"
         none = np.ones(STRATA, np.float32)
         draft = _as_fitted(self.name, names, fits, weights, none, WHITENING, origin)
-        draft = replace(draft, arrays={**draft.arrays, **few_dates(sample, errors), **_untried(sample.trials)})
+        draft = replace(draft, arrays={**draft.arrays, **lost_dates(sample, errors), **_untried(sample.trials)})
         best, least = draft, np.inf
         for scale in (WHITENING, *(part.name for part in parts if not isinstance(part, SpatialFiller))):
             trial = replace(draft, facts={**draft.facts, "scale": scale})
             factors, score = _calibration(sample.trials, errors, estimates, trial)
             if score < least * _SCALE_GAIN:
-                best, least = replace(trial, arrays={**trial.arrays, **factors}), score
+                best, least = replace(trial, arrays={**trial.arrays, "factors": factors}), score
         if _NETWORK not in names:
             return best
         dated = any(getattr(part, "needs_dates", False) for part in parts)
@@ -290,8 +281,11 @@ def _calibration(
     errors: Sequence[NDArray[np.float32]],
     estimates: Mapping[str, Sequence[Filled]],
     fitted: Fitted,
-) -> tuple[dict[str, NDArray[np.float32]], float]:
-    """Conformal factors for one choice of scale, and the mean Gaussian CRPS of the calibrated stack."""
+) -> tuple[NDArray[np.float32], float]:
+    """Conformal factors for one choice of scale, and the mean Gaussian CRPS of the calibrated stack.
+
+    Dates of which nothing is shown have an error of their own.
+    """
     scales, classes, dates, whole, rows = [], [], [], [], far_apart(trials)
     for i, trial in enumerate(trials):
         stratum = strata(trial.patch, table=rows)
@@ -307,16 +301,10 @@ def _calibration(
     seen = ~lost | lost.all()
     # a part's own standard error is calibrated already
     defaults = _DEFAULT_FACTORS if fitted.facts["scale"] == WHITENING else (1.0,) * DISTANCES
-    ratio = hidden_errors(trials, errors) / width
-    factors = conformal_factors(np.where(seen, ratio, np.float32(np.nan)), stratum, defaults, date)
-    found, claimed = {"factors": factors}, width * factors[stratum]
-    if "lost_error" in fitted.arrays:
-        claimed = np.where(lost, fitted.arrays["lost_error"], claimed)
-    elif (alone := lost_factor(ratio, stratum, defaults, date, lost)) is not None:
-        claimed = np.where(lost, width * np.float32(alone), claimed)
-        found["lost_factor"] = np.array(alone, np.float32)
-        found["lost_level"] = np.array(np.median(claimed[lost]), np.float32)
-    return found, crps_gaussian(np.zeros_like(residual), claimed, residual)
+    ratio = np.where(seen, hidden_errors(trials, errors) / width, np.float32(np.nan))
+    factors = conformal_factors(ratio, stratum, defaults, date)
+    claimed = (width * factors[stratum])[seen]
+    return factors, crps_gaussian(np.zeros_like(claimed), claimed, residual[seen])
 
 
 def _as_fitted(
@@ -384,12 +372,9 @@ def _never_known(patch: Patch, error: NDArray[np.float32], factors: NDArray[np.f
     return np.asarray(np.where(never, np.maximum(error, stored), error), np.float32)
 
 
-def _factors(fitted: Fitted, patch: Patch) -> NDArray[np.float32]:
-    """(target, band, row, column) of the window: factor on the standard error."""
-    factor = patch_factors(patch, fitted.arrays["factors"])
-    if "lost_factor" in fitted.arrays:
-        factor[lost_planes(patch)] = fitted.arrays["lost_factor"]
-    return factor
+def _error_if_lost(patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
+    """(target, band, row, column) of the window: standard error where the date shows nothing."""
+    return np.asarray(drift_error(patch, fitted.arrays["drift"]) * np.float32(fitted.arrays["lost_factor"]))
 
 
 def _answer(

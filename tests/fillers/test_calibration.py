@@ -244,7 +244,7 @@ def test_the_factor_of_lost_dates_holds_on_a_new_date_however_few_were_tried(dat
         date = np.repeat(np.arange(dates), 400)
         ratio = np.abs(level[date] * rng.normal(size=date.size))
         new = np.abs(level[dates:, None] * rng.normal(size=(20, 200)))
-        factor = lost_factor(ratio, np.full(date.size, 9), (1.0,) * 5, date, np.ones(date.size, bool))
+        factor = lost_factor(ratio, date)
         return float(np.mean(new <= Z90 * factor))
 
     assert np.mean([coverage(seed) for seed in range(80)]) == pytest.approx(0.9, abs=0.015)
@@ -252,14 +252,12 @@ def test_the_factor_of_lost_dates_holds_on_a_new_date_however_few_were_tried(dat
     assert np.mean([coverage(seed) for seed in range(80)]) < (0.89 if dates < 6 else 0.9)
 
 
-def test_lost_dates_have_a_factor_of_their_own(rng):
+def test_the_factor_of_lost_dates_is_drawn_to_one_by_one_date(rng):
     date = np.repeat(np.arange(8), 300)
-    lost = date >= 4
-    ratio, deep = np.abs(rng.normal(size=date.size)) * np.where(lost, 3.0, 0.5), np.full(date.size, 9)
-    alone = lost_factor(ratio, deep, DEFAULTS, date, lost)
-    assert alone == pytest.approx(3.0, rel=0.25)
-    assert conformal_factors(ratio[~lost], deep[~lost], DEFAULTS, date[~lost])[9] < 1.4
-    assert lost_factor(ratio, deep, DEFAULTS, date, np.zeros(date.size, bool)) is None
+    ratio = 3.0 * np.abs(rng.normal(size=date.size))
+    assert lost_factor(ratio, date) == pytest.approx(3.0 ** (8 / 9), rel=0.1)
+    assert lost_factor(ratio[:300], date[:300]) == pytest.approx(3.0 ** (1 / 2), rel=0.25)
+    assert lost_factor(np.empty(0), np.empty(0, np.int64)) is None
 
 
 def test_a_plane_is_lost_where_nothing_is_known_of_it_margin_included():
@@ -280,11 +278,11 @@ def test_common_numbers_that_were_guessed_teach_nothing(rng):
     assert conformal_factors(np.abs(error), none, (1.0,) * 5)[0] < 1e-4  # of no use where it rains
     assert 0.8 < conformal_factors(kept, none, (1.0,) * 5)[0] < 1.4
     date = np.arange(4000) % 8
-    alone = lost_factor(kept, none, (1.0,) * 5, date, np.ones(4000, bool))
+    alone = lost_factor(kept, date)
     assert alone is not None
     assert 0.8 < alone < 1.6
     blank = np.where(np.isnan(kept), kept, np.nan)
-    assert lost_factor(blank, none, (1.0,) * 5, date, np.ones(4000, bool)) is None
+    assert lost_factor(blank, date) is None
     np.testing.assert_allclose(conformal_factors(blank, none, DEFAULTS, date), np.tile(DEFAULTS, STRATA // DISTANCES))
 
 
