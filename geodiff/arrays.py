@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,8 @@ def fill_array(
     given = as_float64(values)
     trusted = where_known(given, known)
     planes, seen = (a if a.ndim == 3 else a[None] for a in (given, trusted))
-    cube = _cube(np.where(seen, planes, np.nan))
+    unit = _unit(planes[seen])
+    cube = _cube(np.where(seen, planes, np.nan) / unit)
     reason, outside = np.zeros((1, *planes.shape), np.uint16), np.zeros(planes.shape[1:], bool)
     scan, gaps = scan_cube(cube, reason, outside, buffer=0)
     chosen = load_filler(filler, FillerSettings(model=model))
@@ -83,10 +85,16 @@ def fill_array(
                 value[band] = error[band] = np.nan
                 continue
             estimated = recipe.inverse(blended.value[0, band])
-            value[band] = np.where(seen[band], value[band], estimated)
+            value[band] = np.where(seen[band], value[band], estimated * unit)
             spread = recipe.error(estimated, blended.standard_error[0, band])
-            error[band] = np.where(seen[band], np.float32(0), spread)
+            error[band] = np.where(seen[band], 0.0, spread.astype(np.float64) * unit)
     return value.reshape(given.shape), error.reshape(given.shape)
+
+
+def _unit(known: NDArray[Any]) -> float:
+    """1, or the power of two to count in where most numbers are too large or too small for sums of float32 squares."""
+    middle = float(np.median(np.abs(known)))
+    return 1.0 if middle == 0 or 1e-15 < middle < 1e15 else 2.0 ** math.frexp(middle)[1]
 
 
 def _cube(planes: NDArray[np.float64]) -> Cube:

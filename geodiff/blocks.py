@@ -20,11 +20,11 @@ from geodiff.fillers import OBSERVED, UNFILLED, FillerSettings, load_filler
 from geodiff.fitting import CubeFit, load_cube_fit, normalised_rounding
 from geodiff.io.store import load_fit, open_work, write_block
 from geodiff.job import FillJob
-from geodiff.lattice import STRIDE, WINDOW, Window
+from geodiff.lattice import STRIDE, Window
 from geodiff.patches import EdgeAnswers
 from geodiff.scan import GapReader
 from geodiff.scanned import load_occupied
-from geodiff.scene import Cube, open_scene
+from geodiff.scene import Cube, Scene, open_scene
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from geodiff.patches import Blended
     from geodiff.plan import Block
 
-__all__ = ["BlockResult", "block_layers", "fill_block", "filler_of", "fit_path", "forget"]
+__all__ = ["BlockResult", "block_layers", "fill_block", "filler_of", "fit_path", "forget", "lend"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,9 @@ class BlockResult:
     filled: int = 0
     refused: int = 0
     """Values left unfilled: their error exceeds --max-error, or their band is known nowhere."""
-    seam: tuple[float, int, float, int] = (0.0, 0, 0.0, 0)
-    """Sum and count of |gradient| across lattice lines, and elsewhere, among filled pixels; normalised units."""
+    steps: tuple[list[float], list[int]] = ([], [])
+    """Sums and counts of |difference| between filled neighbours, in normalised units, by the place on the lattice of
+    the line between them; empty where nothing was filled."""
     seconds: float = 0.0
     error: str = ""
 
@@ -69,6 +70,13 @@ class Line:
 
 _lines: dict[str, Line] = {}
 """What this process has open, by working store: runs side by side have one each, and each lets go of its own."""
+_scenes: dict[str, Scene] = {}
+"""Sources that this process opened before its blocks: whoever opens one again says all that it says of it again."""
+
+
+def lend(work_path: str, scene: Scene) -> None:
+    """Fill the blocks of a working store in this process from a source that is open already."""
+    _scenes[work_path] = scene
 
 
 def _line(work_path: str) -> Line:
@@ -79,7 +87,7 @@ def _line(work_path: str) -> Line:
 def _opened(work_path: str) -> Line:
     work = open_work(work_path)
     job = FillJob(**work.attributes["job"])
-    scene = open_scene(job)
+    scene = _scenes.get(work_path) or open_scene(job)
     stored, _ = load_fit(fit_path(work_path))
     cubes, occupied = {cube.name: cube for cube in scene.cubes}, load_occupied(work_path)
     gaps = {
@@ -114,7 +122,7 @@ def fill_block(work_path: str, block: Block) -> BlockResult:
 
 def _marker(result: BlockResult) -> dict[str, Any]:
     return {
-        "windows": result.windows, "filled": result.filled, "refused": result.refused, "seam": list(result.seam),
+        "windows": result.windows, "filled": result.filled, "refused": result.refused, "steps": list(result.steps),
         "seconds": result.seconds,
     }  # fmt: skip
 
@@ -133,6 +141,7 @@ def fit_path(work_path: str) -> str:
 def forget(work_path: str) -> None:
     """Let go of what this process opened for a run, so that a new job at the same place opens it anew."""
     _lines.pop(work_path, None)
+    _scenes.pop(work_path, None)
 
 
 def _fill_block(line: Line, block: Block) -> BlockResult:
@@ -151,8 +160,8 @@ def _write(
     layers, kept, refused = block_layers(line.job, cube, fit, blended, wanted)
     for layer, data in layers.items():
         write_block(line.work.array(block.variable, layer), block.date, block.window, data)
-    seam = _seam(cube, block.window, blended.value[0], kept)
-    return BlockResult(block.key, windows, int(kept.sum()), refused, seam)
+    steps = _steps(cube, block.window, blended.value[0], kept)
+    return BlockResult(block.key, windows, int(kept.sum()), refused, steps)
 
 
 def block_layers(
@@ -226,20 +235,17 @@ def _quantiles(fit: CubeFit, blended: Blended, levels: Sequence[float], kept: ND
     return np.stack(planes).astype(np.float32)
 
 
-def _seam(
+def _steps(
     cube: Cube, core: Window, value: NDArray[np.float32], kept: NDArray[np.bool_]
-) -> tuple[float, int, float, int]:
-    """Sum and count of |gradient| between filled neighbours, across lattice lines and elsewhere."""
-    across = [0.0, 0]
-    elsewhere = [0.0, 0]
+) -> tuple[list[float], list[int]]:
+    """As `BlockResult.steps`: windows begin on every `STRIDE`-th line, rows and columns alike."""
+    sums, counts = np.zeros(STRIDE), np.zeros(STRIDE, np.int64)
     starts = (core.row + cube.lattice.origin[0], core.column + cube.lattice.origin[1])
     for axis, start in zip((-2, -1), starts, strict=True):
         lines, filled = np.moveaxis(value, axis, 0), np.moveaxis(kept, axis, 0)
         both = filled[1:] & filled[:-1]
         steps = np.abs(lines[1:][both] - lines[:-1][both])
-        position = (np.nonzero(both)[0] + 1 + start) % STRIDE
-        on_line = (position == 0) | (position == WINDOW - STRIDE)
-        for total, chosen in ((across, on_line), (elsewhere, ~on_line)):
-            total[0] += float(steps[chosen].sum(dtype=np.float64))
-            total[1] += int(np.count_nonzero(chosen))
-    return float(across[0]), int(across[1]), float(elsewhere[0]), int(elsewhere[1])
+        place = (np.nonzero(both)[0] + 1 + start) % STRIDE
+        sums += np.bincount(place, steps, STRIDE)
+        counts += np.bincount(place, minlength=STRIDE)
+    return ([float(f"{total:.7g}") for total in sums], counts.tolist()) if counts.any() else ([], [])

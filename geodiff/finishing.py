@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from geodiff import __version__
 from geodiff.appending import kept_beside, load_kept, save_kept
 from geodiff.beside import delete_left_layers, keep_record
@@ -22,11 +24,14 @@ from geodiff.identity import describe_model, record_path
 from geodiff.io import Product, write_product
 from geodiff.io.places import exists
 from geodiff.io.stacitem import write_item
+from geodiff.lattice import STRIDE, WINDOW
 from geodiff.layers import product_variable
 from geodiff.plan import FillPlan, scan_facts
 from geodiff.record import RunRecord, versions
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from geodiff.fillers import Fitted
     from geodiff.io.earlier import Earlier
     from geodiff.io.store import WorkStore
@@ -160,8 +165,10 @@ def judge(job: FillJob, figures: Mapping[str, float | None], left: str) -> None:
             raise GateError(
                 f"gate {asked}: the run is too small to measure {gate.figure}; drop this gate, or fill a larger scene"
             )
-        if not gate.holds(value):
-            raise GateError(f"gate {asked} refused the product: {gate.figure} is {value:.4g}; {left}")
+        chance = figures.get(f"{gate.figure}_chance") or 0.0
+        if not gate.holds(value - chance if gate.relation == "<=" else value + chance):
+            by_chance = f", of which chance makes {chance:.2g}" if chance else ""
+            raise GateError(f"gate {asked} refused the product: {gate.figure} is {value:.4g}{by_chance}; {left}")
 
 
 def _figures(variables: dict[str, Any], markers: dict[str, dict[str, Any]]) -> dict[str, float | None]:
@@ -170,9 +177,41 @@ def _figures(variables: dict[str, Any], markers: dict[str, dict[str, Any]]) -> d
     pixels = sum(c["pixels"] for c in checks)
     coverage = sum(c["coverage90"] * c["pixels"] for c in checks) / pixels if pixels else None
     wanted, filled = (sum(v[k] for v in variables.values()) for k in ("to_fill", "filled"))
-    across, n_across, other, n_other = (sum(m["seam"][i] for m in markers.values()) for i in range(4))
-    seam = (across / n_across) / (other / n_other) if n_across >= 200 and n_other >= 200 and other > 0 else None
-    return {"coverage90": coverage, "unfilled": 1 - filled / wanted if wanted else 0.0, "seam": seam}
+    blocks = [m.get("steps") for m in markers.values()]  # a run begun by an older version has none
+    steepness, chance = _seam([block for block in blocks if block and block[1]])
+    unfilled = 1 - filled / wanted if wanted else 0.0
+    return {"coverage90": coverage, "unfilled": unfilled, "seam": steepness, "seam_chance": chance}
+
+
+_LEAST_STEPS = 200
+"""Differences across window lines, and elsewhere, from which on a seam can be told."""
+_BLURRED = 3
+"""Lines to either side of where windows begin and end that a seam may show on."""
+
+
+def _seam(steps: Sequence[tuple[list[float], list[int]]]) -> tuple[float | None, float | None]:
+    """Mean |difference| across lines on which windows begin or end over that elsewhere, and how far chance moves it.
+
+    Other lines, as far from each other, say that: twice the standard deviation of what they give. Fields are alike over
+    tens of pixels, so that thousands of differences may be few. None where there are next to none.
+    """
+    if not steps:
+        return None, None
+    sums, counts = np.sum([np.array(block) for block in steps], axis=0)
+    ratios = {line: _steeper(sums, counts, line) for line in range(STRIDE)}
+    ends = WINDOW - STRIDE
+    windows = [(line + shift) % STRIDE for line in (0, ends, -ends) for shift in range(-_BLURRED, _BLURRED + 1)]
+    told = [ratio for line, ratio in ratios.items() if line not in windows and ratio is not None]
+    return (None, None) if ratios[0] is None or len(told) < 2 else (ratios[0], 2.0 * float(np.std(told)))
+
+
+def _steeper(sums: NDArray[np.float64], counts: NDArray[np.float64], line: int) -> float | None:
+    """The ratio for windows that begin at another place; None where too little was filled along their lines."""
+    on = np.zeros(STRIDE, bool)
+    on[[line, (line + WINDOW - STRIDE) % STRIDE]] = True
+    if min(counts[on].sum(), counts[~on].sum()) < _LEAST_STEPS or not sums[~on].sum():
+        return None
+    return float(sums[on].sum() / counts[on].sum() / (sums[~on].sum() / counts[~on].sum()))
 
 
 def _attributes(job: FillJob, fingerprint: str, *, ran: bool = True) -> dict[str, str]:

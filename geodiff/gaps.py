@@ -74,7 +74,7 @@ class Reason(IntFlag):
     BUFFER = 1 << 14
     """Beside a gap: grown by `--buffer`, or called adjacent by the quality band."""
     UNDEFINED = 1 << 15
-    """The product says that the variable does not exist here: sea temperature on land, land temperature at sea."""
+    """There is no such variable here: the product says so (sea temperature on land), or the map shows space."""
 
     @property
     def meaning(self) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from geodiff.credentials import redacted
 from geodiff.errors import InputError, SourceError, TargetError
 from geodiff.io import open_raster
+from geodiff.io.filledbefore import filled_before
 from geodiff.io.gdal import address
 from geodiff.io.places import exists, filesystem_of, local_path, read
 from geodiff.io.stacitem import item_fingerprint
@@ -87,10 +88,11 @@ def inputs_stamp(job: FillJob, raster: Raster) -> tuple[object, ...]:
 
 
 def _inputs(job: FillJob, raster: Raster) -> list[tuple[str, ...]]:
-    """The files behind each path that a job names beside its source."""
+    """The files behind each path that a job names beside its source, and the layers of the fill that made that."""
     areas = [*job.mask, *({job.fillable} - {"auto", "all"})]
     flags = [where for where in _flag_places(job) if flags_inside(raster, where) is None]
-    return [*map(area_files, areas), *(open_raster(where).files or (where,) for where in flags)]
+    layers = [found.files for v in raster.variables if (found := filled_before(v)) is not None and found.files]
+    return [*map(area_files, areas), *(open_raster(where).files or (where,) for where in flags), *layers]
 
 
 def _flag_places(job: FillJob) -> list[str]:

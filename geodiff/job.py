@@ -15,9 +15,9 @@ import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from geodiff.codes import CODES
 from geodiff.credentials import redacted
@@ -40,7 +40,7 @@ __all__ = [
 GATES = {
     "coverage90": "share of hidden known pixels inside value +- 1.645 standard errors",
     "unfilled": "share of the gap pixels that stayed unfilled",
-    "seam": "mean gradient across window edges over mean gradient elsewhere",
+    "seam": "mean gradient across window edges over mean gradient elsewhere, beyond what chance makes of it",
 }
 _GATE = re.compile(r"^\s*(\w+)\s*(>=|<=)\s*([0-9.eE+-]+)\s*$")
 _HOW = frozenset(
@@ -117,6 +117,18 @@ def _as_field(name: str, value: Any) -> Any:
     return (value,) if name in (*_SEVERAL, *REPEATED) else value
 
 
+def _clouds_need_a_detector(name: Any) -> Any:
+    if name == "clouds":
+        raise ValueError(
+            "clouds cannot be found without a named detector (s2cloudless with its 10 bands); "
+            "give the product's own flags with --qa or a mask with --mask"
+        )
+    return name
+
+
+_Damage = Literal["dropouts", "stripes", "reseau", "hotpixels"]
+
+
 class FillJob(BaseModel):
     """One `geodiff fill`: its source, its target, and every option of the command line."""
 
@@ -133,7 +145,7 @@ class FillJob(BaseModel):
     nodata: float | None = Field(None, description="an added nodata value")
     valid_range: tuple[float, float] | None = Field(None, description="physical bounds A,B of the variable")
     buffer: int = Field(0, ge=0, le=256, description="dilate gaps by this many pixels")
-    detect: tuple[Literal["dropouts", "stripes", "reseau", "hotpixels", "clouds"], ...] = Field(
+    detect: tuple[Annotated[_Damage, BeforeValidator(_clouds_need_a_detector)], ...] = Field(
         (), description="damage to look for that no mask names"
     )
     resolution: float | None = Field(None, gt=0, description="ground resolution for scenes with bands on several grids")
@@ -181,16 +193,6 @@ class FillJob(BaseModel):
         if bounds is not None and not bounds[0] < bounds[1]:
             raise ValueError("the range is empty; give the lower bound first")
         return bounds
-
-    @field_validator("detect")
-    @classmethod
-    def _clouds_need_a_detector(cls, detect: tuple[str, ...]) -> tuple[str, ...]:
-        if "clouds" in detect:
-            raise ValueError(
-                "clouds cannot be found without a named detector (s2cloudless with its 10 bands); "
-                "give the product's own flags with --qa or a mask with --mask"
-            )
-        return detect
 
     @field_validator("sampler")
     @classmethod

@@ -17,6 +17,7 @@ from geodiff.encoding import unpack
 from geodiff.fillers import OBSERVED, OUTSIDE, UNFILLED
 from geodiff.gaps import stored_reason
 from geodiff.io import Kind, ProductVariable
+from geodiff.io.filledbefore import filled_before
 from geodiff.lattice import Window
 from geodiff.scan import occupied_parts, read_occupied
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geodiff.io import Band
+    from geodiff.io.filledbefore import FilledBefore
     from geodiff.io.store import WorkStore
     from geodiff.scan import GapReader
     from geodiff.scene import Cube
@@ -82,7 +84,7 @@ def _span(part: Any, length: int) -> tuple[int, int, Any]:
 
 def product_variable(cube: Cube, gaps: GapReader, work: WorkStore) -> ProductVariable:
     """All layers of one cube; what no block filled is a copy of the source."""
-    views = _Views(cube, gaps, work)
+    views = _Views(cube, gaps, work, filled_before(cube.variable))
     dates, bands, rows, columns = cube.variable.shape
     shape = (dates, bands, rows, columns)
     layers = work.layers(cube.name)
@@ -106,6 +108,8 @@ class _Views:
     cube: Cube
     gaps: GapReader
     work: WorkStore
+    before: FilledBefore | None
+    """Of the fill that the source is the product of: its estimates are known here, and go on to say what they are."""
 
     def _stored(self, layer: str, date: int, window: Window) -> NDArray[Any]:
         array, index = self.work.array(self.cube.name, layer), self.gaps.occupied
@@ -128,11 +132,22 @@ class _Views:
     def _by_parts(
         self, date: int, window: Window, dtype: str, read: Callable[[int, Window], NDArray[Any]]
     ) -> NDArray[Any]:
-        """(band, row, column) of all bands, 0 without a look where nothing is missing."""
+        """(band, row, column) of all bands, 0 without a look where nothing is missing and nothing was filled before."""
         whole = np.zeros((len(self.cube.variable.bands), *window.shape), dtype)
         for part in self._parts(date, window):
             whole[(..., *part.within(window))] = read(date, part)
         return whole
+
+    def _or_before(
+        self, now: NDArray[Any], layer: str, date: int, window: Window, codes: NDArray[np.uint8] | None = None
+    ) -> NDArray[Any]:
+        """A layer with what it said before of values that an earlier fill estimated and that are known now."""
+        if self.before is None:
+            return now
+        earlier = self.before.source.read(date, window)
+        codes = self._by_parts(date, window, "u1", self._source) if codes is None else codes
+        stays = (codes == OBSERVED) & (earlier != OBSERVED) & (earlier < OUTSIDE)
+        return np.where(stays, getattr(self.before, layer).read(date, window), now) if stays.any() else now
 
     def _spread(self, part: NDArray[Any], fill: float, window: Window) -> NDArray[Any]:
         """Put the filled bands (..., band, row, column) among all bands."""
@@ -194,7 +209,8 @@ class _Views:
         return repeated
 
     def source(self, date: int, window: Window) -> NDArray[np.uint8]:
-        return self._by_parts(date, window, "u1", self._source)
+        codes = self._by_parts(date, window, "u1", self._source)
+        return self._or_before(codes, "source", date, window, codes)
 
     def _source(self, date: int, window: Window) -> NDArray[np.uint8]:
         gaps = self.gaps.read(date, window)
@@ -206,13 +222,14 @@ class _Views:
         return whole
 
     def reason(self, date: int, window: Window) -> NDArray[np.uint16]:
-        return self._by_parts(date, window, "u2", self._reason)
+        return self._or_before(self._by_parts(date, window, "u2", self._reason), "reason", date, window)
 
     def _reason(self, date: int, window: Window) -> NDArray[np.uint16]:
         return self._spread(self.gaps.read(date, window).reason, 0, window) | self._unasked(date, window)
 
     def standard_error(self, date: int, window: Window) -> NDArray[np.float32]:
-        return self._by_parts(date, window, "f4", self._standard_error)
+        errors = self._by_parts(date, window, "f4", self._standard_error)
+        return self._or_before(errors, "standard_error", date, window)
 
     def _standard_error(self, date: int, window: Window) -> NDArray[np.float32]:
         unknown = self.gaps.read(date, window).missing & ~self._estimated(date, window)

@@ -367,6 +367,10 @@ def recalibrate(
     from geodiff.diffusion.shipping import copied
 
     denoiser = open_denoiser(model)
-    _, calibration = _calibrated(denoiser, user_sources(paths, **options), count)
-    copied(model, out, calibration=calibration, overwrite=overwrite)
+    sources = user_sources(paths, **options)
+    outcomes, calibration = _calibrated(denoiser, sources, count)
+    left_out = _unused(paths, sources)
+    names = ", ".join(Path(path).name for path in paths if path not in left_out)
+    measured_on = f"{len(outcomes)} patches of the east quarter of {names}"
+    copied(model, out, calibration=calibration, measured_on=measured_on, overwrite=overwrite)
     return calibration

@@ -36,7 +36,8 @@ from geodiff.beside import (
     work_path,
     written_before,
 )
-from geodiff.blocks import BlockResult, fill_block, filler_of, fit_path, forget
+from geodiff.blocks import BlockResult, fill_block, filler_of, fit_path, forget, lend
+from geodiff.credentials import redacted
 from geodiff.errors import (
     GateError,
     InputError,
@@ -61,7 +62,9 @@ from geodiff.identity import (
     target_stem,
 )
 from geodiff.io import check_target, read_fingerprint
+from geodiff.io.ancillary import is_layer
 from geodiff.io.cube import files_closed
+from geodiff.io.filledbefore import filled_before
 from geodiff.io.places import exists, remove_tree
 from geodiff.io.stacitem import item_fingerprint
 from geodiff.io.store import VariableSpec, create_work, open_work, remove_work
@@ -133,12 +136,14 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         stamp = _stamp(job, scene.raster)
         work, means = _open_or_create(job, scene, fingerprint, kept)
         held.callback(forget, work.path)
+        lend(work.path, scene)
         with local_workers(job) as local:
             with _nothing_left_of_a_refusal(work):
                 scans, gaps = _scan(scene, work, job, kept, quiet)
                 planned = FillPlan.of(scene, scans, job, filler_of(job), fingerprint, means)
                 planned = replace(planned, done=frozenset(work.done()))
                 _stop_if_empty(job, planned)
+                _tell_of_earlier_fills(planned, scene)
                 if kept is None:
                     logger.info("%s", planned)
                 now, earlier = _fit(planned, scene, scans, gaps, work, kept, quiet=quiet), None
@@ -191,6 +196,7 @@ def _means(job: FillJob, scene: Scene, kept: Kept | None, resumed: int | None = 
 def _planned(job: FillJob, scene: Scene, fingerprint: str, kept: Kept | None, started: float) -> RunRecord:
     planned = _plan(job, scene, fingerprint, kept)
     _stop_if_empty(job, planned)
+    _tell_of_earlier_fills(planned, scene)
     record = begin_record(job, fingerprint, "planned", started)
     return replace(record, variables={"plan": planned.facts(), "text": str(planned)}, blocks=len(planned.blocks))
 
@@ -403,6 +409,25 @@ def _stop_if_empty(job: FillJob, planned: FillPlan) -> None:
     if planned.wanted or not job.fail_if_empty:
         return
     raise _nothing_missing(job)
+
+
+def _tell_of_earlier_fills(planned: FillPlan, scene: Scene) -> None:
+    """Say of a source that is itself a product that what was filled there is taken for known."""
+    variables = {cube.name: cube.variable for cube in scene.cubes}
+    names = [cube.name for cube in planned.cubes if cube.scan.wanted]
+    told = [name for name in names if filled_before(variables[name]) is not None]
+    made = scene.raster.attributes.get("geodiff_command", "")
+    if told:
+        left = "keep their source, reason and standard error, while members and quantiles repeat them"
+    elif names and made and not any(is_layer(v.name, v.attributes) for v in scene.raster.variables):
+        left = "count as observed in the layers too, because those of that run do not lie beside it"
+    else:
+        return
+    logger.warning(
+        "%s was filled before%s: the values of that run are taken for known, as if they had been observed, and %s; "
+        "fill what that run was given instead if you can",
+        redacted(planned.job.source), f" ({made})" if made else "", left,
+    )  # fmt: skip
 
 
 def _nothing_missing(job: FillJob) -> NothingMissingError:

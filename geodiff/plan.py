@@ -72,6 +72,8 @@ class CubePlan:
     """How many of a date's nearest dates its estimate is made from; -1 for all."""
     land_unknown: bool = False
     """Whether it is of the sea, and nothing tells its gaps from land."""
+    of_uncertainty: bool = False
+    """Whether it tells how sure observations are, of which there are none in its gaps."""
 
     @classmethod
     def of(cls, cube: Cube, scan: Scan, size: int) -> CubePlan:
@@ -86,7 +88,10 @@ class CubePlan:
         shape = (len(cube.variable.dates), len(cube.bands), *cube.shape)
         asked = int(scan.wanted_by_date[list(cube.targets)].sum())
         unknown = bool(wanted) and cube.of_the_sea and not cube.land_is_told
-        return cls(cube.name, shape, scan, wanted, len(every) * len(cube.targets), asked, land_unknown=unknown)
+        return cls(
+            cube.name, shape, scan, wanted, len(every) * len(cube.targets), asked, land_unknown=unknown,
+            of_uncertainty=bool(wanted) and cube.of_uncertainty,
+        )  # fmt: skip
 
     def only(self, changed: NDArray[np.bool_], new_dates: int, looks_at: int) -> CubePlan:
         """The plan for a product that holds everything but the changed chunks (date, chunk row, chunk column)."""
@@ -109,11 +114,16 @@ class CubePlan:
             text.append("  because of " + ", ".join(f"{name} {_percent(share)}" for name, share in found.items()))
         for cause, count in scan.left_out.items():
             if count:
-                text.append(f"  left as it is: {_share(count, scan.total)} ({_CAUSES.get(cause, cause)})")
+                text.append(f"  left as it is: {_share(count, scan.total)} ({CAUSES.get(cause, cause)})")
         with_gaps = len(self.blocks) + len(self.kept)
         rest = "; the others are copied" if with_gaps < self.all_blocks else ""
         text.append(f"  {with_gaps} of {self.all_blocks} blocks hold gaps{rest}")
         text += [f"  warning: {line}" for line in told(scan.suspects)]
+        if self.of_uncertainty:
+            text.append(
+                f"  warning: {self.name} tells how sure observations are; how sure filled values are stands in their "
+                "standard errors, so leave it out (--variable names what to fill)"
+            )
         if self.land_unknown:
             text.append(
                 "  one date of the sea does not tell land from clouds: if some of the gaps are land, give the sea with "
@@ -137,9 +147,9 @@ class CubePlan:
         return f"those of before, because the filler looks at {most if self.looks_at > 0 else 'all dates'}"
 
 
-_CAUSES = {
+CAUSES = {
     "qa_fill": "the quality band calls it fill; --fillable all would fill it",
-    "undefined": "the product says there is no such quantity here",
+    "undefined": "there is no such quantity here, on the wrong side of a coast or beyond the globe",
     "collar": "the scene's collar; --fillable all would fill it",
     "never_seen": "no date ever saw it; --fillable all would fill it",
 }

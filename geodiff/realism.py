@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.errors import InputError
+from geodiff.metrics import Interval, bootstrap_interval
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from geodiff.diffusion.encoders import Encoder
 
@@ -28,17 +29,20 @@ _log = logging.getLogger(__name__)
 
 ENOUGH = 200
 """Patches below which a distance is mostly its own bias; figures are then given with a warning."""
+_LEAST = 8
 _SHRINK = 0.05
 """Share of the covariance's mean variance added to its diagonal: fewer patches than features make it singular."""
 
 
 @dataclass(frozen=True, slots=True)
 class Realism:
-    """How far a set of images is from the truth; each figure with the ends of its 95 % interval."""
+    """How far a set of images is from the truth; each figure with the ends of its 95 % interval, NaN for one place."""
 
     name: str
     encoder: str
     patches: int
+    places: int
+    """Where the patches are from; the intervals are of these."""
     frechet: tuple[float, float, float]
     kernel: tuple[float, float, float]
     """Times 1,000."""
@@ -50,8 +54,9 @@ class Realism:
     """Mean distance to the truth of the same place."""
 
     def as_json(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self)
+        """Ready for JSON: NaN as None."""
+        facts = asdict(self)
+        return {k: [_plain(x) for x in v] if isinstance(v, tuple) else v for k, v in facts.items()}
 
 
 def frechet_distance(a: Features, b: Features) -> float:
@@ -64,7 +69,7 @@ def frechet_distance(a: Features, b: Features) -> float:
     eigenvalues = np.linalg.eigvals(covariances[0] @ covariances[1])
     overlap = np.sqrt(np.maximum(eigenvalues.real, 0)).sum()
     shift = ((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum()
-    return float(shift + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * overlap)
+    return max(float(shift + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * overlap), 0.0)
 
 
 def _covariance(features: Features) -> Features:
@@ -102,9 +107,9 @@ def _within(points: Features, support: Features, neighbours: int) -> float:
 
 
 def _check(a: Features, b: Features) -> None:
-    if min(len(a), len(b)) < 8:
+    if min(len(a), len(b)) < _LEAST:
         fewest = min(len(a), len(b))
-        raise InputError(f"{fewest} patches are too few to compare sets by; give at least 8, better {ENOUGH}")
+        raise InputError(f"{fewest} patches are too few to compare sets by; give at least {_LEAST}, better {ENOUGH}")
 
 
 def judge(
@@ -113,6 +118,7 @@ def judge(
     truth: NDArray[np.float32],
     encoder: Encoder,
     *,
+    places: ArrayLike | None = None,
     repeats: int = 100,
     seed: int = 0,
 ) -> Realism:
@@ -121,6 +127,11 @@ def judge(
     Images are divided by the truth's contrast, since encoders have floors: reflectances and counts of a scene score the
     same. Features are standardised by the truth's. Intervals are bootstrapped over places, pairs kept; those of the set
     distances are wide and, like the distances, biased upward for few patches.
+
+    Parameters
+    ----------
+    places : which place each patch is of, where some overlap or show several bands of it: what one place says is drawn
+        together. Each its own without them.
     """
     from geodiff.diffusion.encoders import perceptual_distance
 
@@ -134,22 +145,37 @@ def judge(
     centre, scale = features[1].mean(axis=0), features[1].std(axis=0) + 1e-6
     a, b = ((f - centre) / scale for f in features)
     near = perceptual_distance(images, truth)
+    of = np.unique(range(len(images)) if places is None else places, return_inverse=True)[1]
+    groups = [np.flatnonzero(of == place) for place in range(of.max() + 1)]
     rng = np.random.default_rng(seed)
-    picks = [rng.integers(len(a), size=len(a)) for _ in range(repeats)]
+    draws = [rng.integers(len(groups), size=len(groups)) for _ in range(repeats if len(groups) > 1 else 0)]
+    drawn_patches = (np.concatenate([groups[place] for place in drawn]) for drawn in draws)
+    picks = [pick for pick in drawn_patches if len(pick) >= _LEAST]
 
-    def figure(measure: Callable[[Features, Features], float]) -> tuple[float, float, float]:
+    def figure(
+        measure: Callable[[Features, Features], float], ends: tuple[float, float] = (0.0, np.inf)
+    ) -> tuple[float, float, float]:
         # Patches drawn twice are near themselves: the bootstrap is centred again on the plain figure.
         plain, drawn = measure(a, b), np.array([measure(a[p], b[p]) for p in picks])
-        low, high = np.quantile(drawn - np.median(drawn), (0.025, 0.975))
-        return plain, plain + low, plain + high
+        centred = np.clip(plain + drawn - (np.median(drawn) if picks else 0), *ends)
+        return _three(bootstrap_interval(plain, centred, len(groups)))
 
     means = [float(near[p].mean()) for p in picks]
-    low, high = np.quantile(means, (0.025, 0.975))
     return Realism(
-        name, encoder.name, len(images), figure(frechet_distance), figure(lambda x, y: 1e3 * kernel_distance(x, y)),
-        figure(lambda x, y: precision_recall(x, y)[0]), figure(lambda x, y: precision_recall(x, y)[1]),
-        (float(near.mean()), float(low), float(high)),
+        name, encoder.name, len(images), len(groups), figure(frechet_distance),
+        figure(lambda x, y: 1e3 * kernel_distance(x, y), (-np.inf, np.inf)),
+        figure(lambda x, y: precision_recall(x, y)[0], (0.0, 1.0)),
+        figure(lambda x, y: precision_recall(x, y)[1], (0.0, 1.0)),
+        _three(bootstrap_interval(float(near.mean()), means, len(groups))),
     )  # fmt: skip
+
+
+def _plain(x: float) -> float | None:
+    return None if np.isnan(x) else x
+
+
+def _three(interval: Interval) -> tuple[float, float, float]:
+    return interval.estimate, interval.low, interval.high
 
 
 def _contrast(images: NDArray[np.float32]) -> np.float32:

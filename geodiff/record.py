@@ -11,7 +11,7 @@ from typing import Any
 
 from geodiff import __version__
 
-__all__ = ["FEW_TRIALS", "RunRecord", "versions"]
+__all__ = ["FEW_TRIALS", "RunRecord", "versions", "why_refused"]
 
 FEW_TRIALS = 5
 """Hidden places below which a self-check says little."""
@@ -52,6 +52,12 @@ class RunRecord:
     def to_json(self) -> str:
         """The record as indented JSON."""
         return json.dumps(asdict(self), indent=1, default=str) + "\n"
+
+
+def why_refused(command: str) -> str:
+    """Why values that were to be filled stayed empty, by the command of the run."""
+    nowhere = "nothing is known of their band"
+    return f"their expected error is above --max-error, or {nowhere}" if "--max-error" in command else nowhere
 
 
 def versions() -> dict[str, str]:

@@ -51,6 +51,8 @@ _GOLDEN = 0.618
 """Columns from the sample of one row to that of the next, in those between two of one row: the most even spread."""
 _EXACT = 1e-9
 """Share of its size below which a band's deviation is that of rounding."""
+_MEASURABLE = 1e15
+"""In units of the scale: sums of a million squares of such numbers are still within float32."""
 _FAR_OUT, _FEW = ((100_000, 1e2), (1_000, 1e6)), 3
 """One of how many values at each end, or a few, may be no measurement, and how far beyond the others, in what these
 are apart, it has to be for that."""
@@ -242,7 +244,8 @@ def _first_pass(
             collar &= collar_candidates(why)
             unseen &= never_seen(why != 0)
             values, known = _values(cube, stored), why == 0
-            cells.add(date, tile, values, known)
+            with np.errstate(over="ignore", invalid="ignore"):  # of numbers that are no measurements: summed anew later
+                cells.add(date, tile, values, known)
             _gather(sample, values, known, tile, every)
             _widen(ends, values, known)
         beyond = _beyond(cube, tile, unseen if dates > 1 else collar)
@@ -342,23 +345,29 @@ def _normalise(
         low, centre, high = np.percentile(values, [16, 50, 84])
         # Half the 16-84 % range is a Gaussian's standard deviation; where it is 0 (mostly constant), the plain one.
         # One number alone, however often, tells no scale but its own size.
-        spread = float(values.std())
+        with np.errstate(over="ignore"):
+            spread = float(values.std())
         scale = (high - low) / 2 or (spread if spread > _EXACT * abs(centre) else abs(float(centre))) or 1.0
         least = max(_PILE * values.size, 2)
         lowest, highest = (float(end) if piles_up(values, float(end), least) else None for end in own)
-        far = _far_out(values)
+        far = _far_out(values, own, float(centre), float(scale))
         recipes.append(Normalisation(float(centre), float(scale), cube.transform, lowest, highest, *far))
     return tuple(recipes)
 
 
-def _far_out(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
-    """From where on, down and up, values are no measurements.
+def _far_out(
+    values: NDArray[np.float64], ends: NDArray[np.float64], centre: float, scale: float
+) -> tuple[float | None, float | None]:
+    """From where on, down and up, values that end at `ends` are no measurements.
 
     That is a hundred times as far from the others as these, all but a hundred thousandth at each end, are apart, or a
     million times where up to a thousandth lies there: floods, fires and ships, whose few large values are no end of
-    what there is but a tail, stay within it; 1e20 among temperatures does not.
+    what there is but a tail, stay within it; 1e20 among temperatures does not. Nor are measurements, however many,
+    whose squares no float32 holds in units of the scale: the lowest number of all, as nodata that nothing names.
     """
     least, most = -np.inf, np.inf
+    if max(centre - ends[0], ends[1] - centre) > _MEASURABLE * scale:
+        least, most = centre - _MEASURABLE * scale, centre + _MEASURABLE * scale
     for share, reach in _FAR_OUT:
         last = min(max(_FEW, values.size // share), (values.size - 1) // 3)
         ordered = np.partition(values, (last, values.size - 1 - last))

@@ -21,6 +21,7 @@ from geodiff.flags import decode, load_preset, slc_off_as_nodata
 from geodiff.gaps import Reason, stored_reason
 from geodiff.io import Kind, OpenOptions, QualityBand, Raster, Variable, open_raster
 from geodiff.io.ancillary import is_layer
+from geodiff.io.globe import Space, space_of
 from geodiff.lattice import Lattice, Window
 from geodiff.quality import band_places, quality_of, read_aligned, same_date
 from geodiff.quantities import transform_of
@@ -38,6 +39,7 @@ PlaneReader = Callable[[Window], "NDArray[np.bool_]"]
 """(window) to bool (row, column)."""
 
 _SEA = re.compile(r"sea_surface_|_in_sea_water")
+_UNCERTAINTY = re.compile(r"(^|_)(precision|uncertainty|uncert|error|err|stdev|standard_(error|deviation))(_|$)")
 _SCAN_GAPS = re.compile(r"LE07_\w{4}_\d{6}_(\d{8})")
 """Landsat 7 product names; its scan line corrector failed on 2003-05-31."""
 
@@ -55,6 +57,8 @@ class Rules:
     """`all`, or a user's own area, which decides alone: no reason of the quality band forbids an estimate."""
     scan_gaps: bool = False
     """Landsat 7 without its scan line corrector: the quality band calls the wedges fill, which would be outside."""
+    space: Space | None = None
+    """What the map shows beyond the globe, where nothing can be missing; None where it shows ground alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,12 @@ class Cube:
         """Whether its standard or long name says that it exists at sea only."""
         told = (str(self.variable.attributes.get(key, "")) for key in ("standard_name", "long_name"))
         return any(_SEA.search(text.lower().replace(" ", "_")) for text in told)
+
+    @property
+    def of_uncertainty(self) -> bool:
+        """Whether its standard name or its name says that it tells how sure an observation is."""
+        standard = str(self.variable.attributes.get("standard_name", "")).split()
+        return "standard_error" in standard[1:] or bool(_UNCERTAINTY.search(self.name.lower()))
 
     @property
     def land_is_told(self) -> bool:
@@ -132,9 +142,13 @@ class Cube:
         return self.read(date, window), self._named_reason(date, window) == 0
 
     def _own_reason(self, date: int, window: Window, stored: NDArray[Any]) -> NDArray[np.uint16]:
-        """Nodata, values out of range, and the dataset's own mask."""
+        """Nodata, values out of range, and the dataset's own mask; beyond the globe such pixels are undefined."""
         encodings = [self.variable.bands[band].encoding for band in self.bands]
-        return stored_reason(stored, encodings, self.variable.reader.valid(date, window))
+        reason = stored_reason(stored, encodings, self.variable.reader.valid(date, window))
+        if self.rules.space is not None and reason.any():
+            space = self.rules.space.at(window, (reason != 0).any(axis=0))
+            reason[(reason != 0) & space] |= np.uint16(Reason.UNDEFINED)
+        return reason
 
     def _flagged(self, date: int, window: Window) -> NDArray[np.uint16]:
         """What quality bands and the user's masks say, broadcastable to (band, row, column)."""
@@ -203,7 +217,10 @@ def scene_of(raster: Raster, job: FillJob) -> Scene:
             cubes.append(Cube(variable, bands, _targets(variable, job.dates), rules, transform_of(variable)))
     if not cubes:
         kinds = sorted({b.kind.value for v in raster.variables for b in v.bands})
-        cure = "; write the colours of its palette as bands first (gdal_translate -expand rgb)" * ("palette" in kinds)
+        cure = (
+            "; write the colours of its palette as bands first (gdal_translate -expand rgb), or where they stand for "
+            "classes its numbers without the palette, and use --filler nearest"
+        ) * ("palette" in kinds)
         raise SourceError(
             f"{job.source} has no continuous band to fill (its bands are: {', '.join(kinds) or 'none'}){cure}"
         )
@@ -336,6 +353,7 @@ def _rules(raster: Raster, variable: Variable, job: FillJob) -> Rules:
         fillable=area,
         fill_everything=job.fillable != "auto",
         scan_gaps=_has_scan_gaps(raster),
+        space=space_of(variable.geobox),
     )
 
 

@@ -5,6 +5,7 @@ A nodata tag that was lost on the way, classes as quantities, directions that go
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,17 +27,21 @@ _FAR = 0.5
 """Distance to the nearest other value, as a share of what 98 % of the others span."""
 _ENOUGH = 1000
 """Values from which few different numbers among them are no accident."""
-_CLASSES = 32
-"""Different numbers at most; pictures of 8 bits have more, however dark."""
+_CLASSES, _NAMED_CLASSES = 32, 256
+"""Different numbers at most: pictures of 8 bits have more, however dark; and where a band is called by its classes."""
+_CLASS_NAMES = re.compile(r"class|land_?(cover|use)|lulc|categor|corine|\bclc|\blc_?type|igbp|soil_?type")
 
 
 _MANY, _OFTENER = 0.01, 5
 """Share of zeros that are many, and how much oftener than any other number they are."""
-_DEGREES = re.compile(r"(deg|degrees?|°)([ _](true|t))?")
-_DIRECTIONS = ("direction", "aspect", "azimuth")
-"""Units of directions; and words in the name of a band that has none."""
-_TURN, _SEAM = 360.0, 10.0
-"""Degrees of a turn, and how near to both ends of it numbers lie that go all the way round."""
+_TURNS = (360.0, 2 * math.pi)
+_ANGLES = (re.compile(r"(deg|degrees?|°)([ _](true|t))?"), re.compile(r"rad(ians?)?"))
+"""A turn in degrees and in radians, and the units of either."""
+_DIRECTIONS = ("direction", "aspect", "azimuth", "phase")
+"""Words in the name of a band of directions that has no units."""
+_SEAM, _UNNAMED_SEAM, _AT_EACH_END = 1 / 36, 1 / 360, 0.001
+"""How near to both ends of a turn numbers lie that go all the way round, as a share of it; where only the numbers
+themselves say so, as GDAL writes aspects, nearer, and none beyond, and how many of them lie at either end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,19 +124,39 @@ def many_zeros(values: NDArray[np.float64]) -> float:
     return share if share >= _MANY and rare else 0.0
 
 
-def few_numbers(values: NDArray[np.float64]) -> int:
-    """How many different numbers there are, where they are few enough to be classes; 0 where not."""
-    found = np.unique(values).size if values.size >= _ENOUGH else 0
-    return found if found <= _CLASSES else 0
+def few_numbers(values: NDArray[np.float64], name: str = "") -> int:
+    """How many different whole numbers there are, where they are few enough to be classes; 0 where not.
+
+    Those of a band that is called by its classes may be more. One alone is no map of classes.
+    """
+    most = _NAMED_CLASSES if _CLASS_NAMES.search(name.lower()) else _CLASSES
+    found = np.unique(values) if values.size >= _ENOUGH else values[:0]
+    return found.size if 1 < found.size <= most else 0
 
 
 def goes_round(band: Band, values: NDArray[np.float64]) -> bool:
-    """Whether a band in degrees has numbers on both sides of north (0 and 360) or of south (-180 and 180)."""
-    named = any(word in band.name.lower() for word in _DIRECTIONS)
-    if not (named or _DEGREES.fullmatch(band.units.lower().strip())) or values.size < _ENOUGH:
+    """Whether a band holds angles on both sides of north (0 and a turn) or of south (half a turn either way).
+
+    By its units or its name; a band that has neither, by numbers that fill the turn in degrees exactly.
+    """
+    if values.size < _ENOUGH:
         return False
-    low, high = float(values.min()), float(values.max())
-    return any(abs(low - start) < _SEAM and abs(high - start - _TURN) < _SEAM for start in (0.0, -_TURN / 2))
+    units, low, high = band.units.lower().strip(), float(values.min()), float(values.max())
+    named = any(word in band.name.lower() for word in _DIRECTIONS)
+    for turn, spelt in zip(_TURNS, _ANGLES, strict=True):
+        for start in (0.0, -turn / 2):
+            near = max(abs(low - start), abs(high - start - turn)) < _SEAM * turn
+            if near and (spelt.fullmatch(units) or named):
+                return True
+    return not units and any(_fills_the_turn(values, start) for start in (0.0, -_TURNS[0] / 2))
+
+
+def _fills_the_turn(values: NDArray[np.float64], start: float) -> bool:
+    """Whether degrees reach from the start of a turn to its end and no farther, with many at either."""
+    end = start + _TURNS[0]
+    ends = [np.abs(values - place) <= _UNNAMED_SEAM * _TURNS[0] for place in (start, end)]
+    inside = start <= values.min() and values.max() <= end
+    return bool(inside and min(there.mean() for there in ends) >= _AT_EACH_END)
 
 
 def suspects_of(
@@ -150,8 +175,13 @@ def suspects_of(
             found.append(Suspect(band.name, exact, suspect[1]))
         elif goes_round(band, values):
             found.append(Suspect(band.name, 0.0, 1.0, round=True))
-        elif band.encoding.dtype.kind in "iu" and (distinct := few_numbers(values)):
+        elif _whole(band, values) and (distinct := few_numbers(values, band.name)):
             found.append(Suspect(band.name, float(values[0]), 1.0, distinct))
         elif whole and band.encoding.offset == 0 and (share := many_zeros(values)):
             found.append(Suspect(band.name, 0.0, share, near=True))
     return tuple(found)
+
+
+def _whole(band: Band, values: NDArray[np.float64]) -> bool:
+    """Whether numbers are stored whole, or were before somebody put NaN where nothing is."""
+    return band.encoding.dtype.kind in "iu" or bool((values == np.round(values)).all())

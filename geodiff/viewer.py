@@ -21,7 +21,7 @@ from typing import Any
 from geodiff.errors import GeodiffError, InputError
 from geodiff.report.page import gap_places, served_page
 from geodiff.report.product import FilledProduct, open_product
-from geodiff.report.pyramid import Pyramid, Tile, coding_of, encode
+from geodiff.report.pyramid import Pyramid, Tile, encode
 
 __all__ = ["LoopbackServer", "serve", "view"]
 
@@ -48,7 +48,7 @@ class Site:
 
     @classmethod
     def of(cls, product: FilledProduct) -> Site:
-        pyramids = tuple(Pyramid(picture, coding_of(picture)) for picture in product.pictures)
+        pyramids = tuple(Pyramid(picture) for picture in product.pictures)
         return cls(served_page(product, pyramids).encode(), pyramids)
 
     def answer(self, path: str) -> tuple[str, bytes] | None:
@@ -159,6 +159,7 @@ def serve(target: str, port: int = 0) -> LoopbackServer:
 
 def view(target: str, port: int = 0, *, browser: bool = True, say: Any = print) -> None:
     """Serve a product's page until Ctrl-C, and open it in the browser."""
+    logger.info("reading %s once for its overview", target)
     with serve(target, port) as server:
         say(f"{server.url} shows {target}; Ctrl-C ends it")
         if browser:

@@ -359,3 +359,11 @@ def test_what_no_date_ever_knew_is_not_as_certain_as_what_others_know() -> None:
     filled = _dataset(seen).geodiff.fill(fillable="all", members=0)
     off, error = np.abs(filled["v"] - height)[:, 24:40, 24:40], filled["v_standard_error"][:, 24:40, 24:40]
     assert (off <= 1.645 * error).mean() > 0.8
+
+
+def test_what_never_changes_is_filled_without_a_warning() -> None:
+    values = np.repeat(_values()[-1:, :, :64], 5, axis=0)
+    values[2, 20:40, 20:40] = np.nan
+    filled = _dataset(values).v.geodiff.fill(members=0, filler="linear-time")
+    np.testing.assert_allclose(filled.v[2], values[0], rtol=1e-6)
+    assert np.isfinite(filled.v_standard_error).all()

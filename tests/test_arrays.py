@@ -57,6 +57,29 @@ def test_a_number_that_no_sensor_measured_does_not_spread(rng: np.random.Generat
     np.testing.assert_allclose(value[20:30, 20:30], plain[20:30, 20:30], atol=3)
 
 
+@pytest.mark.parametrize("wild", [np.finfo(np.float32).min, np.finfo(np.float64).min, 1e30])
+def test_nor_do_many_of_them(rng: np.random.Generator, wild: float) -> None:
+    """Nodata that lost its tag in a corner, far more often than a fire is hot."""
+    image = _ground(rng).astype(np.float64)
+    image[20:30, 20:30] = np.nan
+    plain, _ = geodiff.fill_array(image, filler="kriging")
+    image[:8, -8:] = wild
+    value, error = geodiff.fill_array(image, filler="kriging")
+    assert (value[:8, -8:] == wild).all()
+    np.testing.assert_allclose(value[20:30, 20:30], plain[20:30, 20:30], atol=3)
+    assert (error < 100).all()
+
+
+@pytest.mark.parametrize("unit", [2.0**700, 2.0**-700])
+def test_numbers_beyond_float32_are_filled_as_others(rng: np.random.Generator, unit: float) -> None:
+    image = _ground(rng).astype(np.float64)
+    image[20:30, 20:30] = np.nan
+    plain = geodiff.fill_array(image)
+    large = geodiff.fill_array(image * unit)
+    for one, other in zip(plain, large, strict=True):
+        np.testing.assert_allclose(other / unit, one, rtol=1e-4)
+
+
 @pytest.mark.parametrize("value", [7.5, 3e-4, -2e5])
 def test_one_number_in_an_image_says_little_of_the_others(value: float) -> None:
     values = np.full((80, 70), np.nan)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from geodiff.errors import FlagError, InputError
 from geodiff.flags import PRESETS, ProductFacts, decode, guess, load_preset, matches, slc_off_as_nodata
 from geodiff.gaps import OUTSIDE, Reason
-from geodiff.scene import _same_date
+from geodiff.quality import same_date
 
 R = Reason
 
@@ -48,6 +48,10 @@ def test_each_table_loads_and_names_its_document(name):
         ("landsat-c1", "BQA", 1, "uint16", R.QA_FILL),
         ("landsat-c1", "BQA", 2976, "uint16", R.SHADOW),
         ("landsat-c1", "BQA", 6816, "uint16", R.CIRRUS),
+        ("landsat-c1", "BQA until 2017", 20480, "uint16", R.KNOWN),
+        ("landsat-c1", "BQA until 2017", 53248, "uint16", R.CLOUD),
+        ("landsat-c1", "BQA until 2017", 28672, "uint16", R.CIRRUS),
+        ("landsat-c1", "BQA until 2017", 1, "uint16", R.QA_FILL),
         ("landsat-c1", "pixel_qa", 322, "uint16", R.KNOWN),
         ("landsat-c1", "pixel_qa", 480, "uint16", R.CLOUD),
         ("landsat-c1", "pixel_qa", 328, "uint16", R.SHADOW),
@@ -329,14 +333,14 @@ def _dated(*days: str | None) -> Any:
 def test_flags_explain_the_date_they_are_of() -> None:
     source = _dated("2024-01-01", "2024-01-02", "2024-01-03")
     turned = _dated("2024-01-03", "2024-01-02", "2024-01-01", "2023-12-31")
-    assert [_same_date(turned, source, date, "ghrsst") for date in range(3)] == [2, 1, 0]
-    assert [_same_date(_dated("2020-01-01"), source, date, "ghrsst") for date in range(3)] == [0, 0, 0]
-    assert [_same_date(_dated(None, None, None), source, date, "ghrsst") for date in range(3)] == [0, 1, 2]
-    assert _same_date(_dated(None, None), _dated(None, None), 1, "ghrsst") == 1
+    assert [same_date(turned, source, date, "ghrsst") for date in range(3)] == [2, 1, 0]
+    assert [same_date(_dated("2020-01-01"), source, date, "ghrsst") for date in range(3)] == [0, 0, 0]
+    assert [same_date(_dated(None, None, None), source, date, "ghrsst") for date in range(3)] == [0, 1, 2]
+    assert same_date(_dated(None, None), _dated(None, None), 1, "ghrsst") == 1
 
 
 @pytest.mark.parametrize("days", [("2024-01-01", "2024-01-03"), ("2024-01-02", "2024-01-02"), (None, None)])
 def test_flags_of_other_dates_are_refused(days: tuple[str | None, ...]) -> None:
     source = _dated("2024-01-01", "2024-01-02", "2024-01-03")
     with pytest.raises(InputError, match="flags of the same dates"):
-        _same_date(_dated(*days), source, 1, "ghrsst")
+        same_date(_dated(*days), source, 1, "ghrsst")

@@ -23,7 +23,7 @@ from geodiff.errors import GateError, InputError, NothingMissingError, SourceErr
 from geodiff.identity import source_identity
 from geodiff.io import open_raster
 from geodiff.io.gdal import address
-from geodiff.io.places import filesystem_of
+from geodiff.io.places import filesystem_of, local_path
 
 PROFILE = {
     "driver": "GTiff", "height": 40, "width": 50, "count": 1, "dtype": "uint16", "nodata": 0, "crs": "EPSG:32618",
@@ -443,3 +443,11 @@ def test_digests_that_cannot_be_kept_are_no_reason_to_fail(tmp_path: Path, monke
     (tmp_path / "filled.geodiff-digests.json").mkdir()
     assert fill(source, target).status == "done"
     assert fill(source, target).status == "up to date"
+
+
+def test_a_file_may_be_called_as_a_chain_of_addresses_is(tmp_path: Path) -> None:
+    named = tmp_path / "a::b.tif"
+    assert local_path(str(named)) is None
+    named.touch()
+    assert local_path(str(named)) == named
+    assert local_path("simplecache::s3://bucket/a.tif") is None

@@ -97,7 +97,7 @@ def test_scale_offset_and_units_are_told(tmp_path: Path) -> None:
         dataset.scales, dataset.offsets, dataset.units = (0.01,), (273.15,), ("K",)
     text = render(describe(path))
     assert "physical = stored x 0.01 +273.15" in text
-    assert ", K" in text
+    assert ", in K" in text
 
 
 @pytest.mark.parametrize(

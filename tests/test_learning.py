@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter
 
 from geodiff.cli.train import _configuration
-from geodiff.diffusion.folder import check_folder
+from geodiff.diffusion.folder import Calibration, check_folder
 from geodiff.diffusion.journal import Verdict
 from geodiff.diffusion.losses import named_loss, spectral_difference
+from geodiff.diffusion.shipping import copied
 from geodiff.diffusion.trainconfig import read_config
 from geodiff.diffusion.training import train
 from geodiff.errors import InputError, JobError, LockedError, TargetError
@@ -139,6 +140,21 @@ def test_tiles_of_a_file_that_changed_or_is_read_otherwise_are_others(scene, tmp
     assert not set(user_sources([path])) & set(first)
 
 
+def test_a_training_begun_anew_leaves_nothing_of_another_to_resume(scene, tmp_path) -> None:
+    def stopped(*_) -> None:
+        raise KeyboardInterrupt
+
+    made, sources = config(tmp_path, patches=1, validation_patches=0, steps=1, crop=16), user_sources([scene])
+    train(made, sources=sources)
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "tensorboard" / "events").touch()
+    with pytest.raises(KeyboardInterrupt):
+        train(made.model_copy(update={"steps": 3}), sources=sources, watch=stopped)
+    assert not (tmp_path / "tensorboard").exists(), "its curves would stand among those of the other"
+    with pytest.raises(InputError, match="no checkpoint"):
+        train(made, sources=sources, resume=True)
+
+
 def test_a_work_folder_does_not_pass_on_patches_or_models_of_other_rasters(scene, tmp_path) -> None:
     other = rewritten(scene, tmp_path / "other.tif", lambda bands: bands[:, ::-1])
     made = config(tmp_path, patches=1, validation_patches=1, steps=1, crop=16)
@@ -221,6 +237,20 @@ def test_recalibrating_keeps_the_weights(scene, tmp_path) -> None:
     assert (tmp_path / "own" / name).read_bytes() == (ROOT / "geodiff/models/default" / name).read_bytes()
     stored = json.loads((tmp_path / "own" / "model_index.json").read_text())
     assert tuple(stored["calibration"]["factors"]) == calibration.factors
+    check_folder(tmp_path / "own")
+
+
+def test_the_card_of_a_recalibrated_model_says_its_own_factors_once(tmp_path) -> None:
+    first, second = (Calibration(factors=(f,) * 5) for f in (1.25, 3.5))
+    once = copied("default", tmp_path / "once", calibration=first, measured_on="3 patches of a.tif")
+    twice = copied(once, tmp_path / "twice", calibration=second, measured_on="5 patches of b.tif")
+    card = (twice / "README.md").read_text()
+    assert "1.25, 1.25, 1.25, 1.25, 1.25" in (once / "README.md").read_text()
+    assert "On 5 patches of b.tif" in card
+    assert "3.50, 3.50, 3.50, 3.50, 3.50" in card
+    assert "a.tif" not in card
+    assert card.startswith((ROOT / "geodiff/models/default/README.md").read_text().rstrip())
+    check_folder(twice)
 
 
 def test_two_processes_hold_one_network(scene, tmp_path) -> None:
@@ -285,3 +315,8 @@ def test_a_missing_tensorboard_is_told_before_anything_is_read(tmp_path, monkeyp
     with pytest.raises(JobError, match="pip install tensorboard"):
         read_config(None, work=tmp_path, tensorboard=True)
     assert not read_config(None, work=tmp_path).tensorboard
+
+
+def test_patience_without_validations_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="validation_patches = 0 leaves none"):
+        read_config(None, work=tmp_path, patience=3, validation_patches=0)

@@ -621,3 +621,17 @@ def test_variables_without_gaps_or_dates_are_copied(tmp_path: Path) -> None:
         assert np.array_equal(filled.depth.values, cube.depth.values)
         assert "sst_source" in filled
         assert "depth_source" not in filled
+
+
+def test_what_is_said_of_a_source_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "dates"
+    folder.mkdir()
+    for day, name in enumerate(("2024-01-01a", "2024-01-01b", "2024-01-09")):
+        values = _surface(60, 70).astype("uint16")
+        values[10 + 10 * day : 20 + 10 * day, 20:40] = 0
+        _write(folder / f"{name}.tif", values, transform=UTM @ Affine.translation(day / 4, 0))
+    with caplog.at_level("INFO"):
+        geodiff.fill(str(folder), str(tmp_path / "filled.zarr"), filler="laplace", members=0)
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("are both of" in line for line in said) == 1
+    assert sum("moved to the nearest" in line for line in said) == 1

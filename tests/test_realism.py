@@ -109,6 +109,30 @@ def test_judging_says_which_is_nearer_and_warns_of_few(caplog) -> None:
     assert like.frechet[1] <= like.frechet[0] <= like.frechet[2]
 
 
+def test_patches_of_one_place_say_no_more_than_the_place() -> None:
+    """Windows overlap and bands are alike: drawn one by one they would make intervals too narrow."""
+    truth = textures(16, 6)
+    blurred = np.stack([gaussian_filter(t, 0.5 + 0.1 * i) for i, t in enumerate(truth)])
+    one = judge("x", blurred, truth, TextureEncoder(), repeats=40)
+    many = judge("x", np.repeat(blurred, 9, 0), np.repeat(truth, 9, 0), TextureEncoder(),
+                 places=np.repeat(np.arange(16), 9), repeats=40)  # fmt: skip
+    assert (one.places, many.places, many.patches) == (16, 16, 144)
+    for figure in ("kernel", "perceptual"):
+        (_, a, b), (_, c, d) = getattr(one, figure), getattr(many, figure)
+        assert d - c > 0.5 * (b - a), figure
+    for figure in ("frechet", "precision", "recall"):
+        assert getattr(many, figure)[1] >= 0
+    assert many.recall[2] <= 1
+
+
+def test_one_place_has_no_interval_and_its_json_no_nan() -> None:
+    truth = textures(8, 6)
+    alone = judge("x", truth, truth, TextureEncoder(), places=[3] * 8, repeats=5)
+    assert alone.frechet[0] == pytest.approx(0, abs=1e-6)
+    assert np.isnan(alone.frechet[1])
+    assert alone.as_json()["frechet"][1:] == [None, None]
+
+
 def test_figures_do_not_depend_on_the_units() -> None:
     truth = textures(12, 1)
     blurred = gaussian_filter(truth, (0, 1, 1))

@@ -105,7 +105,7 @@ def test_a_palette_is_refused_with_the_way_to_its_colours(tmp_path: Path) -> Non
     write(path, 8, "uint8")
     with rasterio.open(path, "r+") as file:
         file.write_colormap(1, {number: (number, 0, 0, 255) for number in range(256)})
-    with pytest.raises(SourceError, match="-expand rgb"):
+    with pytest.raises(SourceError, match=r"-expand rgb\), .* --filler nearest"):
         open_scene(FillJob.build(source=str(path), target="out.tif"))
 
 
@@ -259,3 +259,51 @@ def test_one_date_of_the_sea_is_said_not_to_tell_land(
     cube.to_netcdf(tmp_path / "sea.nc")
     planned = plan(FillJob(source=str(tmp_path / "sea.nc"), target="filled.nc", fillable=fillable, filler="laplace"))
     assert ("does not tell land from clouds" in str(planned)) == unknown
+
+
+@pytest.mark.parametrize(
+    ("name", "standard", "expected"),
+    [
+        ("no2_precision", "", True),
+        ("LST_uncertainty", "", True),
+        ("CHL_NN_err", "", True),
+        ("sst_quality", "sea_surface_temperature standard_error", True),
+        ("precipitation", "precipitation_flux", False),
+        ("terror", "", False),
+    ],
+)
+def test_plan_says_of_uncertainties_that_they_are_none_of_filled_values(
+    tmp_path: Path, name: str, standard: str, *, expected: bool
+) -> None:
+    values = np.ones((1, 40, 40), "f4")
+    values[0, 10:20, 10:20] = np.nan
+    attributes = {"standard_name": standard} if standard else {}
+    xr.Dataset({name: (("time", "lat", "lon"), values, attributes)}).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    planned = str(plan(FillJob.build(source=str(tmp_path / "a.nc"), target=str(tmp_path / "b.nc"), filler="laplace")))
+    assert (f"warning: {name} tells how sure observations are" in planned) == expected
+
+
+@pytest.mark.parametrize(
+    ("crs", "reach", "seen"),
+    [
+        ("+proj=geos +h=35785863 +lon_0=-75 +sweep=x +ellps=GRS80", (5.5e6, 5.5e6), (0.7, 0.8)),
+        ("+proj=sinu +R=6371007.181", (20_015_109, 10_007_555), (0.6, 0.68)),
+        ("+proj=moll +R=6371007.181", (18_020_048, 9_010_024), (0.75, 0.8)),
+        ("EPSG:32633", (100_000, 4_900_000), (1, 1)),
+    ],
+    ids=["full disc", "sinusoidal", "Mollweide", "UTM"],
+)
+def test_no_pixel_beyond_the_globe_is_a_gap(tmp_path: Path, crs: str, reach: tuple, seen: tuple[float, float]) -> None:
+    """Corners beside a disc are too narrow in places for a collar: Earth was invented there."""
+    affine = Affine(2 * reach[0] / 90, 0, -reach[0], 0, -2 * reach[1] / 80, reach[1])
+    with rasterio.open(
+        tmp_path / "disc.tif", "w", driver="GTiff", height=80, width=90, count=1, dtype="float32", nodata=np.nan,
+        crs=crs, transform=affine,
+    ) as file:  # fmt: skip
+        file.write(np.full((1, 80, 90), np.nan, "float32"))
+    cube = open_scene(FillJob.build(source=str(tmp_path / "disc.tif"), target="out.tif")).cubes[0]
+    reason = cube.reason(0, Window(0, 0, 80, 90))
+    ground = reason == Reason.NODATA
+    assert seen[0] <= ground.mean() <= seen[1]
+    np.testing.assert_array_equal(reason[~ground], Reason.NODATA | Reason.UNDEFINED)
+    np.testing.assert_array_equal(reason[:, 11:50, 60:], cube.reason(0, Window(11, 60, 39, 30)))

@@ -81,11 +81,12 @@ def test_info_and_plan_name_the_lost_nodata_and_the_cure_cures(tmp_path: Path, r
     assert told.wanted == 100
 
 
-def test_few_numbers_may_be_classes(tmp_path: Path, rng: np.random.Generator) -> None:
-    """Land cover that lost its colour table would be filled with means of classes."""
-    classes = np.repeat(np.repeat(rng.integers(1, 9, (8, 8)) * 10, 8, 0), 8, 1).astype(np.uint8)
-    classes[20:30, 20:30] = 0
-    profile = {"driver": "GTiff", "width": 64, "height": 64, "count": 1, "dtype": "uint8", "nodata": 0}
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 0), ("float32", np.nan)])
+def test_few_numbers_may_be_classes(tmp_path: Path, rng: np.random.Generator, dtype: str, nodata: float) -> None:
+    """Land cover that lost its colour table would be filled with means of classes, that of rioxarray with NaN too."""
+    classes = np.repeat(np.repeat(rng.integers(1, 9, (8, 8)) * 10, 8, 0), 8, 1).astype(dtype)
+    classes[20:30, 20:30] = nodata
+    profile = {"driver": "GTiff", "width": 64, "height": 64, "count": 1, "dtype": dtype, "nodata": nodata}
     with rasterio.open(tmp_path / "cover.tif", "w", **profile, transform=Affine(30, 0, 3e5, 0, -30, 4e6)) as out:
         out.write(classes, 1)
     warned = "band_1 holds 8 different numbers only; if they are classes, use --filler nearest"
@@ -97,6 +98,13 @@ def test_few_numbers_may_be_classes(tmp_path: Path, rng: np.random.Generator) ->
 def test_pictures_and_few_pixels_are_no_classes(rng: np.random.Generator) -> None:
     assert few_numbers(np.round(rng.normal(40, 8, 5000))) == 0
     assert few_numbers(rng.integers(0, 3, 500).astype(float)) == 0
+    assert few_numbers(np.full(5000, 50.0)) == 0
+
+
+@pytest.mark.parametrize("name", ["CLC2018", "landcover", "Land_Cover_Type", "lccs_class", "LC_Type1", "LULC"])
+def test_bands_called_by_their_classes_may_have_many(rng: np.random.Generator, name: str) -> None:
+    classes = rng.integers(1, 45, 5000).astype(float)
+    assert (few_numbers(classes, name), few_numbers(classes, "band_1")) == (44, 0)
 
 
 def test_a_number_that_many_bands_hold_is_told_once() -> None:
@@ -134,6 +142,14 @@ def test_directions_that_go_round_are_said_with_the_cure(
         ("degrees", "wind", 200, 300, False),
         ("m", "depth", 0, 360, False),
         ("degC", "temperature", 0, 360, False),
+        ("radian", "from", 0, 6.28319, True),
+        ("", "wrapped_phase", -3.14159, 3.14159, True),
+        ("", "aspect", 0, 6.2, True),
+        ("rad", "slope", 0, 1.5, False),
+        ("", "band_1", 0, 360, True),
+        ("", "band_1", -180, 180, True),
+        ("", "band_1", 0, 357, False),
+        ("", "band_1", -2, 361, False),
     ],
 )
 def test_what_goes_round(

@@ -20,11 +20,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print facts as JSON.")]
 Verbose = Annotated[
-    int, typer.Option("-v", "--verbose", count=True, show_default=False, help="Say more; -vv shows tracebacks.")
+    int,
+    typer.Option("-v", "--verbose", count=True, metavar="", show_default=False, help="Say more; -vv shows tracebacks."),
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say only what went wrong.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", metavar="", help="Say only what went wrong.")]
 
 
 def examples(*lines: str) -> str:

@@ -23,8 +23,12 @@ __all__ = ["fill"]
     )
 )
 def fill(
-    source: Annotated[str | None, typer.Argument(help="Raster, Zarr, scene folder, glob, STAC, URL.")] = None,
-    target: Annotated[str | None, typer.Argument(help=".tif, .zarr, .nc, .png, .xml (PDS4), or folder/.")] = None,
+    source: Annotated[
+        str | None, typer.Argument(metavar="SOURCE", help="Raster, Zarr, scene folder, glob, STAC, URL.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Argument(metavar="TARGET", help=".tif, .zarr, .nc, .png, .xml (PDS4), or folder/.")
+    ] = None,
     job: options.JobFile = None,
     variable: options.Variable = None,
     bands: options.Bands = None,
@@ -93,7 +97,7 @@ def fill(
 
 def _summary(record: Any) -> str:
     """What a person wants to know after a fill."""
-    from geodiff.record import FEW_TRIALS
+    from geodiff.record import FEW_TRIALS, why_refused
 
     if record.status == "planned":
         return str(record.variables["text"])
@@ -105,7 +109,7 @@ def _summary(record: Any) -> str:
     for name, facts in record.variables.items() if not lines else ():
         line = f"{name}: filled {facts['filled']:,} of {facts['to_fill']:,} missing values"
         if facts["refused"]:
-            line += f" ({facts['refused']:,} left empty: the expected error is too large, or the band known nowhere)"
+            line += f" ({facts['refused']:,} left empty: {why_refused(record.command)})"
         if facts.get("appended"):
             added = facts["appended"]
             line += f"; new dates: {added['new_dates']}, blocks that stayed as they were: {added['blocks_kept']:,}"

@@ -22,7 +22,7 @@ __all__ = ["demo", "doctor", "info", "init", "schema"]
     )
 )
 def info(
-    source: Annotated[str, typer.Argument(help="Anything `fill` takes.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Anything `fill` takes.")],
     qa: options.Qa = None,
     mask: options.Mask = None,
     nodata: options.Nodata = None,
@@ -70,8 +70,8 @@ def doctor(as_json: Json = False, verbose: Verbose = 0, quiet: Quiet = False) ->
 
 @app.command(epilog=examples("geodiff init", "geodiff init my-job.toml", "geodiff fill --job my-job.toml"))
 def init(
-    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("job.toml"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The file to write.")] = Path("job.toml"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace the file.")] = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:

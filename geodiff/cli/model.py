@@ -26,9 +26,9 @@ model = typer.Typer(
 )
 app.add_typer(model, name="model")
 
-Name = Annotated[str, typer.Argument(help="A model folder, or the name of a shipped one.")]
+Name = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, or the name of a shipped one.")]
 Out = Annotated[Path, typer.Option(help="The folder to write.")]
-Replace = Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")]
+Replace = Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace OUT.")]
 
 
 @model.command(epilog=examples("geodiff model show default", "geodiff model show my-model --json"))
@@ -49,7 +49,7 @@ def show(name: Name = "default", as_json: Json = False, verbose: Verbose = 0, qu
 @model.command(epilog=examples("geodiff model calibrate default scene.tif --out my-model"))
 def calibrate(
     name: Name,
-    sources: Annotated[list[str], typer.Argument(help="Rasters to calibrate on.")],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCES", help="Rasters to calibrate on.")],
     out: Out,
     qa: Annotated[list[str] | None, typer.Option(help="Quality flags, as for fill.")] = None,
     overwrite: Replace = False,

@@ -25,7 +25,7 @@ def _valued(metavar: str, panel: str, text: str) -> Any:
 
 def _switch(name: str, panel: str, text: str) -> Any:
     """An option that is there or not, under a heading."""
-    return typer.Option(name, rich_help_panel=panel, help=text)
+    return typer.Option(name, metavar="", rich_help_panel=panel, help=text)
 
 
 Variable = Annotated[
@@ -113,8 +113,8 @@ Gate = Annotated[
     _valued(
         "G[,G..]",
         _PRODUCT,
-        'No product, and exit code 5, unless "coverage90>=0.85,unfilled<=0.02,seam<=1.05" hold: share of hidden values '
-        "within their 90 % intervals, share of gaps left empty, steepness across window edges.",
+        'No product, and exit code 5, unless "coverage90>=0.85, unfilled<=0.02, seam<=1.05" hold: share of hidden '
+        "values within their 90 % intervals, share of gaps left empty, steepness across window edges.",
     ),
 ]
 Report = Annotated[str | None, _valued("PATH", _PRODUCT, "An HTML page of before and after: a file, or folder/.")]
@@ -122,7 +122,7 @@ Stac = Annotated[str | None, _valued("PATH", _PRODUCT, "A STAC Item (JSON) of th
 ZarrFormat = Annotated[
     int | None, _valued("2|3", _PRODUCT, "Version of a .zarr TARGET (default 3); 2 for GDAL before 3.13.")
 ]
-DryRun = Annotated[bool, _switch("--dry-run", _PRODUCT, "Nothing: print the plan only.")]
+DryRun = Annotated[bool, _switch("--dry-run", _PRODUCT, "Write nothing: print the plan only.")]
 Overwrite = Annotated[bool, _switch("--overwrite", _PRODUCT, "Replace TARGET.")]
 Append = Annotated[bool, _switch("--append", _PRODUCT, "Extend TARGET with new dates, with its kept fit.")]
 Refit = Annotated[bool, _switch("--refit", _PRODUCT, "With --append: renew the kept fit.")]

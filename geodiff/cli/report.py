@@ -10,7 +10,7 @@ from geodiff.cli.app import Quiet, Verbose, app, examples, talk
 
 __all__ = ["report", "view"]
 
-Target = Annotated[str, typer.Argument(help="What `geodiff fill` wrote.")]
+Target = Annotated[str, typer.Argument(metavar="TARGET", help="What `geodiff fill` wrote.")]
 
 
 @app.command(epilog=examples("geodiff report filled.tif", "geodiff report filled.zarr --out pages/"))
@@ -31,7 +31,9 @@ def report(
 def view(
     target: Target,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 is any free one.")] = 0,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", metavar="", help="Open the page in the browser.")
+    ] = True,
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:

@@ -21,8 +21,8 @@ __all__ = ["restore"]
     )
 )
 def restore(
-    source: Annotated[str, typer.Argument(help="Anything `fill` takes.")],
-    target: Annotated[str, typer.Argument(help=".tif, .zarr, .nc, .png, .xml (PDS4), or folder/.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Anything `fill` takes.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help=".tif, .zarr, .nc, .png, .xml (PDS4), or folder/.")],
     task: Annotated[str, typer.Option(help="denoise, superres, inpaint, or several: denoise,inpaint.")],
     noise: Annotated[
         float | None,

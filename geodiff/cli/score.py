@@ -25,7 +25,7 @@ __all__ = ["score"]
     )
 )
 def score(
-    source: Annotated[str, typer.Argument(help="Anything `fill` takes.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Anything `fill` takes.")],
     variable: options.Variable = None,
     bands: options.Bands = None,
     dates: Annotated[str | None, typer.Option(help="Hide pixels on these dates only, D[,D..] or A:B.")] = None,
@@ -39,8 +39,10 @@ def score(
     members: Annotated[int | None, typer.Option(min=0, help="Independent draws to score (default 8).")] = None,
     model: options.Model = None,
     seed: Annotated[int, typer.Option(help="What is hidden, and the draws, follow from it.")] = 0,
-    quick: Annotated[bool, typer.Option("--quick", help="4 gaps, 3 draws, little tuning: a first look.")] = False,
-    realism: Annotated[bool, typer.Option("--realism", help="Add texture distances to the truth.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", metavar="", help="4 gaps, 3 draws, little tuning: a first look.")
+    ] = False,
+    realism: Annotated[bool, typer.Option("--realism", metavar="", help="Add texture distances to the truth.")] = False,
     encoder: Annotated[str, typer.Option(help="What they are measured by: texture or inception.")] = "texture",
     out: Annotated[Path | None, typer.Option(help="Folder for score.json, league.csv and pictures.")] = None,
     as_json: Json = False,

@@ -30,12 +30,16 @@ _ANEW = {"patches": 4000, "frames": 0, "minutes": 120.0}
     )
 )
 def train(
-    sources: Annotated[list[str], typer.Argument(help="Rasters to learn from, gaps and all: anything `fill` takes.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCES", help="Rasters to learn from, gaps and all: anything `fill` takes.")
+    ],
     out: Annotated[Path, typer.Option(help="The model folder to write.")],
     begin_from: Annotated[str | None, typer.Option("--from", help="Fine-tune this model: a folder or a name.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML or JSON with any field of the training.")] = None,
     work: Annotated[Path | None, typer.Option(help="Checkpoints, patches and logs; default beside OUT.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the work folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", metavar="", help="Go on from the checkpoint in the work folder.")
+    ] = False,
     minutes: Annotated[float | None, typer.Option(help="Stop after this time.")] = None,
     steps: Annotated[int | None, typer.Option(help="Stop after so many steps.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many validations without gain.")] = None,
@@ -49,7 +53,7 @@ def train(
     mask: options.Mask = None,
     nodata: options.Nodata = None,
     valid_range: options.ValidRange = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace OUT.")] = False,
     as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,

@@ -9,9 +9,9 @@ from typing import Any
 
 from geodiff.errors import InputError
 
-__all__ = ["LOG", "SCORES", "Journal", "Verdict"]
+__all__ = ["LOG", "SCORES", "TENSORBOARD", "Journal", "Verdict"]
 
-LOG, SCORES = "log.csv", "scores.csv"
+LOG, SCORES, TENSORBOARD = "log.csv", "scores.csv", "tensorboard"
 
 _TOLERANCE = 0.002
 """Relative change of the mean score that is taken for noise."""
@@ -100,4 +100,4 @@ def _tensorboard(folder: Path) -> Any:
         raise InputError(
             "tensorboard = true needs the tensorboard package; pip install tensorboard, or leave it out"
         ) from None
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / TENSORBOARD))

@@ -86,7 +86,7 @@ class GapFillPipeline(DiffusionPipeline):
             **options,
             "use_safetensors": True,
             "local_files_only": True,
-            "low_cpu_mem_usage": False,
+            "low_cpu_mem_usage": options.get("device_map") is not None,  # which needs it, and accelerate
         }
         with _quietly():
             pipeline: GapFillPipeline = super().from_pretrained(str(folder), **options)
@@ -95,9 +95,14 @@ class GapFillPipeline(DiffusionPipeline):
     def save_pretrained(  # type: ignore[override]  # narrower: safetensors only
         self, save_directory: str | os.PathLike[str], safe_serialization: bool = True, **options: Any
     ) -> None:
-        """Write weights (float16, safetensors), configuration and a card with their hash."""
+        """Write weights (float16, safetensors), configuration and a card with their hash.
+
+        Raises InputError for another format, or a `variant`: of the weights there is one.
+        """
         if not safe_serialization:
             raise InputError("safe_serialization=False would write a pickle, which geodiff does not read; leave it out")
+        if options.pop("variant", None) is not None:
+            raise InputError("a model folder holds its weights once, in float16; leave variant out")
         was = self.unet.dtype
         try:
             torch.nn.Module.half(self.unet)  # ModelMixin's warns without need

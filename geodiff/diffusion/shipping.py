@@ -29,6 +29,8 @@ from geodiff.diffusion.training import part_of, read_checkpoint
 
 __all__ = ["average_of", "card", "copied", "gflop", "ship", "ship_scored", "user_card", "write_card"]
 
+_AGAIN = "## Calibrated again"
+
 
 def average_of(checkpoint: Path) -> tuple[GapFillUNet, dict[str, Any]]:
     """The averaged network of a checkpoint folder, and its facts."""
@@ -126,8 +128,18 @@ def user_card(
     )
 
 
-def copied(model: str | Path, out: Path, *, calibration: Calibration | None = None, overwrite: bool = False) -> Path:
-    """A model folder at another place, whole or not at all; with another calibration where one is given."""
+def copied(
+    model: str | Path,
+    out: Path,
+    *,
+    calibration: Calibration | None = None,
+    measured_on: str = "",
+    overwrite: bool = False,
+) -> Path:
+    """A model folder at another place, whole or not at all; with another calibration where one is given.
+
+    Its card says then what it was measured on, in words: those before would speak of factors that it no longer has.
+    """
     folder = find_folder(model)
     check_folder(folder)
     assert_replaceable(out, overwrite=overwrite)
@@ -138,10 +150,21 @@ def copied(model: str | Path, out: Path, *, calibration: Calibration | None = No
         path = beside / "model_index.json"
         facts = {**json.loads(path.read_text()), "calibration": calibration.as_json()}
         path.write_text(json.dumps(facts, indent=2) + "\n")
+        _recalibrated(beside / "README.md", calibration, measured_on)
     if out.exists():
         shutil.rmtree(out)
     beside.rename(out)
     return out
+
+
+def _recalibrated(card: Path, calibration: Calibration, measured_on: str) -> None:
+    was = card.read_text().partition(_AGAIN)[0].rstrip() if card.is_file() else ""
+    card.write_text(
+        f"{was}\n\n{_AGAIN}\nOn {measured_on}. By distance to data the standard error is multiplied by "
+        f"{_listed(calibration.factors)}, departures of realisations by {_listed(calibration.spread)}; for "
+        f"{calibration.sampler}, {calibration.steps} steps. They take the place of the factors above, "
+        "with which all that is said there of intervals and draws was measured.\n"
+    )
 
 
 def _listed(numbers: tuple[float, ...]) -> str:

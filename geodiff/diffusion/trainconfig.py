@@ -125,10 +125,15 @@ def read_config(path: Path | None, defaults: Mapping[str, Any] | None = None, /,
     if told.get("tensorboard") and find_spec("tensorboard") is None:  # now, and not after minutes of cutting
         raise JobError("tensorboard = true needs the tensorboard package; pip install tensorboard, or leave it out")
     try:
-        return TrainConfig(**standing | told)
+        made = TrainConfig(**standing | told)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         known = ", ".join(TrainConfig.model_fields)
         cure = f"fields are {known}" if first["type"] == "extra_forbidden" else "correct it"
         raise JobError(f"training configuration, {name} = {first['input']!r}: {first['msg']}; {cure}") from None
+    if made.patience is not None and not made.validation_patches:
+        raise JobError(
+            f"patience = {made.patience} counts validations, and validation_patches = 0 leaves none; drop one of them"
+        )
+    return made

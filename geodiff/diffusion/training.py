@@ -27,7 +27,7 @@ from geodiff.diffusion.batches import Batch, Caches, draw_batch
 from geodiff.diffusion.crops import CELL, STEP
 from geodiff.diffusion.data import SIZE, Cache, build, build_frames
 from geodiff.diffusion.device import dtype_of, on_threads, pick_device
-from geodiff.diffusion.journal import LOG, SCORES, Journal, Verdict
+from geodiff.diffusion.journal import LOG, SCORES, TENSORBOARD, Journal, Verdict
 from geodiff.diffusion.losses import denoise, edm_loss, try_loss
 from geodiff.diffusion.network import GapFillUNet
 from geodiff.diffusion.processes import Processes
@@ -315,13 +315,15 @@ def train(
 
 
 def _forgotten(config: TrainConfig, sources: Sequence[Source] | None, *, resume: bool) -> None:
-    """Remove the best model and the logs of another training, or of one that was judged by other patches."""
+    """Remove checkpoints and logs of another training; of one that was judged by other patches, its best and scores."""
     judged = _folder(config, "validation", config.validation_patches, sources)
     if not (resume and judged.exists()):
         shutil.rmtree(config.work / "best", ignore_errors=True)
         (config.work / SCORES).unlink(missing_ok=True)
-    if not resume:
-        (config.work / LOG).unlink(missing_ok=True)
+    if not resume:  # one that is stopped before its first checkpoint must not be gone on with from another's
+        for name in (LOG, "checkpoint.safetensors", "checkpoint.json"):
+            (config.work / name).unlink(missing_ok=True)
+        shutil.rmtree(config.work / TENSORBOARD, ignore_errors=True)
 
 
 def _train(trainer: Trainer, caches: Caches, watch: Watch) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Plane = NDArray[np.float32]
 
-__all__ = ["across_bands"]
+__all__ = ["Told", "across_bands", "told_by_bands"]
 
 _FEWEST = 300
 """Pixels known in all bands of a regression; fewer say nothing of how bands go together."""
@@ -45,7 +45,7 @@ _RIDGE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class Told:
     """What other bands say of one: value = trend (+ what the rest is from other dates) + scale x what is left."""
 
     place: tuple[int, int]
@@ -91,7 +91,7 @@ class _Told:
 
 def across_bands(patches: Sequence[Patch], fill: Callable[[Sequence[Patch]], list[Filled]]) -> list[Filled]:
     """What `fill` says of the patches, with the help of other bands where they are known."""
-    told = [list(_told(patch)) for patch in patches]
+    told = [list(told_by_bands(patch)) for patch in patches]
     made = fill([_without(patch, own) for patch, own in zip(patches, told, strict=True)])
     for place, (patch, own) in enumerate(zip(patches, told, strict=True)):
         for each in own:  # one at a time: what is left is as large as the patch
@@ -99,7 +99,7 @@ def across_bands(patches: Sequence[Patch], fill: Callable[[Sequence[Patch]], lis
     return made
 
 
-def _told(patch: Patch) -> Iterator[_Told]:
+def told_by_bands(patch: Patch) -> Iterator[Told]:
     """Of each band with a gap in the window that others tell something of.
 
     Where other dates know the pixel they tell the most of it, and bands are asked how the date departs from them;
@@ -151,7 +151,7 @@ def _commonest(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(some[:, first[np.lexsort((counts, bands))[-1]]])
 
 
-def _level(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_], helpers: NDArray[np.intp]) -> _Told | None:
+def _level(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_], helpers: NDArray[np.intp]) -> Told | None:
     """The regression of a band on those that are known in its gap, over the pixels that are known in all of them.
 
     Those of the target date, and where these are too few of all dates.
@@ -176,12 +176,12 @@ def _level(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_], helpe
     if not scale < _WORTH * own.std():
         return None
     where = asked & patch.known[date, helpers].all(axis=0)
-    return _Told(place, helpers, slopes, level, where, scale, None, _grain(left, learnt) / scale)
+    return Told(place, helpers, slopes, level, where, scale, None, _grain(left, learnt) / scale)
 
 
 def _departing(
     patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_], helpers: NDArray[np.intp]
-) -> _Told | None:
+) -> Told | None:
     """The regression of what a band departs from its other dates on what others do; the rest keeps their size.
 
     A date's mean departure is left out where the date shows the band: fillers see it there.
@@ -207,7 +207,7 @@ def _departing(
         return None
     line = np.asarray(lines[0] - np.tensordot(slopes, lines[1:], axes=1), np.float32)
     where = asked & np.isfinite(line) & patch.known[date, helpers].all(axis=0)
-    return _Told(place, helpers, slopes, 0.0, where, scale, line, _grain(left, learnt) / (scale * _LINE))
+    return Told(place, helpers, slopes, 0.0, where, scale, line, _grain(left, learnt) / (scale * _LINE))
 
 
 def _common(patch: Patch, band: int, helpers: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -263,7 +263,7 @@ def _grain(plane: NDArray[np.float64], known: NDArray[np.bool_]) -> float:
     return float(np.sqrt(0.5 * np.mean(apart**2))) if apart.size else 0.0
 
 
-def _without(patch: Patch, told: Sequence[_Told]) -> Patch:
+def _without(patch: Patch, told: Sequence[Told]) -> Patch:
     """The patch of which nothing is asked that other bands tell."""
     if not told:
         return patch
@@ -273,7 +273,7 @@ def _without(patch: Patch, told: Sequence[_Told]) -> Patch:
     return replace(patch, fillable=fillable)
 
 
-def _put_back(patch: Patch, filled: Filled, told: _Told, rest: Filled) -> Filled:
+def _put_back(patch: Patch, filled: Filled, told: Told, rest: Filled) -> Filled:
     """The answer with what was said of one band in it."""
     plane = told.place
     where, trend = told.where[patch.core], told.trend(patch, patch.targets[plane[0]])[patch.core]

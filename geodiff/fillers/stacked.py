@@ -215,7 +215,7 @@ class Stacked:
         """Choose the scale of the standard error and learn its factors from the stack's own errors."""
         names = [part.name for part in parts]
         errors = _stacked_errors(sample.trials, weights, names, estimates)
-        origin = f"cross-validation on {sum(int(t.hidden.sum()) for t in sample.trials)} hidden pixels"
+        origin = f"cross-validation on {sum(int(t.hidden.sum()) for t in sample.trials):,} hidden pixels"
         none = np.ones(STRATA, np.float32)
         draft = _as_fitted(self.name, names, fits, weights, none, WHITENING, origin)
         draft = replace(draft, arrays={**draft.arrays, **lost_dates(sample, errors), **_untried(sample.trials)})

@@ -141,7 +141,8 @@ class TemporalFiller(ABC):
             bands.append(np.full(int(hidden.sum()), band))
             classes.append(strata(trial.patch, table=table)[0, band][hidden])
         miss = told(np.concatenate(errors), np.concatenate(truths), np.concatenate(bands))
-        ratio = np.asarray(miss / np.concatenate(claimed), np.float32)
+        with np.errstate(invalid="ignore"):  # right where no error was expected, as in what never changes: NaN
+            ratio = np.asarray(miss / np.concatenate(claimed), np.float32)
         factors = conformal_factors(ratio, np.concatenate(classes), self.defaults)
         return replace(fitted, arrays={**fitted.arrays, "factors": factors})
 

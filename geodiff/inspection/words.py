@@ -14,7 +14,7 @@ __all__ = ["render"]
 
 _WHY = {
     "qa_fill": "the quality band calls it fill; `--fillable all` would fill it",
-    "undefined": "the product says that there is no such quantity here, as no sea temperature on land",
+    "undefined": "there is no such quantity here, as no sea temperature on land and nothing beyond the globe",
     "collar": "the scene's collar or the swath's outside; `--fillable all` would fill it",
     "never_seen": "no date ever saw it, as land in sea temperature; `--fillable all` would fill it",
 }
@@ -28,7 +28,8 @@ def render(facts: Mapping[str, Any]) -> str:
     lines = [f"{facts['source']}: {facts['driver']}{items}{files}"]
     for quality in facts["quality"]:
         explains = quality["explains"] if isinstance(quality["explains"], str) else ", ".join(quality["explains"])
-        lines.append(f"quality: {quality['name']} read as {quality['preset']}, explains {explains}")
+        of = "" if explains == quality["name"] else f", for {explains}"  # special numbers stand in the band itself
+        lines.append(f"quality: {quality['name']} read as {quality['preset']}{of}")
     for variable in facts["variables"]:
         lines += ["", *_variable_lines(variable)]
     return "\n".join(lines)
@@ -95,14 +96,14 @@ def _names(bands: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _encoding(band: Mapping[str, Any]) -> str:
-    """`continuous, int16, nodata -32768, physical = stored x 0.01 + 273.15, K`."""
+    """`continuous, int16, nodata -32768, physical = stored x 0.01 + 273.15, in K`."""
     words = [band["kind"], band["dtype"]]
     words.append(_nodata([v for v in (band["nodata"], *band["more_nodata"]) if v is not None]))
     if band["scale"] != 1 or band["offset"] != 0:
         words.append(f"physical = stored x {band['scale']:g} {band['offset']:+g}")
     if band["valid_range"]:
         words.append("valid {:.7g} to {:.7g}".format(*map(float, band["valid_range"])))
-    return ", ".join([*words, *([band["units"]] if band["units"] else [])])
+    return ", ".join([*words, *([f"in {band['units']}"] if band["units"] not in (None, "", "1") else [])])
 
 
 def _nodata(missing: Sequence[Any]) -> str:

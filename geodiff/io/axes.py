@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from geodiff.io.cube import Layout, pick
@@ -10,7 +11,7 @@ from geodiff.io.cube import Layout, pick
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["curvilinear", "layout_of", "references", "role", "scattered", "spatial"]
+__all__ = ["coordinate_of", "curvilinear", "layout_of", "references", "role", "scattered", "spatial", "with_axes"]
 
 _NAMES = {
     "x": re.compile(
@@ -25,11 +26,17 @@ _NAMES = {
 }
 """Names that mean something where no attribute does, in small letters."""
 
+_LEAD = re.compile(r"steps?|lead(_?times?)?|forecast_(period|hour)s?|fhours?|prediction_timedelta")
+"""How far ahead a forecast looks, which its file may date beside it."""
+
 _SCATTERED = re.compile(
     r"n?cells?|ncol|n?nodes?|nod2|nele|elem(ents?)?|n?faces?|n?edges?|n?vert(ex|ices)|n?mesh\w+|n?points?|n?stations?|"
     r"n?sites?|values"
 )
 """Dimensions along which places are listed one by one: cells of an icosahedral or finite-element mesh, stations."""
+
+_PHONY = "phony_dim"
+"""How h5netcdf calls axes that have no name."""
 
 _STANDARD = {
     "longitude": "x",
@@ -107,7 +114,8 @@ def layout_of(dataset: xr.Dataset, variable: xr.Variable) -> Layout | None:
     dims = tuple(str(dim) for dim in variable.dims)
     roles = {dim: role(dim, coordinate_of(dataset, variable, dim)) for dim in dims}
     x, y = _last(roles, "x"), _last(roles, "y")
-    time = next((dim for dim, found in roles.items() if found == "t"), None)
+    timed = [dim for dim, found in roles.items() if found == "t"]
+    time = next(iter(sorted(timed, key=lambda dim: dataset.sizes[dim] == 1)), None)
     if x is None or y is None:
         y, x = _by_curvilinear(dataset, variable, time) or _by_position(dataset, roles) or (None, None)
     if x is None or y is None or x == y:
@@ -115,12 +123,63 @@ def layout_of(dataset: xr.Dataset, variable: xr.Variable) -> Layout | None:
     return Layout(dims, dict(zip(dims, variable.shape, strict=True)), time, y, x)
 
 
+def with_axes(dataset: xr.Dataset) -> xr.Dataset:
+    """Plain HDF5 whose arrays have a latitude a row and a longitude a column, with these as the names of its axes.
+
+    Nothing else says what the axes are there, as in HDF-EOS grids, and those of a square grid pass for one.
+    """
+    import xarray as xr
+
+    lines: dict[str, list[str]] = {"y": [], "x": []}
+    for name, variable in dataset.variables.items():
+        if variable.ndim == 1 and str(variable.dims[0]).startswith(_PHONY) and name not in dataset.dims:
+            lines.get(role(str(name), variable), []).append(str(name))
+    if len(lines["y"]) != 1 or len(lines["x"]) != 1:
+        return dataset
+    y, x = lines["y"][0], lines["x"][0]
+    wanted = {axis: dataset.variables[axis].size for axis in (y, x)}
+    found = {}
+    for name, variable in dataset.variables.items():
+        named = _named_axes(variable, [(y, x), (x, y)], wanted) if variable.ndim > 1 else None
+        found[str(name)] = variable if named is None else _along(variable, named)
+    if all(one is dataset.variables[name] for name, one in found.items()):
+        return dataset
+    found |= {axis: _along(dataset.variables[axis], (axis,)) for axis in (y, x)}
+    renamed = xr.Dataset(found, attrs=dataset.attrs)
+    renamed.encoding = dataset.encoding
+    renamed.set_close(dataset.close)
+    return renamed
+
+
+def _named_axes(
+    variable: xr.Variable, orders: Sequence[tuple[str, str]], sizes: Mapping[str, int]
+) -> tuple[str, ...] | None:
+    """The dimensions with the last two, where they have no names, called by the first order that has their sizes."""
+    if not all(str(dim).startswith(_PHONY) for dim in variable.dims[-2:]):
+        return None
+    fitting = [order for order in orders if variable.shape[-2:] == tuple(sizes[axis] for axis in order)]
+    return (*map(str, variable.dims[:-2]), *fitting[0]) if fitting else None
+
+
+def _along(variable: xr.Variable, dims: tuple[str, ...]) -> xr.Variable:
+    """The same lazy numbers along dimensions of other names."""
+    renamed = variable.copy(deep=False)
+    renamed.dims = dims
+    return renamed
+
+
 def _last(roles: dict[str, str], wanted: str) -> str | None:
     return next((dim for dim in reversed(roles) if roles[dim] == wanted), None)
 
 
 def coordinate_of(dataset: xr.Dataset, variable: xr.Variable, dim: str) -> xr.Variable | None:
-    """The 1-D coordinate of a dimension: of its own name, or one that the variable lists and that has a role."""
+    """The 1-D coordinate of a dimension: of its own name, or one that the variable lists and that has a role.
+
+    Of the steps of a forecast, the times that they are valid for, which may have the one time it began at as an axis.
+    """
+    valid = _valid_times(dataset, dim)
+    if valid is not None:
+        return valid
     own = dataset.variables.get(dim)
     if own is not None and own.dims == (dim,):
         return own
@@ -129,6 +188,16 @@ def coordinate_of(dataset: xr.Dataset, variable: xr.Variable, dim: str) -> xr.Va
         if listed is not None and listed.dims == (dim,) and _role_by_attributes(listed):
             return listed
     return None
+
+
+def _valid_times(dataset: xr.Dataset, dim: str) -> xr.Variable | None:
+    """The dates beside the steps of a forecast; None where the dimension is none of steps, or nothing dates them."""
+    own = dataset.variables.get(dim)
+    period = own is not None and str(pick(own, "standard_name", "")).lower() == "forecast_period"
+    if not period and not _LEAD.fullmatch(dim.lower()):
+        return None
+    dated = (v for v in dataset.variables.values() if dim in v.dims and v.size == dataset.sizes[dim])
+    return next((v for v in dated if _role_by_attributes(v) == "t"), None)
 
 
 def curvilinear(dataset: xr.Dataset, variable: xr.Variable) -> tuple[str, str] | None:

@@ -31,7 +31,7 @@ Date = np.datetime64 | None
 
 def dates_of(variable: xr.Variable) -> tuple[Date, ...]:
     """The dates of a time coordinate in the order of the file, None where it holds none or cannot be understood."""
-    values = np.atleast_1d(native(np.asarray(variable.values)))
+    values = native(np.asarray(variable.values)).ravel()
     units, calendar = str(pick(variable, "units", "")), str(pick(variable, "calendar", "standard")).lower()
     dates = decode(values, units, calendar)
     marked = [pick(variable, key) for key in ("_FillValue", "missing_value")]

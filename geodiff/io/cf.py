@@ -7,6 +7,7 @@ and what is copied is copied verbatim.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,11 @@ GRID_NOTE = "geodiff_grid"
 """Attribute that says why a variable is kept in index space."""
 
 _FLAG_NAMES = ("status_flag", "quality_flag", "area_type", "land_binary_mask", "sea_binary_mask", "region")
+_CALLED_FLAGS = re.compile(
+    r"(^|[_\W])(qa|qc|dqf?|qf\d?|flags?|qual(ity)?|mask|class(es|ification)?|reliability|state_\d+k?m)([_\W\d]|$)"
+)
+"""Words in the names of flags and classes that no attribute says to be such, as in HDF files of NASA's."""
+_NO_UNITS = re.compile(r"|1|none|n/?a|-+|unitless|dimensionless|.*\b(bits?|flags?|class(es)?|bit_?field)\b.*")
 _CHUNK = 256
 
 
@@ -99,7 +105,7 @@ def _tell_notes(variables: Sequence[Variable]) -> None:
 
 def _variable(dataset: xr.Dataset, name: str, layout: Layout, options: OpenOptions, source: Source) -> Variable:
     stored = dataset.variables[name]
-    encoding, kind = encoding_of(stored, options), kind_of(stored)
+    encoding, kind = encoding_of(stored, options), kind_of(stored, name)
     geobox, note = grid_of(dataset, stored, layout)
     attributes = {**stored.attrs, **({GRID_NOTE: note} if note else {})}
     units = str(pick(stored, "units", ""))
@@ -111,8 +117,11 @@ def _variable(dataset: xr.Dataset, name: str, layout: Layout, options: OpenOptio
 # -- what numbers mean
 
 
-def kind_of(variable: xr.Variable) -> Kind:
-    """Flags, booleans, complex numbers and times of observation are never estimated; the rest is continuous."""
+def kind_of(variable: xr.Variable, name: str = "") -> Kind:
+    """Flags, booleans, complex numbers and times of observation are never estimated; the rest is continuous.
+
+    Whole numbers without units that are called flags, quality or classes are such.
+    """
     attributes = variable.attrs
     if variable.dtype.kind == "c":
         return Kind.COMPLEX
@@ -122,7 +131,16 @@ def kind_of(variable: xr.Variable) -> Kind:
     flagged = any(key in attributes for key in ("flag_values", "flag_masks", "flag_meanings"))
     flagged = (flagged and not _measures(attributes)) or attributes.get(KIND) == Kind.FLAGS
     timed = " since " in str(attributes.get("units", ""))
-    return Kind.FLAGS if flagged or timed or any(name in _FLAG_NAMES for name in names) else Kind.CONTINUOUS
+    codes = flagged or _called_flags(variable, name) or any(word in _FLAG_NAMES for word in names)
+    return Kind.FLAGS if codes or timed else Kind.CONTINUOUS
+
+
+def _called_flags(variable: xr.Variable, name: str) -> bool:
+    """Whether a variable of whole numbers, neither scaled nor measured in anything, has the name of flags."""
+    scaled = _number(variable.attrs.get("scale_factor"), 1.0), _number(variable.attrs.get("add_offset"), 0.0)
+    units = str(pick(variable, "units", "")).strip().lower()
+    whole = variable.dtype.kind in "iu" and scaled == (1.0, 0.0) and _NO_UNITS.fullmatch(units)
+    return bool(whole and _CALLED_FLAGS.search(name.lower()))
 
 
 def _measures(attributes: Mapping[str, Any]) -> bool:

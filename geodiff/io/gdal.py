@@ -409,7 +409,8 @@ def _nodata(path: str, dataset: Any) -> tuple[float | int | None, ...]:
         return found
     if number is None or (number in found and abs(number) <= 2**53):
         return found
-    exact = int(text) if text is not None and text.strip().lstrip("-").isdigit() else number
+    digits = text is not None and text.strip().lstrip("-").isdigit()
+    exact = int(text) if text is not None and digits else int(number) if number.is_integer() else number
     return (exact,) * len(found)
 
 

@@ -58,7 +58,8 @@ def open_geotiff(path: str, options: OpenOptions) -> Raster:
 
         variables = grib_variables(header, options)
     else:
-        variables = tuple(_variables(header, names, {q.variable.name for q in quality}, options))
+        flags = {q.variable.name for q in quality} | _flags_as_floats(header, names)
+        variables = tuple(_variables(header, names, flags, options))
     return Raster(
         path=path,
         driver=header.driver,
@@ -226,6 +227,15 @@ def _quality(header: Header, names: Sequence[str]) -> list[QualityBand]:
             band = replace(band_of(header, index, name, OpenOptions()), kind=Kind.FLAGS)
             found[name] = QualityBand(variable_of(header, name, (index,), (band,)), match.preset, layer=match.layer)
     return list(found.values())
+
+
+def _flags_as_floats(header: Header, names: Sequence[str]) -> set[str]:
+    """Bands of floats with the name of known quality bands: exports of one dtype for all bands hold them so.
+
+    They are copied; with NaN among them they can explain nothing by themselves.
+    """
+    floats = [name for name, dtype in zip(names, header.dtypes, strict=True) if dtype.startswith("float")]
+    return {name for name in floats if matches(ProductFacts(files=(Path(header.path).name,), bands={name: {}}))}
 
 
 def _special(header: Header, variables: Sequence[Variable]) -> tuple[QualityBand, ...]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from geodiff.errors import SourceError, TargetError
 from geodiff.io import OpenOptions, Product, Raster
-from geodiff.io.axes import spatial
+from geodiff.io.axes import spatial, with_axes
 from geodiff.io.cf import open_dataset_as_raster, tell_of_others
 from geodiff.io.contents import OutputArray
 from geodiff.io.cube import FileSource, close_handles
@@ -64,7 +64,8 @@ class NetcdfSource(FileSource):
         more: dict[str, Any] = {"group": self.group or None} if self.engine != "scipy" else {}
         if self.engine == "h5netcdf":
             more["phony_dims"] = "access"  # names for the axes of datasets without dimension scales
-        return xr.open_dataset(_file(self.path), engine=self.engine, decode_cf=False, cache=False, **more)
+        dataset = xr.open_dataset(_file(self.path), engine=self.engine, decode_cf=False, cache=False, **more)
+        return with_axes(dataset) if self.engine == "h5netcdf" else dataset
 
 
 def open_netcdf(path: str, options: OpenOptions | None = None) -> Raster:

@@ -22,6 +22,11 @@ __all__ = ["open_source"]
 _NETCDF_SUFFIXES = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5", ".hdf")
 _NETCDF_MAGIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05", b"\x89HDF\r\n\x1a\n")
 _LABELS = (".lbl", ".LBL", ".xml", ".XML", ".hdr")
+_SENTINELS = {
+    "xfdumanifest.xml": ("a Sentinel-3 product, one file a quantity", "*.nc", "its flags as a raster with --mask"),
+    "manifest.safe": ("a Sentinel-1 product, one file a polarisation", "measurement/*.tif*", "its gaps with --mask"),
+}
+"""What a folder is by its manifest, which files in it are rasters, and how their gaps are told."""
 _CATALOGUES = ("catalog.json", "collection.json")
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
@@ -102,11 +107,22 @@ def _open_folder(path: str, options: OpenOptions) -> Raster:
 
     if is_scene(path):
         return open_scene_folder(path, options)
+    _refuse_sentinel(Path(path))
     members = sorted(str(entry) for entry in Path(path).iterdir() if not entry.name.startswith("."))
     catalogue = next((name for name in _CATALOGUES if (Path(path) / name).is_file()), None)
     if catalogue is not None and not usable(members):
         return open_source(str(Path(path) / catalogue), options)
     return _open_stack(members, path, options)
+
+
+def _refuse_sentinel(folder: Path) -> None:
+    """Raise SourceError for a product's folder whose files are neither dates nor bands that are filled together."""
+    for manifest, (what, pattern, gaps) in _SENTINELS.items():
+        rasters = sorted(folder.glob(pattern)) if (folder / manifest).is_file() else []
+        if rasters:
+            first = rasters[0].relative_to(folder)
+            more = f" and {len(rasters) - 1} more" if len(rasters) > 1 else ""
+            raise SourceError(f"{folder} is {what}; give one of them ({folder}/{first}{more}), and {gaps}")
 
 
 def _open_stack(members: list[str], source: str, options: OpenOptions) -> Raster:

@@ -38,11 +38,12 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 def local_path(path: str) -> Path | None:
-    """The local path that `path` or a `file://` URL names; None for any other URL."""
+    """The local path that `path` or a `file://` URL names; None for any other URL, and for chains of them (`a::b`)."""
     parts = urlsplit(str(path))
     if parts.scheme in {"file", "local"}:
         return Path(unquote(parts.path))
-    return Path(path) if "://" not in str(path) and "::" not in str(path) else None
+    local = "://" not in str(path) and ("::" not in str(path) or os.path.exists(path))  # noqa: PTH110 - never raises
+    return Path(path) if local else None
 
 
 def expanded(path: str) -> str:

@@ -4,7 +4,8 @@ Bands keep their names. Those on one grid and of one dtype make one variable, so
 on a coarser grid stay on it unless a resolution is asked for. Quality bands are found by name. Angles of the sun and
 the sensor, which no cloud hides, are copied as flags are.
 
-Names: Landsat Collection 2 Data Format Control Book (LSDS-1619), and its tiles (ARD, LSDS-1435); HLS User Guide 2.0;
+Names: Landsat Collection 2 Data Format Control Book (LSDS-1619), its tiles (ARD, LSDS-1435), and what was delivered
+before there were collections (until 2017; Landsat 8 Data Users Handbook 1.0, LSDS-1574); HLS User Guide 2.0;
 Sentinel-2 Products Specification Document 14.9 (SAFE); Sentinel-2 COGs of Earth Search, whose day and tile stand in the
 folder's name.
 """
@@ -58,6 +59,9 @@ _LANDSAT = re.compile(
     r"_(?P<band>\w+)\.tiff?",
     re.IGNORECASE,
 )
+_LANDSAT_BEFORE = re.compile(
+    r"(?P<scene>L[COTEM]\d{7}(?P<date>\d{7})[A-Z]{3}\d\d)_(?P<band>\w+)\.tiff?", re.IGNORECASE
+)
 _HLS = re.compile(
     r"(?P<scene>HLS\.[LS]30\.T\w{5}\.(?P<date>\d{7}T\d{6})\.v\d\.\d)\.(?P<band>\w+)\.tiff?", re.IGNORECASE
 )
@@ -98,6 +102,9 @@ def parsed(path: Path) -> SceneFile | None:
     """What the name of a band file says; None for any other file."""
     if found := _LANDSAT.fullmatch(path.name):
         return SceneFile(path, found["scene"], found["band"], _day(found["date"]))
+    if found := _LANDSAT_BEFORE.fullmatch(path.name):
+        fill = None if found["band"].upper() == "BQA" else 0
+        return SceneFile(path, found["scene"], found["band"], _ordinal(found["date"]), nodata=fill)
     if found := _HLS.fullmatch(path.name):
         return SceneFile(path, found["scene"], found["band"], _ordinal(found["date"]))
     if found := _EARTH_SEARCH.fullmatch(f"{path.parent.name}/{path.name}"):

@@ -7,6 +7,7 @@ that a window shows the same pixels as the whole would. Mask rasters are aligned
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from geodiff.io import Raster, Variable
 
 __all__ = ["PlaneReader", "area_files", "is_vector", "open_area", "rasterise", "read_geometries", "read_mask_raster"]
+
+_logger = logging.getLogger(__name__)
 
 PlaneReader = Callable[[Window], "NDArray[np.bool_]"]
 """(window) to bool (row, column)."""
@@ -209,16 +212,18 @@ def _near(shapes: Any, geobox: GeoBox, crs: CRS) -> Any:
     import shapely
 
     bounds = _bounds_in(geobox, crs, shapes.crs)
-    if bounds is None:
+    rim = _rim_in(geobox, crs, shapes.crs) if bounds is None else None
+    if bounds is None and rim is None:
         return shapes
+    around = shapely.box(*bounds) if bounds is not None else rim
     given = np.asarray(shapes.values)
     parts = []
     for turn in (0.0, -360.0, 360.0) if shapes.crs.is_geographic else (0.0,):
         moved = shapely.transform(given, lambda points, turn=turn: points + np.array([turn, 0.0]))
-        moved = moved[shapely.intersects(shapely.envelope(moved), shapely.box(*bounds))]
+        moved = moved[shapely.intersects(shapely.envelope(moved), around)]
         broken = ~shapely.is_valid(moved)
         moved[broken] = shapely.make_valid(moved[broken])  # a self-crossing ring cannot be cut
-        parts.append(shapely.clip_by_rect(moved, *bounds))
+        parts.append(shapely.intersection(moved, rim) if bounds is None else shapely.clip_by_rect(moved, *bounds))
     cut = np.concatenate(parts)
     return geopandas.GeoSeries(cut[~shapely.is_empty(cut)], crs=shapes.crs)
 
@@ -237,12 +242,46 @@ def _bounds_in(geobox: GeoBox, own: CRS, other: CRS) -> tuple[float, float, floa
         right += 360.0
     x, y = np.meshgrid(np.linspace(box.left, box.right, 21), np.linspace(box.bottom, box.top, 21))
     x, y = (np.asarray(values) for values in transformer.transform(x, y))
+    if not np.isfinite([*x.ravel(), *y.ravel(), left, bottom, right, top]).all():
+        return None
     beside = (1 / 20 + 2 / min(geobox.shape)) * np.array([right - left, top - bottom])
     left, bottom, right, top = left - beside[0], bottom - beside[1], right + beside[0], top + beside[1]
     if other.is_geographic:
         x = left + (x - left) % 360.0
     shown = (x >= left) & (x <= right) & (y >= bottom) & (y <= top)
     return (left, bottom, right, top) if shown.all() else None
+
+
+def _rim_in(geobox: GeoBox, own: CRS, other: CRS) -> Any | None:
+    """The outline, in longitudes and latitudes, of all that a map with space around the globe shows (full discs).
+
+    None where the raster sees no globe, the outline goes round a pole, or `other` is not in degrees.
+    """
+    import shapely
+    from pyproj import Transformer
+
+    if not other.is_geographic:
+        return None
+    box = geobox.boundingbox
+    transformer = Transformer.from_crs(own, other, always_xy=True)
+    x, y = np.meshgrid(np.linspace(box.left, box.right, 41), np.linspace(box.bottom, box.top, 41))
+    seen = np.isfinite(transformer.transform(x, y)[0])
+    if not seen.any():
+        return None
+    x, y = x[seen].mean(), y[seen].mean()
+    angles = np.linspace(0, 2 * np.pi, 1440, endpoint=False)
+    inside, outside = np.zeros(angles.size), np.full(angles.size, 4 * max(box.span_x, box.span_y))
+    for _ in range(60):  # to the last place on each ray that is on the globe
+        middle = (inside + outside) / 2
+        hits = np.isfinite(transformer.transform(x + middle * np.cos(angles), y + middle * np.sin(angles))[0])
+        inside, outside = np.where(hits, middle, inside), np.where(hits, outside, middle)
+    inside *= 1 - 1e-7  # half a metre, without which the way back ends in space
+    longitude, latitude = transformer.transform(x + inside * np.cos(angles), y + inside * np.sin(angles))
+    middle = transformer.transform(x, y)[0]
+    longitude = middle + (np.asarray(longitude) - middle + 180.0) % 360.0 - 180.0
+    rim = shapely.Polygon(np.column_stack([longitude, latitude]))
+    goes_round = np.abs(np.diff(longitude, append=longitude[0])).max() > 90
+    return None if goes_round or not rim.is_valid else rim
 
 
 def _in_pixels(geometries: Sequence[Any], geobox: GeoBox) -> NDArray[Any]:
@@ -306,6 +345,11 @@ def read_mask_raster(path: str, geobox: GeoBox) -> PlaneReader:
             "file as quality flags (--qa PRESET:PATH), which go date by date"
         )
     if _same_grid(variable.geobox, geobox):
+        if not variable.georeferenced and geobox.crs is not None and geobox.affine.e > 0:
+            _logger.warning(
+                "%s lies nowhere and is taken row by row, while the scene's first row is its southernmost: give a mask "
+                "with the scene's CRS and transform if its own is the northernmost", path
+            )  # fmt: skip
         return _SameGrid(variable)
     if not isinstance(variable.reader, GdalReader):
         grids = f"{_grid(variable.geobox)} against {_grid(geobox)}"

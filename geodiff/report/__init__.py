@@ -38,10 +38,10 @@ def write_report(target: str, path: str | None = None) -> str:
     from geodiff.report.budget import embed
     from geodiff.report.page import file_page
     from geodiff.report.product import open_product
-    from geodiff.report.pyramid import Pyramid, coding_of
+    from geodiff.report.pyramid import Pyramid
 
     product = open_product(target)
-    pyramids = [Pyramid(picture, coding_of(picture)) for picture in product.pictures]
+    pyramids = [Pyramid(picture) for picture in product.pictures]
     place = report_path(target, path)
     put(place, file_page(product, pyramids, embed(pyramids)).encode())
     return place

@@ -34,16 +34,20 @@ function percentile(band, share) {
   return band.table[255];
 }
 
-// Grey levels (256) of the codes of a band. look: { low, high: shares, gamma, scale: "linear" or "log" }
+// The values that are black and white. look: { low, high: shares, gamma, scale: "linear" or "log" }
+const bounds = (band, look) => [percentile(band, look.low), percentile(band, look.high)];
+
+// The grey level at a share of the way from black's value to white's.
+function greyOf(share, look) {
+  const t = look.scale === "log" ? Math.log1p(99 * share) / Math.log(100) : share;
+  return Math.round(255 * t ** (1 / look.gamma));
+}
+
+// Grey levels (256) of the codes of a band.
 function stretched(band, look) {
-  const low = percentile(band, look.low);
-  const high = percentile(band, look.high);
+  const [low, high] = bounds(band, look);
   const span = high - low || 1;
-  return Uint8Array.from(band.table, (value) => {
-    let t = Math.min(Math.max((value - low) / span, 0), 1);
-    if (look.scale === "log") t = Math.log1p(99 * t) / Math.log(100);
-    return Math.round(255 * t ** (1 / look.gamma));
-  });
+  return Uint8Array.from(band.table, (value) => greyOf(Math.min(Math.max((value - low) / span, 0), 1), look));
 }
 
 // The reason to show where there are several: a named one before plain nodata or an invalid number.

@@ -30,11 +30,13 @@ function fillChoosers() {
     names.unshift(option("rgb", `colour: ${now.composite.map((i) => now.bands[i].name).join(", ")}`));
   }
   byId("band").replaceChildren(...names);
+  const first = now.bands.findIndex((band) => band.histogram.some(Boolean));
+  if (!now.composite && first > 0) byId("band").value = String(first); // a band without values shows nothing
   byId("date").replaceChildren(...now.shown.map((i) => option(i, now.dates[i] || "the only one")));
   byId("date-field").hidden = now.dates.length < 2;
   byId("band-field").hidden = names.length < 2;
   frame.style.aspectRatio = `${Math.max(now.columns, now.rows / 2)} / ${now.rows}`;
-  byId("canvas").setAttribute("aria-label", `Picture of ${now.name}, before and after filling`);
+  byId("canvas").setAttribute("aria-label", `Picture of ${now.name}, ${byId("picture-title").textContent.toLowerCase()}`);
   let note = "";
   if (now.left_out_dates > 0) {
     note = `${now.left_out_dates} of ${now.dates.length} dates are not in this file; geodiff view shows them all.`;
@@ -77,12 +79,16 @@ function drawn({ coarse, level, busy }) {
   legend();
 }
 
-function number(value) {
-  if (!Number.isFinite(value)) return "none";
-  const size = Math.abs(value);
-  if (size !== 0 && (size >= 1e5 || size < 1e-3)) return value.toExponential(2);
-  return String(Number(value.toPrecision(4)));
+// A number to about a hundredth of the span that it is one of (101325 Pa among pressures, 0.1234 among reflectances), and
+// to seven digits at most, which is what float32 holds.
+function number(value, span) {
+  const most = Math.floor(Math.log10(Math.max(Math.abs(value), span)));
+  const least = Math.max(Math.floor(Math.log10(span)) - 2, most - 6);
+  if (value !== 0 && (most >= 7 || most < -3)) return value.toExponential(Math.max(most - least, 1));
+  return String(Number(value.toFixed(Math.min(Math.max(-least, 0), 20))));
 }
+
+const spanOf = ({ table }) => table[255] - table[0];
 
 function swatch(colour, text) {
   const item = document.createElement("li");
@@ -93,12 +99,32 @@ function swatch(colour, text) {
   return item;
 }
 
-function ramp(band) {
+function ramp(colourAt, low, high) {
   const item = document.createElement("li");
   const bar = document.createElement("span");
   bar.className = "ramp";
-  bar.style.backgroundImage = `linear-gradient(90deg, ${[0, 1, 2, 3, 4, 5, 6, 7, 8].map((i) => css(inferno(i / 8)))})`;
-  item.append("0 ", bar, ` ${number(band.error)} ${band.units} or more: standard error of ${band.name}`);
+  bar.style.backgroundImage = `linear-gradient(90deg, ${Array.from({ length: 17 }, (_, i) => css(colourAt(i / 16)))})`;
+  item.append(`${low} `, bar, ` ${high}`);
+  return item;
+}
+
+function errorRamp({ error, units, name }) {
+  return ramp(inferno, "0", `${withUnits(number(error, error), units)} or more: standard error of ${name}`);
+}
+
+// What black and white stand for; grey in between as the stretch has it.
+function greyRamp(band) {
+  const [low, high] = bounds(band, look());
+  const grey = (share) => Array(3).fill(greyOf(share, look()));
+  return ramp(grey, number(low, spanOf(band)), `${withUnits(number(high, spanOf(band)), band.units)}: ${band.name}`);
+}
+
+const withUnits = (words, units) => (units ? `${words} ${units}` : words);
+
+function chequered(text) {
+  const item = swatch(GAP, text);
+  item.firstChild.className = "swatch chequered";
+  item.firstChild.style.backgroundColor = "";
   return item;
 }
 
@@ -110,12 +136,16 @@ function reasonWords(bits) {
 function legend() {
   const overlay = byId("overlay").value;
   const seen = [...view.seen].sort((a, b) => a - b);
-  const state = [overlay, seen, view.emptySeen, byId("band").value, byId("variable").value].join("|");
+  const choices = ["band", "variable", "stretch", "scale", "gamma"].map((name) => byId(name).value);
+  const state = [overlay, seen, view.gapSeen, view.emptySeen, view.outsideSeen, view.valueSeen, ...choices].join("|");
   if (state === legendWas) return;
   legendWas = state;
-  const items = [swatch(GAP, "left of the line: was missing")];
+  const items = view.gapSeen ? [swatch(GAP, "left of the line: was missing")] : [];
   if (view.emptySeen) items.push(swatch(EMPTY, "missing still: left empty"));
-  if (overlay === "error") items.push(ramp(picture().bands[bandsChosen()[0]]));
+  if (view.outsideSeen) items.push(chequered("outside: not to be filled"));
+  const band = picture().bands[bandsChosen()[0]];
+  if (bandsChosen().length === 1 && view.valueSeen) items.unshift(greyRamp(band));
+  if (overlay === "error" && view.gapSeen && band.error > 0) items.push(errorRamp(band));
   if (overlay === "source") {
     items.push(...seen.filter((c) => c !== UNFILLED).map((c) => swatch(kindColour(c), `filled by ${page.sources[c] ?? c}`)));
   }
@@ -139,8 +169,13 @@ function readOut(x, y) {
   }
   const { table, error, units, name } = picture().bands[band];
   let value = "";
-  if (pixel.value !== null && pixel.source < OUTSIDE) value = ` about ${number(table[pixel.value])} ${units}`;
-  if (value && pixel.source !== 0 && pixel.error !== null) value += ` ± ${number((error * pixel.error) / 255)}`;
+  if (pixel.value !== null && pixel.source < OUTSIDE) {
+    value = ` about ${withUnits(number(table[pixel.value], spanOf({ table })), units)}`;
+  }
+  if (value && pixel.source !== 0 && pixel.error !== null && error > 0) {
+    const size = withUnits(number((error * pixel.error) / 255, error), units);
+    value += `, standard error about ${size}${pixel.error === 255 ? " or more" : ""}`;
+  }
   byId("pixel").textContent = `Row ${pixel.row}, column ${pixel.column}, ${name}:${value} (${sourceWords(pixel)})`;
 }
 
@@ -151,7 +186,7 @@ function swipeTo(share) {
   const percent = Math.round(100 * view.swipe);
   handle.style.left = `${100 * view.swipe}%`;
   handle.setAttribute("aria-valuenow", String(percent));
-  handle.setAttribute("aria-valuetext", `${percent} % of the width shows the raster before filling`);
+  handle.setAttribute("aria-valuetext", `${percent} % of the width: ${page.left}`);
   view.ask();
 }
 

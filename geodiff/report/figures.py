@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from geodiff.record import FEW_TRIALS
+from geodiff.plan import CAUSES
+from geodiff.record import FEW_TRIALS, why_refused
 from geodiff.report.markup import figure, items, paragraph, preformatted, section, table
 from geodiff.report.plots import coverage_plot, pit_plot
 from geodiff.report.product import FilledProduct
@@ -16,7 +17,8 @@ _STAGES = {"scan_and_fit": "finding gaps and fitting", "fill": "filling", "resto
 _GATES = {
     "coverage90": "share of hidden known values inside value ± 1.645 standard errors (0.90 is right)",
     "unfilled": "share of the gap values that stayed empty",
-    "seam": "steepness across the edges of work windows over that elsewhere (1 means that no seam shows)",
+    "seam": "steepness across the edges of work windows over that elsewhere (about 1 where no seam shows)",
+    "seam_chance": "how far chance alone moves that: lines laid elsewhere differ by as much",
 }
 _DISTANCES = ("≤ 2 pixels", "2 to 4", "4 to 8", "8 to 16", "farther")
 
@@ -30,7 +32,8 @@ def lead(product: FilledProduct) -> str:
     values = sum(facts.get("values", 0) for facts in told.values())
     coverage = product.record.get("gates", {}).get("coverage90")
     if product.restored:
-        return f"{values:,} values were restored; {filled:,} of them ({_percent(filled, values)}) had been missing."
+        gaps = f"{filled:,} of them ({_percent(filled, values)})" if filled else "none of them"
+        return f"{values:,} values were restored; {gaps} had been missing."
     if not filled:
         return _nothing_filled(sum(facts.get("missing", 0) for facts in told.values()), values)
     words = f"{filled:,} of {values:,} values ({_percent(filled, values)}) were missing and are now estimated"
@@ -97,7 +100,7 @@ def _measured(product: FilledProduct) -> str:
         )
         for name, facts in told.items()
     ]
-    head = ("Variable", "Measured", "Invented", "Left as it was")
+    head = ("Variable", "Measured", "Invented", "Still missing")
     if rows:
         parts.append(table("Values of the bands that could be filled", head, rows))
     else:
@@ -147,12 +150,16 @@ def _gaps(product: FilledProduct) -> str:
         if reasons:
             caption = f"Why values of {name} were missing; one value may have several reasons"
             parts.append(table(caption, ("Reason", "Values", "of all"), reasons))
-        left = [(_spoken(why), f"{n:,}", _percent(n, values)) for why, n in facts.get("left_out", {}).items() if n]
+        left = [
+            (CAUSES.get(why, _spoken(why)), f"{n:,}", _percent(n, values))
+            for why, n in facts.get("left_out", {}).items()
+            if n
+        ]
         if left:
             parts.append(table(f"What of {name} was not to be filled", ("Cause", "Values", "of all"), left))
         if facts.get("refused"):
-            words = f"{facts['refused']:,} values of {name} were left empty: the expected error was above --max-error, "
-            parts.append(paragraph(words + "or the band is known nowhere."))
+            why = why_refused(str(product.record.get("command", "")))
+            parts.append(paragraph(f"{facts['refused']:,} values of {name} were left empty: {why}."))
     if not parts:
         parts = [paragraph("There was no gap." if _variables(product) else "Not recorded.")]
     return section("gaps", "The gaps", *parts)
@@ -174,13 +181,13 @@ def _trust(product: FilledProduct) -> str:
         return section("trust", "How far to trust it", paragraph(words))
     if product.record and not any(facts.get("filled") for facts in _variables(product).values()):
         return section("trust", "How far to trust it", paragraph("Every value is as it was; there is no estimate."))
-    parts = [
-        paragraph(
-            "Before filling, known pixels were hidden under the scene's own gap shapes. The figures here are from "
-            "those of them that the fit never saw. They are measurements of this run on this scene, as far as known "
-            "ground is like the ground under the gaps."
-        )
-    ]
+    hidden = (
+        "Before filling, known pixels were hidden under the scene's own gap shapes. The figures here are from "
+        "those of them that the fit never saw. They are measurements of this run on this scene, as far as known "
+        "ground is like the ground under the gaps."
+    )
+    checks = [facts.get("self_check") or {} for facts in _variables(product).values()]
+    parts = [paragraph(hidden)] if any(check.get("pixels") for check in checks) else []
     for name, facts in _variables(product).items():
         check = facts.get("self_check", {})
         if not check and not facts.get("filled"):
@@ -193,7 +200,10 @@ def _trust(product: FilledProduct) -> str:
 
 def _checked(name: str, check: Mapping[str, Any]) -> Iterator[str]:
     if not check.get("pixels"):
-        yield paragraph(f"{name}: too few known pixels could be spared to check anything; stored tables were used.")
+        yield paragraph(
+            f"{name}: too few pixels are known to hide some and check the fill by them. Weights and standard errors "
+            "are the stored ones of ordinary scenes, and nothing here says how well they suit this one."
+        )
         return
     trials, pixels = check["trials"], check["pixels"]
     care = " That is few; read the figures with care." if trials < FEW_TRIALS else ""
@@ -271,7 +281,7 @@ def _run(product: FilledProduct) -> str:
         ("fingerprint", record.get("fingerprint") or attributes.get("geodiff_fingerprint", "")),
     ]
     versions = record.get("versions") or _versions(str(attributes.get("geodiff_versions", "")))
-    pair = [table("The run", ("What", "Said"), rows) if record else _no_record(product)]
+    pair = [table("The run", ("Fact", "Value"), rows) if record else _no_record(product)]
     if versions:
         pair.append(table("Versions", ("Package", "Version"), list(versions.items())))
     parts.append(f'<div class="pair">{"".join(pair)}</div>')

@@ -34,6 +34,11 @@ _KINDS = {
     False: "Known pixels are untouched; filled ones are estimates.",
     True: "All pixels are estimates; the measurements are in the source.",
 }
+_SIDES = {
+    False: ("Before and after", "before", "after"),
+    True: ("The restored frame", "gaps marked", "restored"),
+}
+"""What the picture is called, and its sides, left and right of the line."""
 _MOST_PLACES = 40
 _PLACES_WITHIN = 512
 
@@ -61,8 +66,10 @@ def _page(product: FilledProduct, pictures: Sequence[Mapping[str, Any]], tiles: 
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; connect-src {connect}; "
         "base-uri 'none'; form-action 'none'"
     )
+    picture_title, left, right = _SIDES[product.restored]
     facts = {
         "pictures": pictures,
+        "left": left,
         "sources": {str(code): word for code, word in product.sources.items()},
         "reasons": {str(bit): word for bit, word in product.reasons.items()},
     }
@@ -71,6 +78,9 @@ def _page(product: FilledProduct, pictures: Sequence[Mapping[str, Any]], tiles: 
         generator=f"geodiff {__version__}",
         title=text(PurePosixPath(product.target.rstrip("/")).name),
         lead=text(lead(product)),
+        picture_title=picture_title,
+        left=left,
+        right=right,
         style=style,
         coarse_note="Finer pixels of this place are not in this file; geodiff view shows them.",
         coarse_words=text(words),
@@ -107,7 +117,7 @@ def _described(pyramid: Pyramid, shown: Sequence[int], gaps: Mapping[int, Any] |
         "levels": pyramid.levels,
         "tile": TILE,
         "bands": bands,
-        "composite": _composite(picture),
+        "composite": _composite(picture, pyramid.codings),
         "dates": picture.dates,
         "shown": list(shown),
         "left_out_dates": len(picture.dates) - len(shown),
@@ -120,14 +130,16 @@ def _band(name: str, units: str, coding: Coding) -> dict[str, Any]:
     return {"name": name, "units": units, "table": table, "histogram": coding.histogram.tolist(), "error": coding.error}
 
 
-def _composite(picture: Picture) -> list[int] | None:
-    """Bands that make a colour picture: by their names, or three or four bands of 8 bits; None where none do."""
+def _composite(picture: Picture, codings: Sequence[Coding]) -> list[int] | None:
+    """Bands that make a colour picture: by their names, or three or four bands of 8 bits; None where none do.
+
+    A band without any value would leave nothing to see.
+    """
     names = [name.lower() for name in picture.band_names]
-    for trio in _COLOURS:
-        if all(name in names for name in trio):
-            return [names.index(name) for name in trio]
-    image = picture.value.dtype == np.uint8 and len(names) in (3, 4)
-    return [0, 1, 2] if image else None
+    trios = [[names.index(name) for name in trio] for trio in _COLOURS if all(name in names for name in trio)]
+    if picture.value.dtype == np.uint8 and len(names) in (3, 4):
+        trios.append([0, 1, 2])
+    return next((trio for trio in trios if all(codings[band].histogram.any() for band in trio)), None)
 
 
 def gap_places(pyramid: Pyramid, date: int) -> list[list[int]]:

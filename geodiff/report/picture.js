@@ -8,7 +8,10 @@ class PictureView {
     this.swipe = 0.5;
     this.kept = new Map(); // painted tiles of the present look
     this.seen = new Set(); // kinds that the overlay has met
+    this.gapSeen = false; // whether a gap has been met
     this.emptySeen = false; // whether a gap that was left empty has been met
+    this.outsideSeen = false; // whether a place that was not to be filled has been met
+    this.valueSeen = false; // whether any value has been met
     this.asked = false;
   }
 
@@ -18,7 +21,7 @@ class PictureView {
     this.chosen = chosen;
     this.kept.clear();
     this.seen.clear();
-    this.emptySeen = false;
+    this.gapSeen = this.emptySeen = this.outsideSeen = this.valueSeen = false;
     if (!same) this.fit();
     this.ask();
   }
@@ -115,7 +118,10 @@ class PictureView {
     const parts = bands.map((band) => this.store.peek(this.key(band, level, row, column)));
     const over = overlay === "none" ? true : this.store.peek(this.key(overlayBand, level, row, column));
     if (parts.includes(null) || over === null) return null;
+    if (parts.some((part) => part.source.some((code) => code !== 0 && code !== OUTSIDE))) this.gapSeen = true;
     if (parts.some((part) => part.source.includes(UNFILLED))) this.emptySeen = true;
+    if (parts.some((part) => part.source.includes(OUTSIDE))) this.outsideSeen = true;
+    if (parts.some((part) => part.value !== null)) this.valueSeen = true;
     const made = {
       before: painted(parts, greys, true),
       after: painted(parts, greys, false),

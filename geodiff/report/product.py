@@ -63,8 +63,10 @@ class Picture:
 
     @property
     def units(self) -> tuple[str, ...]:
+        """Units of the bands; '' where there are none, or the numbers have no dimension ("1")."""
         common = str(self.value.attributes.get("units", ""))
-        return tuple(self.value.bands[band].units or common for band in self.bands)
+        found = (self.value.bands[band].units or common for band in self.bands)
+        return tuple("" if units == "1" else units for units in found)
 
     @property
     def dates(self) -> tuple[str, ...]:

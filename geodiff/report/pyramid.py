@@ -11,6 +11,7 @@ import base64
 import io
 import threading
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["TILE", "Coding", "Pyramid", "Tile", "coding_of", "encode"]
+__all__ = ["TILE", "Coding", "Pyramid", "Tile", "encode"]
 
 TILE = 256
 """Pixels along a tile."""
 _SAMPLE_DATES, _SAMPLE_SIDE = 8, 5
+_PASSED, _THINNED = 1 << 28, 1 << 18
+"""Values that are read to choose the codes, but one date at least; how many of a date have a say."""
 _KEPT = 2048
 """Pixels along the finest level that is kept in memory; finer ones are read when asked for."""
 _KEPT_BYTES = 256 << 20
@@ -45,7 +48,7 @@ class Coding:
     table: NDArray[np.float64]
     """(256,) ascending: the value of each code."""
     histogram: NDArray[np.int64]
-    """(256,) how often each code occurs among the observed values of the sample."""
+    """(256,) how often each code occurs in the sample; all 0 where the band has no value."""
     error: float
     """The standard error of code 255; 0 where nothing was filled."""
 
@@ -60,27 +63,27 @@ class Coding:
         return np.asarray(np.rint(np.clip(share, 0.0, 1.0) * 255), np.uint8)
 
 
-def coding_of(picture: Picture) -> tuple[Coding, ...]:
-    """One coding a band, the same for all dates, from a sample of windows spread over the product."""
-    values: list[list[NDArray[np.float32]]] = [[] for _ in picture.bands]
-    errors: list[list[NDArray[np.float32]]] = [[] for _ in picture.bands]
-    for date, window in _sample(picture):
-        layers = picture.read(date, window)
-        for band in range(len(picture.bands)):
-            values[band].append(layers.value[band][np.isfinite(layers.value[band])])
-            errors[band].append(layers.error[band][layers.error[band] > 0])
-    return tuple(_coding(np.concatenate(v), np.concatenate(e)) for v, e in zip(values, errors, strict=True))
+def _sample_dates(picture: Picture) -> list[int]:
+    return [int(date) for date in np.unique(np.linspace(0, len(picture.dates) - 1, _SAMPLE_DATES).astype(int))]
 
 
 def _sample(picture: Picture) -> Iterator[tuple[int, Window]]:
     rows, columns = picture.shape
     side = min(TILE, rows), min(TILE, columns)
-    dates = np.unique(np.linspace(0, len(picture.dates) - 1, _SAMPLE_DATES).astype(int))
+    dates = _sample_dates(picture)
     across = _SAMPLE_SIDE if len(dates) < 3 else 2
     for date in dates:
         for row in np.unique(np.linspace(0, rows - side[0], across).astype(int)):
             for column in np.unique(np.linspace(0, columns - side[1], across).astype(int)):
-                yield int(date), Window(int(row), int(column), *side)
+                yield date, Window(int(row), int(column), *side)
+
+
+def _thinned(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """At most about `_THINNED` of the numbers there are, flat, the smallest and the largest among them."""
+    there = values[np.isfinite(values)]
+    if there.size <= _THINNED:
+        return there
+    return np.append(there[:: -(-there.size // _THINNED)], [there.min(), there.max()]).astype(np.float32)
 
 
 def _coding(values: NDArray[np.float32], errors: NDArray[np.float32]) -> Coding:
@@ -92,7 +95,7 @@ def _coding(values: NDArray[np.float32], errors: NDArray[np.float32]) -> Coding:
     span = max(table[-1] - table[0], abs(table[0]) * 1e-6, 1e-12)
     table = np.maximum.accumulate(table) + span * 1e-6 * np.arange(256)  # strictly ascending, as interpolation asks
     coding = Coding(table, np.zeros(256, np.int64), float(np.quantile(errors, 0.995)) if errors.size else 0.0)
-    histogram = np.bincount(coding.codes(sample.astype(np.float32)), minlength=256)
+    histogram = np.bincount(coding.codes(values), minlength=256)
     return Coding(table, histogram, coding.error)
 
 
@@ -151,10 +154,36 @@ class Pyramid:
     """The levels of one picture; coarse ones are made once a date, in one pass, and kept."""
 
     picture: Picture
-    codings: tuple[Coding, ...]
     _coarse: dict[int, list[Level]] = field(default_factory=dict)
     _counts: dict[int, NDArray[np.int64]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def codings(self) -> tuple[Coding, ...]:
+        """One coding a band, the same for all dates.
+
+        From windows of some dates at full resolution, and from all of these dates as far as time allows, or a small
+        gap between the windows would have no error; where nothing was filled on them, from the first date with a fill.
+        """
+        values: list[list[NDArray[np.float32]]] = [[] for _ in self.picture.bands]
+        errors: list[list[NDArray[np.float32]]] = [[] for _ in self.picture.bands]
+
+        def add(value: NDArray[np.float32], error: NDArray[np.float32]) -> None:
+            for band in range(len(self.picture.bands)):
+                values[band].append(_thinned(value[band]))
+                errors[band].append(_thinned(error[band][error[band] > 0]))
+
+        size = len(self.picture.bands) * self.picture.shape[0] * self.picture.shape[1]
+        for date, window in _sample(self.picture):
+            layers = self.picture.read(date, window)
+            add(layers.value, layers.error)
+        chosen = _sample_dates(self.picture)[: max(1, _PASSED // size)]
+        for date in (*chosen, *(d for d in range(len(self.picture.dates)) if d not in chosen)):
+            if date not in chosen and any(part.size for band in errors for part in band):
+                break
+            kept = self.whole(date, 0)
+            add(kept.value, kept.error)
+        return tuple(_coding(np.concatenate(v), np.concatenate(e)) for v, e in zip(values, errors, strict=True))
 
     @property
     def levels(self) -> int:

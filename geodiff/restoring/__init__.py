@@ -165,7 +165,8 @@ def memory_needed(scene: Scene, job: RestoreJob) -> int:
         dates, bands, rows, columns = cube.variable.shape
         pixels, item = rows * columns * job.enlargement**2, cube.variable.dtype.itemsize
         layers += dates * bands * pixels * (item * (1 + job.members) + 7)
-        together = bands * (rows * columns * 32 + pixels * (8 + 4 * job.members) * job.denoises)
+        coarse = rows * columns * (32 + (48 + 8 * job.members) * job.inpaints)
+        together = bands * (coarse + pixels * (8 + 4 * job.members) * 3 * job.denoises)
         work = max(work, pixels * (100 + 40 * job.members) + (0 if job.only_inpaints else together))
     return _BASE_MEMORY + layers + work
 
@@ -252,7 +253,7 @@ def _sharpened(
     denoiser = open_denoiser(job.model, device=job.device, dtype=job.dtype)
     layers, windows = Layers.copied(cube.variable, job.enlargement, job.members), 0
     noise: dict[str, list[float]] = {}
-    least = _compression(scene, cube) if job.denoises and job.noise is None else 0.0
+    least = _compression(scene, cube, gaps) if job.denoises and job.noise is None else 0.0
     whole = Window(0, 0, *cube.shape)
     for date in range(len(cube.variable.dates)):
         values, found = _physical(cube, date), gaps.read(date, whole)
@@ -283,19 +284,38 @@ def _physical(cube: Cube, date: int) -> NDArray[np.float64]:
     return np.stack([unpack(plane, encoding)[0] for plane, encoding in zip(stored, bands, strict=True)])
 
 
-def _compression(scene: Scene, cube: Cube) -> float:
-    """What JPEG compression did to a frame that comes as one, as a standard deviation; 0 for any other."""
+def _compression(scene: Scene, cube: Cube, gaps: GapReader) -> float:
+    """What JPEG compression did to a frame, as a standard deviation; 0 where none is known of or shows."""
     from geodiff.io.places import local_path
-    from geodiff.restoring.jpeg import compression_error, quantisation
+    from geodiff.restoring.jpeg import compression_error, quantisation, steps_of_blocks
 
-    path = local_path(scene.raster.path)
+    whole, path = Window(0, 0, *cube.shape), local_path(scene.raster.path)
     steps = quantisation(path) if scene.raster.driver == "JPEG" and path is not None and path.is_file() else None
-    if steps is None:
+    dtypes = {band.encoding.dtype.kind for band in cube.variable.bands}
+    if steps is None and (len(cube.variable.bands) not in (1, 3) or not dtypes <= set("iu")):
         return 0.0
-    planes = cube.variable.reader.read(0, Window(0, 0, *cube.shape)).astype(np.float64)
+    planes = cube.variable.reader.read(0, whole)
     weights = _LUMINANCE if len(planes) == 3 else (1.0,)
     brightness = sum((w * plane for w, plane in zip(weights, planes, strict=False)), np.zeros(cube.shape))
-    return compression_error(brightness, steps)
+    if steps is not None:
+        return compression_error(brightness, steps)
+    known = np.asarray(~gaps.read(0, whole).missing.any(axis=0))
+    seen = planes[:, known].astype(np.int64)
+    if not seen.size:
+        return 0.0
+    count = int(np.gcd.reduce(seen - seen.min(), axis=None)) or 1  # of 8 bits that were stored as more
+    found = steps_of_blocks(brightness / count, known)
+    if found is None:
+        return 0.0
+    steps, (row, column) = found
+    inside = np.s_[row:, column:]
+    counted = compression_error(brightness[inside] / count, steps, known[inside])
+    error = counted * count * abs(cube.variable.bands[0].encoding.scale)
+    _log.warning(
+        "%s was compressed as JPEG before it became %s; the error of that, %.3g, is taken for noise, unless --noise "
+        "says another", scene.raster.path, scene.raster.driver, error,
+    )  # fmt: skip
+    return error
 
 
 # -- the product

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geodiff.diffusion.restoration import UNBOUNDED, Restored, cut_off, estimate_noise, restore_band
-from geodiff.lattice import repeated
-from geodiff.restoring.components import Components, alike, noise_of
+from geodiff.fillers import Patch
+from geodiff.fillers.crossband import told_by_bands
+from geodiff.lattice import Window, repeated
+from geodiff.restoring.components import MOST, Components, Together, alike, noise_of, put_shown
 from geodiff.restoring.photons import flattened, raised, slope
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     Bounds = tuple[float, float]
 
 __all__ = ["RestoredBand", "restored_bands"]
+
+_TELLING = 0.05
+"""Share of a frame that has to be neither black nor saturated for the rest to be left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class _Work:
         key: int,
         advance: Callable[[], None] = lambda: None,
         bounds: Bounds = UNBOUNDED,
+        factor: int | None = None,
     ) -> Restored:
         return restore_band(
             seen,
@@ -66,7 +72,7 @@ class _Work:
             self.denoiser,
             denoise=noise > 0,
             noise=noise or None,
-            factor=self.job.enlargement,
+            factor=factor or self.job.enlargement,
             members=self.job.members,
             seed=self.job.seed,
             band=key,
@@ -101,14 +107,56 @@ def restored_bands(
     ends = [_narrower(cut_off(plane[where]), each) for plane, where, each in zip(values, known, bounds, strict=True)]
     seen = values if job.poisson is None else flattened(values, job.poisson, job.noise or 0.0)
     seen, common, work = np.where(known, seen, 0.0), np.logical_and.reduce(known), _Work(job, denoiser)
-    apart = least_noise > 0 or 0 in noise or not alike(seen, common, noise)
+    shown = None
+    if job.inpaints and not any(noise) and len(seen) <= MOST and (known.any(axis=0) & ~common).any():
+        shown = _shown_exactly(seen, known, keys, work)
+        seen, known = shown.value, known | (shown.standard_error > 0)
+    apart = least_noise > 0 or 0 in noise or not alike(seen, _telling(seen, common), noise)
     if apart:
         found = _one_by_one(seen, known, noise, keys, ends, work, advance)
     else:
         found = _together(seen, known, noise, keys, work, advance)
-    for made, before, where, end in zip(found, values, known, ends, strict=True):
+    for number, (made, before, where, end) in enumerate(zip(found, values, known, ends, strict=True)):
         band = _as_is(made) if job.poisson is None else _light(made, job, before[where])
+        band = band if shown is None else shown.put_on(band, number)
         yield replace(band, value=np.clip(band.value, *end), members=np.clip(band.members, *end))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What other bands say of the gaps of one where pixels are exact, on the grid of the source."""
+
+    value: Plane
+    """(band, row, column)."""
+    standard_error: Plane
+    """0 where nothing is said."""
+    departures: Plane
+    """(band, member, row, column) from the value."""
+
+    def put_on(self, made: RestoredBand, number: int) -> RestoredBand:
+        """A band that was restored from this value, with its errors on top."""
+        factor = made.value.shape[0] // self.value.shape[1]
+        error = np.hypot(made.standard_error, repeated(self.standard_error[number], factor))
+        return replace(made, standard_error=error, members=made.members + repeated(self.departures[number], factor))
+
+
+def _shown_exactly(seen: Plane, known: NDArray[np.bool_], keys: Sequence[int], work: _Work) -> _Shown:
+    """What others say of the gaps of bands, as in a fill; what that leaves of a band is the network's to fill."""
+    centre, scale = (np.array([f(p[w]) for p, w in zip(seen, known, strict=True)]) for f in (np.mean, np.std))
+    scale[scale == 0] = 1
+    flat = np.where(known, (seen - centre[:, None, None]) / scale[:, None, None], 0).astype(np.float32)[None]
+    whole, dates = Window(0, 0, *seen.shape[1:]), np.zeros(1, np.int64)
+    patch = Patch(flat, known[None], np.ones_like(known)[None], np.zeros_like(flat), whole, 0, (0, 0), dates)
+    shown = _Shown(seen.copy(), np.zeros_like(seen), np.zeros((len(seen), work.job.members, *seen.shape[1:])))
+    for told in told_by_bands(patch):
+        band, at, rest = told.place[1], told.where, told.rest(patch)
+        unit, own = told.scale * scale[band], (0, band)
+        left = work(rest.values[own], rest.known[own], 0.0, ~keys[band], factor=1)
+        value = scale[band] * told.trend(patch, 0) + centre[band] + unit * left.value
+        shown.value[band][at] = value[at]
+        shown.standard_error[band][at] = unit * np.maximum(left.standard_error, told.least)[at]
+        shown.departures[band][:, at] = unit * (left.members - left.value)[:, at]
+    return shown
 
 
 def _narrower(one: Bounds, other: Bounds) -> Bounds:
@@ -136,25 +184,66 @@ def _together(
     work: _Work,
     advance: Callable[[], None],
 ) -> Iterator[Restored]:
-    """Bands by way of their components; each by itself where only some of them are known."""
-    common = np.logical_and.reduce(known)
-    components = Components.of(seen, common, noise)
-    planes = components.of_bands(seen, common)
-    made = [
-        work(plane, common, level, key, advance)
-        for plane, level, key in zip(planes, noise_of(planes, common), keys, strict=True)
-    ]
-    apart = repeated(np.logical_or.reduce(known) & ~common, work.job.enlargement)
-    for number, key in enumerate(keys):
-        band = components.band(number, made)
-        yield _mixed(apart, work(seen[number], known[number], noise[number], key), band) if apart.any() else band
+    """Bands by way of their components; where only some of them are known, what these say of all."""
+    every, sets = tuple(range(len(seen))), _sets(known)
+
+    def some(bands: tuple[int, ...]) -> Together:
+        return _of_some(bands, seen, known, noise, [~key for key in keys], work)
+
+    whole = _of_some(every, seen, known, noise, keys, work, advance)
+    bands_made = (whole.components.band(band, whole.made) for band in every)
+    if not sets:
+        yield from bands_made
+        return
+    made: list[Restored] = list(bands_made)
+    alone: dict[int, Together] = {}
+    for number, (bands, where) in enumerate(sets):
+        if number < len(every) and len(bands) > 1:
+            put_shown(made, whole, some(bands), where)
+            continue
+        alone.update({band: some((band,)) for band in bands if band not in alone})
+        put_shown(made, whole, Together.of(alone[band] for band in bands), where)
+    yield from made
 
 
-def _mixed(where: NDArray[np.bool_], one: Restored, other: Restored) -> Restored:
-    """The one where it is asked for, the other elsewhere."""
-    value = np.where(where, one.value, other.value)
-    error = np.where(where, one.standard_error, other.standard_error)
-    return Restored(value, error, np.where(where, one.members, other.members), other.noise, other.windows)
+def _of_some(
+    bands: tuple[int, ...],
+    seen: Plane,
+    known: NDArray[np.bool_],
+    noise: Sequence[float],
+    keys: Sequence[int],
+    work: _Work,
+    advance: Callable[[], None] = lambda: None,
+) -> Together:
+    """Some bands by way of their components, from where all of them are known."""
+    own = list(bands)
+    common = np.logical_and.reduce(known[own])
+    telling = _telling(seen[own], common)
+    components = Components.of(seen[own], telling, [noise[band] for band in own])
+    planes = components.of_bands(seen[own], common)
+    each = zip(planes, noise_of(planes, telling), own, strict=True)
+    return Together(bands, components, [work(plane, common, level, keys[band], advance) for plane, level, band in each])
+
+
+def _telling(seen: Plane, common: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where bands tell how they go together and how grainy they are: not where any is cut off, as in a black rim.
+
+    In a component what is cut off stands anywhere, not at an end of its range, and looks like a calm place. All that is
+    known in common, where next to nothing else is left.
+    """
+    telling = common.copy()
+    for plane in seen:
+        low, high = cut_off(plane[common])
+        telling &= (plane > low) & (plane < high)
+    return telling if np.count_nonzero(telling) >= _TELLING * np.count_nonzero(common) else common
+
+
+def _sets(known: NDArray[np.bool_]) -> list[tuple[tuple[int, ...], NDArray[np.bool_]]]:
+    """Bands that are known where others are not, and where (row, column); the commonest set first."""
+    codes = np.tensordot(1 << np.arange(len(known)), known, 1)
+    found, counts = np.unique(codes, return_counts=True)
+    chosen = [code for code in found[np.argsort(-counts, kind="stable")].tolist() if 0 < code < (1 << len(known)) - 1]
+    return [(tuple(band for band in range(len(known)) if code >> band & 1), codes == code) for code in chosen]
 
 
 def _noise(job: RestoreJob, values: Plane, known: NDArray[np.bool_], least: float) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from geodiff.metrics import Interval, bootstrap_interval, log_spectral_distance
 from geodiff.peers import PEERS
 from geodiff.peers.null import NAME as NULL
-from geodiff.score.moments import FIELDS, LEVELS, STRATA, Outcome
+from geodiff.score.moments import DAYS, FIELDS, LEVELS, STRATA, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +24,7 @@ __all__ = ["LEAST_CASES", "LEAST_PIXELS", "Row", "external", "league", "ratio", 
 LEAST_CASES, LEAST_PIXELS = 8, 2000
 """Below these a league says that it is too small to conclude from."""
 _AT = {name: place for place, name in enumerate(FIELDS)}
+_DAYS = [STRATA.index(name) for name in DAYS]
 _DRAWS = 1000
 
 
@@ -227,6 +228,11 @@ def remarks(outcomes: Sequence[Outcome]) -> list[str]:
             f"{', '.join(few)}: hundreds of network calls a draw, so they answered only "
             f"{max(sum(n in o.methods for o in outcomes) for n in few)} of {len(outcomes)} gaps, in a short version; "
             "their rows are of those gaps alone, only the ratios compare"
+        )
+    if any(map(external, _names(outcomes))) and any(_counts(o)[_DAYS].any() for o in outcomes):
+        said.append(
+            "peers see one date at a time: where other dates show what was hidden, ratios to the best peer say what "
+            "those dates are worth, more than which method is better"
         )
     if not sum(float(o.truth_power.sum()) for o in outcomes):
         said.append("no hidden area holds a square of 16 pixels, so texture was not measured")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.float64]
 
 __all__ = [
+    "DAYS",
     "FIELDS",
     "LEVELS",
     "STRATA",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geodiff.realism import Realism, judge, windows_of
+from geodiff.score.league import LEAST_CASES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,8 +43,9 @@ def judged(places: Sequence[Mapping[str, NDArray[np.float32]]], encoder: Encoder
     if not places or sum(len(own[TRUTH]) for own in places) < _LEAST:
         return []
     truth = np.concatenate([own[TRUTH] for own in places])
+    of = np.repeat(np.arange(len(places)), [len(own[TRUTH]) for own in places])
     names = [name for name in places[0] if name != TRUTH and all(name in own for own in places)]
-    found = [judge(name, np.concatenate([own[name] for own in places]), truth, encoder) for name in names]
+    found = [judge(name, np.concatenate([own[name] for own in places]), truth, encoder, places=of) for name in names]
     return sorted(found, key=lambda one: one.frechet[0])
 
 
@@ -50,13 +53,20 @@ def as_table(rows: Sequence[Realism]) -> str:
     """Distances with their 95 % intervals, one line a method."""
     if not rows:
         return f"realism: too little was hidden; {_LEAST} windows of {SIDE} x {SIDE} pixels or more are needed"
-    width = max(len(row.name) for row in rows)
+    width, first = max(len(row.name) for row in rows), rows[0]
+    gaps = f"{first.places} gap{'' if first.places == 1 else 's'}"
     lines = [
-        f"realism on {rows[0].patches} windows of {SIDE} x {SIDE} pixels, {rows[0].encoder}; 95 % intervals",
+        f"realism on {first.patches} windows of {SIDE} x {SIDE} pixels in {gaps}, {first.encoder}; 95 % intervals",
         f"{'':{width}}  {'Frechet':>24}  {'kernel x 1000':>30}  precision  recall  perceptual",
     ]
     for row in rows:
-        frechet, kernel = (f"{p:.4g} ({a:.3g} to {b:.3g})" for p, a, b in (row.frechet, row.kernel))
+        frechet, kernel = (_figure(*three) for three in (row.frechet, row.kernel))
         rest = f"{row.precision[0]:9.2f}  {row.recall[0]:6.2f}  {row.perceptual[0]:10.3f}"
         lines.append(f"{row.name:{width}}  {frechet:>24}  {kernel:>30}  {rest}")
+    if first.places < LEAST_CASES:
+        lines.append(f"note: intervals of {gaps} hold less than they claim; raise --trials, or score a larger raster")
     return "\n".join(lines)
+
+
+def _figure(found: float, low: float, high: float) -> str:
+    return f"{found:.4g} (-)" if math.isnan(low) else f"{found:.4g} ({low:.3g} to {high:.3g})"

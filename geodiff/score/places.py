@@ -27,6 +27,39 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Units:
+    """From normalised numbers of one round to those of the league."""
+
+    gain: NDArray[np.float32]
+    """(band, 1, 1)."""
+    offset: NDArray[np.float32]
+    least: NDArray[np.float32]
+    """In the units of the league: what is delivered never lies below, see `Normalisation.lowest`."""
+    most: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, ours: Sequence[Normalisation], common: Sequence[Normalisation]) -> Units:
+        """Those of a single band are the raster's, transformed; of several the scales of the whole scene."""
+        units = common if len(ours) > 1 else [replace(ours[0], centre=0.0, scale=1.0)]
+        pairs = list(zip(ours, units, strict=True))
+        gain = [o.scale / u.scale for o, u in pairs]
+        offset = [(o.centre - u.centre) / u.scale for o, u in pairs]
+        least = [-np.inf if o.lowest is None else (o.lowest - u.centre) / u.scale for o, u in pairs]
+        most = [np.inf if o.highest is None else (o.highest - u.centre) / u.scale for o, u in pairs]
+        return cls(*(np.asarray(x, np.float32)[:, None, None] for x in (gain, offset, least, most)))
+
+    def value(self, normalised: NDArray[Any]) -> NDArray[np.float32]:
+        return np.asarray(normalised * self.gain + self.offset, np.float32)
+
+    def answer(self, normalised: NDArray[Any]) -> NDArray[np.float32]:
+        """What a method says, within the bounds of what is delivered."""
+        return np.clip(self.value(normalised), self.least, self.most)
+
+    def error(self, normalised: NDArray[Any] | None) -> NDArray[np.float32] | None:
+        return None if normalised is None else np.asarray(normalised * self.gain, np.float32)
+
+
+@dataclass(frozen=True)
 class Place:
     """A case with all that is needed to answer and to judge it."""
 
@@ -37,29 +70,7 @@ class Place:
     """One a band, with a margin."""
     ground: Ground
     label: str
-
-
-@dataclass(frozen=True)
-class Units:
-    """From normalised numbers of one round to those of the league."""
-
-    gain: NDArray[np.float32]
-    """(band, 1, 1)."""
-    offset: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, ours: Sequence[Normalisation], common: Sequence[Normalisation]) -> Units:
-        if len(ours) == 1:
-            return cls(*(np.full((1, 1, 1), x, np.float32) for x in (ours[0].scale, ours[0].centre)))
-        gain = [o.scale / c.scale for o, c in zip(ours, common, strict=True)]
-        offset = [(o.centre - c.centre) / c.scale for o, c in zip(ours, common, strict=True)]
-        return cls(*(np.asarray(x, np.float32)[:, None, None] for x in (gain, offset)))
-
-    def value(self, normalised: NDArray[Any]) -> NDArray[np.float32]:
-        return np.asarray(normalised * self.gain + self.offset, np.float32)
-
-    def error(self, normalised: NDArray[Any] | None) -> NDArray[np.float32] | None:
-        return None if normalised is None else np.asarray(normalised * self.gain, np.float32)
+    units: Units
 
 
 def outcome_of(place: Place, said: Mapping[str, Answer], kind: str) -> Outcome:
@@ -96,7 +107,8 @@ def with_null(
         drawn = np.stack(
             [null.draw(p, max(draws, 2), seed + 31 * index + b) for b, p in enumerate(place.planes)], axis=1
         )
-        answer = Answer(value, spread, value + drawn[..., *place.inner], time.perf_counter() - began)
+        draws_within = np.clip(value + drawn[..., *place.inner], place.units.least, place.units.most)
+        answer = Answer(value, spread, draws_within, time.perf_counter() - began)
         judged.append(replace(outcome, methods={**outcome.methods, NULL: summed(answer, place.ground)}))
         tick()
     return judged

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.encoding import LOGARITHMS, unpack
+from geodiff.encoding import unpack
 from geodiff.errors import InputError, NothingKnownError
 from geodiff.estimate import estimate
 from geodiff.fillers import Filled, Filler, FillerSettings, load_filler
@@ -160,7 +160,7 @@ def score_cube(
     origins = sorted({case.shape for r in rounds for case in r.cases})
     return Scored(
         cube.name,
-        _unit_words(cube),
+        _unit_words(cube, scan.normalisations[0].transform),
         tuple(outcomes),
         signature([r.cases for r in rounds]),
         ", ".join(origins),
@@ -180,12 +180,13 @@ def _encoder(name: str) -> Encoder | None:
     return encoder_of(name)
 
 
-def _unit_words(cube: Cube) -> str:
+def _unit_words(cube: Cube, transform: str) -> str:
     if len(cube.bands) > 1:
         return "robust standard deviations of each band"
-    plain = cube.variable.bands[cube.bands[0]].units or str(cube.variable.attributes.get("units", "")) or "the raster"
-    text = plain if plain != "the raster" else "those of the raster"
-    return f"log10 of {text}" if cube.transform in LOGARITHMS else text
+    plain = cube.variable.bands[cube.bands[0]].units or str(cube.variable.attributes.get("units", ""))
+    if transform == "linear":
+        return plain or "those of the raster"
+    return f"{'cube roots' if transform == 'cbrt' else 'log10'} of {plain or 'the raster'}"
 
 
 def _area(part: Part) -> str:
@@ -259,7 +260,7 @@ class _Runner:
         when = self._cube.variable.dates[case.date]
         row, column = case.window.row, case.window.column
         day = "" if when is None else f"{str(when)[:10]}, "
-        return Place(case, inner, planes, ground, f"{day}row {row}, column {column}")
+        return Place(case, inner, planes, ground, f"{day}row {row}, column {column}", self._units)
 
     def _days(self, case: Case) -> NDArray[np.float64]:
         """(band, row, column): days to the nearest other date that shows the pixel."""
@@ -302,10 +303,8 @@ class _Runner:
             drawing = name in DRAWING and self._budget.draws > 0
             draws = self._draws(filler, fit, place.case) if drawing else None
             calls = self._settings.steps if drawing else 0
-            said[name] = Answer(
-                self._units.value(value), self._units.error(error), None if draws is None else self._units.value(draws),
-                seconds, calls,
-            )  # fmt: skip
+            told, width = self._units.answer(value), self._units.error(error)
+            said[name] = Answer(told, width, None if draws is None else self._units.answer(draws), seconds, calls)
             tick()
         return spent
 
@@ -363,6 +362,6 @@ class _Runner:
         error = stacked(lambda g: g.standard_error, blank)
         per_value = seconds / draws if some.draws is not None and draws else seconds
         return Answer(
-            self._units.value(value), self._units.error(error), None if drawn is None else self._units.value(drawn),
+            self._units.answer(value), self._units.error(error), None if drawn is None else self._units.answer(drawn),
             per_value, some.calls,
         )  # fmt: skip

@@ -4,6 +4,7 @@ Screenshots at 1280 and 390 pixels go to the folder that GEODIFF_SCREENSHOTS nam
 """
 
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -182,6 +183,22 @@ def test_layers_switch_and_have_legends(opened: Callable[..., Opened], report: P
     assert len(seen) == 4
 
 
+def test_the_greys_of_one_band_have_a_legend(opened: Callable[..., Opened], report: Path) -> None:
+    here = opened(report)
+    assert "green" not in here.page.inner_text("#legend"), "a colour picture has no one scale"
+    here.choose("band", "1")
+    said = [here.page.inner_text("#legend")]
+    here.choose("stretch", "0")
+    said.append(here.page.inner_text("#legend"))
+    ends = [[float(n) for n in re.findall(r"\d+(?:\.\d+)?", words.split(": green")[0])] for words in said]
+    assert ends[1][0] < ends[0][0] < ends[0][1] < ends[1][1], "the whole range is wider than 2 to 98 %"
+
+
+def test_the_greys_have_their_legend_from_the_start(opened: Callable[..., Opened], dated: Path) -> None:
+    here = opened(dated)
+    here.page.wait_for_function("() => document.getElementById('legend').textContent.match(/^28\\d/)")
+
+
 def test_bands_stretch_scale_and_gamma_change_the_picture(opened: Callable[..., Opened], report: Path) -> None:
     here = opened(report)
     seen = {here.picture()}
@@ -250,7 +267,7 @@ def test_the_pixel_under_the_pointer_is_told(opened: Callable[..., Opened], repo
     here.page.wait_for_function("() => document.getElementById('pixel').textContent !== ''")
     told = here.page.inner_text("#pixel")
     assert "filled by nearest; missing because: nodata" in told
-    assert "±" in told
+    assert re.search(r": about \d+(\.\d+)?, standard error about \d+(\.\d+)? \(", told)
 
 
 def test_dates_change_the_picture_and_hostile_names_stay_text(opened: Callable[..., Opened], dated: Path) -> None:
@@ -292,8 +309,12 @@ def test_it_fits_the_screen(opened: Callable[..., Opened], report: Path, tmp_pat
 
 
 def test_print_leaves_out_the_controls(opened: Callable[..., Opened], report: Path) -> None:
-    here = opened(report)
-    here.page.emulate_media(media="print")
+    light, here = opened(report), opened(report, scheme="dark")
+    for each in (light, here):
+        each.page.emulate_media(media="print")
+    script = "() => getComputedStyle(document.getElementById('frame')).backgroundImage"
+    chequers = [each.page.evaluate(script) for each in (light, here)]
+    assert chequers[0] == chequers[1], "paper is light, whatever the screen was"
     for name in ("theme", "overlay", "zoom-in"):
         assert not here.page.locator(f"#{name}").is_visible()
     assert here.page.locator("#canvas").is_visible()

@@ -72,6 +72,12 @@ def test_the_number_format_is_asked_for_as_in_diffusers(folder) -> None:
     assert GapFillPipeline.from_pretrained(folder, dtype=torch.bfloat16).unet.dtype == torch.bfloat16
 
 
+def test_it_opens_on_a_device_of_ones_choice(folder, image) -> None:
+    pytest.importorskip("accelerate")
+    opened, placed = GapFillPipeline.from_pretrained(folder), GapFillPipeline.from_pretrained(folder, device_map="cpu")
+    np.testing.assert_array_equal(*(pipe(*image).value for pipe in (opened, placed)))
+
+
 def test_weights_are_float16_safetensors_under_their_hash(folder) -> None:
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     assert model_hash(folder) == stored_hash(folder) == hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -263,6 +269,14 @@ def test_missing_folders_and_weights_are_said(folder, tmp_path) -> None:
 def test_pickles_are_not_written(pipeline, tmp_path) -> None:
     with pytest.raises(InputError, match="pickle"):
         pipeline.save_pretrained(tmp_path, safe_serialization=False)
+
+
+def test_weights_have_one_name(pipeline, tmp_path) -> None:
+    with pytest.raises(InputError, match="leave variant out"):
+        pipeline.save_pretrained(tmp_path, variant="fp16")
+    assert not any(tmp_path.iterdir())
+    pipeline.save_pretrained(tmp_path, variant=None)
+    check_folder(tmp_path)
 
 
 def test_the_shipped_model_is_small_and_true_to_its_card() -> None:

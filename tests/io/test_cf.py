@@ -257,6 +257,27 @@ def test_kinds(dtype, attrs, kind):
     assert _only(_dataset(dtype=dtype, attrs=attrs)).bands[0].kind is kind
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype", "attrs", "kind"),
+    [
+        ("Mandatory_Quality_Flag", "u1", {}, Kind.FLAGS),
+        ("SurfReflect_QF1_1", "u1", {"units": "bit field"}, Kind.FLAGS),
+        ("state_1km_1", "u2", {"units": "none"}, Kind.FLAGS),
+        ("500 m 16 days VI Quality", "u2", {"units": "bits"}, Kind.FLAGS),
+        ("landcover_class", "u1", {"units": "N/A"}, Kind.FLAGS),
+        ("surface_flag", "u2", {}, Kind.FLAGS),
+        ("precipitationQualityIndex", "f4", {}, Kind.CONTINUOUS),
+        ("qa_value", "u1", {"scale_factor": np.float32(0.01)}, Kind.CONTINUOUS),
+        ("water_quality", "i2", {"units": "mg l-1"}, Kind.CONTINUOUS),
+        ("maskelynite", "u1", {}, Kind.CONTINUOUS),
+        ("NDVI", "i2", {}, Kind.CONTINUOUS),
+    ],
+)
+def test_whole_numbers_called_flags_are_such_without_attributes(name, dtype, attrs, kind):
+    """Flags of NASA's HDF files were filled with numbers between flags."""
+    assert _only(_dataset(dtype=dtype, attrs=attrs).rename(v=name)).bands[0].kind is kind
+
+
 def test_known_quality_flags_are_found_with_the_variables_they_explain():
     dataset = _dataset(attrs={"ancillary_variables": "quality_level"})
     flags = {
@@ -353,6 +374,26 @@ def test_a_scalar_time_is_the_one_date():
     dataset = _dataset(("y", "x"), (3, 4), time=xr.Variable((), 3, {"units": "days since 2000-01-01"}))
     assert [str(d)[:10] for d in _only(dataset).dates] == ["2000-01-04"]
     assert _only(_dataset(("y", "x"), (3, 4))).dates == (None,)
+
+
+@pytest.mark.parametrize("dims", [("step", "lat", "lon"), ("time", "step", "lat", "lon")])
+def test_steps_of_a_forecast_are_the_times_they_are_valid_for(dims):
+    shape = (1, 3, 3, 4)[-len(dims) :]
+    began = xr.Variable(dims[:-3], np.zeros(shape[:-3], int), {"units": "days since 2000-01-01"})
+    ahead = _axis("step", [0, 6, 12], standard_name="forecast_period", units="hours")
+    valid = xr.Variable(dims[:-2], np.reshape([0, 6, 12], shape[:-2]), {"units": "hours since 2000-01-01"})
+    opened = _only(_dataset(dims, shape, step=ahead, time=began, valid_time=valid))
+    assert opened.shape == (3, 1, 3, 4)
+    assert [str(date)[:13] for date in opened.dates] == ["2000-01-01T00", "2000-01-01T06", "2000-01-01T12"]
+
+
+def test_steps_without_times_or_of_several_forecasts_are_bands():
+    undated = _dataset(("step", "lat", "lon"), (3, 3, 4), step=_axis("step", [0, 6, 12], units="hours"))
+    assert _only(undated).shape == (1, 3, 3, 4)
+    began = _axis("time", [0, 1], units="days since 2000-01-01")
+    valid = xr.Variable(("time", "step"), [[0, 6, 12], [24, 30, 36]], {"units": "hours since 2000-01-01"})
+    several = _dataset(("time", "step", "lat", "lon"), (2, 3, 3, 4), time=began, valid_time=valid)
+    assert _only(several).shape == (2, 3, 3, 4)
 
 
 # -- grids

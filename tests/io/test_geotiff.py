@@ -136,6 +136,15 @@ def test_open_write_open_keeps_grid_and_encoding_and_bits(
     assert stored == value or (nodata == "nan" and stored != stored)
 
 
+def test_the_least_integer_stays_nodata_as_rasterio_spells_it(tmp_path: Path) -> None:
+    """-9.2233720368547758e+18 came out as -9: what is missing was a number, and -9 was missing."""
+    least = np.iinfo(np.int64).min
+    source = write_source(tmp_path / "in.tif", np.array([[[least, -9], [7, 8]]]), nodata=float(least))
+    before, _ = round_trip(source, tmp_path / "out.tif")
+    assert before.variables[0].bands[0].encoding.nodata == int(least)
+    assert text_of(tmp_path / "out.tif", GDAL_NODATA) == str(least)
+
+
 GRIDS = {
     "north-up": (NORTH_UP, "EPSG:32633"),
     "south-up": (Affine(30, 0, 399_960, 0, 30, 4_800_000), "EPSG:32633"),
@@ -564,6 +573,17 @@ def test_quality_bands_inside_a_file_are_found_and_are_flags(tmp_path: Path) -> 
     (quality,) = raster.quality
     assert (quality.preset, quality.layer, quality.variable.name) == ("landsat-c2", "QA_PIXEL", "QA_PIXEL")
     np.testing.assert_array_equal(quality.variable.reader.read(0, Window(1, 1, 2, 2)), [[[17, 18], [21, 22]]])
+
+
+def test_quality_bands_among_floats_are_copied(tmp_path: Path) -> None:
+    """Earth Engine exports all bands in one dtype; classes were filled with numbers between them."""
+    source = write_source(
+        tmp_path / "a.tif",
+        np.ones((3, 3, 4), "f4"),
+        describe=lambda file: setattr(file, "descriptions", ("B4", "SCL", "QA_PIXEL")),
+    )
+    kinds = [b.kind for v in open_raster(source).variables for b in v.bands]
+    assert kinds == [Kind.CONTINUOUS, Kind.FLAGS, Kind.FLAGS]
 
 
 def test_readers_travel_and_threads_do_not_share_handles(tmp_path: Path, rng: np.random.Generator) -> None:

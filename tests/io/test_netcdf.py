@@ -83,6 +83,24 @@ def test_plain_hdf5_opens_at_the_first_group_with_rasters(tmp_path):
     np.testing.assert_array_equal(variable.reader.read(0, Window(0, 0, 3, 4)).ravel(), np.arange(24))
 
 
+@pytest.mark.parametrize("shape", [(4, 4), (3, 5), (5, 3)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_hdf_eos_grids_lie_by_their_latitudes_and_longitudes(tmp_path, shape, turned):
+    """A latitude and a longitude along axes without names: those of a square passed for one, and nothing was found."""
+    values = np.arange(np.prod(shape), dtype="u2").reshape(shape)
+    turned = turned and shape[0] != shape[1]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        fields = file.create_group("HDFEOS/GRIDS/VNP_Grid_DNB/Data Fields")
+        fields["radiance"] = values.T if turned else values
+        fields["lat"], fields["lon"] = 50 - 0.1 * np.arange(shape[0]), 7 + 0.2 * np.arange(shape[1])
+    raster = open_netcdf(str(tmp_path / "a.h5"))
+    (variable,) = raster.variables
+    assert (variable.name, variable.shape[2:]) == ("radiance", shape)
+    assert variable.geobox.crs is not None
+    assert variable.geobox.affine.almost_equals(Affine(0.2, 0, 6.9, 0, -0.1, 50.05))
+    np.testing.assert_array_equal(variable.reader.read(0, Window(0, 0, *shape))[0], values)
+
+
 def test_other_groups_with_rasters_are_told(tmp_path, caplog):
     """A morning and an evening pass in one file: one of them must not go missing without a word."""
     for group in ("AM", "PM"):

@@ -195,3 +195,21 @@ def test_a_glob_is_a_stack(tmp_path: Path) -> None:
         (variable,) = raster.variables
         assert [str(date)[:10] for date in variable.dates] == ["2021-05-01", "2021-05-02", "2021-05-03"]
         assert [int(variable.reader.read(n, Window(0, 0, 1, 1)).max()) for n in range(3)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "files", "said"),
+    [
+        ("xfdumanifest.xml", ["LST_in.nc", "geodetic_in.nc"], r"Sentinel-3 .*LST_in\.nc and 1 more\), and its flags"),
+        ("manifest.safe", ["measurement/s1a-iw-grd-vv.tiff"], r"Sentinel-1 .*measurement/s1a-iw-grd-vv\.tiff\), and"),
+    ],
+)
+def test_folders_of_sentinel_1_and_3_are_told_with_the_file_to_give(
+    tmp_path: Path, manifest: str, files: list[str], said: str
+) -> None:
+    """They were called stacks without dates, or folders without rasters."""
+    for name in (manifest, *files):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(SourceError, match=said):
+        open_raster(str(tmp_path))

@@ -100,6 +100,25 @@ def test_landsat_bands_by_name_and_quality_found(tmp_path: Path, rng: np.random.
     assert len(raster.files) == 5
 
 
+@pytest.mark.parametrize("stem", ["LC81900302016031LGN00", "LE71900302016031EDC00"])
+def test_landsat_from_before_there_were_collections(tmp_path: Path, rng: np.random.Generator, stem: str) -> None:
+    values = rng.integers(1, 999, (60, 70)).astype("u2")
+    values[:, :9] = 0
+    for band in ("B2", "B10", "B6_VCID_1"):
+        write(tmp_path / f"{stem}_{band}.TIF", values, 30)
+    write(tmp_path / f"{stem}_B8.TIF", values.repeat(2, 0).repeat(2, 1), 15)
+    if stem.startswith("LC8"):
+        write(tmp_path / f"{stem}_BQA.TIF", rng.choice(np.array([1, 20480, 53248], "u2"), (60, 70)), 30)
+    (tmp_path / f"{stem}_MTL.txt").write_text("GROUP = L1_METADATA_FILE\n")
+    raster = open_raster(str(tmp_path))
+    held = {v.name: [b.name for b in v.bands] for v in raster.variables if v.name != "BQA"}
+    assert held == {"bands_30m": ["B2", "B6_VCID_1", "B10"], "bands_15m": ["B8"]}
+    assert [str(d)[:10] for d in raster.variables[0].dates] == ["2016-01-31"]
+    assert all(b.encoding.nodata == 0 for v in raster.variables for b in v.bands if v.name != "BQA")
+    found = [(q.preset, q.layer) for q in raster.quality]
+    assert found == ([("landsat-c1", "BQA until 2017")] if stem.startswith("LC8") else [])
+
+
 def test_sentinel_keeps_coarse_bands_on_their_own_grid(tmp_path: Path, rng: np.random.Generator) -> None:
     raster = open_raster(str(sentinel(tmp_path, rng)))
     shapes = {v.name: ([b.name for b in v.bands], v.shape[2:]) for v in raster.variables}

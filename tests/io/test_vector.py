@@ -118,6 +118,34 @@ def test_areas_of_the_whole_world_are_right_on_the_map_of_a_part(tmp_path: Path,
     np.testing.assert_array_equal(masked, shapely.contains_xy(sea, x, y))
     assert 0.1 < masked.mean() < 0.99
 
+GOES, HIMAWARI = (f"+proj=geos +h=35785863 +lon_0={lon} +sweep=x +ellps=GRS80 +units=m" for lon in (-75, 140.7))
+
+
+@pytest.mark.parametrize(
+    "geobox",
+    [
+        GeoBox((110, 110), Affine(1e5, 0, -5.5e6, 0, -1e5, 5.5e6), GOES),
+        GeoBox((110, 110), Affine(1e5, 0, -5.5e6, 0, -1e5, 5.5e6), HIMAWARI),
+        GeoBox((60, 70), Affine(5e4, 0, 2.5e6, 0, -5e4, 5.5e6), GOES),
+    ],
+    ids=["full disc", "full disc across the dateline", "a corner of the disc"],
+)
+def test_areas_of_the_whole_world_are_right_where_the_map_ends_in_space(tmp_path: Path, geobox: GeoBox) -> None:
+    rows, columns = (int(n) for n in geobox.shape)
+    centres = ground(geobox.affine, np.arange(columns)[None, :] + 0.5, np.arange(rows)[:, None] + 0.5)
+    degrees = pyproj.Transformer.from_crs(geobox.crs.to_wkt(), 4326, always_xy=True)
+    x, y = degrees.transform(*np.broadcast_arrays(*centres))
+    seen = np.isfinite(x)
+    x, y = np.where(seen, x, 0), np.where(seen, y, 0)
+    places = np.argwhere(seen)
+    row, column = places[len(places) // 3]
+    sea = shapely.box(-180, -90, 180, 90) - shapely.Point(x[row, column], y[row, column]).buffer(0.2 * np.ptp(y[seen]))
+    geopandas.GeoSeries([sea], crs=4326).to_file(tmp_path / "sea.gpkg")
+    masked = open_area(str(tmp_path / "sea.gpkg"), geobox)(Window(0, 0, rows, columns))
+    wrong = masked != (shapely.contains_xy(sea, x, y) & seen)
+    assert np.count_nonzero(wrong) <= 2  # where the globe turns away, a pixel's centre may be on either side
+    assert 0.1 < masked[seen].mean() < 0.99
+
 
 def test_long_edges_bend_on_their_way_however_far_the_file_reaches(tmp_path: Path) -> None:
     geobox = GeoBox((200, 200), Affine(10, 0, 400_000, 0, -10, 5_000_000), "EPSG:32632")
@@ -222,3 +250,15 @@ def test_unplaced_masks_must_have_the_same_size(tmp_path: Path) -> None:
     assert read_mask_raster(path, UTM)(WHOLE).all()
     with pytest.raises(GridError, match="same size"):
         read_mask_raster(path, GeoBox((61, 80), UTM.affine, UTM.crs))
+
+
+def test_unplaced_masks_of_a_south_up_scene_are_pointed_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A picture drawn north-up over a scene whose first row is south masks the wrong half, without a word."""
+    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
+        path = write(tmp_path / "m.tif", np.ones((60, 80), np.uint8))
+    read_mask_raster(path, UTM)
+    assert not caplog.text
+    read_mask_raster(path, GeoBox((60, 80), Affine(10, 0, 500_000, 0, 10, 3_999_400), UTM.crs))
+    assert "first row is its southernmost" in caplog.text

@@ -9,7 +9,7 @@ import pytest
 from geodiff.lattice import Window
 from geodiff.report.budget import Embedded, embed
 from geodiff.report.product import Layers
-from geodiff.report.pyramid import Pyramid, coding_of
+from geodiff.report.pyramid import Pyramid
 
 
 class Noise:
@@ -31,7 +31,7 @@ class Noise:
 
 def embedded(side: int, budget: int, dates: int = 1) -> tuple[Pyramid, Embedded]:
     picture: Any = Noise(side, dates)
-    pyramid = Pyramid(picture, coding_of(picture))
+    pyramid = Pyramid(picture)
     return pyramid, embed([pyramid], budget)[0]
 
 
@@ -68,7 +68,7 @@ def test_of_many_dates_some_are_left_out_and_counted() -> None:
 
 def test_pictures_share_the_budget() -> None:
     pictures: list[Any] = [Noise(300), Noise(2600)]
-    chosen = embed([Pyramid(p, coding_of(p)) for p in pictures], 1_000_000)
+    chosen = embed([Pyramid(p) for p in pictures], 1_000_000)
     assert chosen[0].whole
     assert chosen[1].tiles
     assert sum(len(json.dumps(c.tiles)) for c in chosen) <= 1_050_000

@@ -174,8 +174,9 @@ def test_a_restored_frame_is_not_called_measured(
     html = Path(write_report(str(tmp_path / "filled.tif"))).read_text(encoding="utf-8")
     assert "values were restored" in html
     assert "20.25" in html
-    for words in ("bit for bit", "Known pixels are untouched", "pixels were hidden", "peak memory"):
+    for words in ("bit for bit", "Known pixels are untouched", "pixels were hidden", "peak memory", ">before<"):
         assert words not in html
+    assert ">gaps marked<" in html
     assert len(facts_of(html)["pictures"][0]["gaps"]["0"]) == 5, "what was denoised was no gap"
 
 
@@ -248,3 +249,17 @@ def test_the_verb_writes_it_beside_the_product(filled: Path, tmp_path: Path) -> 
     assert told.output.strip() == f"wrote {tmp_path}/filled.report.html"
     with pytest.raises(TargetError):
         write_report(str(tmp_path / "nothing.tif"))
+
+
+def test_a_band_without_values_leaves_no_colour_picture(
+    tmp_path: Path, made: Callable[..., Path], facts_of: Callable[[str], dict[str, Any]]
+) -> None:
+    source = made(tmp_path / "scene.tif", shape=(60, 70), names=("red", "green", "blue"))
+    with rasterio.open(source, "r+") as dataset:
+        dataset.write(np.zeros((60, 70), np.uint16), 1)
+    geodiff.fill(source, tmp_path / "filled.tif", filler="nearest")
+    html = Path(write_report(str(tmp_path / "filled.tif"))).read_text(encoding="utf-8")
+    (picture,) = facts_of(html)["pictures"]
+    assert picture["composite"] is None
+    assert [any(band["histogram"]) for band in picture["bands"]] == [False, True, True]
+    assert "left empty: nothing is known of their band." in html

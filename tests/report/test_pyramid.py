@@ -14,7 +14,7 @@ from PIL import Image
 
 from geodiff.lattice import Window
 from geodiff.report.product import Layers
-from geodiff.report.pyramid import TILE, Pyramid, Tile, _coding, coding_of, encode
+from geodiff.report.pyramid import TILE, Pyramid, Tile, _coding, encode
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Ground:
 
 def pyramid(shape: tuple[int, int]) -> Pyramid:
     picture: Any = Ground(shape)
-    return Pyramid(picture, coding_of(picture))
+    return Pyramid(picture)
 
 
 @given(arrays(np.float32, 40, elements=st.floats(-1e6, 1e6, width=32)))
@@ -53,6 +53,30 @@ def test_decoded_values_are_near_and_outliers_do_not_cost_the_plain() -> None:
     near = np.abs(coding.table[coding.codes(values[:-1])] - values[:-1])
     assert near.max() < 0.02
     assert coding.table[coding.codes(values[-1:])][0] == pytest.approx(1000, rel=0.01)
+
+
+@dataclass(frozen=True)
+class OneGap(Ground):
+    """A plain of 290; one small gap on one date, and something bright beside it, between windows of a sample."""
+
+    gap_date: int = 0
+
+    def read(self, date: int, window: Window) -> Layers:
+        rows, columns = np.mgrid[window.slices]
+        gap = (abs(rows - 340) < 10) & (abs(columns - 450) < 10) & (date == self.gap_date)
+        value = np.where((abs(rows - 370) < 10) & (abs(columns - 450) < 10), 350, 290).astype(np.float32)[None]
+        source = np.where(gap, 3, 0).astype(np.uint8)[None]
+        return Layers(value, source, source.astype(np.uint16), np.where(source, 9.0, 0.0).astype(np.float32))
+
+
+@pytest.mark.parametrize(("shape", "dates", "gap_date"), [((2000, 3000), 1, 0), ((400, 500), 20, 4)])
+def test_a_small_gap_anywhere_has_its_error_and_a_bright_place_its_value(
+    shape: tuple[int, int], dates: int, gap_date: int
+) -> None:
+    picture: Any = OneGap(shape, tuple(map(str, range(dates))), gap_date=gap_date)
+    (coding,) = Pyramid(picture).codings
+    assert coding.error == pytest.approx(9)
+    assert coding.table[-1] == pytest.approx(350, rel=1e-3)
 
 
 def test_tiles_cover_every_level() -> None:

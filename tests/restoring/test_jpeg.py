@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from geodiff.restoring.jpeg import compression_error, quantisation
+from geodiff.restoring.jpeg import compression_error, quantisation, steps_of_blocks
 
 
 @pytest.mark.parametrize("quality", [10, 50, 90])
@@ -40,6 +40,39 @@ def test_the_error_of_photographs_is_told_within_two_fifths(tmp_path: Path, qual
     steps = quantisation(tmp_path / "a.jpg")
     assert steps is not None
     assert compression_error(decoded, steps) == pytest.approx((decoded - truth).std(), rel=0.4)
+
+
+@pytest.mark.parametrize("quality", [30, 60, 90])
+@pytest.mark.parametrize("truth", [data.camera(), data.moon()], ids=["camera", "moon"])
+def test_a_decoded_frame_tells_its_table_and_where_its_blocks_begin(
+    tmp_path: Path, quality: int, truth: np.ndarray
+) -> None:
+    Image.fromarray(truth).save(tmp_path / "a.jpg", quality=quality)
+    with Image.open(tmp_path / "a.jpg") as opened:
+        decoded = np.asarray(opened, np.float64)
+    known = np.ones((300, 300), bool)
+    known[40:43], decoded[43:46, 6:306] = False, 0
+    found, table = steps_of_blocks(decoded[3:303, 6:306], known), quantisation(tmp_path / "a.jpg")
+    assert found is not None
+    assert table is not None
+    steps, begin = found
+    assert begin == (5, 2)
+    assert (steps == table).sum() >= 8
+    error = compression_error(decoded[8:303, 8:306], steps, known[5:, 2:])
+    assert error == pytest.approx((decoded - truth)[103:303, 6:306].std(), rel=0.45)
+
+
+@pytest.mark.parametrize("noise", [0.0, 3.0])
+def test_what_was_not_compressed_has_no_steps(noise: float) -> None:
+    for truth in (data.camera()[:300, :300], data.moon()[:300, :300], data.astronaut()[:300, :300, 0]):
+        grainy = np.rint(truth + np.random.default_rng(5).normal(0, noise, truth.shape))
+        assert steps_of_blocks(grainy, np.ones(truth.shape, bool)) is None
+        for factor in (2, 4, 8):
+            repeated = np.kron(grainy[:96, :96], np.ones((factor, factor)))
+            assert steps_of_blocks(repeated, np.ones(repeated.shape, bool)) is None
+    for odd in (np.zeros((64, 64)), np.ones((5, 40)), np.kron(np.arange(64.0).reshape(8, 8), np.ones((8, 8)))):
+        assert steps_of_blocks(odd, np.ones(odd.shape, bool)) is None
+    assert steps_of_blocks(np.ones((64, 64)), np.zeros((64, 64), bool)) is None
 
 
 def test_odd_frames_do_no_harm() -> None:

@@ -144,6 +144,7 @@ def test_a_small_sample_and_short_answers_are_said(league_of_two):
     few = outcomes[: LEAST_CASES - 1]
     assert "too small to conclude from: 7 gaps with 2,800 hidden pixels" in remarks(few)[0]
     assert not any("too small" in text for text in remarks(outcomes))
+    assert not any("one date at a time" in text for text in remarks(outcomes))
     answered = {**outcomes[0].methods, "repaint": outcomes[0].methods["gdal"]}
     mixed = [Outcome("x", "", "", 400, outcomes[0].truth_power, answered), *outcomes[1:]]
     assert any(text.startswith("repaint: hundreds of network calls") for text in remarks(mixed))
@@ -167,3 +168,10 @@ def test_the_table_and_the_csv_hold_every_method(league_of_two):
     assert external("gdal")
     assert external("spectral-null")
     assert not external("auto")
+
+
+def test_peers_of_a_stack_are_said_to_see_one_date(rng):
+    truth = rng.normal(size=(1, 20, 20)).astype(np.float32)
+    ground, answer = ground_of(truth, days=4.0), Answer(truth)
+    assert any("one date at a time" in text for text in remarks([outcome_of(ground, {"auto": answer, "gdal": answer})]))
+    assert not any("one date at a time" in text for text in remarks([outcome_of(ground, {"auto": answer})]))

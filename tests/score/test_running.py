@@ -1,6 +1,7 @@
 """Scoring as a whole: what every league has to obey, on scenes small enough to know the answer."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,13 +10,15 @@ from odc.geo.geobox import GeoBox
 from typer.testing import CliRunner
 
 from geodiff.cli import app
-from geodiff.encoding import Encoding
+from geodiff.encoding import Encoding, Normalisation
 from geodiff.errors import InputError, JobError, NothingKnownError
 from geodiff.fillers import FillerSettings
 from geodiff.io import Band, Variable
 from geodiff.job import FillJob
 from geodiff.scene import Cube, Rules
 from geodiff.score import Budget, fillers_for, league, score, score_cube
+from geodiff.score.pictures import as_table
+from geodiff.score.places import Units
 
 SMALL = Budget(trials=2, draws=3, tuning=1, rounds=2)
 
@@ -64,6 +67,27 @@ def test_everyone_answers_every_gap_and_figures_are_in_the_rasters_units(waves):
     assert rows["spectral-null"].rmse == rows["laplace"].rmse, "the null is the value, with noise"
     assert rows["spectral-null"].crps_from == "draws (3)"
     assert rows["gdal"].rmse_ratio.estimate == 1
+
+
+def test_the_units_are_named_as_the_numbers_are(waves):
+    rain = np.maximum(waves, 0) ** 3
+    told = {
+        transform: score_cube(replace(cube_of(rain + lift), transform=transform), SMALL, fillers=["nearest"], peers=[])
+        for transform, lift in (("linear", 0), ("cbrt", 0), ("log10", 1))
+    }
+    assert {k: s.units for k, s in told.items()} == {
+        "linear": "those of the raster", "cbrt": "cube roots of the raster", "log10": "log10 of the raster",
+    }  # fmt: skip
+    none = score_cube(replace(cube_of(rain - 1), transform="log10"), SMALL, fillers=["nearest"], peers=[])
+    assert none.units == "those of the raster", "of what is negative no logarithm was taken"
+
+
+def test_what_is_judged_is_within_the_bounds_of_what_is_delivered():
+    ours = [Normalisation(5.0, 2.0, lowest=4.0, highest=None), Normalisation(0.0, 1.0)]
+    common = [Normalisation(5.0, 4.0), Normalisation(0.0, 1.0)]
+    said = np.full((2, 1, 3), (-3.0, 0.0, 9.0), np.float32)
+    np.testing.assert_allclose(Units.of(ours, common).answer(said), [[[-0.25, 0.0, 4.5]], [[-3.0, 0.0, 9.0]]])
+    np.testing.assert_allclose(Units.of(ours[:1], common[:1]).answer(said[:1]), [[[4.0, 5.0, 23.0]]])
 
 
 def test_a_league_is_the_same_twice_and_another_with_another_seed(waves):
@@ -170,5 +194,8 @@ def test_realism_tells_a_smooth_fill_from_the_truth_and_an_unknown_encoder_at_on
         cube_of(plane), budget, fillers=["laplace", "nearest"], peers=[], drawer=block
     )
     assert [row.name for row in scored.realism] == ["nearest", "laplace"], "copies of noise are nearer than a blur"
+    assert [row.places for row in scored.realism] == [2, 2]
+    assert "in 2 gaps" in as_table(scored.realism)
+    assert "intervals of 2 gaps hold less" in as_table(scored.realism)
     with pytest.raises(InputError, match="no encoder"):
         score_cube(cube_of(plane), Budget(encoder="vgg"), fillers=["laplace"], peers=[])
