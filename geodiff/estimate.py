@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geodiff.beyond import no_less
 from geodiff.context import context
 from geodiff.fitting import CubeFit
 from geodiff.patches import Blended, EdgeAnswers, blend, cut_patch, gap_windows, patch_bytes, read_ground
@@ -88,5 +89,8 @@ def _answers(
     for first in range(0, len(windows), batch):
         some = windows[first : first + batch]
         patches = [cut_patch(ground, window, filler.halo, cube.lattice, fit.cells, target) for window in some]
-        yield from filler.fill(patches, fit.fitted, seed=seed)
+        filled = filler.fill(patches, fit.fitted, seed=seed)
+        if fit.far is not None:
+            filled = [no_less(f, p, fit.far, cube.lattice) for f, p in zip(filled, patches, strict=True)]
+        yield from filled
         within((first + len(some)) / len(windows))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geodiff.beyond import far_errors
 from geodiff.context import seen_dates
 from geodiff.encoding import Normalisation
 from geodiff.errors import NothingKnownError
@@ -74,6 +75,8 @@ class CubeFit:
     seen: tuple[bool, ...]
     """One a date: False where nothing of it is known, so that it is no context for others."""
     check: SelfCheck
+    far: Cells | None = None
+    """Standard errors far from all that is known, no less than which is claimed; see `far_errors`."""
 
     def stored(self) -> Fitted:
         """As one `Fitted`, for the fit store."""
@@ -85,7 +88,10 @@ class CubeFit:
             "seen": list(self.seen),
             "check": list(astuple(self.check)),
         }
-        return Fitted("cube", facts, {"cells": self.cells.values}, {"filler": self.fitted})
+        arrays = {"cells": self.cells.values}
+        if self.far is not None:
+            facts["far_cell"], arrays["far"] = self.far.cell, self.far.values
+        return Fitted("cube", facts, arrays, {"filler": self.fitted})
 
 
 def load_cube_fit(stored: Fitted) -> CubeFit:
@@ -94,7 +100,8 @@ def load_cube_fit(stored: Fitted) -> CubeFit:
     cells = Cells(np.asarray(stored.arrays["cells"]), int(stored.facts["cell"]))
     estimable, seen = tuple(stored.facts["estimable"]), tuple(stored.facts["seen"])
     rounding, check = tuple(stored.facts["rounding"]), SelfCheck(*stored.facts["check"])
-    return CubeFit(stored.parts["filler"], cells, recipes, estimable, rounding, seen, check)
+    far = Cells(np.asarray(stored.arrays["far"]), int(stored.facts["far_cell"])) if "far" in stored.arrays else None
+    return CubeFit(stored.parts["filler"], cells, recipes, estimable, rounding, seen, check, far)
 
 
 @one_thread()
@@ -117,7 +124,8 @@ def fit_cube(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> CubeFit
     cells = cells_of(scan.cells, scan.normalisations, around=cube.lattice.periodic)
     rounding = tuple(cube.variable.bands[band].encoding.rounding for band in cube.bands)
     check = _check(filler, fitted, spared, normalised_rounding(rounding, scan.normalisations))
-    return CubeFit(fitted, cells, scan.normalisations, estimable, rounding, seen, check)
+    far = far_errors(scan.cells, scan.normalisations, around=cube.lattice.periodic)
+    return CubeFit(fitted, cells, scan.normalisations, estimable, rounding, seen, check, far)
 
 
 def extended_fit(fit: CubeFit, scan: Scan, *, around: bool = False) -> CubeFit:
@@ -126,7 +134,9 @@ def extended_fit(fit: CubeFit, scan: Scan, *, around: bool = False) -> CubeFit:
     The scan's cells are of the fit's size. A band of which the fit had not seen one pixel stays unfilled: its
     normalisation means nothing. `around`: the raster goes once around the globe.
     """
-    return replace(fit, cells=cells_of(scan.cells, fit.normalisations, around=around), seen=seen_dates(scan))
+    cells = cells_of(scan.cells, fit.normalisations, around=around)
+    far = far_errors(scan.cells, fit.normalisations, around=around)
+    return replace(fit, cells=cells, seen=seen_dates(scan), far=far)
 
 
 def normalised_rounding(rounding: Sequence[float], recipes: Sequence[Normalisation]) -> NDArray[np.float32]:

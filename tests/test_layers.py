@@ -41,8 +41,8 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     },
     {
         "plan": (
-            "geodiff.plan", "geodiff.beside", "geodiff.fitting", "geodiff.trials", "geodiff.hidden", "geodiff.context",
-            "geodiff.identity", "geodiff.layers", "geodiff.appending", "geodiff.digests",
+            "geodiff.plan", "geodiff.beside", "geodiff.beyond", "geodiff.fitting", "geodiff.trials", "geodiff.hidden",
+            "geodiff.context", "geodiff.identity", "geodiff.layers", "geodiff.appending", "geodiff.digests",
         )
     },
     {
