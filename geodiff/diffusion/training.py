@@ -327,16 +327,25 @@ def train(
     return trainer
 
 
+_OF_ONE = (LOG, TENSORBOARD, "checkpoint.safetensors", "checkpoint.json")
+"""In a work folder, what one training leaves and another does not go on with."""
+
+
 def _forgotten(config: TrainConfig, sources: Sequence[Source] | None, *, resume: bool) -> None:
-    """Remove checkpoints and logs of another training; of one that was judged by other patches, its best and scores."""
-    judged = _folder(config, "validation", config.validation_patches, sources)
+    """Put checkpoint and logs of another training into `former`, and remove what was scored by other patches."""
+    judged, former = _folder(config, "validation", config.validation_patches, sources), config.work / "former"
     if not (resume and judged.exists()):
         shutil.rmtree(config.work / "best", ignore_errors=True)
         (config.work / SCORES).unlink(missing_ok=True)
-    if not resume:  # one that is stopped before its first checkpoint must not be gone on with from another's
-        for name in (LOG, "checkpoint.safetensors", "checkpoint.json"):
-            (config.work / name).unlink(missing_ok=True)
-        shutil.rmtree(config.work / TENSORBOARD, ignore_errors=True)
+    if resume:
+        return
+    # one that is stopped before its first checkpoint must not be gone on with from another's
+    left = [path for name in _OF_ONE if (path := config.work / name).exists()]
+    if left:
+        shutil.rmtree(former, ignore_errors=True)
+        former.mkdir()
+    for path in left:
+        path.replace(former / path.name)
 
 
 def _train(trainer: Trainer, caches: Caches, watch: Watch) -> None:
