@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -12,8 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Timer
-from types import FrameType
+from threading import Event, Thread
 from typing import NoReturn
 
 from prefect.client.orchestration import get_client
@@ -183,26 +183,26 @@ def run_alone(main: Callable[[], int]) -> NoReturn:
     """End this process with what `main` returns, within `_GRACE` seconds of a stop.
 
     Prefect, and Python at its own end, would wait for each scene at work, and minutes for a server that was told to
-    stop together with this process, as service managers and Ctrl-C do.
+    stop together with this process, as service managers and Ctrl-C do. Signals are heard beside whoever handles them:
+    Prefect takes SIGTERM for itself while a flow runs.
     """
+    heard, hearing = socket.socketpair()
+    hearing.setblocking(False)
+    signal.set_wakeup_fd(hearing.fileno(), warn_on_full_buffer=False)
     told = Event()
 
-    def leave() -> None:
-        """What products, working stores and locks bear; the server that was started goes too."""
+    def leave_in_time() -> None:
+        while (number := heard.recv(1)) and number[0] not in (signal.SIGINT, signal.SIGTERM):
+            pass
+        if not number:  # the other end went with the process
+            return
+        time.sleep(_GRACE)
         try:
             _stop_ephemeral()
         finally:
-            os._exit(130 if told.is_set() else complain(_STOPPED, 130))
+            os._exit(130 if told.is_set() else complain(_STOPPED, 130))  # products, stores and locks bear it
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        leaving = Timer(_GRACE, leave)
-        leaving.daemon = True
-        leaving.start()
-        signal.default_int_handler(number, frame)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background jobs are not interrupted
-            signal.signal(number, stop)
+    Thread(target=leave_in_time, daemon=True).start()
     code = main()
     told.set()
     sys.exit(code)
@@ -212,9 +212,7 @@ def run_here(do: Callable[[], int], *, verbose: bool) -> int:
     """The ending that every flow's command line has: what `do` returns, or one line on stderr and its exit code."""
     if not verbose:
         quiet()
-    before = signal.getsignal(signal.SIGTERM)
-    if before is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop: the server here goes too
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop: the server here goes too
     try:
         return do()
     except GeodiffError as error:
