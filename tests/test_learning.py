@@ -152,7 +152,7 @@ def test_a_training_begun_anew_leaves_nothing_of_another_to_resume(scene, tmp_pa
         train(made.model_copy(update={"steps": 3}), sources=sources, watch=stopped)
     assert not (tmp_path / "tensorboard").exists(), "its curves would stand among those of the other"
     kept = {path.name for path in (tmp_path / "former").iterdir()}
-    assert kept == {"log.csv", "checkpoint.safetensors", "checkpoint.json", "tensorboard"}, "hours of work are not lost"
+    assert kept == {"checkpoint.safetensors", "checkpoint.json", "tensorboard"}, "hours of work are not lost"
     with pytest.raises(InputError, match="no checkpoint"):
         train(made, sources=sources, resume=True)
 

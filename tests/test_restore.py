@@ -166,15 +166,29 @@ def test_a_frame_that_is_lost_beside_its_largest_numbers_is_refused_and_a_likely
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     values = scene().astype("float32") + np.random.default_rng(2).normal(0, 8, (SIDE, SIDE)).astype("float32")
-    values[:5] = -3.4028225e38
+    values[:5] = -1e13
     source = write(tmp_path / "a.tif", values, driver="GTiff")
     for task in ("denoise", "superres"):
-        with pytest.raises(InputError, match=r"-3\.40282e\+38 to .*--nodata"):
+        with pytest.raises(InputError, match=r"-1e\+13 to .*--nodata"):
             geodiff.restore(source, tmp_path / "out.tif", task=task)
-    geodiff.restore(source, tmp_path / "out.tif", task="denoise", nodata=-3.4028225e38, members=0)
-    counts = write(tmp_path / "b.tif", np.where(np.abs(values) > 1e30, -32768, values).astype("int16"), driver="GTiff")
+    geodiff.restore(source, tmp_path / "out.tif", task="denoise", nodata=-1e13, members=0)
+    counts = write(tmp_path / "b.tif", np.where(values < -1e12, -32768, values).astype("int16"), driver="GTiff")
     geodiff.restore(counts, tmp_path / "counts.tif", task="denoise", members=0)
     assert "are exactly -32768" in caplog.text
+
+
+def test_lines_of_the_lowest_float_spoil_nothing_and_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = scene().astype("float32") + np.random.default_rng(2).normal(0, 8, (SIDE, SIDE)).astype("float32")
+    values[:5] = np.finfo("float32").min
+    source = write(tmp_path / "a.tif", values, driver="GTiff")
+    geodiff.restore(source, tmp_path / "out.tif", task="denoise", members=0)
+    assert "are exactly -3.402823466e+38" in caplog.text
+    geodiff.restore(source, tmp_path / "told.tif", task="denoise", members=0, nodata=float(np.finfo("float32").min))
+    found, told = read(tmp_path / "out.tif")[0], read(tmp_path / "told.tif")[0]
+    np.testing.assert_array_equal(found[:5], values[:5])
+    np.testing.assert_allclose(found[13:], told[13:], atol=1)
 
 
 def test_denoise_and_inpaint_go_in_one_pass(frame: Path, tmp_path: Path) -> None:
