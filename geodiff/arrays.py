@@ -93,7 +93,7 @@ def fill_array(
 
 def _unit(known: NDArray[Any]) -> float:
     """1, or the power of two to count in where most numbers are too large or too small for sums of float32 squares."""
-    middle = float(np.median(np.abs(known)))
+    middle = float(np.median(np.abs(known))) if known.size else 0.0
     return 1.0 if middle == 0 or 1e-15 < middle < 1e15 else 2.0 ** math.frexp(middle)[1]
 
 

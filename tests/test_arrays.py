@@ -21,6 +21,11 @@ def test_a_band_that_is_known_nowhere_is_not_invented(rng: np.random.Generator) 
     assert np.isnan(error[1]).all()
 
 
+def test_an_image_that_is_known_nowhere_is_refused() -> None:
+    with pytest.raises(NothingKnownError, match="none of its 64 values"):
+        geodiff.fill_array(np.full((8, 8), np.nan))
+
+
 def test_what_a_masked_array_hides_is_unknown(rng: np.random.Generator) -> None:
     truth = np.round(_ground(rng))
     hidden = np.zeros(truth.shape, bool)
