@@ -120,6 +120,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
     started = time.time()
     with ExitStack() as held:
         scene = open_scene(job)
+        assert_nameable(job.target)  # before its record is looked for
         there, kept = _what_is_there(job), _kept(job)
         stands = _stands(job, scene, kept, started)
         if stands.record is not None:
