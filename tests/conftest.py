@@ -47,20 +47,12 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture(autouse=True)
-def own_log_level() -> Iterator[None]:
-    """Put back how much geodiff says: -q and -v set it for the whole process."""
-    said = logging.getLogger("geodiff")
-    was = said.level
-    yield
-    said.setLevel(was)
-
-
-@pytest.fixture
 def logging_as_before() -> Iterator[None]:
-    """Put back what the command line sets up for a process of its own."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
+    """Put back what the command line sets up for a process of its own, and how much geodiff says after -q and -v."""
+    said, root = logging.getLogger("geodiff"), logging.getLogger()
+    level, before = said.level, (root.handlers[:], root.level)
     yield
+    said.setLevel(level)
     root.handlers[:], root.level = before
 
 

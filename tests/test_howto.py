@@ -28,9 +28,6 @@ RUNNING = [path for path in (ROOT / "README.md", *sorted(PAGES.rglob("*.md"))) i
 Cli = Callable[..., str]
 
 
-pytestmark = pytest.mark.usefixtures("logging_as_before")
-
-
 @pytest.fixture
 def geodiff_cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
     """Run a command as the console script does; it must end well."""

@@ -87,7 +87,7 @@ def tell_of_others(path: str, chosen: str, groups: Sequence[str]) -> None:
     if others:
         more = f" and {len(others) - 4} more" if len(others) > 4 else ""
         logger.warning(
-            "%s: %s alone is read; %s%s stay out of what is filled and written (ncks -g, or xarray's group=, takes "
+            "%s: %s alone is read; %s%s are left out of what is filled and written (ncks -g, or xarray's group=, takes "
             "them apart)", path, f"the group {chosen}" if chosen else "the root group", ", ".join(others[:4]), more,
         )  # fmt: skip
 
