@@ -149,11 +149,14 @@ def put(path: str, content: bytes) -> None:
     local = _written_through(local)
     local.parent.mkdir(parents=True, exist_ok=True)
     partial = local.with_name(f".{local.name}.{uuid.uuid4().hex[:8]}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(local)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(local)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def upload(file: Path, path: str) -> None:
