@@ -198,9 +198,7 @@ def remove_tree(path: str) -> None:
     """
     local = local_path(path)
     if local is None:
-        filesystem, root = filesystem_of(path)
-        if filesystem.exists(root):
-            filesystem.rm(root, recursive=True)
+        _remove_objects(path)
         return
     if not local.is_dir():
         return
@@ -212,6 +210,21 @@ def remove_tree(path: str) -> None:
     (local / "zarr.json").unlink(missing_ok=True)
     if not local.is_symlink():
         local.rmdir()
+
+
+def _remove_objects(path: str) -> None:
+    """The same elsewhere. Raises OSError where objects are left: a store that forbids it may say so in silence."""
+    filesystem, root = filesystem_of(path)
+    filesystem.invalidate_cache()
+    last = f"{root}/zarr.json"
+    inside = [name for name in filesystem.find(root) if name != last]
+    if inside:
+        filesystem.rm(inside)
+        filesystem.invalidate_cache()
+        if left := [name for name in filesystem.find(root) if name != last]:
+            raise PermissionError(f"{path} cannot be removed ({len(left)} objects are left)")
+    if filesystem.exists(root):
+        filesystem.rm(root, recursive=True)
 
 
 def swap_in(new: Path, target: Path) -> None:
