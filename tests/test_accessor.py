@@ -275,7 +275,7 @@ def test_a_cluster_gives_the_same_answer_and_receives_keys(
 
     dataset.drop_encoding().chunk(time=2, lat=60, lon=100).to_zarr(tmp_path / "cube.zarr", zarr_format=2)
     with (
-        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster),
         xr.open_zarr(tmp_path / "cube.zarr", chunks={}) as opened,
     ):
