@@ -141,9 +141,7 @@ def fill_scenes(
     GeodiffError
         Before any scene was tried, where the job cannot be used.
     """
-    jobs = scene_jobs(job, kind, pages=pages)
-    records = list(twins(jobs))
-    clashing = {record.scene for record in records}
+    records, open_jobs = _standing(scene_jobs(job, kind, pages=pages))
     patient = fill_scene.with_options(
         retries=retries,
         retry_delay_seconds=exponential_backoff(backoff_seconds),
@@ -151,14 +149,6 @@ def fill_scenes(
         timeout_seconds=timeout_minutes * 60,
         tags=[TAG, GPU] if on_gpu(job) else [TAG],
     )
-    open_jobs = []
-    for each in jobs:
-        if redacted(each.source) in clashing:
-            continue
-        if (record := settled(each)) is not None:  # a task would be kept in Prefect's database for good
-            records.append(record)
-        else:
-            open_jobs.append(each)
     runner = _runner(at_once, dask)
     if open_jobs:  # or a cluster would start for nothing
         with runner:
@@ -169,6 +159,20 @@ def fill_scenes(
     if any(record.failed for record in records):
         raise ScenesFailedError(records)
     return records
+
+
+def _standing(jobs: Sequence[FillJob]) -> tuple[list[SceneRecord], list[FillJob]]:
+    """Records of the scenes that need no task, as one would be kept in Prefect's database for good; and the others."""
+    records, open_jobs = list(twins(jobs)), []
+    clashing = {record.scene for record in records}
+    for job in jobs:
+        if redacted(job.source) in clashing:
+            continue
+        if (record := settled(job)) is not None:
+            records.append(record)
+        else:
+            open_jobs.append(job)
+    return records, open_jobs
 
 
 def _runner(at_once: int, dask: str) -> TaskRunner[Any]:
