@@ -22,9 +22,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 from pydantic import Field
 
-from flows.finding import called
-from flows.local import complain, local_prefect, run_alone, run_here
-from flows.options import add_fill_options, job_of
+from flows.local import run_alone, run_here
+from flows.options import add_fill_options, add_many_options, job_of
 from flows.scenes import (
     DELIVERED,
     SceneRecord,
@@ -37,9 +36,9 @@ from flows.scenes import (
     settled,
     twins,
 )
-from flows.telling import Teller, failures, linked, plain
+from flows.telling import SomeFailedError, Teller, linked, plain, source_name
 from geodiff.credentials import redacted
-from geodiff.errors import ClusterError, GeodiffError, InputError, LockedError, WriteError
+from geodiff.errors import ClusterError, InputError, LockedError, WriteError
 from geodiff.job import FillJob
 
 if TYPE_CHECKING:
@@ -62,12 +61,10 @@ _NETWORK = re.compile(
 """What those who read over a network say when it, or a server, is away for a while: they have no error in common."""
 
 
-class ScenesFailedError(GeodiffError):
+class ScenesFailedError(SomeFailedError):
     """Some scenes could not be filled; the products of the others are delivered."""
 
-    def __init__(self, records: Sequence[SceneRecord]) -> None:
-        self.records = tuple(records)
-        super().__init__(failures("scenes", records))
+    what = "scenes"
 
 
 def passing(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect calls it so
@@ -76,15 +73,9 @@ def passing(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # n
     return isinstance(error, (OSError, ClusterError, WriteError, LockedError)) or bool(_NETWORK.search(str(error)))
 
 
-def _scene_name() -> str:
-    from prefect.runtime import task_run
-
-    return called(task_run.parameters["job"].source)
-
-
 @task(
     name="fill-scene",
-    task_run_name=_scene_name,
+    task_run_name=source_name,
     tags=[TAG],
     cache_policy=NO_CACHE,  # the product says what is done; hashing arguments would only cost
     persist_result=False,
@@ -241,12 +232,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_fill_options(parser)
     parser.add_argument("--kind", default="", help=".tif, .zarr, .nc, .png or / for a folder; default as the source")
-    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="scenes at a time (default 1)")
-    parser.add_argument("--retries", type=int, default=3, metavar="N", help="after failures of disk or network")
-    parser.add_argument("--timeout-minutes", type=float, default=240, metavar="M", help="for one try at one scene")
-    parser.add_argument("--no-pages", dest="pages", action="store_false", help="write no HTML reports")
     parser.add_argument("--dask", default="", metavar="ADDRESS", help="scenes as tasks of a Dask cluster, or `local`")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show Prefect's log")
+    add_many_options(parser, "scene")
     return parser
 
 
@@ -261,16 +248,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _here(chosen: argparse.Namespace) -> int:
     """Run the flow and print what came of it; returns the exit code."""
-    options = {name: getattr(chosen, name) for name in _OPTIONS}
-    try:
-        job = job_of(chosen)
-        with local_prefect():
-            records = fill_scenes(job, **options)
-    except ScenesFailedError as error:
-        _TELLER.print(error.records)
-        return complain(str(error).splitlines()[0], 1)
-    _TELLER.print(records)
-    return 0
+    job, options = job_of(chosen), {name: getattr(chosen, name) for name in _OPTIONS}
+    return _TELLER.deliver(lambda: fill_scenes(job, **options))
 
 
 if __name__ == "__main__":
