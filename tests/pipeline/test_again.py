@@ -130,11 +130,11 @@ _KILLED = """
 import sys, time
 from geodiff import blocks
 import geodiff
-real = blocks.write
+real = blocks._write
 def slow(*arguments):
     time.sleep(0.4)
     return real(*arguments)
-blocks.write = slow
+blocks._write = slow
 geodiff.fill(sys.argv[1], sys.argv[2], filler="laplace", block_size=256)
 """
 

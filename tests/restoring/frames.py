@@ -1,4 +1,4 @@
-"""Frames to restore, and a network that adds nothing to them."""
+"""Frames to restore, and a network that says "the classical estimate, give or take its error": laws hold for any."""
 
 from __future__ import annotations
 
