@@ -150,7 +150,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", _KILLED, str(scene), str(target)])
     markers = tmp_path / "killed/filled.geodiff-work.zarr/geodiff-done"
     give_up = time.monotonic() + 120
-    while len(list(markers.glob("*.json"))) < 3 and time.monotonic() < give_up:
+    while len(list(markers.glob("*.json"))) < 3 and process.poll() is None and time.monotonic() < give_up:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

@@ -11,16 +11,16 @@ from rasterio.transform import Affine
 
 import geodiff
 from geodiff.patches import EdgeAnswers
-from tests.rasters import UTM, digests, read, round_holes, surface, write
+from tests.rasters import UTM, digests, read, surface, write
 
 
-@pytest.mark.parametrize("options", [{"block_size": 128}, {"block_size": 300}, {"batch": 1}])
-def test_the_tiling_does_not_show(scene: Path, tmp_path: Path, options: dict[str, int]) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    geodiff.fill(scene, tmp_path / "a/filled.tif", filler="matern")
-    geodiff.fill(scene, tmp_path / "b/filled.tif", filler="matern", **options)
-    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+def test_the_tiling_does_not_show(scene: Path, tmp_path: Path) -> None:
+    made = []
+    for number, options in enumerate(({}, {"block_size": 128}, {"block_size": 300}, {"batch": 1})):
+        (tmp_path / str(number)).mkdir()
+        geodiff.fill(scene, tmp_path / str(number) / "filled.tif", filler="matern", **options)
+        made.append(digests(tmp_path / str(number)))
+    assert made[0] == made[1] == made[2] == made[3]
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -47,15 +47,15 @@ def test_a_window_between_blocks_is_estimated_once(
 
 
 def test_the_tiling_does_not_show_in_what_the_network_drew(tmp_path: Path) -> None:
-    values = surface(270, 300).astype("uint16")
-    values[round_holes(270, 300, 4, 14)] = 0
+    values = surface(150, 300).astype("uint16")
+    values[26:52, 90:120] = values[92:120, 242:268] = 0  # each in two windows, the second in two blocks of 256 columns
     scene = write(tmp_path / "scene.tif", values)
     options = {"filler": "auto", "members": 2, "steps": 4, "sampler": "edm-dpm2m"}
-    for folder, how in (("a", {}), ("b", {"block_size": 256, "batch": 16}), ("c", {"block_size": 256, "workers": 2})):
+    for folder, how in (("a", {}), ("b", {"block_size": 256, "batch": 16, "workers": 2})):
         (tmp_path / folder).mkdir()
         geodiff.fill(scene, tmp_path / folder / "filled.tif", **options, **how)
     assert len(digests(tmp_path / "a")) == 5
-    assert digests(tmp_path / "a") == digests(tmp_path / "b") == digests(tmp_path / "c")
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
     value, members = (
         read(tmp_path / "a/filled.tif")[0].astype(int),
         read(tmp_path / "a/filled_members.tif").astype(int),
