@@ -51,6 +51,8 @@ class Encoding:
     """Physical bounds: known values outside are missing, filled values are clipped to them."""
     extra_nodata: tuple[float, ...] = ()
     """More stored values that mean missing (`missing_value` beside `_FillValue`, `--nodata`)."""
+    undefined: tuple[float, ...] = ()
+    """Stored values beyond the valid range that say that there is no such quantity there: land among sea ice."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype))

@@ -38,7 +38,7 @@ __all__ = ["Cube", "Scene", "open_scene", "scene_of"]
 PlaneReader = Callable[[Window], "NDArray[np.bool_]"]
 """(window) to bool (row, column)."""
 
-_SEA = re.compile(r"sea_surface_|_in_sea_water")
+_SEA = re.compile(r"sea_surface|sea_water|sea[_-]ice|(^|_)ocean_")
 _UNCERTAINTY = re.compile(r"(^|_)(precision|uncertainty|uncert|error|err|stdev|standard_(error|deviation))(_|$)")
 _SCAN_GAPS = re.compile(r"LE07_\w{4}_\d{6}_(\d{8})")
 """Landsat 7 product names; its scan line corrector failed on 2003-05-31."""

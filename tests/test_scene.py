@@ -246,6 +246,7 @@ def test_dates_cannot_be_chosen_where_there_are_none(tmp_path: Path) -> None:
     [
         ("sea_surface_temperature", 1, "auto", True),
         ("mass_concentration_of_chlorophyll_a_in_sea_water", 1, "auto", True),
+        ("sea_ice_area_fraction", 1, "auto", True), ("sea_water_salinity", 1, "auto", True),
         ("sea_surface_temperature", 2, "auto", False), ("sea_surface_temperature", 1, "all", False),
         ("surface_temperature", 1, "auto", False), ("air_pressure_at_sea_level", 1, "auto", False),
     ],
