@@ -92,14 +92,15 @@ def piles_up(values: NDArray[np.floating], end: float, least: float) -> bool:
     """Whether values (pixel,) pile up at the least or greatest they may have, as at no rain, black and saturation.
 
     At least so many stand there, and twice those at the number next to it: towards an end that is none values thin out,
-    those of whole numbers too. All of them may.
+    those of whole numbers too. All of them may, and where there are two numbers alone both are ends.
     """
     there = values == end
     pile = np.count_nonzero(there)
     if pile < least:
         return False
     beside = np.abs(values[~there] - end)
-    return bool(pile >= 2 * np.count_nonzero(beside == beside.min(initial=np.inf)))
+    next_to = beside.min(initial=np.inf)
+    return bool(pile >= 2 * np.count_nonzero(beside == next_to) or beside.max() == next_to)
 
 
 @dataclass(frozen=True, slots=True)
