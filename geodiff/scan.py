@@ -203,9 +203,10 @@ def scan_cube(
     if not all(recipe.measured(own[np.isfinite(own)]).all() for recipe, own in zip(recipes, ends, strict=True)):
         cells = _sums_of_measurements(cube, gaps, cells, recipes)
     scan = _count(cube, gaps, cells, recipes)
-    if cube.transform == "linear":
+    if cube.transform not in LOGARITHMS:  # which know no number below their beginning
         bands = [cube.variable.bands[b] for b in cube.bands]
-        scan = replace(scan, suspects=suspects_of(bands, known, whole=not scan.missing))
+        physical = [values**3 for values in known] if cube.transform == "cbrt" else known
+        scan = replace(scan, suspects=suspects_of(bands, physical, whole=not scan.missing and physical is known))
     return scan, replace(gaps, occupied=scan.occupied, _latest={})
 
 

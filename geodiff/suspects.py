@@ -37,10 +37,12 @@ _CLASS_NAMES = re.compile(r"class|land_?(cover|use)|lulc|categor|corine|\bclc|\b
 _MANY, _OFTENER = 0.01, 5
 """Share of zeros that are many, and how much oftener than any other number they are."""
 _TURNS = (360.0, 2 * math.pi)
-_ANGLES = (re.compile(r"(deg|degrees?|°)([ _](true|t))?"), re.compile(r"rad(ians?)?"))
+_ANGLES = (re.compile(r"(deg|degrees?|°)([ _](true|t|north|east))?"), re.compile(r"rad(ians?)?"))
 """A turn in degrees and in radians, and the units of either."""
 _DIRECTIONS = ("direction", "aspect", "azimuth", "phase")
 """Words in the name of a band of directions that has no units."""
+_ROUNDING = 1e-6
+"""Share of a turn by which float32 may take an angle beyond its end."""
 _SEAM, _UNNAMED_SEAM, _AT_EACH_END = 1 / 36, 1 / 360, 0.001
 """How near to both ends of a turn numbers lie that go all the way round, as a share of it; where only the numbers
 themselves say so, as GDAL writes aspects, nearer, and none beyond, and how many of them lie at either end."""
@@ -161,7 +163,8 @@ def few_numbers(values: NDArray[np.float64], name: str = "") -> int:
 def goes_round(band: Band, values: NDArray[np.float64]) -> bool:
     """Whether a band holds angles on both sides of north (0 and a turn) or of south (half a turn either way).
 
-    By its units or its name; a band that has neither, by numbers that fill the turn in degrees exactly.
+    By its units or its name; a band that has neither, by numbers that fill a turn exactly, as aspects in degrees and the
+    phase of an interferogram in radians do.
     """
     if values.size < _ENOUGH:
         return False
@@ -172,14 +175,14 @@ def goes_round(band: Band, values: NDArray[np.float64]) -> bool:
             near = max(abs(low - start), abs(high - start - turn)) < _SEAM * turn
             if near and (spelt.fullmatch(units) or named):
                 return True
-    return not units and any(_fills_the_turn(values, start) for start in (0.0, -_TURNS[0] / 2))
+    return not units and any(_fills(values, turn, start) for turn in _TURNS for start in (0.0, -turn / 2))
 
 
-def _fills_the_turn(values: NDArray[np.float64], start: float) -> bool:
-    """Whether degrees reach from the start of a turn to its end and no farther, with many at either."""
-    end = start + _TURNS[0]
-    ends = [np.abs(values - place) <= _UNNAMED_SEAM * _TURNS[0] for place in (start, end)]
-    inside = start <= values.min() and values.max() <= end
+def _fills(values: NDArray[np.float64], turn: float, start: float) -> bool:
+    """Whether angles reach from the start of a turn to its end and no farther, with many at either."""
+    end, rounding = start + turn, _ROUNDING * turn
+    ends = [np.abs(values - place) <= _UNNAMED_SEAM * turn for place in (start, end)]
+    inside = start - rounding <= values.min() and values.max() <= end + rounding
     return bool(inside and min(there.mean() for there in ends) >= _AT_EACH_END)
 
 

@@ -168,6 +168,12 @@ def test_directions_that_go_round_are_said_with_the_cure(
         ("", "wrapped_phase", -3.14159, 3.14159, True),
         ("", "aspect", 0, 6.2, True),
         ("rad", "slope", 0, 1.5, False),
+        ("", "band_1", -np.pi, np.float32(np.pi), True),
+        ("", "band_1", 0, 2 * np.pi, True),
+        ("", "band_1", -3, 3, False),
+        ("", "band_1", 0, 6.5, False),
+        ("degrees_east", "lon", -180, 180, True),
+        ("degrees_north", "lat", -90, 90, False),
         ("", "band_1", 0, 360, True),
         ("", "band_1", -180, 180, True),
         ("", "band_1", 0, 357, False),
@@ -179,3 +185,11 @@ def test_what_goes_round(
 ) -> None:
     band = Band(name, Encoding(np.dtype(np.float32)), units=units)
     assert goes_round(band, rng.uniform(low, high, 5000)) is expected
+
+
+def test_nodata_among_rain_is_asked_about_in_its_own_units(tmp_path: Path, rng: np.random.Generator) -> None:
+    rain = np.maximum(rng.normal(0, 4, (64, 64)), 0)
+    rain[:6, 8:20], rain[30:40, 30:40] = -9999, np.nan
+    xr.DataArray(rain, dims=("y", "x"), name="precipitation").to_netcdf(tmp_path / "rain.nc")
+    planned = str(geodiff.plan_fill(str(tmp_path / "rain.nc"), filler="laplace"))
+    assert "are exactly -9999, far from all others; if that stands for missing, add --nodata -9999" in planned
