@@ -217,15 +217,26 @@ def scene_of(raster: Raster, job: FillJob) -> Scene:
             cubes.append(Cube(variable, bands, _targets(variable, job.dates), rules, transform_of(variable)))
     if not cubes:
         kinds = sorted({b.kind.value for v in raster.variables for b in v.bands})
-        cure = (
-            "; write the colours of its palette as bands first (gdal_translate -expand rgb), or where they stand for "
-            "classes its numbers without the palette, and use --filler nearest"
-        ) * ("palette" in kinds)
         raise SourceError(
-            f"{job.source} has no continuous band to fill (its bands are: {', '.join(kinds) or 'none'}){cure}"
+            f"{job.source} has no continuous band to fill (its bands are: {', '.join(kinds) or 'none'}){_cure(kinds)}"
         )
     _refuse_nodata(job, cubes)
     return Scene(raster, tuple(cubes))
+
+
+def _cure(kinds: Sequence[str]) -> str:
+    """What to do with a source of such kinds of bands alone."""
+    if "palette" in kinds:
+        return (
+            "; write the colours of its palette as bands first (gdal_translate -expand rgb), or where they stand for "
+            "classes its numbers without the palette, and use --filler nearest"
+        )
+    if "flags" in kinds:
+        return (
+            "; where they stand for classes, write their numbers without what says so (names of classes, flag "
+            "attributes, LAYER_TYPE), and use --filler nearest"
+        )
+    return ""
 
 
 def _refuse_nodata(job: FillJob, cubes: Sequence[Cube]) -> None:
