@@ -163,8 +163,8 @@ def few_numbers(values: NDArray[np.float64], name: str = "") -> int:
 def goes_round(band: Band, values: NDArray[np.float64]) -> bool:
     """Whether a band holds angles on both sides of north (0 and a turn) or of south (half a turn either way).
 
-    By its units or its name; a band that has neither, by numbers that fill a turn exactly, as aspects in degrees and the
-    phase of an interferogram in radians do.
+    By its units or its name; a band that has neither, by numbers that fill a turn exactly, as aspects in degrees and
+    the phase of an interferogram in radians do.
     """
     if values.size < _ENOUGH:
         return False

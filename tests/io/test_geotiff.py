@@ -399,7 +399,7 @@ def test_thematic_layers_are_classes(tmp_path: Path) -> None:
         file.update_tags(1, LAYER_TYPE="thematic")
     (variable,) = open_raster(str(tmp_path / "a.img")).variables
     assert variable.bands[0].kind is Kind.FLAGS
-    with pytest.raises(SourceError, match="no continuous band to fill .*use --filler nearest"):
+    with pytest.raises(SourceError, match=r"no continuous band to fill .*use --filler nearest"):
         open_scene(FillJob(source=str(tmp_path / "a.img"), target="filled.tif"))
 
 
