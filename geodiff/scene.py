@@ -91,9 +91,9 @@ class Cube:
 
     @property
     def land_is_told(self) -> bool:
-        """Whether anything sets apart what has no value at all: flags, an area of the user's, or other dates."""
-        rules = self.rules
-        return bool(rules.quality) or rules.fill_everything or len(self.variable.dates) > 1
+        """Whether anything sets apart what has no value at all: flags, codes, an area of the user's, or other dates."""
+        rules, coded = self.rules, any(self.variable.bands[band].encoding.undefined for band in self.bands)
+        return bool(rules.quality) or coded or rules.fill_everything or len(self.variable.dates) > 1
 
     @property
     def shape(self) -> tuple[int, int]:

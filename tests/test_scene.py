@@ -262,6 +262,17 @@ def test_one_date_of_the_sea_is_said_not_to_tell_land(
     assert ("does not tell land from clouds" in str(planned)) == unknown
 
 
+def test_land_that_codes_tell_of_is_not_asked_for(tmp_path: Path) -> None:
+    ice = np.full((40, 50), 60, "u1")
+    ice[:5], ice[10:15, 20:25] = 254, 255
+    codes = {"flag_values": np.array([253, 254], "u1"), "flag_meanings": "coast land"}
+    about = {"standard_name": "sea_ice_area_fraction", "valid_range": np.array([0, 100], "u1"), "_FillValue": 255}
+    xr.Dataset({"ice": (("y", "x"), ice, codes | about)}).to_netcdf(tmp_path / "ice.nc")
+    planned = str(plan(FillJob(source=str(tmp_path / "ice.nc"), target="filled.nc", filler="laplace")))
+    assert "does not tell land from clouds" not in planned
+    assert "there is no such quantity here" in planned
+
+
 @pytest.mark.parametrize(
     ("name", "standard", "expected"),
     [
