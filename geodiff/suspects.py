@@ -114,29 +114,27 @@ def suspect_values(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], fl
     Mostly one; none where there are no such. A few beside each other are codes of land, clouds and the like.
     """
     numbers, counts = np.unique(values, return_counts=True)
+    upto = np.concatenate([[0], np.cumsum(counts)])
     most = _MOST_CODES if numbers.size > _CLASSES + _MOST_CODES else 1  # few numbers are classes all of them
     for count in range(1, min(most, numbers.size - 1) + 1):
-        for codes, often, others in (
-            (numbers[:count], counts[:count], numbers[count:]), (numbers[-count:], counts[-count:], numbers[:-count])
-        ):  # fmt: skip
-            alike = int(often.sum())
+        for codes, others in (
+            (slice(0, count), slice(count, numbers.size)),
+            (slice(numbers.size - count, numbers.size), slice(0, numbers.size - count)),
+        ):
+            alike = int(upto[codes.stop] - upto[codes.start])
             if min(alike // count, values.size - alike) < _LEAST or alike < _LEAST_SHARE * values.size:
                 continue
-            apart = max(float(others[0] - codes[-1]), float(codes[0] - others[-1]))
-            if _is_far(apart, values[(values >= others[0]) & (values <= others[-1])]):
-                return codes, alike / values.size
+            first, last = upto[others.start], upto[others.stop] - 1
+            ranks = first + np.array([0.01, 0.99]) * (last - first)
+            low, high = numbers[np.searchsorted(upto, ranks, "right") - 1]
+            gap = max(numbers[others.start] - numbers[codes.stop - 1], numbers[codes.start] - numbers[others.stop - 1])
+            if high > low and gap > max(_FAR * (high - low), _between_classes(numbers[others])):
+                return numbers[codes], alike / values.size
     return numbers[:0], 0.0
 
 
-def _is_far(apart: float, others: NDArray[np.float64]) -> bool:
-    """Whether a number so far from the others is none of them."""
-    low, high = np.percentile(others, (1, 99))
-    return bool(high > low and apart > max(_FAR * (high - low), _between_classes(others)))
-
-
-def _between_classes(values: NDArray[np.float64]) -> float:
+def _between_classes(numbers: NDArray[np.float64]) -> float:
     """How far neighbours among few different numbers are apart: classes 1, 2 and 3 are no farther than that."""
-    numbers = np.unique(values)
     return float(np.diff(numbers).max()) if 1 < numbers.size <= _CLASSES else 0.0
 
 
