@@ -144,7 +144,7 @@ def restore_band(
 
 
 def _as_observed(
-    low: Frame, factor: int, within: tuple[float, ...], value: Plane, error: Plane, drawn: Plane
+    low: Frame, factor: int, within: tuple[float, float], value: Plane, error: Plane, drawn: Plane
 ) -> tuple[Plane, Plane, Plane]:
     """Value, error and members that hold to exact pixels: as they were, or as the means of the finer ones."""
     if factor > 1:
