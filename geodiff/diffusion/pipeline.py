@@ -31,6 +31,7 @@ from geodiff.fillers import Fitted
 from geodiff.fillers.calibration import DAYS, factor_field
 from geodiff.fillers.kriging import Kriging
 from geodiff.noise import ground_noise
+from geodiff.threads import one_thread, side_by_side
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -162,10 +163,9 @@ class GapFillPipeline(DiffusionPipeline):
             raise JobError(f"members = {members}: give how many realisations to draw, 0 for none")
         image = _plain(values)
         seen, shape = where_known(image, None if known is None else _plain(known)), image.shape
-        parts = [
-            self._band(plane, mask, band, members, steps, sampler, seed)
-            for band, (plane, mask) in enumerate(zip(*(a.reshape(-1, *shape[-2:]) for a in (image, seen)), strict=True))
-        ]
+        bands = enumerate(zip(*(a.reshape(-1, *shape[-2:]) for a in (image, seen)), strict=True))
+        with one_thread(), side_by_side():
+            parts = [self._band(plane, mask, band, members, steps, sampler, seed) for band, (plane, mask) in bands]
         stacked = [np.stack(p).astype(_type_of(values)) for p in zip(*parts, strict=True)]
         drawn = np.moveaxis(stacked[2], 1, 0).reshape(members, *shape) if members else None
         return GapFillOutput(value=stacked[0].reshape(shape), standard_error=stacked[1].reshape(shape), members=drawn)

@@ -11,8 +11,10 @@ import torch
 from diffusers import DDIMScheduler, EDMDPMSolverMultistepScheduler, EDMEulerScheduler
 from scipy import ndimage
 
+from geodiff.arrays import fill_array
 from geodiff.diffusion import GapFillPipeline, GapFillUNet
 from geodiff.diffusion.denoiser import open_denoiser
+from geodiff.diffusion.device import on_threads
 from geodiff.diffusion.exporting import describe
 from geodiff.diffusion.fields import CHANNELS
 from geodiff.diffusion.folder import Calibration, check_folder, find_folder, model_hash, stored_hash
@@ -115,6 +117,16 @@ def test_known_numbers_come_back_whatever_their_type(pipeline, image, kind: str,
         assert layer.dtype == same
         np.testing.assert_array_equal(layer[known], values[known])
     assert filled.standard_error.dtype == same
+
+
+def test_answers_do_not_depend_on_torchs_threads_and_leave_them(pipeline, image, folder) -> None:
+    expected = pipeline(*image, members=2, steps=4)
+    with on_threads(2):
+        again = pipeline(*image, members=2, steps=4)
+        fill_array(*image, filler="diffusion", model=str(folder))
+        assert torch.get_num_threads() == 2
+    np.testing.assert_array_equal(again.value, expected.value)
+    np.testing.assert_array_equal(again.members, expected.members)
 
 
 def test_complex_tensors_are_refused(pipeline, image) -> None:
