@@ -20,11 +20,12 @@ from geodiff.fillers import OBSERVED, UNFILLED, FillerSettings, load_filler
 from geodiff.fitting import CubeFit, load_cube_fit, normalised_rounding
 from geodiff.io.store import load_fit, open_work, write_block
 from geodiff.job import FillJob
-from geodiff.lattice import STRIDE, Window
+from geodiff.lattice import Window
 from geodiff.patches import EdgeAnswers
 from geodiff.scan import GapReader
 from geodiff.scanned import load_occupied
 from geodiff.scene import Cube, Scene, open_scene
+from geodiff.seams import steps_by_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -194,7 +195,7 @@ def block_layers(
         drawn = [_physical(fit, member, blended.standard_error[0], kept)[0] for member in members]
         layers["members"] = np.stack([_packed(cube, member, kept) for member in drawn])
     if job.quantiles:
-        layers["quantiles"] = _quantiles(fit, blended, job.quantiles, kept)
+        layers["quantiles"] = _quantiles(cube, fit, blended, job.quantiles, kept)
     return layers, kept, int(refused.sum())
 
 
@@ -223,29 +224,29 @@ def _packed(cube: Cube, physical: NDArray[np.float64], kept: NDArray[np.bool_]) 
     return stored
 
 
-def _quantiles(fit: CubeFit, blended: Blended, levels: Sequence[float], kept: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Gaussian quantiles about the value before any transform, (quantile, band, row, column)."""
+def _quantiles(
+    cube: Cube, fit: CubeFit, blended: Blended, levels: Sequence[float], kept: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Gaussian quantiles about the value before any transform, (quantile, band, row, column).
+
+    None lies beyond what can be stored or is valid, where no value lies either.
+    """
     from scipy.stats import norm
 
-    planes = []
+    planes, bounds = [], [cube.variable.bands[band].encoding.bounds for band in cube.bands]
+    low, high = (np.array(ends)[:, None, None] for ends in zip(*bounds, strict=True))
     spread = np.hypot(blended.standard_error[0], normalised_rounding(fit.rounding, fit.normalisations))
     for level in levels:
         shifted = blended.value[0] + np.float32(norm.ppf(level)) * spread
-        planes.append(np.where(kept, _physical(fit, shifted, blended.standard_error[0], kept)[0], np.nan))
+        physical = np.clip(_physical(fit, shifted, blended.standard_error[0], kept)[0], low, high)
+        planes.append(np.where(kept, physical, np.nan))
     return np.stack(planes).astype(np.float32)
 
 
 def _steps(
     cube: Cube, core: Window, value: NDArray[np.float32], kept: NDArray[np.bool_]
 ) -> tuple[list[float], list[int]]:
-    """As `BlockResult.steps`: windows begin on every `STRIDE`-th line, rows and columns alike."""
-    sums, counts = np.zeros(STRIDE), np.zeros(STRIDE, np.int64)
-    starts = (core.row + cube.lattice.origin[0], core.column + cube.lattice.origin[1])
-    for axis, start in zip((-2, -1), starts, strict=True):
-        lines, filled = np.moveaxis(value, axis, 0), np.moveaxis(kept, axis, 0)
-        both = filled[1:] & filled[:-1]
-        steps = np.abs(lines[1:][both] - lines[:-1][both])
-        place = (np.nonzero(both)[0] + 1 + start) % STRIDE
-        sums += np.bincount(place, steps, STRIDE)
-        counts += np.bincount(place, minlength=STRIDE)
+    """As `BlockResult.steps`."""
+    row, column = cube.lattice.origin
+    sums, counts = steps_by_line(value, kept, (core.row + row, core.column + column))
     return ([float(f"{total:.7g}") for total in sums], counts.tolist()) if counts.any() else ([], [])

@@ -28,7 +28,7 @@ from geodiff.identity import describe_model, inputs_identity, model_identity
 from geodiff.io import OpenOptions, Product, ProductVariable
 from geodiff.io.ancillary import axes_beside, layer_arrays, refuse_foreign_layers
 from geodiff.io.cf import encoding_of, open_dataset_as_raster
-from geodiff.io.contents import OutputArray, PickedReader
+from geodiff.io.contents import OutputArray, PickedReader, at_hand
 from geodiff.io.cube import CubeReader
 from geodiff.job import FillJob, as_fields
 from geodiff.lattice import Window
@@ -94,7 +94,7 @@ def _scene(dataset: xr.Dataset, job: FillJob) -> Scene:
 
 
 def _with_physical_ranges(dataset: xr.Dataset) -> xr.Dataset:
-    """Valid ranges in the units of the numbers: xarray unpacks numbers, not the ranges that were packed with them.
+    """Valid ranges and codes in the units of the numbers: xarray unpacks numbers, not what was packed with them.
 
     What it computes (`where`, `astype`) keeps the ranges but forgets the packing: a range of short whole numbers, which
     CF asks to be of the type that is stored, then says nothing of numbers that are not.
@@ -113,6 +113,8 @@ def _with_physical_ranges(dataset: xr.Dataset) -> xr.Dataset:
             as_stored = xr.Variable((), np.zeros((), stored), {**ranged, **packing})
             bounds = encoding_of(as_stored, OpenOptions()).valid_range
             told = {} if bounds is None else {"valid_range": np.array(bounds)}
+            if "flag_values" in variable.attrs:  # codes beside numbers came out as numbers too
+                told["flag_values"] = _unpacked(variable.attrs["flag_values"], packing, variable.dtype)
         else:
             logger.warning(
                 "%s: %s %s of a packed variable whose packing xarray has forgotten, so nothing is out of range; say "
@@ -122,6 +124,12 @@ def _with_physical_ranges(dataset: xr.Dataset) -> xr.Dataset:
         plain.attrs = {key: value for key, value in variable.attrs.items() if key not in ranged} | told
         changed[name] = plain
     return dataset.assign(changed)
+
+
+def _unpacked(codes: Any, packing: Mapping[str, Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Stored numbers as xarray unpacks them, to the last bit."""
+    scale, offset = (dtype.type(packing.get(key, default)) for key, default in (("scale_factor", 1), ("add_offset", 0)))
+    return np.asarray(np.asarray(codes).astype(dtype) * scale + offset)
 
 
 def _is_short(values: Iterable[Any]) -> bool:
@@ -391,7 +399,7 @@ def _with_layers(dataset: xr.Dataset, cubes: Sequence[Cube], scene: Scene, job: 
 
 def _variable(array: OutputArray, source: xr.Variable, name: str) -> xr.Variable:
     """A layer as xarray has it: the source's chunks where it is lazy, and what belongs to the encoding put there."""
-    numbers = array.content.lazy(array)
+    numbers = at_hand(array)
     if source.chunks is not None and hasattr(numbers, "rechunk"):
         wanted = dict(zip(source.dims, source.chunks, strict=True))
         numbers = numbers.rechunk(tuple(wanted.get(dim, -1) for dim in array.dims))

@@ -68,7 +68,7 @@ from geodiff.io.cube import files_closed
 from geodiff.io.filledbefore import filled_before
 from geodiff.io.places import exists, remove_tree
 from geodiff.io.stacitem import item_fingerprint
-from geodiff.io.store import VariableSpec, create_work, open_work, remove_work
+from geodiff.io.store import VariableSpec, create_work, has_fit, open_work, remove_work
 from geodiff.plan import FillPlan, Means
 from geodiff.progress import Progress, waiting
 from geodiff.running import assert_scheduler, local_workers, run_blocks
@@ -82,6 +82,7 @@ if TYPE_CHECKING:
 
     from geodiff.digests import Digests
     from geodiff.io import Raster
+    from geodiff.io.earlier import Earlier
     from geodiff.io.store import WorkStore
     from geodiff.job import FillJob
     from geodiff.record import RunRecord
@@ -120,6 +121,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
     started = time.time()
     with ExitStack() as held:
         scene = open_scene(job)
+        stamp = _stamp(job, scene.raster)  # before its identity is read, which must be that of what is filled
         assert_nameable(job.target)  # before its record is looked for
         there, kept = _what_is_there(job), _kept(job)
         stands = _stands(job, scene, kept, started)
@@ -128,12 +130,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         assert_own_layers(job.target, overwrite=job.overwrite)
         if job.dry_run:
             return _planned(job, scene, stands.fingerprint, kept, started)
-        assert_writable(target_stem(job.target)[0], "the folder of TARGET")
-        assert_writable(job.work or target_stem(job.target)[0], "--work")
-        if job.stac is not None:
-            assert_writable(target_stem(job.stac)[0], "the folder of --stac")
-        assert_scheduler(job)
-        stamp = _stamp(job, scene.raster)
+        _assert_may_begin(job)
         held.enter_context(alone(job.target, job.work))
         if _what_is_there(job) != there:  # another run ended until then: TARGET is another, its dates lie elsewhere
             kept = _kept(job)
@@ -143,32 +140,56 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
             assert_own_layers(job.target, overwrite=job.overwrite)
         _assert_unchanged(job, scene.raster, stamp)
         _tell_of_loss(job)
-        fingerprint, digests = stands.fingerprint, stands.digests
-        work, means = _open_or_create(job, scene, fingerprint, kept)
+        work, means = _open_or_create(job, scene, stands.fingerprint, kept)
         held.callback(forget, work.path)
         lend(work.path, scene)
         with local_workers(job) as local:
             with _nothing_left_of_a_refusal(work):
-                scans, gaps = _scan(scene, work, job, kept, quiet)
-                planned = FillPlan.of(scene, scans, job, filler_of(job), fingerprint, means)
-                planned = replace(planned, done=frozenset(work.done()))
-                _stop_if_empty(job, planned)
-                _tell_of_earlier_fills(planned, scene)
-                if kept is None:
-                    logger.info("%s", planned)
-                now, earlier = _fit(planned, scene, scans, gaps, work, kept, quiet=quiet), None
-                if kept is not None:
-                    planned, now, earlier = extended(planned, scene, scans, filler_of(job), kept, now)
-                    save_kept(fit_path(work.path), now)
-                    logger.info("%s", planned)
+                planned, gaps, earlier = _prepared(job, scene, stands.fingerprint, work, means, kept, quiet=quiet)
             fitted = time.time()
             results = _run_blocks(planned, work.path, local, quiet)
         _assert_unchanged(job, scene.raster, stamp)
         record = finish(planned, scene, work, gaps, results, Times(started, fitted, time.time()), earlier)
-        keep_digests(job.target, digests)
+        keep_digests(job.target, stands.digests)
+        _assert_unchanged(job, scene.raster, stamp, written=True)
         if not record.failed_blocks:
             _remove(work)
         return record
+
+
+def _assert_may_begin(job: FillJob) -> None:
+    """Raise before anything is read where what the run needs cannot be written or reached."""
+    assert_writable(target_stem(job.target)[0], "the folder of TARGET")
+    assert_writable(job.work or target_stem(job.target)[0], "--work")
+    if job.stac is not None:
+        assert_writable(target_stem(job.stac)[0], "the folder of --stac")
+    assert_scheduler(job)
+
+
+def _prepared(
+    job: FillJob,
+    scene: Scene,
+    fingerprint: str,
+    work: WorkStore,
+    means: Means,
+    kept: Kept | None,
+    *,
+    quiet: bool,
+) -> tuple[FillPlan, dict[str, GapReader], Earlier | None]:
+    """Scan, plan and fit, all of it kept in the working store; with what is `kept` of TARGET, how that is extended."""
+    scans, gaps = _scan(scene, work, job, kept, quiet)
+    planned = FillPlan.of(scene, scans, job, filler_of(job), fingerprint, means)
+    planned = replace(planned, done=frozenset(work.done()))
+    _stop_if_empty(job, planned)
+    _tell_of_earlier_fills(planned, scene)
+    if kept is None:
+        logger.info("%s", planned)
+    now, earlier = _fit(planned, scene, scans, gaps, work, kept, quiet=quiet), None
+    if kept is not None:
+        planned, now, earlier = extended(planned, scene, scans, filler_of(job), kept, now)
+        save_kept(fit_path(work.path), now)
+        logger.info("%s", planned)
+    return planned, gaps, earlier
 
 
 def _what_is_there(job: FillJob) -> tuple[object, ...]:
@@ -260,7 +281,7 @@ def _kept(job: FillJob) -> Kept | None:
 def _killed_before_keeping(job: FillJob) -> Kept | None:
     """What a run left that was killed between writing TARGET and keeping its fit."""
     work = _left_behind(_work_path(job))
-    if work is None or not exists(fit_path(work.path)):
+    if work is None or not has_fit(fit_path(work.path)):
         return None
     kept = load_kept(fit_path(work.path))
     return replace(kept, done={**kept.done, **work.done()})
@@ -417,11 +438,13 @@ def _stamp(job: FillJob, raster: Raster) -> tuple[object, ...]:
     return source_stamp(raster), inputs_stamp(job, raster)
 
 
-def _assert_unchanged(job: FillJob, raster: Raster, stamp: tuple[object, ...]) -> None:
+def _assert_unchanged(job: FillJob, raster: Raster, stamp: tuple[object, ...], *, written: bool = False) -> None:
     """What no block touched is still to be copied: it must come from the very source the blocks were filled from."""
     if _stamp(job, raster) != stamp:
         what = raster.path if source_stamp(raster) != stamp[0] else f"what masks {raster.path}"
-        raise SourceError(f"{what} changed while it was being filled, so nothing was written; run this again")
+        mixed = f"so {job.target}, which is written, may hold parts of both; run this again with --overwrite"
+        left = mixed if written else "so nothing was written; run this again"
+        raise SourceError(f"{what} changed while it was being filled, {left}")
 
 
 def _stop_if_empty(job: FillJob, planned: FillPlan) -> None:
@@ -475,7 +498,7 @@ def _fit(
 ) -> Kept:
     """Fit every cube once and keep it in the working store; a resumed run finds it there."""
     path = fit_path(work.path)
-    if exists(path):
+    if has_fit(path):
         return load_kept(path)
     filler, parts = filler_of(planned.job), {}
     known = {} if kept is None else kept.fitted.parts

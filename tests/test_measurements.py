@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +31,17 @@ def filled(values: np.ndarray, filler: str) -> tuple[np.ndarray, np.ndarray]:
     return value[HOLE], error[HOLE]
 
 
+@cache
+def plainly_filled(filler: str) -> tuple[np.ndarray, np.ndarray]:
+    return filled(field(), filler)
+
+
 @pytest.mark.parametrize("filler", ["laplace", "kriging", "auto"])
 @pytest.mark.parametrize("wild", [1e7, -1e20, 1e35])
 def test_one_wild_number_changes_no_gap_it_is_not_beside(filler: str, wild: float) -> None:
-    plain, spoilt = field(), field()
+    spoilt = field()
     spoilt[5, 5] = wild
-    (value, error), (with_it, error_with_it) = filled(plain, filler), filled(spoilt, filler)
+    (value, error), (with_it, error_with_it) = plainly_filled(filler), filled(spoilt, filler)
     assert np.abs(with_it - value).max() < 0.5 * error.max()
     assert np.median(error_with_it) < 1.2 * np.median(error)
 
@@ -116,6 +122,28 @@ def test_what_stands_at_a_bound_is_valid(
     assert unpack(np.array([stored], dtype), encoding)[1].all()
     assert unpack(pack(np.array([bounds[1] + 1, bounds[0] - 1]), encoding), encoding)[1].all()
     assert not unpack(np.array([stored + (1 if dtype == "int16" else 1e-5)], dtype), encoding)[1].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "units", "low", "high"),
+    [
+        ("probability", "1", 0.0, 1.0), ("percentage", "%", 0.0, 100.0), ("power", "", 0.0, None),
+        ("power", "degC", None, None), ("temperature", "K", None, None), ("anomaly", "", None, None),
+    ],
+)  # fmt: skip
+def test_shares_and_amounts_are_bounded_by_what_they_are(
+    tmp_path: Path, name: str, units: str, low: float | None, high: float | None
+) -> None:
+    """Members of a column of NO2 were negative, those of a probability 1.5."""
+    even = (field((200, 200)) - 280) / 5
+    share = 1 / (1 + np.exp(-3 * even))
+    values = {"probability": share, "percentage": 100 * share, "power": 5e15 * np.exp(even), "temperature": even + 280}
+    physical = values.get(name, even).astype("f4")
+    xr.Dataset({name: (("y", "x"), physical, {"units": units})}).to_netcdf(tmp_path / "scene.nc")
+    (cube,) = open_scene(FillJob(source=str(tmp_path / "scene.nc"), target="filled.nc")).cubes
+    reason, outside = np.zeros((1, 1, *cube.shape), np.uint16), np.zeros(cube.shape, bool)
+    (recipe,) = scan_cube(cube, reason, outside, 0)[0].normalisations
+    assert (recipe.lowest, recipe.highest) == (low, high)
 
 
 # -- logarithms
