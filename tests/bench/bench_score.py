@@ -150,6 +150,12 @@ def rmse_against(peer: str, stratum: int = 0) -> Figure:
     return lambda o: quotient(o, ("auto", "square"), (peer, "square"), 0.5, stratum)
 
 
+def gaps_against(peer: str) -> Figure:
+    """Geometric mean over the gaps: each counts alike, where squares make one large gap most of the sum."""
+    ratio = rmse_against(peer)
+    return lambda o: math.exp(np.mean([math.log(ratio([one])) for one in o]))
+
+
 def crps_against(peer: str, field: str) -> Figure:
     return lambda o: quotient(o, ("auto", "ensemble"), (peer, field))
 
@@ -214,6 +220,8 @@ def must_show(groups: Groups) -> list[tuple[str, str, tuple[float, float, float]
         near = {k: [o for o in own if o.methods["auto"].sums[stratum, 0] > 0] for k, own in groups.items()}
         peer = {k: best(own, CLASSICAL, lambda _: "square", stratum) for k, own in near.items()}
         each(label, asked, {k: rmse_against(p, stratum) for k, p in peer.items()}, peer)
+    alike = {k: max(CLASSICAL, key=lambda n: gaps_against(n)(own)) for k, own in groups.items()}
+    each("the same, each gap alike", "", {k: gaps_against(p) for k, p in alike.items()}, alike)
     prior = dict.fromkeys(groups, PRIOR)
     each("RMSE value / stacked prior alone", "<= 1.00 each", dict.fromkeys(groups, rmse_against(PRIOR)), prior)
     sure = {k: best(own, CLASSICAL, lambda _: "absolute") for k, own in groups.items()}
