@@ -7,9 +7,9 @@ to the ground. mu0 is the prior's value, s0 the scale of its residual.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -148,13 +148,17 @@ class Diffusion:
     def _fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int, members: int) -> list[Filled]:
         """A few patches at a time, so that a batch of network calls is full and memory is bounded."""
         answer: list[Filled] = []
+        noise, at = cache(noise_in_time), None  # of one window: each band's is a sum over that of those before it
         for group in _groups(patches, 2 * max(1, self.settings.batch)):
             own: list[list[_Estimate]] = [[] for _ in group]
             items = ((place, item) for place, patch in enumerate(group) for item in self._items(patch, fitted))
             for place, estimate in self._estimates(items):
                 own[place].append(estimate)
             for patch, estimates in zip(group, own, strict=True):
-                answer.append(self._filled(patch, estimates, fitted, seed=seed, members=members))
+                if patch.absolute != at:
+                    noise.cache_clear()
+                at = patch.absolute
+                answer.append(self._filled(patch, estimates, fitted, noise, seed=seed, members=members))
         return answer
 
     def _estimates(self, items: Iterator[tuple[int, _Item]]) -> list[tuple[int, _Estimate]]:
@@ -173,7 +177,14 @@ class Diffusion:
         return [(n, _Estimate(*said)) for n, *said in zip(numbers, items, mean, spread, strict=True)]
 
     def _filled(
-        self, patch: Patch, estimates: Sequence[_Estimate], fitted: Fitted, *, seed: int, members: int
+        self,
+        patch: Patch,
+        estimates: Sequence[_Estimate],
+        fitted: Fitted,
+        noise: Callable[..., Planes],
+        *,
+        seed: int,
+        members: int,
     ) -> Filled:
         rows, columns = patch.core
         value = patch.coarse[list(patch.targets)][..., rows, columns].astype(np.float32)
@@ -182,7 +193,7 @@ class Diffusion:
         for item, mean, spread in estimates:
             value[item.place] = item.prior + item.error * mean
             error[item.place] = item.error * spread * factor[item.place]
-        drawn = self._members(patch, estimates, value, fitted, seed=seed, members=members) if members else None
+        drawn = self._members(patch, estimates, value, fitted, noise, seed=seed, members=members) if members else None
         return Filled(value, error, drawn, np.full(value.shape, CODES[self.name], np.uint8))
 
     def _members(
@@ -191,6 +202,7 @@ class Diffusion:
         estimates: Sequence[_Estimate],
         value: Planes,
         fitted: Fitted,
+        noise: Callable[..., Planes],
         *,
         seed: int,
         members: int,
@@ -198,15 +210,15 @@ class Diffusion:
         """(member, target, band, row, column)."""
         near, wide = target_distance(patch)[..., *patch.core], patch_factors(patch, self._departures(fitted.arrays))
         drawn = np.repeat(value[None], members, axis=0)
+        mix, memory = _mix(fitted), float(fitted.facts.get("memory", 0.0))
         for item, _, width in estimates:
-            memory = float(fitted.facts.get("memory", 0.0))
-            white = ground_white(patch, item.place, seed=seed, mix=_mix(fitted), memory=memory)
-            noise = starts(white, members)
+            white = ground_white(patch, item.place, seed=seed, mix=mix, memory=memory, noise=noise)
+            begun = starts(white, members)
             shape = (members, *item.context.shape)
             r = self.denoiser.residuals(
                 np.broadcast_to(item.context, shape),
-                np.broadcast_to(item.wanted, noise.shape),
-                noise,
+                np.broadcast_to(item.wanted, begun.shape),
+                begun,
                 sampler=self.settings.sampler,
                 steps=self.settings.steps,
             )
@@ -294,21 +306,24 @@ def ground_white(
     seed: int,
     mix: NDArray[np.float64] | None = None,
     memory: float = 0.0,
+    noise: Callable[..., Planes] = noise_in_time,
 ) -> White:
     """Noise of a patch's band: standard normal, the same wherever windows overlap.
 
     `mix` is the Cholesky factor of the bands' correlation; without it bands are independent. `memory` is how many
-    seconds dates that go together may be apart; 0 makes them independent.
+    seconds dates that go together may be apart; 0 makes them independent. `noise` is `noise_in_time`, or keeps what
+    that gave: bands of a window ask for the same.
     """
     when = int(patch.dates[patch.targets[place[0]]])
-    weights = {place[1]: 1.0} if mix is None else {b: float(w) for b, w in enumerate(mix[place[1]]) if w}
+    own = patch.first_band + place[1]
+    weights = {own: 1.0} if mix is None else {b: float(w) for b, w in enumerate(mix[own]) if w}
 
     def white(margin: int, number: int) -> Planes:
         row, column = (start - margin for start in patch.absolute)
         shape = patch.window.expand(margin).shape
         total = np.zeros(shape, np.float32)
         for band, weight in weights.items():
-            total += np.float32(weight) * noise_in_time(
+            total += np.float32(weight) * noise(
                 shape, row=row, column=column, seed=seed, seconds=when, memory=memory, band=band, member=number
             )
         return total
