@@ -45,6 +45,10 @@ __all__ = ["Diffusion", "band_correlation", "describe", "ground_white"]
 MARGIN = 16
 """Pixels around the window that the context is computed from; as in training."""
 _THINNING, _PRIOR = 25.0, 10.0
+_FEWEST, _NUMBERS = 50, 1 << 23
+"""Pixels from which on bands show how they go together, and numbers (bands x pixels) of which that is taken at most."""
+_MOSTLY = 0.5
+"""Share of what the band most often known shows: bands that show less may be left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,39 +355,60 @@ def band_correlation(trials: Sequence[Trial], filled: Sequence[Filled]) -> NDArr
     """(band, band) correlation of the value's errors where every band was hidden.
 
     Hidden pixels are few, so it is drawn to the correlation of what changes within a few pixels where all bands are
-    known; None for one band, or where too little is known of either.
+    known; None for one band, or where too little is known of either. Where all bands together are known hardly anywhere
+    (a bad one is lost as a whole), those that are mostly lost go with no other.
     """
-    errors = [(t.truth - f.value) / np.maximum(f.standard_error, 1e-6) for t, f in zip(trials, filled, strict=True)]
-    hidden = _joined(
-        [z[i][:, h.all(axis=0)] for t, z in zip(trials, errors, strict=True) for i, h in enumerate(t.hidden)]
-    )
-    change = _joined([c for t in trials for c in _changes(t.patch)])
-    if len(hidden) < 2 or hidden.shape[1] < 50 or change.shape[1] < 50:
+    if not trials or trials[0].truth.shape[1] < 2:
         return None
-    weight = hidden.shape[1] / _THINNING
-    drawn = (weight * _correlations(hidden) + _PRIOR * _correlations(change)) / (weight + _PRIOR)
-    return np.asarray(0.99 * drawn + 0.01 * np.eye(len(drawn)))
+    shown = np.sum([trial.patch.known[list(trial.patch.targets)].sum(axis=(0, 2, 3)) for trial in trials], axis=0)
+    for bands in (np.arange(len(shown)), np.flatnonzero(shown > _MOSTLY * shown.max())):
+        drawn = _drawn_correlation(trials, filled, bands)
+        if drawn is not None:
+            correlation = np.eye(len(shown))
+            correlation[np.ix_(bands, bands)] = 0.99 * drawn + 0.01 * np.eye(len(bands))
+            return correlation
+    return None
 
 
-def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    return np.concatenate(parts, axis=1) if parts else np.empty((0, 0))
+def _drawn_correlation(
+    trials: Sequence[Trial], filled: Sequence[Filled], bands: NDArray[np.intp]
+) -> NDArray[np.float64] | None:
+    """Correlation of some bands from what was hidden and what changes; None where too little is known of all."""
+    pixels = sum(int(trial.hidden[:, bands].all(axis=1).sum()) for trial in trials)
+    around = sum(trial.patch.known[0, 0].size * len(trial.patch.targets) for trial in trials)
+    if len(bands) < 2 or pixels < _FEWEST:
+        return None
+    every, often = (-(-len(bands) * number // _NUMBERS) for number in (pixels, around))
+    hidden = [e[:, ::every] for t, f in zip(trials, filled, strict=True) for e in _errors(t, f, bands)]
+    change = [c[:, ::often] for t in trials for c in _changes(t.patch, bands)]
+    if sum(part.shape[1] for part in change) < _FEWEST:
+        return None
+    weight = pixels / _THINNING
+    own, drawn_to = (_correlations(np.concatenate(parts, axis=1)) for parts in (hidden, change))
+    return (weight * own + _PRIOR * drawn_to) / (weight + _PRIOR)
 
 
-def _changes(patch: Patch) -> list[NDArray[np.float32]]:
+def _errors(trial: Trial, filled: Filled, bands: NDArray[np.intp]) -> Iterator[NDArray[np.float32]]:
+    """(band, pixel) errors over the standard error where every band of a target date was hidden."""
+    for target, hidden in enumerate(trial.hidden):
+        cut = target, bands[:, None], *(axis[None] for axis in np.nonzero(hidden[bands].all(axis=0)))
+        yield (trial.truth[cut] - filled.value[cut]) / np.maximum(filled.standard_error[cut], np.float32(1e-6))
+
+
+def _changes(patch: Patch, bands: NDArray[np.intp]) -> Iterator[NDArray[np.float32]]:
     """(band, pixel) differences over four columns where every band of a target date is known at both ends."""
-    made = []
     for date in patch.targets:
-        known = patch.known[date].all(axis=0)
-        both = known[:, 4:] & known[:, :-4]
-        made.append((patch.values[date][:, :, 4:] - patch.values[date][:, :, :-4])[:, both])
-    return made
+        known = patch.known[date, bands].all(axis=0)
+        rows, columns = np.nonzero(known[:, 4:] & known[:, :-4])
+        values = patch.values[date]
+        yield values[bands[:, None], rows, columns + 4] - values[bands[:, None], rows, columns]
 
 
-def _correlations(rows: NDArray[Any]) -> NDArray[np.float64]:
+def _correlations(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     """Correlation of rows (band, pixel), wild values cut at five standard deviations; 0 with a constant band."""
     rows = rows - rows.mean(axis=1, keepdims=True)
-    deviation = np.maximum(rows.std(axis=1, keepdims=True), 1e-9)
-    z = np.clip(rows / deviation, -5, 5).astype(np.float64)
+    rows /= np.maximum(rows.std(axis=1, keepdims=True), 1e-9)
+    z = np.clip(rows, -5, 5, out=rows).astype(np.float64)
     z /= np.maximum(z.std(axis=1, keepdims=True), 1e-9)
     correlation = z @ z.T / z.shape[1]
     np.fill_diagonal(correlation, 1.0)

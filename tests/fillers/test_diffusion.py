@@ -156,6 +156,19 @@ def test_errors_that_go_together_are_found(rng) -> None:
     assert band_correlation([], []) is None
 
 
+def test_a_bad_band_that_is_lost_as_a_whole_leaves_the_others_their_correlation(rng) -> None:
+    common = rng.normal(size=(128, 128))
+    own = patch(rng, bands=3)
+    own = replace(own, known=own.known & np.array([True, False, True])[:, None, None])
+    truth = np.stack([[common, np.zeros_like(common), common + 0.3 * rng.normal(size=common.shape)]])
+    truth, hidden = truth.astype(np.float32), own.missing & np.array([True, False, True])[:, None, None]
+    flat = Filled(np.zeros_like(truth), np.ones_like(truth), None, np.zeros(truth.shape, np.uint8))
+    correlation = band_correlation([Trial(own, truth, hidden)], [flat])
+    assert correlation is not None
+    assert 0.6 < correlation[0, 2] < 1
+    np.testing.assert_array_equal(correlation[1], [0, 1, 0])
+
+
 def test_a_network_that_says_nothing_leaves_the_kriging_it_starts_from(filler, empty, rng) -> None:
     class Silent:
         batch = 1
