@@ -391,7 +391,8 @@ def _drawn_correlation(
 def _errors(trial: Trial, filled: Filled, bands: NDArray[np.intp]) -> Iterator[NDArray[np.float32]]:
     """(band, pixel) errors over the standard error where every band of a target date was hidden."""
     for target, hidden in enumerate(trial.hidden):
-        cut = target, bands[:, None], *(axis[None] for axis in np.nonzero(hidden[bands].all(axis=0)))
+        rows, columns = np.nonzero(hidden[bands].all(axis=0))
+        cut = np.s_[target, bands[:, None], rows, columns]
         yield (trial.truth[cut] - filled.value[cut]) / np.maximum(filled.standard_error[cut], np.float32(1e-6))
 
 
