@@ -49,6 +49,8 @@ _FEWEST, _NUMBERS = 50, 1 << 23
 """Pixels from which on bands show how they go together, and numbers (bands x pixels) of which that is taken at most."""
 _MOSTLY = 0.5
 """Share of what the band most often known shows: bands that show less may be left out."""
+_RIDGE = 1e-3
+"""Noise that bands do not share at the least, for there to be a Cholesky factor; 0.01 showed as colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +367,7 @@ def band_correlation(trials: Sequence[Trial], filled: Sequence[Filled]) -> NDArr
         drawn = _drawn_correlation(trials, filled, bands)
         if drawn is not None:
             correlation = np.eye(len(shown))
-            correlation[np.ix_(bands, bands)] = 0.99 * drawn + 0.01 * np.eye(len(bands))
+            correlation[np.ix_(bands, bands)] = (1 - _RIDGE) * drawn + _RIDGE * np.eye(len(bands))
             return correlation
     return None
 
