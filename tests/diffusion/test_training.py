@@ -1,5 +1,6 @@
 """Training: it learns what there is to learn, repeats itself, resumes, and refuses a wrong configuration."""
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from geodiff.diffusion.losses import edm_loss
 from geodiff.diffusion.shipping import average_of, ship
 from geodiff.diffusion.trainconfig import TrainConfig
 from geodiff.diffusion.training import Trainer, _train, read_checkpoint, validation_scores
-from geodiff.errors import InputError, JobError
+from geodiff.errors import InputError, JobError, WriteError
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,20 @@ def test_bounds_of_infinity_survive_a_checkpoint(tmp_path) -> None:
     assert TrainConfig(**average_of(tmp_path)[1]["config"]) == made
 
 
+def test_a_full_disk_is_told_and_leaves_the_checkpoint_before(tmp_path) -> None:
+    trainer = Trainer(config(tmp_path))
+    trainer.save(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        trainer.step = 7
+        with pytest.raises(WriteError, match="free space"):
+            trainer.save(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert read_checkpoint(tmp_path)[1]["step"] == 0
+
+
 @pytest.mark.parametrize("deep", [{"channels": (8,) * 4, "crop": 24}, {"channels": (8,) * 6, "crop": 64}])
 def test_a_network_that_is_too_deep_for_its_crops_or_for_filling_is_refused(tmp_path, deep) -> None:
     with pytest.raises(JobError, match=r"channels \(8, .*fewer channels"):
@@ -143,6 +158,25 @@ def test_scores_that_a_killed_validation_left_behind_do_not_count(tmp_path) -> N
     with (tmp_path / "scores.csv").open("a") as log:
         log.write("2,validation,a,0.5\n")
     assert Verdict.after(tmp_path, 2).best == 2.0
+
+
+def test_steps_that_a_killed_run_told_of_are_told_once(cache, tmp_path) -> None:
+    made, caches = config(tmp_path, steps=4, log_every=1), Caches(cache.gaps, None, None, None)
+
+    def killed(trainer: Trainer, said: str) -> None:
+        if trainer.step == 2:
+            trainer.save(tmp_path)  # the last checkpoint
+        if trainer.step == 3:
+            raise KeyboardInterrupt
+
+    trainer = Trainer(made)
+    with pytest.raises(KeyboardInterrupt):
+        _train(trainer, caches, killed)
+    again = Trainer(made)
+    again.restore(tmp_path)
+    _train(again, caches, lambda trainer, said: None)
+    rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows] == ["step", "1", "2", "3", "4"]
 
 
 def test_what_a_resumed_training_has_to_beat_is_what_it_had_reached(cache, tmp_path) -> None:

@@ -258,6 +258,24 @@ def test_kinds(dtype, attrs, kind):
 
 
 @pytest.mark.parametrize(
+    ("meanings", "undefined"),
+    [
+        ("pole_hole_mask unused coastline land_mask missing_data", (253, 254)),
+        ("missing_data no_decision cloud_over_land Ocean inland_water", (254, 255)),
+        ("night detector_saturated cloud land_fill", ()),
+        ("", ()),
+    ],
+)
+def test_codes_beside_numbers_may_say_that_there_is_none(meanings, undefined):
+    """Land among sea ice is no gap; the pole hole is one."""
+    attrs = {
+        "flag_values": np.array([251, 252, 253, 254, 255], "u1"), "valid_range": np.array([0, 100], "u1"),
+        "flag_meanings": meanings,
+    }  # fmt: skip
+    assert _only(_dataset(dtype="u1", attrs=attrs)).bands[0].encoding.undefined == undefined
+
+
+@pytest.mark.parametrize(
     ("name", "dtype", "attrs", "kind"),
     [
         ("Mandatory_Quality_Flag", "u1", {}, Kind.FLAGS),
