@@ -14,6 +14,7 @@ import numpy as np
 from geodiff.credentials import redacted
 from geodiff.errors import MemoryPlanError
 from geodiff.gaps import Reason, shares
+from geodiff.hidden import most_trials
 from geodiff.lattice import STRIDE, WINDOW, Window, blocks
 from geodiff.limits import free_memory
 from geodiff.patches import EDGE_MEMORY, patch_bytes
@@ -34,6 +35,10 @@ __all__ = ["Block", "CubePlan", "FillPlan", "Means"]
 DEFAULT_BLOCK = 512
 _BASE_MEMORY = 600 << 20
 """Python, GDAL's cache and, for the network, torch, in bytes."""
+
+
+_LEARNT = 4
+"""What a fit keeps of the date that a trial is of, in patches of that date: its surfaces, and what parts say of it."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -331,8 +336,9 @@ def _block_memory(cube: Cube, filler: Filler, job: FillJob, size: int) -> int:
     ground = dates * bands * rows * columns * (item + 8 + 4 + 3)
     layers = bands * min(size, cube.shape[0]) * min(size, cube.shape[1]) * (3 * 8 + job.drawn_members * (8 + item))
     patch = patch_bytes(dates, bands, filler.halo)
-    # A batch of patches and the trials of the fit, as bounded there; a filler may hold a patch four times over.
-    patches = 4 * patch + max(min(16 * patch, 200 << 20), min(40 * patch, 600 << 20))
+    # A batch of patches and the trials of the fit; a filler may hold a patch four times over.
+    trials = most_trials(cube, patch) * (patch + _LEARNT * patch_bytes(1, bands, filler.halo))
+    patches = 4 * patch + max(min(16 * patch, 200 << 20), trials)
     patches += 16 * bands * WINDOW * WINDOW * 4 * (job.drawn_members + 2)
     cells = int(np.prod(scan_cells(cube))) * 8
     return _BASE_MEMORY + EDGE_MEMORY + ground + layers + patches + 2 * cells

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from geodiff.blocks import BlockResult
 from geodiff.errors import ClusterError, InputError
-from geodiff.threads import side_by_side
+from geodiff.threads import one_thread, side_by_side
 
 if TYPE_CHECKING:
     from geodiff.job import FillJob
@@ -105,6 +105,7 @@ class _Starting:
         return made
 
 
+@one_thread()  # kept over all blocks: to ask which libraries are loaded takes as long as a small block does
 def run_blocks(
     fill_block: FillBlock,
     work_path: str,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,6 +72,11 @@ class Cube:
     """Indices of the dates to fill; the others stay context."""
     rules: Rules
     transform: str = "linear"
+    seconds: NDArray[np.int64] = field(init=False, repr=False, compare=False)
+    """(date,) seconds since 1970; `ordinals` where the source has no dates, 0 where one lacks among others."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seconds", _seconds(self.variable.dates))  # every window asks for them many times
 
     @property
     def name(self) -> str:
@@ -105,14 +110,6 @@ class Cube:
         box = self.variable.geobox
         degrees = box.crs is not None and box.crs.geographic
         return Lattice.of(self.shape, box.affine, 360.0 if degrees else None)
-
-    @property
-    def seconds(self) -> NDArray[np.int64]:
-        """(date,) seconds since 1970; `ordinals` where the source has no dates, 0 where one lacks among others."""
-        dates = self.variable.dates
-        if all(date is None for date in dates):
-            return ordinals(len(dates))
-        return np.array([0 if d is None else d.astype("datetime64[s]").astype(np.int64) for d in dates])
 
     def read(self, date: int, window: Window) -> NDArray[Any]:
         """Stored numbers (band, row, column) of the bands to fill."""
@@ -183,6 +180,13 @@ class Scene:
 
     raster: Raster
     cubes: tuple[Cube, ...]
+
+
+def _seconds(dates: Sequence[np.datetime64 | None]) -> NDArray[np.int64]:
+    """`Cube.seconds` of a variable's dates."""
+    if all(date is None for date in dates):
+        return ordinals(len(dates))
+    return np.array([0 if d is None else d.astype("datetime64[s]").astype(np.int64) for d in dates])
 
 
 def open_scene(job: FillJob) -> Scene:

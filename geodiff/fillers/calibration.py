@@ -321,16 +321,16 @@ def patch_factors(patch: Patch, factors: NDArray[np.floating[Any]]) -> NDArray[n
 
 def _rows(
     stratum: NDArray[np.int8], distance: NDArray[np.float32]
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """The first of two rows of a table that count at each pixel, and the share of the second."""
     place, missing = np.zeros(distance.shape), distance > 1.0  # most pixels are known
     place[missing] = np.interp(np.log2(distance[missing]), _KNOTS, np.arange(float(DISTANCES)))
-    low = np.minimum(place.astype(np.intp), DISTANCES - 2)
-    return low + DISTANCES * (stratum.astype(np.intp) // DISTANCES), place - low
+    low = np.minimum(place.astype(np.uint8), np.uint8(DISTANCES - 2))  # bytes: they are kept while a patch is
+    return low + np.uint8(DISTANCES) * (stratum.astype(np.uint8) // np.uint8(DISTANCES)), place - low
 
 
 def _mixed(
-    table: NDArray[np.floating[Any]], first: NDArray[np.intp], share: NDArray[np.float64]
+    table: NDArray[np.floating[Any]], first: NDArray[np.uint8], share: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     share = share.reshape(share.shape + (1,) * (table.ndim - 1))
     low, high = table.take(first, axis=0), table.take(first + 1, axis=0)

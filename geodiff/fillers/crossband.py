@@ -36,6 +36,8 @@ _NEARLY_ALL = 0.75
 """Of the bands of such a set how many have to show nearly all of a gap for these to be asked about all at once."""
 _SHARED = 0.5
 """Share of what other dates show of a band that one must show to take part: what is left is known only there."""
+_TOGETHER = 16
+"""Bands whose rest is filled in one call; has no influence on the result."""
 _WORTH = 0.9
 """Standard deviation that is left, over that of the band: with more the others say next to nothing."""
 _LINE = 1.5**0.5
@@ -67,21 +69,22 @@ class Told:
     and the expected error goes by fields as smooth as nature's."""
 
     def rest(self, patch: Patch) -> Patch:
-        """What is left, scaled; the other bands are neither known nor asked for."""
-        values, coarse = np.zeros_like(patch.values), np.zeros_like(patch.coarse)
-        known, fillable = np.zeros_like(patch.known), np.zeros_like(patch.fillable)
+        """What is left, scaled: a patch of that band alone."""
         target, band = patch.targets[self.place[0]], self.place[1]
-        known[:, band] = _common(patch, band, self.helpers)
+        own = np.s_[:, band : band + 1]
+        values, coarse = np.zeros_like(patch.values[own]), np.zeros_like(patch.coarse[own])
+        known, fillable = _common(patch, band, self.helpers)[:, None], np.zeros_like(patch.fillable[own])
         if self.line is not None:
-            known[:, band] &= np.isfinite(self.line)
-        for date, common in enumerate(known[:, band]):
+            known &= np.isfinite(self.line)
+        for date, common in enumerate(known[:, 0]):
             left = patch.values[date, band] - self.trend(patch, date)
-            values[date, band] = np.where(common, left / self.scale, 0)
+            values[date, 0] = np.where(common, left / self.scale, 0)
             if self.line is None:
                 told = _said(patch.coarse[date, self.helpers], self.slopes, self.level)
-                coarse[date, band] = (patch.coarse[date, band] - told) / self.scale
-        fillable[target, band] = patch.fillable[target, band] & (known[target, band] | self.where)
-        return replace(patch, values=values, known=known, fillable=fillable, coarse=coarse)
+                coarse[date, 0] = (patch.coarse[date, band] - told) / self.scale
+        fillable[target, 0] = patch.fillable[target, band] & (known[target, 0] | self.where)
+        first = patch.first_band + band
+        return replace(patch, values=values, known=known, fillable=fillable, coarse=coarse, first_band=first)
 
     def trend(self, patch: Patch, date: int) -> NDArray[np.float64]:
         """(row, column) with the margin: what is taken out on one date, where it is known."""
@@ -94,8 +97,12 @@ def across_bands(patches: Sequence[Patch], fill: Callable[[Sequence[Patch]], lis
     told = [list(told_by_bands(patch)) for patch in patches]
     made = fill([_without(patch, own) for patch, own in zip(patches, told, strict=True)])
     for place, (patch, own) in enumerate(zip(patches, told, strict=True)):
-        for each in own:  # one at a time: what is left is as large as the patch
-            made[place] = _put_back(patch, made[place], each, fill([each.rest(patch)])[0])
+        if own:
+            made[place] = _copied(made[place])
+        for first in range(0, len(own), _TOGETHER):  # what fillers keep of each is as large as the patch of few bands
+            some = own[first : first + _TOGETHER]
+            for each, rest in zip(some, fill([each.rest(patch) for each in some]), strict=True):
+                _put_back(patch, made[place], each, rest)
     return made
 
 
@@ -273,17 +280,20 @@ def _without(patch: Patch, told: Sequence[Told]) -> Patch:
     return replace(patch, fillable=fillable)
 
 
-def _put_back(patch: Patch, filled: Filled, told: Told, rest: Filled) -> Filled:
-    """The answer with what was said of one band in it."""
-    plane = told.place
+def _copied(filled: Filled) -> Filled:
+    """An answer whose arrays are nobody else's."""
+    members = None if filled.members is None else filled.members.copy()
+    return Filled(filled.value.copy(), filled.standard_error.copy(), members, filled.source.copy())
+
+
+def _put_back(patch: Patch, filled: Filled, told: Told, rest: Filled) -> None:
+    """Write what was said of one band into the answer; `rest` is of that band alone."""
+    plane, own = told.place, (told.place[0], 0)
     where, trend = told.where[patch.core], told.trend(patch, patch.targets[plane[0]])[patch.core]
-    value, error, source = filled.value.copy(), filled.standard_error.copy(), filled.source.copy()
-    value[plane] = np.where(where, trend + told.scale * rest.value[plane], value[plane])
-    error[plane] = np.where(where, told.scale * np.maximum(rest.standard_error[plane], told.least), error[plane])
-    source[plane] = np.where(where, rest.source[plane], source[plane])
-    members = filled.members
-    if members is not None and rest.members is not None:
-        members = members.copy()
-        every = (slice(None), *plane)
-        members[every] = np.where(where, trend + told.scale * rest.members[every], members[every])
-    return Filled(value, error, members, source)
+    error = told.scale * np.maximum(rest.standard_error[own], told.least)
+    np.copyto(filled.value[plane], trend + told.scale * rest.value[own], where=where, casting="same_kind")
+    np.copyto(filled.standard_error[plane], error, where=where, casting="same_kind")
+    np.copyto(filled.source[plane], rest.source[own], where=where)
+    if filled.members is not None and rest.members is not None:
+        drawn = trend + told.scale * rest.members[:, *own]
+        np.copyto(filled.members[:, *plane], drawn, where=where, casting="same_kind")

@@ -7,9 +7,9 @@ to the ground. mu0 is the prior's value, s0 the scale of its residual.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -45,6 +45,10 @@ __all__ = ["Diffusion", "band_correlation", "describe", "ground_white"]
 MARGIN = 16
 """Pixels around the window that the context is computed from; as in training."""
 _THINNING, _PRIOR = 25.0, 10.0
+_FEWEST, _NUMBERS = 50, 1 << 23
+"""Pixels from which on bands show how they go together, and numbers (bands x pixels) of which that is taken at most."""
+_MOSTLY = 0.5
+"""Share of what the band most often known shows: bands that show less may be left out."""
 _RIDGE = 1e-3
 """Noise that bands do not share at the least, for there to be a Cholesky factor; 0.01 showed as colour."""
 
@@ -150,13 +154,17 @@ class Diffusion:
     def _fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int, members: int) -> list[Filled]:
         """A few patches at a time, so that a batch of network calls is full and memory is bounded."""
         answer: list[Filled] = []
+        noise, at = cache(noise_in_time), None  # of one window: each band's is a sum over that of those before it
         for group in _groups(patches, 2 * max(1, self.settings.batch)):
             own: list[list[_Estimate]] = [[] for _ in group]
             items = ((place, item) for place, patch in enumerate(group) for item in self._items(patch, fitted))
             for place, estimate in self._estimates(items):
                 own[place].append(estimate)
             for patch, estimates in zip(group, own, strict=True):
-                answer.append(self._filled(patch, estimates, fitted, seed=seed, members=members))
+                if patch.absolute != at:
+                    noise.cache_clear()
+                at = patch.absolute
+                answer.append(self._filled(patch, estimates, fitted, noise, seed=seed, members=members))
         return answer
 
     def _estimates(self, items: Iterator[tuple[int, _Item]]) -> list[tuple[int, _Estimate]]:
@@ -175,7 +183,14 @@ class Diffusion:
         return [(n, _Estimate(*said)) for n, *said in zip(numbers, items, mean, spread, strict=True)]
 
     def _filled(
-        self, patch: Patch, estimates: Sequence[_Estimate], fitted: Fitted, *, seed: int, members: int
+        self,
+        patch: Patch,
+        estimates: Sequence[_Estimate],
+        fitted: Fitted,
+        noise: Callable[..., Planes],
+        *,
+        seed: int,
+        members: int,
     ) -> Filled:
         rows, columns = patch.core
         value = patch.coarse[list(patch.targets)][..., rows, columns].astype(np.float32)
@@ -184,7 +199,7 @@ class Diffusion:
         for item, mean, spread in estimates:
             value[item.place] = item.prior + item.error * mean
             error[item.place] = item.error * spread * factor[item.place]
-        drawn = self._members(patch, estimates, value, fitted, seed=seed, members=members) if members else None
+        drawn = self._members(patch, estimates, value, fitted, noise, seed=seed, members=members) if members else None
         return Filled(value, error, drawn, np.full(value.shape, CODES[self.name], np.uint8))
 
     def _members(
@@ -193,6 +208,7 @@ class Diffusion:
         estimates: Sequence[_Estimate],
         value: Planes,
         fitted: Fitted,
+        noise: Callable[..., Planes],
         *,
         seed: int,
         members: int,
@@ -200,15 +216,15 @@ class Diffusion:
         """(member, target, band, row, column)."""
         near, wide = target_distance(patch)[..., *patch.core], patch_factors(patch, self._departures(fitted.arrays))
         drawn = np.repeat(value[None], members, axis=0)
+        mix, memory = _mix(fitted), float(fitted.facts.get("memory", 0.0))
         for item, _, width in estimates:
-            memory = float(fitted.facts.get("memory", 0.0))
-            white = ground_white(patch, item.place, seed=seed, mix=_mix(fitted), memory=memory)
-            noise = starts(white, members)
+            white = ground_white(patch, item.place, seed=seed, mix=mix, memory=memory, noise=noise)
+            begun = starts(white, members)
             shape = (members, *item.context.shape)
             r = self.denoiser.residuals(
                 np.broadcast_to(item.context, shape),
-                np.broadcast_to(item.wanted, noise.shape),
-                noise,
+                np.broadcast_to(item.wanted, begun.shape),
+                begun,
                 sampler=self.settings.sampler,
                 steps=self.settings.steps,
             )
@@ -296,21 +312,24 @@ def ground_white(
     seed: int,
     mix: NDArray[np.float64] | None = None,
     memory: float = 0.0,
+    noise: Callable[..., Planes] = noise_in_time,
 ) -> White:
     """Noise of a patch's band: standard normal, the same wherever windows overlap.
 
     `mix` is the Cholesky factor of the bands' correlation; without it bands are independent. `memory` is how many
-    seconds dates that go together may be apart; 0 makes them independent.
+    seconds dates that go together may be apart; 0 makes them independent. `noise` is `noise_in_time`, or keeps what
+    that gave: bands of a window ask for the same.
     """
     when = int(patch.dates[patch.targets[place[0]]])
-    weights = {place[1]: 1.0} if mix is None else {b: float(w) for b, w in enumerate(mix[place[1]]) if w}
+    own = patch.first_band + place[1]
+    weights = {own: 1.0} if mix is None else {b: float(w) for b, w in enumerate(mix[own]) if w}
 
     def white(margin: int, number: int) -> Planes:
         row, column = (start - margin for start in patch.absolute)
         shape = patch.window.expand(margin).shape
         total = np.zeros(shape, np.float32)
         for band, weight in weights.items():
-            total += np.float32(weight) * noise_in_time(
+            total += np.float32(weight) * noise(
                 shape, row=row, column=column, seed=seed, seconds=when, memory=memory, band=band, member=number
             )
         return total
@@ -338,39 +357,61 @@ def band_correlation(trials: Sequence[Trial], filled: Sequence[Filled]) -> NDArr
     """(band, band) correlation of the value's errors where every band was hidden.
 
     Hidden pixels are few, so it is drawn to the correlation of what changes within a few pixels where all bands are
-    known; None for one band, or where too little is known of either.
+    known; None for one band, or where too little is known of either. Where all bands together are known hardly anywhere
+    (a bad one is lost as a whole), those that are mostly lost go with no other.
     """
-    errors = [(t.truth - f.value) / np.maximum(f.standard_error, 1e-6) for t, f in zip(trials, filled, strict=True)]
-    hidden = _joined(
-        [z[i][:, h.all(axis=0)] for t, z in zip(trials, errors, strict=True) for i, h in enumerate(t.hidden)]
-    )
-    change = _joined([c for t in trials for c in _changes(t.patch)])
-    if len(hidden) < 2 or hidden.shape[1] < 50 or change.shape[1] < 50:
+    if not trials or trials[0].truth.shape[1] < 2:
         return None
-    weight = hidden.shape[1] / _THINNING
-    drawn = (weight * _correlations(hidden) + _PRIOR * _correlations(change)) / (weight + _PRIOR)
-    return np.asarray((1 - _RIDGE) * drawn + _RIDGE * np.eye(len(drawn)))
+    shown = np.sum([trial.patch.known[list(trial.patch.targets)].sum(axis=(0, 2, 3)) for trial in trials], axis=0)
+    for bands in (np.arange(len(shown)), np.flatnonzero(shown > _MOSTLY * shown.max())):
+        drawn = _drawn_correlation(trials, filled, bands)
+        if drawn is not None:
+            correlation = np.eye(len(shown))
+            correlation[np.ix_(bands, bands)] = (1 - _RIDGE) * drawn + _RIDGE * np.eye(len(bands))
+            return correlation
+    return None
 
 
-def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    return np.concatenate(parts, axis=1) if parts else np.empty((0, 0))
+def _drawn_correlation(
+    trials: Sequence[Trial], filled: Sequence[Filled], bands: NDArray[np.intp]
+) -> NDArray[np.float64] | None:
+    """Correlation of some bands from what was hidden and what changes; None where too little is known of all."""
+    pixels = sum(int(trial.hidden[:, bands].all(axis=1).sum()) for trial in trials)
+    around = sum(trial.patch.known[0, 0].size * len(trial.patch.targets) for trial in trials)
+    if len(bands) < 2 or pixels < _FEWEST:
+        return None
+    every, often = (-(-len(bands) * number // _NUMBERS) for number in (pixels, around))
+    hidden = [e[:, ::every] for t, f in zip(trials, filled, strict=True) for e in _errors(t, f, bands)]
+    change = [c[:, ::often] for t in trials for c in _changes(t.patch, bands)]
+    if sum(part.shape[1] for part in change) < _FEWEST:
+        return None
+    weight = pixels / _THINNING
+    own, drawn_to = (_correlations(np.concatenate(parts, axis=1)) for parts in (hidden, change))
+    return (weight * own + _PRIOR * drawn_to) / (weight + _PRIOR)
 
 
-def _changes(patch: Patch) -> list[NDArray[np.float32]]:
+def _errors(trial: Trial, filled: Filled, bands: NDArray[np.intp]) -> Iterator[NDArray[np.float32]]:
+    """(band, pixel) errors over the standard error where every band of a target date was hidden."""
+    for target, hidden in enumerate(trial.hidden):
+        rows, columns = np.nonzero(hidden[bands].all(axis=0))
+        cut = np.s_[target, bands[:, None], rows, columns]
+        yield (trial.truth[cut] - filled.value[cut]) / np.maximum(filled.standard_error[cut], np.float32(1e-6))
+
+
+def _changes(patch: Patch, bands: NDArray[np.intp]) -> Iterator[NDArray[np.float32]]:
     """(band, pixel) differences over four columns where every band of a target date is known at both ends."""
-    made = []
     for date in patch.targets:
-        known = patch.known[date].all(axis=0)
-        both = known[:, 4:] & known[:, :-4]
-        made.append((patch.values[date][:, :, 4:] - patch.values[date][:, :, :-4])[:, both])
-    return made
+        known = patch.known[date, bands].all(axis=0)
+        rows, columns = np.nonzero(known[:, 4:] & known[:, :-4])
+        values = patch.values[date]
+        yield values[bands[:, None], rows, columns + 4] - values[bands[:, None], rows, columns]
 
 
-def _correlations(rows: NDArray[Any]) -> NDArray[np.float64]:
+def _correlations(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     """Correlation of rows (band, pixel), wild values cut at five standard deviations; 0 with a constant band."""
     rows = rows - rows.mean(axis=1, keepdims=True)
-    deviation = np.maximum(rows.std(axis=1, keepdims=True), 1e-9)
-    z = np.clip(rows / deviation, -5, 5).astype(np.float64)
+    rows /= np.maximum(rows.std(axis=1, keepdims=True), 1e-9)
+    z = np.clip(rows, -5, 5, out=rows).astype(np.float64)
     z /= np.maximum(z.std(axis=1, keepdims=True), 1e-9)
     correlation = z @ z.T / z.shape[1]
     np.fill_diagonal(correlation, 1.0)

@@ -58,7 +58,7 @@ class Series:
     target: int
     """Which plane is to be estimated."""
     band: int = 0
-    """Which band of the patch it is."""
+    """Which of the scene's bands it is."""
 
     @classmethod
     def of(cls, patch: Patch, target: int, band: int, most: int) -> Series:
@@ -75,8 +75,8 @@ class Series:
         place = int(np.flatnonzero(order == target)[0])
         if (np.diff(order) == 1).all():  # most often; a view
             dates = slice(order[0], order[-1] + 1)
-            return cls(patch.values[dates, band], patch.known[dates, band], days[dates], place, band)
-        return cls(patch.values[order, band], patch.known[order, band], days[order], place, band)
+            return cls(patch.values[dates, band], patch.known[dates, band], days[dates], place, patch.first_band + band)
+        return cls(patch.values[order, band], patch.known[order, band], days[order], place, patch.first_band + band)
 
     @property
     def others(self) -> NDArray[np.intp]:

@@ -293,7 +293,7 @@ def _calibration(
         error = window_error(trial.patch) if scale == WHITENING else estimates[scale][i].standard_error
         scales.append(np.maximum(error, np.float32(1e-6)))
         classes.append(stratum)
-        dates.append(np.full(stratum.shape, trial.patch.dates[trial.patch.targets[0]]))
+        dates.append(np.broadcast_to(trial.patch.dates[trial.patch.targets[0]], stratum.shape))
         whole.append(np.broadcast_to(lost_planes(trial.patch)[..., None, None], stratum.shape))
     residual, width = hidden_pixels(trials, errors), hidden_pixels(trials, scales)
     stratum, date = hidden_pixels(trials, classes).astype(np.int8), hidden_pixels(trials, dates)
@@ -397,8 +397,9 @@ def _filled(part: Filler, trials: Sequence[Trial], fitted: Fitted) -> list[Fille
     """A part's answers for trials; only the value of spatial ones, and of that what is right at the hidden pixels."""
     if not isinstance(part, SpatialFiller):
         return part.fill([t.patch for t in trials], fitted, seed=0)
-    values = [part.estimate_hidden(t, fitted) for t in trials]
-    return [Filled(v, np.ones_like(v), None, np.zeros(v.shape, np.uint8)) for v in values]
+    values = (part.estimate_hidden(t, fitted) for t in trials)
+    unit, code = np.float32(1), np.uint8(0)  # nobody asks for these: views, which take no memory
+    return [Filled(v, np.broadcast_to(unit, v.shape), None, np.broadcast_to(code, v.shape)) for v in values]
 
 
 def _error(trial: Trial, filled: Filled) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ It is bounded and deterministic, and depends on neither blocks nor the dates ask
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ from geodiff.hidden.spots import (
 )
 from geodiff.lattice import WINDOW, Window
 from geodiff.patches import patch_bytes
+from geodiff.scan import CHUNK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from geodiff.scan import GapReader, Scan
     from geodiff.scene import Cube
 
-__all__ = ["Hidden", "hide"]
+__all__ = ["Hidden", "hide", "most_trials"]
 
 MOST_HIDDEN = 100_000
 LEAST_HIDDEN = 50
@@ -207,8 +209,21 @@ def _deep(
 
 def _affordable(cube: Cube, scan: Scan, filler: Filler) -> int:
     """How many trials fit into the memory set aside for them; a patch of many dates and bands is large."""
-    dates = max(len(context(cube, filler, target, seen_dates(scan))) for target in range(len(cube.variable.dates)))
-    return max(2, TRIAL_MEMORY // patch_bytes(dates, len(cube.bands), filler.halo))
+    seen = seen_dates(scan)
+    dates = max(len(context(cube, filler, target, seen)) for target in range(len(cube.variable.dates)))
+    return _fitting(patch_bytes(dates, len(cube.bands), filler.halo))
+
+
+def _fitting(patch: int) -> int:
+    """Trials of so many bytes that fit into their memory."""
+    return max(2, TRIAL_MEMORY // patch)
+
+
+def most_trials(cube: Cube, patch: int) -> int:
+    """How many trials `hide` may make at most, as is known before a scan; `patch` is the bytes of one."""
+    chunks = len(cube.variable.dates) * math.prod(-(-side // CHUNK) for side in cube.shape)
+    lasting = MOST_LASTING if len(cube.variable.dates) > 1 else 0
+    return min(min(MOST_TRIALS, max(LEAST_TRIALS, chunks)) + lasting, _fitting(patch))
 
 
 def _gap_chunks(scan: Scan) -> int:

@@ -150,8 +150,8 @@ def _shown_exactly(seen: Plane, known: NDArray[np.bool_], keys: Sequence[int], w
     shown = _Shown(seen.copy(), np.zeros_like(seen), np.zeros((len(seen), work.job.members, *seen.shape[1:])))
     for told in told_by_bands(patch):
         band, at, rest = told.place[1], told.where, told.rest(patch)
-        unit, own = told.scale * scale[band], (0, band)
-        left = work(rest.values[own], rest.known[own], 0.0, ~keys[band], factor=1)
+        unit = told.scale * scale[band]
+        left = work(rest.values[0, 0], rest.known[0, 0], 0.0, ~keys[band], factor=1)
         value = scale[band] * told.trend(patch, 0) + centre[band] + unit * left.value
         shown.value[band][at] = value[at]
         shown.standard_error[band][at] = unit * np.maximum(left.standard_error, told.least)[at]

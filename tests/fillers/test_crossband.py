@@ -64,6 +64,13 @@ def test_a_gap_of_one_band_is_told_by_the_others(truth, gap):
     assert 0.7 < np.sqrt(np.mean(miss**2)) / np.sqrt(np.mean(error**2)) < 1.4, "its error is of what the bands leave"
 
 
+def test_what_is_left_is_asked_for_as_one_band_that_keeps_its_number(truth, gap):
+    known, asked = np.ones(truth.shape, bool), []
+    known[1, gap] = False
+    across_bands([patch_of(truth, known)], lambda some: asked.extend(some) or alone(some))
+    assert [(rest.values.shape[1], rest.first_band) for rest in asked] == [(3, 0), (1, 1)]
+
+
 def test_bands_with_gaps_of_their_own_tell_where_they_are_known(truth, gap):
     """None of them shows all of the gap: they were not asked at all."""
     truth[2] = -0.8 * truth[0] + 0.1 * truth[2]

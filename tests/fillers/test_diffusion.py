@@ -13,6 +13,7 @@ from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.members import starts
 from geodiff.fillers.spatial import Laplace
 from geodiff.lattice import STRIDE, Window
+from geodiff.noise import noise_in_time
 
 HALO = 32
 
@@ -114,6 +115,21 @@ def test_bands_share_noise_as_their_errors_do(rng) -> None:
     assert bands[1].std() == pytest.approx(1, abs=0.02)
 
 
+def test_bands_of_a_window_share_their_noise_and_do_not_each_draw_that_of_all(filler, empty, rng, monkeypatch) -> None:
+    own, drawn = patch(rng, bands=4), []
+
+    def noise(*args, **key):
+        drawn.append(key["band"])
+        return noise_in_time(*args, **key)
+
+    fit = replace(empty, arrays={**empty.arrays, "band_correlation": np.full((4, 4), 0.5) + 0.5 * np.eye(4)})
+    (plain,) = filler.fill([own], fit, seed=0)
+    monkeypatch.setattr("geodiff.fillers.diffusion.noise_in_time", noise)
+    (counted,) = filler.fill([own], fit, seed=0)
+    np.testing.assert_array_equal(counted.members, plain.members)
+    assert sorted(drawn) == sorted(2 * filler.settings.members * [0, 1, 2, 3]), "once to start from, once for the broad"
+
+
 def trials(rng: np.random.Generator, count: int = 3, error: float = 1.0) -> tuple[Trial, ...]:
     made = []
     for _ in range(count):
@@ -156,6 +172,19 @@ def test_errors_that_go_together_are_found(rng) -> None:
     same = np.repeat(truth[:, :1], 2, axis=1)
     assert band_correlation([Trial(alike, same, own.missing)], [flat])[0, 1] > 0.995  # no colour of its own
     assert band_correlation([], []) is None
+
+
+def test_a_bad_band_that_is_lost_as_a_whole_leaves_the_others_their_correlation(rng) -> None:
+    common = rng.normal(size=(128, 128))
+    own = patch(rng, bands=3)
+    own = replace(own, known=own.known & np.array([True, False, True])[:, None, None])
+    truth = np.stack([[common, np.zeros_like(common), common + 0.3 * rng.normal(size=common.shape)]])
+    truth, hidden = truth.astype(np.float32), own.missing & np.array([True, False, True])[:, None, None]
+    flat = Filled(np.zeros_like(truth), np.ones_like(truth), None, np.zeros(truth.shape, np.uint8))
+    correlation = band_correlation([Trial(own, truth, hidden)], [flat])
+    assert correlation is not None
+    assert 0.6 < correlation[0, 2] < 1
+    np.testing.assert_array_equal(correlation[1], [0, 1, 0])
 
 
 def test_a_network_that_says_nothing_leaves_the_kriging_it_starts_from(filler, empty, rng) -> None:
