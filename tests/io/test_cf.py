@@ -120,6 +120,30 @@ def test_matrices_without_coordinates_are_rows_and_columns():
     assert not variable.georeferenced
 
 
+@pytest.mark.parametrize(
+    "dims",
+    [
+        ("number_of_lines", "pixels_per_line", "wavelength_3d"),  # PACE OCI, level 2
+        ("downtrack", "crosstrack", "bands"),  # EMIT
+        ("rows", "columns", "channel"),
+        ("phony_dim_0", "phony_dim_1", "number_of_bands"),
+    ],
+)
+def test_colours_that_come_last_are_bands(dims):
+    """Those of an imaging spectrometer had passed for columns, its columns for rows, and its lines for bands."""
+    dataset = _dataset(dims, (4, 5, 3))
+    variable = _only(dataset)
+    assert variable.shape == (1, 3, 4, 5)
+    np.testing.assert_array_equal(_whole(variable), dataset["v"].values.transpose(2, 0, 1))
+
+
+def test_a_palette_is_no_image():
+    """Mapped ocean colour has one beside it, for whose sake no GeoTIFF could be written."""
+    dataset = _dataset(("lat", "lon"), (3, 4))
+    dataset["palette"] = xr.Variable(("rgb", "eightbitcolor"), np.zeros((3, 256), "u1"))
+    assert [v.name for v in open_dataset_as_raster(dataset).variables] == ["v"]
+
+
 def test_what_is_not_spatial_is_left_out_and_nothing_spatial_is_said():
     dataset = xr.Dataset(
         {
