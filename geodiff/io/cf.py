@@ -36,6 +36,7 @@ _CALLED_FLAGS = re.compile(
     r"(^|[_\W])(qa|qc|dqf?|qf\d?|flags?|qual(ity)?|mask|class(es|ification)?|reliability|state_\d+k?m)([_\W\d]|$)"
 )
 """Words in the names of flags and classes that no attribute says to be such, as in HDF files of NASA's."""
+_CODES = "cf-codes"
 _NO_UNITS = re.compile(r"|1|none|n/?a|-+|unitless|dimensionless|.*\b(bits?|flags?|class(es)?|bit_?field)\b.*")
 _CHUNK = 256
 
@@ -302,4 +303,22 @@ def _quality(variables: Sequence[Variable], path: str, driver: str) -> tuple[Qua
                 v.name for v in variables if match.band in str(v.attributes.get("ancillary_variables", "")).split()
             )
             found.append(QualityBand(flags[match.band], match.preset, users, layer=match.layer))
-    return tuple(found)
+    return (*found, *_codes_inside(variables))
+
+
+def _codes_inside(variables: Sequence[Variable]) -> list[QualityBand]:
+    """What variables themselves say of codes among their numbers: land, for one, which is no gap."""
+    from geodiff.flags import load_preset
+
+    known = load_preset(_CODES).layers[0].constants
+    found = []
+    for variable in variables:
+        if variable.bands[0].kind is Kind.CONTINUOUS and _measures(variable.attributes):
+            words = str(variable.attributes.get("flag_meanings", "")).upper().split()
+            wrap = 2 ** (8 * variable.dtype.itemsize) if variable.dtype.kind == "u" else 0
+            codes = [code + wrap * (code < 0) for code in np.ravel(variable.attributes["flag_values"]).tolist()]
+            told = dict(zip(words, codes, strict=True)) if len(words) == len(codes) else {}
+            constants = {word: code for word, code in told.items() if word in known}
+            if constants:
+                found.append(QualityBand(variable, _CODES, (variable.name,), constants=constants))
+    return found

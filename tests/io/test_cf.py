@@ -322,6 +322,21 @@ def test_quality_flags_are_read_by_the_layer_of_their_table_that_their_meanings_
     assert (quality.preset, quality.layer) == ("goes-dqf", "LST_DQF")
 
 
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_codes_among_the_numbers_are_read_as_their_meanings_say(unsigned):
+    """Land in sea ice was a gap like any other, and filled with ice."""
+    codes = np.array([251, 252, 253, 254, 255], "u1")
+    told = {"flag_meanings": "pole_hole lakes coastal land_mask missing_data", "_FillValue": np.uint8(255)}
+    attrs = {**told, "flag_values": codes, "valid_range": np.array([0, 100], "u1"), "scale_factor": 0.01}
+    if unsigned:
+        attrs |= {"flag_values": codes.view("i1"), "_FillValue": np.int8(-1), "_Unsigned": "true"}
+    dataset = _dataset(("y", "x"), (3, 4), "i1" if unsigned else "u1", attrs)
+    raster = open_dataset_as_raster(dataset)
+    (quality,) = raster.quality
+    assert (quality.variable, quality.preset, quality.applies_to) == (raster.variables[0], "cf-codes", ("v",))
+    assert quality.constants == {"LAKES": 252, "COASTAL": 253, "LAND_MASK": 254}
+
+
 @given(st.floats(-50, 50), st.sampled_from([0.01, -0.01, 0.5]), st.floats(-10, 10))
 def test_stored_and_physical_agree_through_attributes(value, scale, offset):
     attrs = {"scale_factor": scale, "add_offset": offset, "_FillValue": np.int16(-32768)}

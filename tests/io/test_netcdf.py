@@ -110,7 +110,7 @@ def test_other_groups_with_rasters_are_told(tmp_path, caplog):
     for open_, name in ((open_netcdf, "a.nc"), (open_zarr, "a.zarr")):
         caplog.clear()
         assert open_(str(tmp_path / name)).variables[0].reader.source.group == "AM"
-        assert f"{name}: the group AM alone is read; PM stay out" in caplog.text
+        assert f"{name}: the group AM alone is read; PM are left out" in caplog.text
 
 
 def test_broken_files_are_refused_with_the_reason(tmp_path):
@@ -205,3 +205,22 @@ def test_a_source_may_be_written_anew_after_any_look_at_it(tmp_path, engine):
     with pytest.raises(JobError):
         fill(variable="w")
     dataset.to_netcdf(source, engine=engine)
+
+
+def test_land_among_the_numbers_of_sea_ice_is_left_alone(tmp_path):
+    """As NSIDC's climate data record has it: 254 is land, 251 the pole hole, which is a gap."""
+    ice = np.add.outer(np.arange(48), np.arange(48)).astype("u1")
+    ice[:12], ice[20:26, 20:26], ice[40:, 40:44] = 254, 251, 255
+    stated = {"flag_values": np.arange(251, 256, dtype="u1"), "valid_range": np.array([0, 100], "u1")}
+    words = {"flag_meanings": "pole_hole lakes coastal land_mask missing_data", "scale_factor": 0.01}
+    grid = {axis: (axis, 25e3 * np.arange(48.0), {"units": "m"}) for axis in "yx"}
+    cube = xr.Dataset({"ice": (("y", "x"), ice, {**stated, **words, "_FillValue": np.uint8(255)})}, grid)
+    cube.to_netcdf(tmp_path / "ice.nc", engine="h5netcdf", encoding={"ice": {"dtype": "u1"}})
+    geodiff.fill(tmp_path / "ice.nc", tmp_path / "out.nc", filler="laplace", members=0)
+    with xr.open_dataset(tmp_path / "out.nc", decode_cf=False, engine="h5netcdf") as out:
+        source, value = out["ice_source"].values, out["ice"].values
+    assert (source[:12] == 254).all()
+    assert (value[:12] == 254).all()
+    filled = (source > 0) & (source < 254)
+    np.testing.assert_array_equal(filled, np.isin(ice, (251, 255)))
+    assert value[filled].max() <= 100
