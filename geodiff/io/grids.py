@@ -45,6 +45,9 @@ _METRES = {
     "kilometre": 1e3,
     "kilometer": 1e3,
 }
+_WESTWARD = "x is positive to the west"
+"""Said of the scan angles of Meteosat Third Generation, whose columns go east as all others' do (EUMETSAT, FCI level 1c
+product user guide, reference grid)."""
 
 
 def grid_of(dataset: xr.Dataset, variable: xr.Variable, layout: Layout) -> tuple[GeoBox, str]:
@@ -94,7 +97,8 @@ def grid_mapping_name(dataset: xr.Dataset, variable: xr.Variable, layout: Layout
 
 def _mapping(dataset: xr.Dataset, variable: xr.Variable, layout: Layout) -> dict[str, Any]:
     name = grid_mapping_name(dataset, variable, layout)
-    return {} if name is None else {key: _plain(value) for key, value in dataset.variables[name].attrs.items()}
+    held = {} if name is None else {key: _plain(value) for key, value in dataset.variables[name].attrs.items()}
+    return {**held, _WESTWARD: True} if name == "mtg_geos_projection" else held
 
 
 def _plain(value: Any) -> Any:
@@ -207,6 +211,8 @@ def _axis(variable: xr.Variable, crs: CRS | None, mapping: dict[str, Any]) -> tu
     values, quantum = coordinate_values(variable)
     factor = _unit_factor(str(pick(variable, "units", "")), crs, mapping)
     values, quantum = values * factor, quantum * abs(factor)
+    if mapping.get(_WESTWARD) and role("", variable) == "x" and values.size and values[0] > values[-1]:
+        values = -values
     if values.size == 0 or not np.isfinite(values).all():
         return None
     noise = 2 * quantum
