@@ -208,12 +208,15 @@ def _valid_times(dataset: xr.Dataset, dim: str) -> xr.Variable | None:
 
 
 def curvilinear(dataset: xr.Dataset, variable: xr.Variable) -> tuple[str, str] | None:
-    """Names of the 2-D latitude and longitude that lie on two of the variable's dimensions, or None."""
+    """Names of the latitude and longitude that lie on two of the variable's dimensions, or None.
+
+    They may have time as a third (WRF, Sentinel-5P).
+    """
     found: dict[str, str] = {}
     listed = str(pick(variable, "coordinates", "")).split()
     for name in [*listed, *map(str, dataset.variables)]:
         position = dataset.variables.get(name)
-        if position is None or position.ndim != 2 or not set(position.dims) <= set(variable.dims):
+        if position is None or len(_planes(position)) != 2 or not set(position.dims) <= set(variable.dims):
             continue
         kind = role(name, position)
         if kind in {"x", "y"} and position is not variable:
@@ -221,11 +224,17 @@ def curvilinear(dataset: xr.Dataset, variable: xr.Variable) -> tuple[str, str] |
     return (found["y"], found["x"]) if len(found) == 2 else None
 
 
+def _planes(position: xr.Variable) -> list[str]:
+    """The two dimensions of a 2-D coordinate; of one with more those that are not time."""
+    dims = [str(dim) for dim in position.dims]
+    return dims if len(dims) == 2 else [dim for dim in dims if role(dim, None) != "t"]
+
+
 def _by_curvilinear(dataset: xr.Dataset, variable: xr.Variable, time: str | None) -> tuple[str, str] | None:
     names = curvilinear(dataset, variable)
-    if names is None or time in dataset.variables[names[0]].dims:
+    if names is None or time in _planes(dataset.variables[names[0]]):
         return None
-    y, x = (dim for dim in map(str, variable.dims) if dim in dataset.variables[names[0]].dims)
+    y, x = (dim for dim in map(str, variable.dims) if dim in _planes(dataset.variables[names[0]]))
     return y, x
 
 

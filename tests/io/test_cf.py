@@ -514,6 +514,16 @@ def test_swaths_are_kept_in_index_space_and_said():
     assert "lat and lon are 2-D" in variable.attributes["geodiff_grid"]
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_places_with_a_time_are_those_of_a_swath(times):
+    """As Sentinel-5P and WRF have them."""
+    places = {name: (("time", "row", "column"), np.ones((times, 3, 4)), {"units": u})
+              for name, u in (("lat", "degrees_north"), ("lon", "degrees_east"))}  # fmt: skip
+    variable = _only(_dataset(("time", "row", "column"), (times, 3, 4)).assign(places))
+    assert "lat and lon are 2-D" in variable.attributes["geodiff_grid"]
+    assert variable.shape == (times, 1, 3, 4)
+
+
 def test_pixel_numbers_are_no_georeference():
     for start in (0.0, 0.5):
         assert not _grid(
