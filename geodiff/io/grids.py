@@ -66,14 +66,15 @@ def grid_of(dataset: xr.Dataset, variable: xr.Variable, layout: Layout) -> tuple
         note = (
             f"index space: {' and '.join(curvilinear(dataset, variable) or ())} are 2-D, so they are copied as they are"
         )
-    if affine is None or (crs is None and _counts_pixels(affine)):
+    counted = mapping.get("GeoTransform") is None and all(v is not None and v.dtype.kind in "iu" for v in (y, x))
+    if affine is None or (crs is None and _counts_pixels(affine, whole=counted)):
         return GeoBox(shape, Affine.identity(), None), note
     return GeoBox(shape, affine, crs), note
 
 
-def _counts_pixels(affine: Affine) -> bool:
-    """Coordinates 0, 1, 2 or 0.5, 1.5, 2.5 without a CRS are row and column numbers."""
-    return bool(affine.a == 1 and affine.e == 1 and (affine.c, affine.f) in {(0, 0), (-0.5, -0.5)})
+def _counts_pixels(affine: Affine, *, whole: bool) -> bool:
+    """Coordinates 0, 1, 2 or 0.5, 1.5, 2.5 without a CRS are row and column numbers, whole ones wherever they begin."""
+    return bool(affine.a == 1 and affine.e == 1 and (whole or (affine.c, affine.f) in {(0, 0), (-0.5, -0.5)}))
 
 
 # -- CRS

@@ -524,6 +524,12 @@ def test_places_with_a_time_are_those_of_a_swath(times):
     assert variable.shape == (times, 1, 3, 4)
 
 
+def test_whole_pixel_numbers_are_none_wherever_they_begin():
+    """Of a part of a Sentinel-5P orbit; its gaps at the edge had been a collar, those of the whole orbit not."""
+    counts = {"scanline": _axis("scanline", np.arange(120, 123), units="1"), "pixel": _axis("pixel", np.arange(4))}
+    assert not _only(_dataset(("scanline", "pixel"), (3, 4), **counts)).georeferenced
+
+
 def test_pixel_numbers_are_no_georeference():
     for start in (0.0, 0.5):
         assert not _grid(
