@@ -16,7 +16,7 @@ import numpy as np
 from geodiff.encoding import Encoding
 from geodiff.errors import EncodingError, SourceError
 from geodiff.io import KIND, Band, Kind, OpenOptions, QualityBand, Raster, Variable
-from geodiff.io.axes import coordinate_of, role, scattered, spatial
+from geodiff.io.axes import coordinate_of, curvilinear, layout_of, role, scattered, spatial
 from geodiff.io.calendars import Date, dates_of
 from geodiff.io.cube import CubeReader, Layout, MemorySource, Source, native, pick
 from geodiff.io.grids import grid_of
@@ -79,7 +79,8 @@ def open_dataset_as_raster(
             f"{cure}"
         )
     _tell_notes(variables)
-    return Raster(path, driver, variables, _quality(variables, path, driver), dict(dataset.attrs), tuple(files))
+    quality = (*_quality(variables, path, driver), *_places(dataset, variables, source))
+    return Raster(path, driver, variables, quality, dict(dataset.attrs), tuple(files))
 
 
 def tell_of_others(path: str, chosen: str, groups: Sequence[str]) -> None:
@@ -304,6 +305,27 @@ def _quality(variables: Sequence[Variable], path: str, driver: str) -> tuple[Qua
             )
             found.append(QualityBand(flags[match.band], match.preset, users, layer=match.layer))
     return (*found, *_codes_inside(variables))
+
+
+def _places(dataset: xr.Dataset, variables: Sequence[Variable], source: Source) -> list[QualityBand]:
+    """Latitudes of swaths, where they are missing: nothing was seen there, and what is filled in would lie nowhere."""
+    users: dict[str, list[str]] = {}
+    for variable in variables:
+        if not variable.georeferenced and variable.bands[0].kind is Kind.CONTINUOUS:
+            names = curvilinear(dataset, dataset.variables[variable.name])
+            if names is not None:
+                users.setdefault(names[0], []).append(variable.name)
+    found = []
+    for name, those in users.items():
+        layout = layout_of(dataset, dataset.variables[name])
+        if layout is not None:
+            latitude = _variable(dataset, name, layout, OpenOptions(), source)
+            marker = latitude.bands[0].encoding.nodata
+            if marker is None and latitude.dtype.kind == "f":
+                marker = np.nan
+            if marker is not None:
+                found.append(QualityBand(latitude, _CODES, tuple(those), constants={"NO_PLACE": float(marker)}))
+    return found
 
 
 def _codes_inside(variables: Sequence[Variable]) -> list[QualityBand]:

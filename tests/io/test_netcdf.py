@@ -189,6 +189,28 @@ def test_the_places_of_a_swath_come_from_the_group_beside(tmp_path):
         np.testing.assert_array_equal(out["latitude"], np.indices((rows, columns))[0])
 
 
+@pytest.mark.parametrize("marker", [-9999.0, np.nan])
+def test_what_has_no_place_is_outside_the_swath(tmp_path, marker):
+    """Daily soil moisture of SMAP: half of the grid was not passed over, has no latitude, and was filled."""
+    rows, columns = np.indices((40, 60), "f4")
+    seen = columns < 30
+    moisture = np.where(seen, 0.2 + 0.001 * rows, -9999).astype("f4")
+    moisture[10:14, 10:20] = -9999
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["AM/moisture"], file["AM/latitude"], file["AM/longitude"] = (
+            moisture, *(np.where(seen, place, marker).astype("f4") for place in (rows, columns)),
+        )  # fmt: skip
+        file["AM/moisture"].attrs["_FillValue"] = np.float32(-9999)
+        for name in ("latitude", "longitude") if marker == -9999 else ():
+            file[f"AM/{name}"].attrs["_FillValue"] = np.float32(marker)
+        file["AM/latitude"].attrs["units"], file["AM/longitude"].attrs["units"] = "degrees_north", "degrees_east"
+    geodiff.fill(tmp_path / "a.h5", tmp_path / "out.nc", filler="laplace", members=0)
+    with h5py.File(tmp_path / "out.nc") as out:
+        source = out["moisture_source"][:]
+    assert (source[~seen] == 254).all()
+    assert ((source[seen] > 0) == (moisture[seen] == -9999)).all()
+
+
 def test_broken_files_are_refused_with_the_reason(tmp_path):
     with pytest.raises(SourceError, match="cannot be read"):
         open_netcdf(str(tmp_path / "missing.nc"))
