@@ -22,9 +22,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 from pydantic import Field
 
-from flows.finding import called
-from flows.local import complain, local_prefect, run_alone, run_here
-from flows.options import add_fill_options, job_of
+from flows.local import run_alone, run_here
+from flows.options import add_fill_options, add_many_options, job_of
 from flows.scenes import (
     DELIVERED,
     SceneRecord,
@@ -37,9 +36,9 @@ from flows.scenes import (
     settled,
     twins,
 )
-from flows.telling import Teller, failures, linked, plain
+from flows.telling import SomeFailedError, Teller, linked, plain, source_name
 from geodiff.credentials import redacted
-from geodiff.errors import ClusterError, GeodiffError, InputError, LockedError, WriteError
+from geodiff.errors import ClusterError, InputError, LockedError, WriteError
 from geodiff.job import FillJob
 
 if TYPE_CHECKING:
@@ -62,12 +61,10 @@ _NETWORK = re.compile(
 """What those who read over a network say when it, or a server, is away for a while: they have no error in common."""
 
 
-class ScenesFailedError(GeodiffError):
+class ScenesFailedError(SomeFailedError):
     """Some scenes could not be filled; the products of the others are delivered."""
 
-    def __init__(self, records: Sequence[SceneRecord]) -> None:
-        self.records = tuple(records)
-        super().__init__(failures("scenes", records))
+    what = "scenes"
 
 
 def passing(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect calls it so
@@ -76,15 +73,9 @@ def passing(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # n
     return isinstance(error, (OSError, ClusterError, WriteError, LockedError)) or bool(_NETWORK.search(str(error)))
 
 
-def _scene_name() -> str:
-    from prefect.runtime import task_run
-
-    return called(task_run.parameters["job"].source)
-
-
 @task(
     name="fill-scene",
-    task_run_name=_scene_name,
+    task_run_name=source_name,
     tags=[TAG],
     cache_policy=NO_CACHE,  # the product says what is done; hashing arguments would only cost
     persist_result=False,
@@ -141,9 +132,7 @@ def fill_scenes(
     GeodiffError
         Before any scene was tried, where the job cannot be used.
     """
-    jobs = scene_jobs(job, kind, pages=pages)
-    records = list(twins(jobs))
-    clashing = {record.scene for record in records}
+    records, open_jobs = _standing(scene_jobs(job, kind, pages=pages))
     patient = fill_scene.with_options(
         retries=retries,
         retry_delay_seconds=exponential_backoff(backoff_seconds),
@@ -151,14 +140,6 @@ def fill_scenes(
         timeout_seconds=timeout_minutes * 60,
         tags=[TAG, GPU] if on_gpu(job) else [TAG],
     )
-    open_jobs = []
-    for each in jobs:
-        if redacted(each.source) in clashing:
-            continue
-        if (record := settled(each)) is not None:  # a task would be kept in Prefect's database for good
-            records.append(record)
-        else:
-            open_jobs.append(each)
     runner = _runner(at_once, dask)
     if open_jobs:  # or a cluster would start for nothing
         with runner:
@@ -169,6 +150,20 @@ def fill_scenes(
     if any(record.failed for record in records):
         raise ScenesFailedError(records)
     return records
+
+
+def _standing(jobs: Sequence[FillJob]) -> tuple[list[SceneRecord], list[FillJob]]:
+    """Records of the scenes that need no task, as one would be kept in Prefect's database for good; and the others."""
+    records, open_jobs = list(twins(jobs)), []
+    clashing = {record.scene for record in records}
+    for job in jobs:
+        if redacted(job.source) in clashing:
+            continue
+        if (record := settled(job)) is not None:
+            records.append(record)
+        else:
+            open_jobs.append(job)
+    return records, open_jobs
 
 
 def _runner(at_once: int, dask: str) -> TaskRunner[Any]:
@@ -237,12 +232,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_fill_options(parser)
     parser.add_argument("--kind", default="", help=".tif, .zarr, .nc, .png or / for a folder; default as the source")
-    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="scenes at a time (default 1)")
-    parser.add_argument("--retries", type=int, default=3, metavar="N", help="after failures of disk or network")
-    parser.add_argument("--timeout-minutes", type=float, default=240, metavar="M", help="for one try at one scene")
-    parser.add_argument("--no-pages", dest="pages", action="store_false", help="write no HTML reports")
     parser.add_argument("--dask", default="", metavar="ADDRESS", help="scenes as tasks of a Dask cluster, or `local`")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show Prefect's log")
+    add_many_options(parser, "scene")
     return parser
 
 
@@ -257,16 +248,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _here(chosen: argparse.Namespace) -> int:
     """Run the flow and print what came of it; returns the exit code."""
-    options = {name: getattr(chosen, name) for name in _OPTIONS}
-    try:
-        job = job_of(chosen)
-        with local_prefect():
-            records = fill_scenes(job, **options)
-    except ScenesFailedError as error:
-        _TELLER.print(error.records)
-        return complain(str(error).splitlines()[0], 1)
-    _TELLER.print(records)
-    return 0
+    job, options = job_of(chosen), {name: getattr(chosen, name) for name in _OPTIONS}
+    return _TELLER.deliver(lambda: fill_scenes(job, **options))
 
 
 if __name__ == "__main__":

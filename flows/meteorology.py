@@ -23,7 +23,7 @@ from pydantic import Field
 from flows.cubes import CubeRecord, append_new, growing
 from flows.fill import passing
 from flows.local import complain, local_prefect, run_alone, run_here
-from flows.options import add_fill_options, job_of
+from flows.options import add_fill_options, add_run_options, job_of
 from geodiff.errors import GeodiffError
 from geodiff.job import FillJob
 
@@ -135,9 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         "5 a gate refused and TARGET is as it was",
     )
     add_fill_options(parser)
-    parser.add_argument("--retries", type=int, default=3, metavar="N", help="after failures of disk or network")
-    parser.add_argument("--timeout-minutes", type=float, default=240, metavar="M", help="for one try")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show Prefect's log")
+    add_run_options(parser)
     return parser
 
 

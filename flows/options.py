@@ -12,7 +12,7 @@ from geodiff.job import REPEATED, FillJob
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-__all__ = ["add_fill_options", "job_of"]
+__all__ = ["add_fill_options", "add_many_options", "add_run_options", "job_of"]
 
 _NOT_HERE = {"source", "target", "append", "stac"}
 _NEGATIVE = re.compile(r"-\.?\d[-+.,\deE]*$")
@@ -31,6 +31,21 @@ def add_fill_options(parser: argparse.ArgumentParser, *, optional: bool = False)
     for name, field in FillJob.model_fields.items():
         if name not in _NOT_HERE:
             group.add_argument(f"--{name.replace('_', '-')}", **_as_argument(name, field))
+
+
+def add_run_options(parser: argparse.ArgumentParser, at_one: str = "") -> None:
+    """Add what every flow takes: tries `at_one` thing, where there are several, and the log."""
+    parser.add_argument("--retries", type=int, default=3, metavar="N", help="after failures of disk or network")
+    one_try = f"for one try at one {at_one}" if at_one else "for one try"
+    parser.add_argument("--timeout-minutes", type=float, default=240, metavar="M", help=one_try)
+    parser.add_argument("-v", "--verbose", action="store_true", help="show Prefect's log")
+
+
+def add_many_options(parser: argparse.ArgumentParser, each: str) -> None:
+    """Add what flows over many scenes or frames take beside `add_run_options`, which it adds too."""
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help=f"{each}s at a time (default 1)")
+    parser.add_argument("--no-pages", dest="pages", action="store_false", help="write no HTML reports")
+    add_run_options(parser, each)
 
 
 def _as_argument(name: str, field: FieldInfo) -> dict[str, Any]:

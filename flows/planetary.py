@@ -20,11 +20,11 @@ from pydantic import Field
 from flows.fill import GPU, passing
 from flows.finding import called
 from flows.frames import FrameRecord, clashes, frame_jobs, merge_new, reconstruct, refused
-from flows.local import complain, local_prefect, run_alone, run_here
+from flows.local import run_alone, run_here
+from flows.options import add_many_options
 from flows.scenes import on_gpu
-from flows.telling import Teller, failures, linked, plain
+from flows.telling import SomeFailedError, Teller, linked, plain, source_name
 from geodiff.credentials import redacted
-from geodiff.errors import GeodiffError
 from geodiff.restoring import RestoreJob
 
 if TYPE_CHECKING:
@@ -37,23 +37,15 @@ TAG = "geodiff-restore"
 """On every frame: `prefect concurrency-limit create geodiff-restore N` holds across flow runs."""
 
 
-class FramesFailedError(GeodiffError):
+class FramesFailedError(SomeFailedError):
     """Some frames could not be restored; the products of the others are delivered."""
 
-    def __init__(self, records: Sequence[FrameRecord]) -> None:
-        self.records = tuple(records)
-        super().__init__(failures("frames", records))
-
-
-def _frame_name() -> str:
-    from prefect.runtime import task_run
-
-    return called(task_run.parameters["job"].source)
+    what = "frames"
 
 
 @task(
     name="reconstruct-frame",
-    task_run_name=_frame_name,
+    task_run_name=source_name,
     tags=[TAG],
     cache_policy=NO_CACHE,
     persist_result=False,
@@ -175,11 +167,7 @@ def _parser() -> argparse.ArgumentParser:
         described = str(RestoreJob.model_fields[option].description)
         parser.add_argument(f"--{option}", metavar="X", help=described)
     parser.add_argument("--overwrite", action="store_true", help="replace products of other options")
-    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="frames at a time (default 1)")
-    parser.add_argument("--retries", type=int, default=3, metavar="N", help="after failures of disk or network")
-    parser.add_argument("--timeout-minutes", type=float, default=240, metavar="M", help="for one try at one frame")
-    parser.add_argument("--no-pages", dest="pages", action="store_false", help="write no HTML reports")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show Prefect's log")
+    add_many_options(parser, "frame")
     return parser
 
 
@@ -203,16 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _here(chosen: argparse.Namespace) -> int:
     """Run the flow and print what came of it; returns the exit code."""
-    options = {name: getattr(chosen, name) for name in _OPTIONS}
-    try:
-        job = _job(chosen)
-        with local_prefect():
-            records = reconstruct_planetary(job, mosaic=not chosen.no_mosaic, **options)
-    except FramesFailedError as error:
-        _TELLER.print(error.records)
-        return complain(str(error).splitlines()[0], 1)
-    _TELLER.print(records)
-    return 0
+    job, options = _job(chosen), {name: getattr(chosen, name) for name in _OPTIONS}
+    return _TELLER.deliver(lambda: reconstruct_planetary(job, mosaic=not chosen.no_mosaic, **options))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
-__all__ = ["Teller", "failures", "linked", "plain"]
+from flows.finding import called
+from flows.local import complain, local_prefect
+from geodiff.errors import GeodiffError
+
+__all__ = ["SomeFailedError", "Teller", "failures", "linked", "plain", "source_name"]
 
 
 class _Record(Protocol):
@@ -28,6 +32,17 @@ class _Record(Protocol):
 
 
 R = TypeVar("R", bound=_Record)
+
+
+class SomeFailedError(GeodiffError):
+    """Some of many could not be made; the products of the others are delivered."""
+
+    what: ClassVar[str]
+    """What they are, in the plural."""
+
+    def __init__(self, records: Sequence[Any]) -> None:
+        self.records = tuple(records)
+        super().__init__(failures(self.what, records))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,17 @@ class Teller(Generic[R]):
         rows = [self.head, ["---"] * len(self.head), *map(self.cells, records)]
         return "\n".join([f"**{summary}**", "", *(f"| {' | '.join(row)} |" for row in rows), ""])
 
+    def deliver(self, run: Callable[[], Sequence[R]]) -> int:
+        """Run a flow here and now, and print what came of it; returns the exit code."""
+        try:
+            with local_prefect():
+                records = run()
+        except SomeFailedError as error:
+            self.print(error.records)
+            return complain(str(error).splitlines()[0], 1)
+        self.print(records)
+        return 0
+
     def print(self, records: Sequence[R]) -> None:
         """A line for each on standard output."""
         for record in _worst_first(records):
@@ -73,6 +99,13 @@ class Teller(Generic[R]):
 
 def _worst_first(records: Iterable[R]) -> list[R]:
     return sorted(records, key=lambda record: (not record.failed, record.name))
+
+
+def source_name() -> str:
+    """What a task's run is called: as the scene of its job."""
+    from prefect.runtime import task_run
+
+    return called(task_run.parameters["job"].source)
 
 
 def failures(what: str, records: Sequence[_Record]) -> str:

@@ -104,8 +104,12 @@ def written_before(target: str) -> list[str]:
 
     They were written down as seen from the working directory of that time, and may have been moved together since.
     """
-    record, now = record_of(target), target_stem(target)[0]
-    before = target_stem(record.get("target", target))[0]
+    return _written(record_of(target), target)
+
+
+def _written(record: Mapping[str, Any], target: str) -> list[str]:
+    """The same by a record that was read already."""
+    before, now = target_stem(record.get("target", target))[0], target_stem(target)[0]
     return [_moved(path, before, now) for path in record.get("products", ())]
 
 
@@ -122,7 +126,8 @@ def is_whole(target: str, fingerprint: str) -> bool:
 
     A record with another fingerprint is of the product before: a run was killed between the target and its record.
     """
-    return record_of(target).get("fingerprint", fingerprint) == fingerprint and not lost_of(target, fingerprint)
+    record = record_of(target)
+    return record.get("fingerprint", fingerprint) == fingerprint and not _lost(record, target, fingerprint)
 
 
 def lost_of(target: str, fingerprint: str) -> list[str]:
@@ -131,10 +136,14 @@ def lost_of(target: str, fingerprint: str) -> list[str]:
     A copy that broke off, a power cut and a chunk that was deleted leave such; who adds overviews or notes makes files
     longer.
     """
-    record = record_of(target)
+    return _lost(record_of(target), target, fingerprint)
+
+
+def _lost(record: Mapping[str, Any], target: str, fingerprint: str) -> list[str]:
+    """The same by a record that was read already."""
     if record.get("fingerprint") != fingerprint:
         return []
-    sizes, pairs = record.get(_SIZES, {}), zip(record.get("products", ()), written_before(target), strict=True)
+    sizes, pairs = record.get(_SIZES, {}), zip(record.get("products", ()), _written(record, target), strict=True)
     return [now for then, now in pairs if not exists(now) or (size_of(now) or 0) < sizes.get(then, 0)]
 
 
@@ -195,14 +204,15 @@ def assert_own_layers(target: str, *, overwrite: bool) -> None:
     if suffix_of(target) not in WITH_SIDECARS:
         return
     folder, stem = target_stem(target)
-    for suffix, record in _records(target).items():
+    records = _records(target)
+    for suffix, record in records.items():
         other = f"{folder}/{Path(record['target']).name}"
         if suffix in WITH_SIDECARS and suffix != suffix_of(target) and exists(other):
             raise TargetError(
                 f"{target} would write its layers, such as {stem}_source.tif, over those of {other}; "
                 "give TARGET another name before its suffix"
             )
-    own = {Path(path).name for path in written_before(target)}
+    own = {Path(path).name for path in _written(records.get(suffix_of(target), {}), target)}
     for layer in filter(exists, sidecars(target)):
         if record_of(layer):
             raise TargetError(

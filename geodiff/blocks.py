@@ -20,11 +20,12 @@ from geodiff.fillers import OBSERVED, UNFILLED, FillerSettings, load_filler
 from geodiff.fitting import CubeFit, load_cube_fit, normalised_rounding
 from geodiff.io.store import load_fit, open_work, write_block
 from geodiff.job import FillJob
-from geodiff.lattice import STRIDE, Window
+from geodiff.lattice import Window
 from geodiff.patches import EdgeAnswers
 from geodiff.scan import GapReader
 from geodiff.scanned import load_occupied
 from geodiff.scene import Cube, Scene, open_scene
+from geodiff.seams import steps_by_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -238,14 +239,7 @@ def _quantiles(fit: CubeFit, blended: Blended, levels: Sequence[float], kept: ND
 def _steps(
     cube: Cube, core: Window, value: NDArray[np.float32], kept: NDArray[np.bool_]
 ) -> tuple[list[float], list[int]]:
-    """As `BlockResult.steps`: windows begin on every `STRIDE`-th line, rows and columns alike."""
-    sums, counts = np.zeros(STRIDE), np.zeros(STRIDE, np.int64)
-    starts = (core.row + cube.lattice.origin[0], core.column + cube.lattice.origin[1])
-    for axis, start in zip((-2, -1), starts, strict=True):
-        lines, filled = np.moveaxis(value, axis, 0), np.moveaxis(kept, axis, 0)
-        both = filled[1:] & filled[:-1]
-        steps = np.abs(lines[1:][both] - lines[:-1][both])
-        place = (np.nonzero(both)[0] + 1 + start) % STRIDE
-        sums += np.bincount(place, steps, STRIDE)
-        counts += np.bincount(place, minlength=STRIDE)
+    """As `BlockResult.steps`."""
+    row, column = cube.lattice.origin
+    sums, counts = steps_by_line(value, kept, (core.row + row, core.column + column))
     return ([float(f"{total:.7g}") for total in sums], counts.tolist()) if counts.any() else ([], [])

@@ -24,14 +24,12 @@ from geodiff.identity import describe_model, record_path
 from geodiff.io import Product, write_product
 from geodiff.io.places import exists
 from geodiff.io.stacitem import write_item
-from geodiff.lattice import STRIDE, WINDOW
 from geodiff.layers import product_variable
 from geodiff.plan import FillPlan, scan_facts
 from geodiff.record import RunRecord, versions
+from geodiff.seams import seam
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from geodiff.fillers import Fitted
     from geodiff.io.earlier import Earlier
     from geodiff.io.store import WorkStore
@@ -183,35 +181,12 @@ def _figures(variables: dict[str, Any], markers: dict[str, dict[str, Any]]) -> d
     return {"coverage90": coverage, "unfilled": unfilled, "seam": steepness, "seam_chance": chance}
 
 
-_LEAST_STEPS = 200
-"""Differences across window lines, and elsewhere, from which on a seam can be told."""
-_BLURRED = 3
-"""Lines to either side of where windows begin and end that a seam may show on."""
-
-
 def _seam(steps: Sequence[tuple[list[float], list[int]]]) -> tuple[float | None, float | None]:
-    """Mean |difference| across lines on which windows begin or end over that elsewhere, and how far chance moves it.
-
-    Other lines, as far from each other, say that: twice the standard deviation of what they give. Fields are alike over
-    tens of pixels, so that thousands of differences may be few. None where there are next to none.
-    """
+    """`seams.seam` over what all blocks have counted."""
     if not steps:
         return None, None
-    sums, counts = np.sum([np.array(block) for block in steps], axis=0)
-    ratios = {line: _steeper(sums, counts, line) for line in range(STRIDE)}
-    ends = WINDOW - STRIDE
-    windows = [(line + shift) % STRIDE for line in (0, ends, -ends) for shift in range(-_BLURRED, _BLURRED + 1)]
-    told = [ratio for line, ratio in ratios.items() if line not in windows and ratio is not None]
-    return (None, None) if ratios[0] is None or len(told) < 2 else (ratios[0], 2.0 * float(np.std(told)))
-
-
-def _steeper(sums: NDArray[np.float64], counts: NDArray[np.float64], line: int) -> float | None:
-    """The ratio for windows that begin at another place; None where too little was filled along their lines."""
-    on = np.zeros(STRIDE, bool)
-    on[[line, (line + WINDOW - STRIDE) % STRIDE]] = True
-    if min(counts[on].sum(), counts[~on].sum()) < _LEAST_STEPS or not sums[~on].sum():
-        return None
-    return float(sums[on].sum() / counts[on].sum() / (sums[~on].sum() / counts[~on].sum()))
+    sums, counts = zip(*steps, strict=True)
+    return seam(np.sum(sums, axis=0), np.sum(counts, axis=0))
 
 
 def _attributes(job: FillJob, fingerprint: str, *, ran: bool = True) -> dict[str, str]:

@@ -28,7 +28,7 @@ from geodiff.identity import describe_model
 from geodiff.io import OpenOptions, Product, ProductVariable
 from geodiff.io.ancillary import axes_beside, layer_arrays, refuse_foreign_layers
 from geodiff.io.cf import encoding_of, open_dataset_as_raster
-from geodiff.io.contents import OutputArray
+from geodiff.io.contents import OutputArray, at_hand
 from geodiff.io.cube import CubeReader
 from geodiff.job import FillJob
 from geodiff.lattice import Window
@@ -390,7 +390,7 @@ def _with_layers(
 
 def _variable(array: OutputArray, source: xr.Variable, name: str) -> xr.Variable:
     """A layer as xarray has it: the source's chunks where it is lazy, and what belongs to the encoding put there."""
-    numbers = array.content.lazy(array)
+    numbers = at_hand(array)
     if source.chunks is not None and hasattr(numbers, "rechunk"):
         wanted = dict(zip(source.dims, source.chunks, strict=True))
         numbers = numbers.rechunk(tuple(wanted.get(dim, -1) for dim in array.dims))

@@ -5,24 +5,19 @@ Arrays may have any shape; `where` keeps the pixels to score. Sums run in float6
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.lattice import STRIDE, WINDOW
-
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-
-    from geodiff.lattice import Lattice
 
     Array = NDArray[np.floating[Any]]
 
 __all__ = [
     "Interval",
-    "SeamIndex",
     "bias",
     "bootstrap_interval",
     "coverage",
@@ -38,16 +33,11 @@ __all__ = [
     "psnr",
     "r2",
     "rmse",
-    "seam_index",
     "spectral_angle",
     "spectrum_ratio",
     "spread_skill",
     "ssim",
 ]
-
-
-_END = WINDOW % STRIDE
-"""Windows end this many pixels after others begin."""
 
 
 # value
@@ -248,63 +238,6 @@ def _power(plane: Array) -> NDArray[np.float64]:
     power: NDArray[np.float64] = np.abs(np.fft.rfft2(level.reshape(plane.shape) * taper)) ** 2
     power[:, 1 : (columns + 1) // 2] *= 2.0  # the half of the spectrum that rfft2 leaves out
     return power
-
-
-# seams
-
-
-@dataclass(frozen=True, slots=True)
-class SeamIndex:
-    """How much steeper a field is across the lattice's lines than elsewhere."""
-
-    ratio: float
-    """Mean |difference| across the edges of lattice windows over that across lines in general; 1 without seams."""
-    p: float
-    """Share of shifted lattices that look at least as bad, counting this one."""
-
-
-def seam_index(
-    field: Array, lattice: Lattice, where: NDArray[np.bool_] | None = None, *, shifts: int = 199, seed: int = 0
-) -> SeamIndex:
-    """Mean |difference| across the lines on which windows begin or end, against randomly shifted lattices.
-
-    Parameters
-    ----------
-    field : (row, column), the raster that the lattice is of.
-    where : pixels to look at, those filled; a difference counts where both its pixels are there.
-    shifts : how many random pairs of shifts the permutation test draws.
-    """
-    keep = np.ones(field.shape, bool) if where is None else where
-    profiles = [
-        _line_profile(np.asarray(field, np.float64), keep),
-        _line_profile(np.asarray(field.T, np.float64), keep.T),
-    ]
-    total, count = (sum(float(p[i].sum()) for p in profiles) for i in (0, 1))
-    rng = np.random.default_rng(seed)
-    at_zero = _across(profiles, lattice.origin)
-    if not count or at_zero is None or total == 0:
-        return SeamIndex(1.0, 1.0)
-    draws = rng.integers(0, STRIDE, (shifts, 2))
-    shifted = [_across(profiles, (lattice.origin[0] + int(a), lattice.origin[1] + int(b))) for a, b in draws]
-    worse = sum(1 for other in shifted if other is not None and other >= at_zero)
-    return SeamIndex(at_zero / (total / count), (1 + worse) / (1 + sum(o is not None for o in shifted)))
-
-
-def _line_profile(field: NDArray[np.float64], keep: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(2, row): summed |difference| and number of pairs across each line; line r lies above row r."""
-    pairs = keep[1:] & keep[:-1]
-    steps = np.where(pairs, np.abs(np.diff(field, axis=0)), 0.0).sum(axis=1)
-    return np.stack([np.append(0.0, steps), np.append(0, pairs.sum(axis=1))])
-
-
-def _across(profiles: Sequence[NDArray[np.float64]], origin: tuple[int, int]) -> float | None:
-    """Mean |difference| on the lines of a lattice with that origin; None where no pair lies on one."""
-    total = count = 0.0
-    for profile, start in zip(profiles, origin, strict=True):
-        phase = (np.arange(profile.shape[1]) + start) % STRIDE
-        lines = (phase == 0) | (phase == _END)  # windows begin on the one, end on the other
-        total, count = total + float(profile[0, lines].sum()), count + float(profile[1, lines].sum())
-    return total / count if count else None
 
 
 # comparison

@@ -82,6 +82,7 @@ if TYPE_CHECKING:
 
     from geodiff.digests import Digests
     from geodiff.io import Raster
+    from geodiff.io.earlier import Earlier
     from geodiff.io.store import WorkStore
     from geodiff.job import FillJob
     from geodiff.record import RunRecord
@@ -128,11 +129,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         assert_own_layers(job.target, overwrite=job.overwrite)
         if job.dry_run:
             return _planned(job, scene, stands.fingerprint, kept, started)
-        assert_writable(target_stem(job.target)[0], "the folder of TARGET")
-        assert_writable(job.work or target_stem(job.target)[0], "--work")
-        if job.stac is not None:
-            assert_writable(target_stem(job.stac)[0], "the folder of --stac")
-        assert_scheduler(job)
+        _assert_may_begin(job)
         stamp = _stamp(job, scene.raster)
         held.enter_context(alone(job.target, job.work))
         if _what_is_there(job) != there:  # another run ended until then: TARGET is another, its dates lie elsewhere
@@ -143,32 +140,55 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
             assert_own_layers(job.target, overwrite=job.overwrite)
         _assert_unchanged(job, scene.raster, stamp)
         _tell_of_loss(job)
-        fingerprint, digests = stands.fingerprint, stands.digests
-        work, means = _open_or_create(job, scene, fingerprint, kept)
+        work, means = _open_or_create(job, scene, stands.fingerprint, kept)
         held.callback(forget, work.path)
         lend(work.path, scene)
         with local_workers(job) as local:
             with _nothing_left_of_a_refusal(work):
-                scans, gaps = _scan(scene, work, job, kept, quiet)
-                planned = FillPlan.of(scene, scans, job, filler_of(job), fingerprint, means)
-                planned = replace(planned, done=frozenset(work.done()))
-                _stop_if_empty(job, planned)
-                _tell_of_earlier_fills(planned, scene)
-                if kept is None:
-                    logger.info("%s", planned)
-                now, earlier = _fit(planned, scene, scans, gaps, work, kept, quiet=quiet), None
-                if kept is not None:
-                    planned, now, earlier = extended(planned, scene, scans, filler_of(job), kept, now)
-                    save_kept(fit_path(work.path), now)
-                    logger.info("%s", planned)
+                planned, gaps, earlier = _prepared(job, scene, stands.fingerprint, work, means, kept, quiet=quiet)
             fitted = time.time()
             results = _run_blocks(planned, work.path, local, quiet)
         _assert_unchanged(job, scene.raster, stamp)
         record = finish(planned, scene, work, gaps, results, Times(started, fitted, time.time()), earlier)
-        keep_digests(job.target, digests)
+        keep_digests(job.target, stands.digests)
         if not record.failed_blocks:
             _remove(work)
         return record
+
+
+def _assert_may_begin(job: FillJob) -> None:
+    """Raise before anything is read where what the run needs cannot be written or reached."""
+    assert_writable(target_stem(job.target)[0], "the folder of TARGET")
+    assert_writable(job.work or target_stem(job.target)[0], "--work")
+    if job.stac is not None:
+        assert_writable(target_stem(job.stac)[0], "the folder of --stac")
+    assert_scheduler(job)
+
+
+def _prepared(
+    job: FillJob,
+    scene: Scene,
+    fingerprint: str,
+    work: WorkStore,
+    means: Means,
+    kept: Kept | None,
+    *,
+    quiet: bool,
+) -> tuple[FillPlan, dict[str, GapReader], Earlier | None]:
+    """Scan, plan and fit, all of it kept in the working store; with what is `kept` of TARGET, how that is extended."""
+    scans, gaps = _scan(scene, work, job, kept, quiet)
+    planned = FillPlan.of(scene, scans, job, filler_of(job), fingerprint, means)
+    planned = replace(planned, done=frozenset(work.done()))
+    _stop_if_empty(job, planned)
+    _tell_of_earlier_fills(planned, scene)
+    if kept is None:
+        logger.info("%s", planned)
+    now, earlier = _fit(planned, scene, scans, gaps, work, kept, quiet=quiet), None
+    if kept is not None:
+        planned, now, earlier = extended(planned, scene, scans, filler_of(job), kept, now)
+        save_kept(fit_path(work.path), now)
+        logger.info("%s", planned)
+    return planned, gaps, earlier
 
 
 def _what_is_there(job: FillJob) -> tuple[object, ...]:

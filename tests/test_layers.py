@@ -28,7 +28,8 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
         "nouns": (
             "geodiff.encoding", "geodiff.flags", "geodiff.gaps", "geodiff.faults", "geodiff.lattice", "geodiff.noise",
             "geodiff.metrics", "geodiff.codes", "geodiff.job", "geodiff.jobfile", "geodiff.collar", "geodiff.gapshapes",
-            "geodiff.limits", "geodiff.pyramid", "geodiff.samplers", "geodiff.threads", "geodiff.undated",
+            "geodiff.limits", "geodiff.pyramid", "geodiff.samplers", "geodiff.seams", "geodiff.threads",
+            "geodiff.undated",
         )
     },
     {"fillers": ("geodiff.fillers", "geodiff.diffusion")},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +31,17 @@ def filled(values: np.ndarray, filler: str) -> tuple[np.ndarray, np.ndarray]:
     return value[HOLE], error[HOLE]
 
 
+@cache
+def plainly_filled(filler: str) -> tuple[np.ndarray, np.ndarray]:
+    return filled(field(), filler)
+
+
 @pytest.mark.parametrize("filler", ["laplace", "kriging", "auto"])
 @pytest.mark.parametrize("wild", [1e7, -1e20, 1e35])
 def test_one_wild_number_changes_no_gap_it_is_not_beside(filler: str, wild: float) -> None:
-    plain, spoilt = field(), field()
+    spoilt = field()
     spoilt[5, 5] = wild
-    (value, error), (with_it, error_with_it) = filled(plain, filler), filled(spoilt, filler)
+    (value, error), (with_it, error_with_it) = plainly_filled(filler), filled(spoilt, filler)
     assert np.abs(with_it - value).max() < 0.5 * error.max()
     assert np.median(error_with_it) < 1.2 * np.median(error)
 

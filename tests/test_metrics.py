@@ -8,7 +8,6 @@ from scipy import stats
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from geodiff import metrics
-from geodiff.lattice import Lattice
 
 
 @pytest.fixture
@@ -129,31 +128,6 @@ def test_a_plane_and_an_offset_have_no_spectrum(rng):
     y, x = np.mgrid[:64, :64]
     truth = rng.normal(size=(64, 64))
     np.testing.assert_allclose(metrics.spectrum_ratio(truth + 5 + 0.3 * y - 0.1 * x, truth), 0.0, atol=1e-6)
-
-
-def test_steps_on_the_lattice_are_a_seam(rng):
-    field = rng.normal(size=(400, 390))
-    lattice = Lattice(field.shape, (13, 40))
-    for row in range(field.shape[0]):
-        if (row + 13) % 96 == 0:
-            field[row:] += 3.0
-    seam = metrics.seam_index(field, lattice)
-    assert seam.ratio > 1.2
-    assert seam.p <= 0.05
-
-
-def test_a_field_without_seams_has_none(rng):
-    ratios = [metrics.seam_index(rng.normal(size=(300, 300)), Lattice((300, 300)), seed=s) for s in range(5)]
-    assert all(0.9 < s.ratio < 1.1 for s in ratios)
-    assert max(s.p for s in ratios) > 0.1
-
-
-def test_seams_are_looked_for_only_where_asked():
-    field = np.zeros((200, 200))
-    field[96:] = 1.0
-    where = np.zeros(field.shape, bool)
-    where[:90] = True
-    assert metrics.seam_index(field, Lattice(field.shape), where) == metrics.SeamIndex(1.0, 1.0)
 
 
 def test_the_bootstrap_interval_covers_the_mean_difference(rng):

@@ -137,14 +137,21 @@ def restore_band(
     if level > 0 or factor > 1:
         further = _cleared(value, error, low, denoiser) - value
         value, drawn = value + further, drawn + further
-    if factor > 1 and not level:
-        value = consistent(value, low, within)
-        drawn = np.stack([consistent(m, low, within) for m in drawn]) if members else drawn
-    if factor == 1 and not level:
-        value, error = np.where(known, flat, value), np.where(known, np.float32(0), error)
-        drawn = np.where(known, flat, drawn)
+    if not level:
+        value, error, drawn = _as_observed(low, factor, within, value, error, drawn)
     layers = (_scaled(value, scale, centre), _scaled(error, scale), _scaled(drawn, scale, centre))
     return Restored(*layers, sigma, len(windows))
+
+
+def _as_observed(
+    low: Frame, factor: int, within: tuple[float, ...], value: Plane, error: Plane, drawn: Plane
+) -> tuple[Plane, Plane, Plane]:
+    """Value, error and members that hold to exact pixels: as they were, or as the means of the finer ones."""
+    if factor > 1:
+        held = np.stack([consistent(m, low, within) for m in drawn]) if len(drawn) else drawn
+        return consistent(value, low, within), error, held
+    known, seen = low.known, low.values
+    return np.where(known, seen, value), np.where(known, np.float32(0), error), np.where(known, seen, drawn)
 
 
 def _check(known: NDArray[np.bool_], noise: float | None, factor: int) -> None:

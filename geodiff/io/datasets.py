@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from geodiff.io import Product
 from geodiff.io.contents import OutputArray
@@ -17,10 +17,7 @@ from geodiff.io.copied import copied_arrays
 from geodiff.io.cube import CubeReader, Source
 from geodiff.io.fresh import fresh_arrays
 
-if TYPE_CHECKING:
-    import xarray as xr
-
-__all__ = ["Plan", "layers_as_dataset", "plan_of"]
+__all__ = ["Plan", "plan_of"]
 
 _CONVENTIONS = "CF-1.11"
 
@@ -40,17 +37,6 @@ def plan_of(product: Product) -> Plan:
     source = _dataset_source(product)
     arrays = fresh_arrays(product) if source is None else copied_arrays(product, source)
     return Plan(tuple(_unique(arrays)), _global_attributes(product), _unlimited(source))
-
-
-def layers_as_dataset(product: Product) -> xr.Dataset:
-    """The product as an xarray Dataset, decoded by CF; lazy where its layers are."""
-    import xarray as xr
-
-    plan = plan_of(product)
-    variables = {a.name: xr.Variable(a.dims, a.content.lazy(a), dict(a.attributes)) for a in plan.arrays}
-    decoded = xr.decode_cf(xr.Dataset(variables, attrs=dict(plan.attributes)), decode_coords="all")
-    source = _dataset_source(product)
-    return decoded if source is None else decoded.set_coords([n for n in source.dataset().coords if n in decoded])
 
 
 def _dataset_source(product: Product) -> Source | None:

@@ -135,10 +135,6 @@ class Spliced:
             )
         return stored_numbers(held, array.name, region)
 
-    def lazy(self, array: OutputArray) -> Any:
-        """The layer itself: what is asked for lazily extends nothing."""
-        return self.cube.lazy(array)
-
 
 def _by_part(flags: NDArray[np.bool_], count: int, axis: int) -> NDArray[np.bool_]:
     """Flags of parts of `count` chunks each: whether all of a part stays."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.lattice import STRIDE, WINDOW
 from geodiff.metrics import crps_ensemble_field, crps_gaussian_field, octave_power
+from geodiff.seams import steps_by_line, window_lines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -226,15 +226,6 @@ def _by_distance(answer: Answer, ground: Ground) -> Numbers:
 
 def seam_sums(field: NDArray[Any], ground: Ground) -> Numbers:
     """`Summed.seam` of a field (band, row, column)."""
-    found = np.zeros(4)
-    for axis, start in zip((1, 2), ground.origin, strict=True):
-        length = field.shape[axis]
-        both = np.take(ground.hidden, range(1, length), axis) & np.take(ground.hidden, range(length - 1), axis)
-        steps = np.where(both, np.abs(np.diff(field, axis=axis)), 0.0)
-        phase = (np.arange(1, length) + start) % STRIDE
-        on_line = (phase == 0) | (phase == WINDOW - STRIDE)
-        for place, chosen in ((0, on_line), (2, ~on_line)):
-            lines = np.flatnonzero(chosen)
-            found[place] += float(np.take(steps, lines, axis).sum(dtype=np.float64))
-            found[place + 1] += int(np.take(both, lines, axis).sum())
-    return found
+    sums, counts = steps_by_line(field, ground.hidden, ground.origin)
+    on = window_lines()
+    return np.array([sums[on].sum(), counts[on].sum(), sums[~on].sum(), counts[~on].sum()])

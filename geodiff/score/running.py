@@ -125,50 +125,74 @@ def score_cube(
     encoder = _encoder(budget.encoder)
     part = bounded(cube)
     scan, gaps = scan_part(part)
-    if not scan.known:
-        raise NothingKnownError(f"{cube.name}: none of its {scan.total:,} values is known, so nothing can be hidden")
-    rounds = plan_rounds(
-        part, gaps, trials=budget.trials, tuning=budget.tuning, seed=seed, most_rounds=budget.rounds, drawer=drawer
-    )
-    if not rounds:
-        raise InputError(
-            f"{cube.name}: no place of its {part.shape[0]} x {part.shape[1]} pixels has enough known pixels (a fifth) "
-            "to hide some and keep others; score a raster with more of them"
-        )
-    outcomes: list[Outcome] = []
+    rounds = _rounds(part, scan, gaps, budget, seed, drawer)
+    heard = _Heard(kind, next((n for n in (*DRAWING, *fillers) if n in fillers), None), encoder is not None)
     tuned: dict[str, Any] = {}
     seconds: dict[str, float] = {}
-    bases: list[tuple[Place, NDArray[np.float32]]] = []
-    pictures: list[Mapping[str, NDArray[np.float32]]] = []
     for number, own in enumerate(rounds):
         runner = _Runner(part, scan, gaps, own, budget, settings or FillerSettings(), seed + 1000 * number, load)
         answers: list[dict[str, Answer]] = [{} for _ in own.cases]
         for name in fillers:
             spent = runner.filler(name, answers, tick)
             seconds[name] = seconds.get(name, 0.0) + spent
-        chosen = {peer.name: runner.peer(peer, answers, len(outcomes), tick) for peer in loaded}
+        chosen = {peer.name: runner.peer(peer, answers, len(heard.outcomes), tick) for peer in loaded}
         tuned[str(number)] = {n: {**t.setting, "spread": round(t.spread, 3)} for n, t in chosen.items()}
-        base = next((n for n in (*DRAWING, *fillers) if n in fillers), None)
-        for place, said in zip(runner.places, answers, strict=True):
-            outcomes.append(outcome_of(place, said, kind))
-            if encoder is not None:
-                pictures.append(pictures_of(place.ground, said))
-            if base is not None:
-                bases.append((place, said[base].value))
+        heard.add(runner.places, answers)
+    outcomes = heard.outcomes
     if NULL in peers:
-        outcomes = with_null(outcomes, bases, budget.draws, seed, tick)
-    origins = sorted({case.shape for r in rounds for case in r.cases})
+        outcomes = with_null(outcomes, heard.bases, budget.draws, seed, tick)
     return Scored(
         cube.name,
         _unit_words(cube, scan.normalisations[0].transform),
         tuple(outcomes),
         signature([r.cases for r in rounds]),
-        ", ".join(origins),
+        ", ".join(sorted({case.shape for r in rounds for case in r.cases})),
         tuned,
         seconds,
         _area(part),
-        tuple(judged(pictures, encoder)) if encoder is not None else (),
+        tuple(judged(heard.pictures, encoder)) if encoder is not None else (),
     )
+
+
+def _rounds(
+    part: Part, scan: Scan, gaps: GapReader, budget: Budget, seed: int, drawer: Drawer | None
+) -> Sequence[Round]:
+    """What is hidden, round by round; raises as `score_cube` does."""
+    name = part.whole.name
+    if not scan.known:
+        raise NothingKnownError(f"{name}: none of its {scan.total:,} values is known, so nothing can be hidden")
+    rounds = plan_rounds(
+        part, gaps, trials=budget.trials, tuning=budget.tuning, seed=seed, most_rounds=budget.rounds, drawer=drawer
+    )
+    if not rounds:
+        raise InputError(
+            f"{name}: no place of its {part.shape[0]} x {part.shape[1]} pixels has enough known pixels (a fifth) "
+            "to hide some and keep others; score a raster with more of them"
+        )
+    return rounds
+
+
+@dataclass
+class _Heard:
+    """What is kept of the answers: sums, and of each case no more than what is asked of all cases together."""
+
+    kind: str
+    base: str | None
+    """The filler whose values the null model begins from."""
+    looks: bool
+    """Whether the fills are looked at as pictures too."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    bases: list[tuple[Place, NDArray[np.float32]]] = field(default_factory=list)
+    pictures: list[Mapping[str, NDArray[np.float32]]] = field(default_factory=list)
+
+    def add(self, places: Sequence[Place], answers: Sequence[Mapping[str, Answer]]) -> None:
+        """The cases of one round."""
+        for place, said in zip(places, answers, strict=True):
+            self.outcomes.append(outcome_of(place, said, self.kind))
+            if self.looks:
+                self.pictures.append(pictures_of(place.ground, said))
+            if self.base is not None:
+                self.bases.append((place, said[self.base].value))
 
 
 def _encoder(name: str) -> Encoder | None:

@@ -153,6 +153,8 @@ def test_errors_that_go_together_are_found(rng) -> None:
         assert least < correlation[0, 1] < 1
         np.testing.assert_allclose(np.diag(correlation), 1, rtol=1e-6)
         np.linalg.cholesky(correlation)
+    same = np.repeat(truth[:, :1], 2, axis=1)
+    assert band_correlation([Trial(alike, same, own.missing)], [flat])[0, 1] > 0.995  # no colour of its own
     assert band_correlation([], []) is None
 
 

@@ -1,5 +1,6 @@
 """The ending of every flow's command line: one line and the exit code of what happened."""
 
+import json
 import os
 import signal
 import subprocess
@@ -97,7 +98,7 @@ def test_a_stop_by_a_scheduler_is_an_interruption(capsys: pytest.CaptureFixture[
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def heeding_interrupts() -> Iterator[None]:
     """SIGINT as Python has it: what a shell starts in the background ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -106,42 +107,63 @@ def heeding_interrupts() -> Iterator[None]:
 
 
 _AT_WORK = """
-import os, signal, sys, time
+import json, os, signal, sys, time
 from threading import Thread
 from flows import local
+from prefect.server.api import server  # which a late end asks to stop
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 def scene():
-    time.sleep({seconds})
+    time.sleep(seconds)
     print("done", flush=True)
 
 def work():
-    with temporary_settings({{PREFECT_API_URL: "http://127.0.0.1:1/api"}}), local.local_prefect():
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}), local.local_prefect():
         worker = Thread(target=scene)
         worker.start()
         try:
-            os.kill(os.getpid(), signal.{stop})
+            os.kill(os.getpid(), stop)
             time.sleep(900)
         finally:
-            worker.join({joined})  # as Prefect does; Python does at its end
+            worker.join(joined)  # as Prefect does; Python does at its end
 
-local._GRACE = {grace}
-local.run_alone(lambda: local.run_here(work, verbose=True))
+runs = []
+for number, case in enumerate(sys.argv[1:]):
+    runs.append(os.fork())
+    if not runs[-1]:  # a process of its own, which ends as any does
+        seconds, joined, local._GRACE, stop = json.loads(case)
+        for descriptor, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{number}.{name}", os.O_CREAT | os.O_WRONLY), descriptor)
+        local.run_alone(lambda: local.run_here(work, verbose=True))
+print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(run, 0)[1]) for run in runs]))
 """
+STOPS = (signal.SIGINT, signal.SIGTERM)
+SCENES = {"joined": (900, 900, 0.5), "left to Python": (900, 0, 0.5), "soon done": (0.2, 900, 500)}
+"""Seconds that a scene takes, that it is waited for, and that are left to it after a stop."""
 
 
-@pytest.mark.usefixtures("heeding_interrupts")
-@pytest.mark.parametrize(
-    ("seconds", "joined", "grace", "out"), [(900, 900, 0.5, ""), (900, 0, 0.5, ""), (0.2, 900, 500, "done\n")]
-)
-@pytest.mark.parametrize("stop", ["SIGINT", "SIGTERM"])
+@pytest.fixture(scope="module")
+def ends(heeding_interrupts: None, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], tuple[int, ...]]:
+    """Exit code, output and complaints by scene and signal; Prefect, which is slow to load, is loaded once for all."""
+    folder = tmp_path_factory.mktemp("stopped")
+    cases = {(name, int(stop)): [*how, int(stop)] for name, how in SCENES.items() for stop in STOPS}
+    words = [sys.executable, "-c", _AT_WORK, *map(json.dumps, cases.values())]
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    own = {**os.environ, "PYTHONPATH": path}
+    ended = subprocess.run(words, cwd=folder, env=own, capture_output=True, text=True, timeout=600, check=True)
+    codes = json.loads(ended.stdout)
+    said = [[(folder / f"{n}.{name}").read_text() for name in ("out", "err")] for n in range(len(cases))]
+    return {case: (code, *words) for case, code, words in zip(cases, codes, said, strict=True)}
+
+
+@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("stop", STOPS)
 def test_a_stop_does_not_wait_for_a_scene_that_takes_long(
-    seconds: float, joined: float, grace: float, out: str, stop: str
+    ends: dict[tuple[str, int], tuple[int, str, str]], scene: str, stop: signal.Signals
 ) -> None:
-    text = _AT_WORK.format(seconds=seconds, joined=joined, grace=grace, stop=stop)
-    ended = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=600, check=False)
-    assert (ended.returncode, ended.stdout) == (130, out)
-    assert ended.stderr.count("error: interrupted; the same command goes on where this one stopped") == 1
+    code, out, err = ends[scene, int(stop)]
+    assert (code, out) == (130, "done\n" if scene == "soon done" else "")
+    assert err.count("error: interrupted; the same command goes on where this one stopped") == 1
 
 
 @pytest.mark.usefixtures("heeding_interrupts")

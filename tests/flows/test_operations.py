@@ -229,7 +229,7 @@ def test_scenes_run_as_tasks_of_a_dask_cluster(tmp_path: Path, write_scene: Writ
     for name in "ab":
         write_scene(tmp_path / "in" / f"{name}.tif")
     (tmp_path / "in" / "bad.tif").write_bytes(b"nothing")
-    own = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)
+    own = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0")
     with own as cluster, pytest.raises(ScenesFailedError) as failed:
         fill_scenes(job(tmp_path), dask=cluster.scheduler_address, pages=False)
     assert statuses(failed.value.records) == {"a.tif": "done", "b.tif": "done", "bad.tif": "failed"}

@@ -252,7 +252,7 @@ def test_the_command_line_prints_a_line_a_frame_and_its_exit_code(
         return [FrameRecord("in/a.png", "out/a.png", "done", 3, 0.05, picture="out/a_before_after.png")]
 
     monkeypatch.setattr("flows.planetary.reconstruct_planetary", told)
-    monkeypatch.setattr("flows.planetary.local_prefect", _nothing)
+    monkeypatch.setattr("flows.telling.local_prefect", _nothing)
     given = ["in", "out", "--task", "denoise,inpaint", "--detect", "dropouts,hotpixels", "--every"]
     assert main(given) == 0
     assert capsys.readouterr().out == "a.png: done, 5 % damaged; out/a_before_after.png\n"

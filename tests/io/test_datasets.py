@@ -16,8 +16,6 @@ from odc.geo.geobox import GeoBox
 
 from geodiff.encoding import Encoding
 from geodiff.io import Band, Kind, Product, ProductVariable, Raster, Variable
-from geodiff.io.cf import open_dataset_as_raster
-from geodiff.io.datasets import layers_as_dataset
 from geodiff.io.netcdf import netcdf_fingerprint, open_netcdf, write_netcdf
 from geodiff.io.zarr import open_zarr, write_zarr, zarr_fingerprint
 from geodiff.lattice import Window
@@ -434,45 +432,6 @@ def test_a_reader_works_in_another_process_and_in_four_threads(tmp_path, kind):
         parts = list(pool.map(lambda key: again.read(*key), windows))
     for (date, window), part in zip(windows, parts, strict=True):
         np.testing.assert_array_equal(part, first.reader.read(date, window))
-
-
-# -- the same as an xarray dataset
-
-
-def test_a_decoded_dataset_in_memory_is_filled_without_a_file():
-    cube = xr.decode_cf(_cube())
-    raster = open_dataset_as_raster(cube)
-    sst = next(v for v in raster.variables if v.name == "sst")
-    assert [str(d)[:10] for d in sst.dates] == ["2001-03-03", "2001-02-28", "2001-03-01"]
-    filled = layers_as_dataset(Product(raster, (_layers(sst, members=2),), {"history": "filled"}, CODES, REASONS))
-    assert filled["sst"].dims == cube["sst"].dims
-    np.testing.assert_array_equal(filled["sst"].values, cube["sst"].values)
-    assert filled.indexes["time"].equals(cube.indexes["time"])
-    assert filled["sst_member"].dims == ("member", "time", "lat", "lon")
-    assert filled["station"].values.tolist() == ["é", "long name"]
-    assert {"sst_source", "sst_reason", "sst_standard_error"} <= set(filled.data_vars)
-
-
-def test_lazy_layers_stay_lazy_until_asked():
-    touched = []
-
-    class Slow:
-        shape, dtype, ndim = (3, 1, 6, 8), np.dtype("f4"), 4
-
-        def __getitem__(self, key):
-            touched.append(key)
-            return np.ones((3, 1, 6, 8), "f4")[key]
-
-    cube = xr.decode_cf(_cube()).chunk({"time": 1})
-    raster = open_dataset_as_raster(cube)
-    sst = next(v for v in raster.variables if v.name == "sst")
-    zeros = np.zeros(sst.shape)
-    layers = ProductVariable(sst, Slow(), zeros.astype("u1"), zeros.astype("u2"), zeros.astype("f4"))
-    filled = layers_as_dataset(Product(raster, (layers,), {}, CODES, REASONS))
-    assert not touched
-    assert filled["sst"].chunks[0] == (1, 1, 1)
-    assert float(filled["sst"].isel(time=1).sum()) == 48
-    assert len(touched) == 1
 
 
 @pytest.mark.skipif(DATA is None, reason="GEODIFF_DATA is not set, so there are no real rasters to copy")

@@ -6,40 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from typer.testing import CliRunner
 
 from geodiff.cli import app
-from geodiff.encoding import Encoding, Normalisation
+from geodiff.encoding import Normalisation
 from geodiff.errors import InputError, JobError, NothingKnownError
 from geodiff.fillers import FillerSettings
-from geodiff.io import Band, Variable
 from geodiff.job import FillJob
-from geodiff.scene import Cube, Rules
 from geodiff.score import Budget, fillers_for, league, score, score_cube
 from geodiff.score.pictures import as_table
 from geodiff.score.places import Units
+from tests.score.cubes import cube_of
 
 SMALL = Budget(trials=2, draws=3, tuning=1, rounds=2)
-
-
-class Planes:
-    def __init__(self, values):
-        self.values = values
-
-    def read(self, date, window):
-        return self.values[(date, slice(None), *window.slices)]
-
-    def valid(self, date, window):
-        return None
-
-
-def cube_of(values, dates=None):
-    bands = tuple(Band(str(i + 1), Encoding(np.dtype(np.float32))) for i in range(values.shape[1]))
-    when = (None,) if dates is None else tuple(np.datetime64(d) for d in dates)
-    grid = GeoBox(values.shape[-2:], Affine.identity(), None)
-    variable = Variable("field", bands, grid, Planes(values.astype(np.float32)), when)
-    return Cube(variable, tuple(range(values.shape[1])), tuple(range(len(when))), Rules())
 
 
 @pytest.fixture
