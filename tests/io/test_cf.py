@@ -18,6 +18,7 @@ from geodiff.io import Kind, OpenOptions
 from geodiff.io.cf import open_dataset_as_raster
 from geodiff.io.cube import Layout
 from geodiff.lattice import Window
+from geodiff.quality import quality_of
 
 DATA = os.environ.get("GEODIFF_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="GEODIFF_DATA is not set, so there are no real rasters to open")
@@ -335,6 +336,9 @@ def test_codes_among_the_numbers_are_read_as_their_meanings_say(unsigned):
     (quality,) = raster.quality
     assert (quality.variable, quality.preset, quality.applies_to) == (raster.variables[0], "cf-codes", ("v",))
     assert quality.constants == {"LAKES": 252, "COASTAL": 253, "LAND_MASK": 254}
+    raster = open_dataset_as_raster(dataset.assign(QF1=(("y", "x"), np.zeros((3, 4), "u1"))))
+    for wanted, presets in (("auto", ["viirs", "cf-codes"]), ("viirs:QF1", ["viirs", "cf-codes"]), ("none", [])):
+        assert [q.preset for q in quality_of(raster, raster.variables[0], (wanted,))] == presets
 
 
 @given(st.floats(-50, 50), st.sampled_from([0.01, -0.01, 0.5]), st.floats(-10, 10))
