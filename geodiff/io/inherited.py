@@ -93,7 +93,12 @@ def with_places(dataset: xr.Dataset, held: xr.Dataset) -> xr.Dataset | None:
     places = {name: v for name, v in flat.items() if role(name, v) in {"x", "y"}}
     if {role(name, v) for name, v in places.items()} != {"x", "y"}:
         return None
-    return rebuilt(dataset, {**{str(name): v for name, v in dataset.variables.items()}, **places}, held)
+    plane = {dim for place in places.values() for dim in place.dims}
+    own = {str(name): v.copy(deep=False) for name, v in dataset.variables.items()}
+    for variable in own.values():
+        if plane <= set(variable.dims) and "coordinates" not in variable.attrs:
+            variable.attrs["coordinates"] = " ".join(places)
+    return rebuilt(dataset, {**own, **places}, held)
 
 
 def rebuilt(dataset: xr.Dataset, variables: Mapping[str, xr.Variable], *others: xr.Dataset) -> xr.Dataset:

@@ -184,6 +184,7 @@ def test_the_places_of_a_swath_come_from_the_group_beside(tmp_path):
     geodiff.fill(tmp_path / "l2.nc", tmp_path / "out.nc", filler="laplace", members=0)
     with xr.open_dataset(tmp_path / "out.nc", engine="h5netcdf") as out:
         assert out["Rrs"].dims == ("number_of_lines", "pixels_per_line", "wavelength_3d")
+        assert {"latitude", "longitude"} <= set(out["Rrs"].coords)
         assert not np.isnan(out["Rrs"]).any()
         np.testing.assert_array_equal(out["longitude"], np.indices((rows, columns))[1])
         np.testing.assert_array_equal(out["latitude"], np.indices((rows, columns))[0])
