@@ -64,9 +64,12 @@ def find(source: str) -> list[Found]:
 
 
 def called(source: str) -> str:
-    """What a scene is called where people read of it: no folders, and nothing that signs an address."""
+    """What a scene is called where people read of it: no folders, and nothing that signs an address.
+
+    What is no UTF-8 in it, as in names from old disks, is spelt out: Prefect's server takes nothing else.
+    """
     bare = redacted(source).partition("?")[0] if "://" in source else source
-    return Path(bare.rstrip("/")).name
+    return Path(bare.rstrip("/")).name.encode(errors="backslashreplace").decode()
 
 
 def _of_catalogue(source: str) -> Iterator[Found]:
@@ -81,7 +84,7 @@ def _of_catalogue(source: str) -> Iterator[Found]:
 
 
 def _product(source: str) -> tuple[str, str]:
-    name = Path(called(source))
+    name = Path(called(source) if "://" in source else source)
     if name.suffix != ".zarr" and "://" not in source and Path(source).is_dir():
         return name.name, "/"
     return name.stem, _LIKE_THE_SOURCE.get(name.suffix.lower(), ".tif")

@@ -11,7 +11,7 @@ from flows.scenes import scene_jobs, shows, twins, write_page
 from flows.verdicts import drop_verdict, keep_verdict, verdict
 from geodiff.beside import record_of
 from geodiff.credentials import redacted
-from geodiff.errors import GeodiffError, JobError, NothingKnownError, TargetError
+from geodiff.errors import GeodiffError, JobError, LockedError, NothingKnownError, TargetError
 from geodiff.identity import target_stem
 from geodiff.io.places import exists, put
 from geodiff.pipeline import plan
@@ -33,7 +33,8 @@ class FrameRecord:
     frame: str
     target: str
     status: str
-    """`done`, `up to date`, `sound` (nothing found that is damaged), `unusable` (nothing known) or `failed`."""
+    """`done`, `up to date`, `sound` (nothing found that is damaged), `unusable` (nothing known), `held` (another run is
+    at it) or `failed`."""
     filled: int = 0
     damaged: float = 0.0
     """Share of the values that were missing or found damaged."""
@@ -157,7 +158,8 @@ def _picture(job: RestoreJob) -> str:
 
 def refused(job: RestoreJob, error: BaseException) -> FrameRecord:
     """The record of a frame that ended in an error."""
-    return FrameRecord(job.source, job.target, "failed", message=redacted(str(error)) or type(error).__name__)
+    status = "held" if isinstance(error, LockedError) else "failed"
+    return FrameRecord(job.source, job.target, status, message=redacted(str(error)) or type(error).__name__)
 
 
 def merge_new(records: Iterable[FrameRecord], folder: str) -> list[str]:

@@ -17,6 +17,14 @@ from threading import Event, Thread
 from typing import NoReturn
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ParameterTypeError
 from prefect.settings import (
     PREFECT_API_URL,
@@ -27,6 +35,7 @@ from prefect.settings import (
     PREFECT_SERVER_LOGGING_LEVEL,
     temporary_settings,
 )
+from prefect.states import Crashed
 
 from geodiff.errors import GeodiffError, InputError, forget_interruption
 
@@ -116,6 +125,7 @@ def local_server(port: int = PORT) -> Iterator[str]:
             if not answers():
                 server = _start(port)
                 _assert_up(server, port)
+                _end_lost_runs()
             yield address
         finally:
             if server is not None:
@@ -151,6 +161,25 @@ def _assert_up(server: subprocess.Popen[bytes], port: int) -> None:
         f"no Prefect server comes up at port {port}; give another --port, or start one yourself with "
         "`prefect server start` and name it in PREFECT_API_URL"
     )
+
+
+def _end_lost_runs() -> None:
+    """Tell a server that just started that no run of a deployment outlived the one before, as in a power cut.
+
+    It would show them as running for good, and keep their places under every limit: where one run is allowed at a time
+    none would ever start again.
+    """
+    ended = Crashed(message="ended with the machine or the server; the next run goes on where this one stopped")
+    still = FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.CANCELLING])
+    lost = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(is_null_=False), state=FlowRunFilterState(type=still)
+    )
+    with get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(flow_run_filter=lost):
+            client.set_flow_run_state(run.id, ended, force=True)
+        for limit in client.read_global_concurrency_limits():
+            if limit.active_slots:
+                client.update_global_concurrency_limit(limit.name, GlobalConcurrencyLimitUpdate(active_slots=0))
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

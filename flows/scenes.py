@@ -19,7 +19,7 @@ from flows.finding import Found, called, find
 from flows.verdicts import drop_verdict, keep_verdict, verdict
 from geodiff.beside import record_of
 from geodiff.credentials import redacted
-from geodiff.errors import GateError, GeodiffError, JobError, NothingKnownError, TargetError
+from geodiff.errors import GateError, GeodiffError, JobError, LockedError, NothingKnownError, TargetError
 from geodiff.identity import describe_model, sidecars, target_stem
 from geodiff.io.places import exists, local_path, read
 from geodiff.io.stacitem import ITEM, update_catalogue
@@ -42,7 +42,8 @@ _OF_ONE_PRODUCT = ("append", "report", "stac")
 _KINDS = (".tif", ".tiff", ".zarr", ".nc", ".png", ".xml", "/")
 
 FAILED = frozenset({"failed", "refused", "some blocks failed"})
-"""What a person has to look at. A scene without one known pixel (`unusable`) is an ordinary cloudy day."""
+"""What a person has to look at. A scene without one known pixel (`unusable`) is an ordinary cloudy day, and one that
+another run is filling (`held`) is told of by that run."""
 DELIVERED = frozenset({"done", "nothing to fill", "up to date", "some blocks failed"})
 """Where there is a product."""
 
@@ -54,7 +55,8 @@ class SceneRecord:
     scene: str
     target: str
     status: str
-    """`done`, `up to date`, `nothing to fill`, `planned`, `unusable`, `some blocks failed`, `refused` or `failed`."""
+    """`done`, `up to date`, `nothing to fill`, `planned`, `unusable`, `held`, `some blocks failed`, `refused` or
+    `failed`."""
     filled: int = 0
     to_fill: int = 0
     coverage90: float | None = None
@@ -139,13 +141,18 @@ def _within(path: str, folder: str) -> bool:
 
 
 def twins(jobs: Iterable[FillJob]) -> Iterator[SceneRecord]:
-    """Scenes whose products, or the layers beside them, would take each other's name; none of them is filled."""
+    """Scenes whose products, or the layers beside them, would take each other's name; none of them is filled.
+
+    Nor are those whose names nobody could read them by.
+    """
     jobs = tuple(jobs)
     count = Counter(target_stem(job.target) for job in jobs)
     targets, layers = {job.target for job in jobs}, {layer for job in jobs for layer in sidecars(job.target)}
     for job in jobs:
         stem = target_stem(job.target)[1]
-        if count[target_stem(job.target)] > 1:
+        if job.source.encode(errors="replace").decode() != job.source:
+            message = "its path is no UTF-8, so that GDAL cannot open it; rename it"
+        elif count[target_stem(job.target)] > 1:
             message = f"other scenes are also called {stem}; choose one with a glob, or rename them"
         elif job.target in layers:
             message = f"{stem} is also what a layer of another scene is called; choose one with a glob, or rename it"
@@ -301,7 +308,7 @@ def _said(job: FillJob, record: RunRecord) -> SceneRecord:
 
 def refusal(job: FillJob, error: BaseException) -> SceneRecord:
     """The record of a scene that ended in an error."""
-    status = "refused" if isinstance(error, GateError) else "failed"
+    status = "refused" if isinstance(error, GateError) else "held" if isinstance(error, LockedError) else "failed"
     message = redacted(str(error)) or type(error).__name__
     if isinstance(error, TimeoutError):
         message = f"out of time ({message.rstrip('.')}); the next run goes on where this one stopped"

@@ -195,7 +195,7 @@ def block_layers(
         drawn = [_physical(fit, member, blended.standard_error[0], kept)[0] for member in members]
         layers["members"] = np.stack([_packed(cube, member, kept) for member in drawn])
     if job.quantiles:
-        layers["quantiles"] = _quantiles(fit, blended, job.quantiles, kept)
+        layers["quantiles"] = _quantiles(cube, fit, blended, job.quantiles, kept)
     return layers, kept, int(refused.sum())
 
 
@@ -224,15 +224,22 @@ def _packed(cube: Cube, physical: NDArray[np.float64], kept: NDArray[np.bool_]) 
     return stored
 
 
-def _quantiles(fit: CubeFit, blended: Blended, levels: Sequence[float], kept: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Gaussian quantiles about the value before any transform, (quantile, band, row, column)."""
+def _quantiles(
+    cube: Cube, fit: CubeFit, blended: Blended, levels: Sequence[float], kept: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Gaussian quantiles about the value before any transform, (quantile, band, row, column).
+
+    None lies beyond what can be stored or is valid, where no value lies either.
+    """
     from scipy.stats import norm
 
-    planes = []
+    planes, bounds = [], [cube.variable.bands[band].encoding.bounds for band in cube.bands]
+    low, high = (np.array(ends)[:, None, None] for ends in zip(*bounds, strict=True))
     spread = np.hypot(blended.standard_error[0], normalised_rounding(fit.rounding, fit.normalisations))
     for level in levels:
         shifted = blended.value[0] + np.float32(norm.ppf(level)) * spread
-        planes.append(np.where(kept, _physical(fit, shifted, blended.standard_error[0], kept)[0], np.nan))
+        physical = np.clip(_physical(fit, shifted, blended.standard_error[0], kept)[0], low, high)
+        planes.append(np.where(kept, physical, np.nan))
     return np.stack(planes).astype(np.float32)
 
 

@@ -51,6 +51,8 @@ class Encoding:
     """Physical bounds: known values outside are missing, filled values are clipped to them."""
     extra_nodata: tuple[float, ...] = ()
     """More stored values that mean missing (`missing_value` beside `_FillValue`, `--nodata`)."""
+    undefined: tuple[float, ...] = ()
+    """Stored values beyond the valid range that say that there is no such quantity there: land among sea ice."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype))
@@ -90,14 +92,15 @@ def piles_up(values: NDArray[np.floating], end: float, least: float) -> bool:
     """Whether values (pixel,) pile up at the least or greatest they may have, as at no rain, black and saturation.
 
     At least so many stand there, and twice those at the number next to it: towards an end that is none values thin out,
-    those of whole numbers too. All of them may.
+    those of whole numbers too. All of them may, and where there are two numbers alone both are ends.
     """
     there = values == end
     pile = np.count_nonzero(there)
     if pile < least:
         return False
     beside = np.abs(values[~there] - end)
-    return bool(pile >= 2 * np.count_nonzero(beside == beside.min(initial=np.inf)))
+    next_to = beside.min(initial=np.inf)
+    return bool(pile >= 2 * np.count_nonzero(beside == next_to) or beside.max() == next_to)
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,8 @@ def stored_reason(
         reason[place][absent] = Reason.NODATA
         if encoding.valid_range is not None:
             reason[place][~unpack(numbers, encoding)[1] & ~absent] = Reason.INVALID
+        if encoding.undefined:
+            reason[place] |= because(np.isin(numbers, encoding.undefined), Reason.UNDEFINED)
     if valid is not None:
         reason[:, ~valid] |= np.uint16(Reason.NODATA)
     return reason

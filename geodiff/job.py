@@ -52,7 +52,7 @@ _DEVICES = "choose auto, cpu, cuda, cuda:1 (or another number) or mps"
 """For the one field with a pattern."""
 REPEATED = ("qa", "mask")
 """Options that are given once for each of their values, which may have commas of their own."""
-_SEVERAL = ("variable", "bands", "detect", "quantiles")
+_SEVERAL = ("variable", "bands", "detect", "quantiles", "valid_range")
 """Options of which one text gives several, apart by commas."""
 
 

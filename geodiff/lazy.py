@@ -97,7 +97,7 @@ def _scene(dataset: xr.Dataset, job: FillJob) -> Scene:
 
 
 def _with_physical_ranges(dataset: xr.Dataset) -> xr.Dataset:
-    """Valid ranges in the units of the numbers: xarray unpacks numbers, not the ranges that were packed with them.
+    """Valid ranges and codes in the units of the numbers: xarray unpacks numbers, not what was packed with them.
 
     What it computes (`where`, `astype`) keeps the ranges but forgets the packing: a range of short whole numbers, which
     CF asks to be of the type that is stored, then says nothing of numbers that are not.
@@ -116,6 +116,8 @@ def _with_physical_ranges(dataset: xr.Dataset) -> xr.Dataset:
             as_stored = xr.Variable((), np.zeros((), stored), {**ranged, **packing})
             bounds = encoding_of(as_stored, OpenOptions()).valid_range
             told = {} if bounds is None else {"valid_range": np.array(bounds)}
+            if "flag_values" in variable.attrs:  # codes beside numbers came out as numbers too
+                told["flag_values"] = _unpacked(variable.attrs["flag_values"], packing, variable.dtype)
         else:
             logger.warning(
                 "%s: %s %s of a packed variable whose packing xarray has forgotten, so nothing is out of range; say "
@@ -125,6 +127,12 @@ def _with_physical_ranges(dataset: xr.Dataset) -> xr.Dataset:
         plain.attrs = {key: value for key, value in variable.attrs.items() if key not in ranged} | told
         changed[name] = plain
     return dataset.assign(changed)
+
+
+def _unpacked(codes: Any, packing: Mapping[str, Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Stored numbers as xarray unpacks them, to the last bit."""
+    scale, offset = (dtype.type(packing.get(key, default)) for key, default in (("scale_factor", 1), ("add_offset", 0)))
+    return np.asarray(np.asarray(codes).astype(dtype) * scale + offset)
 
 
 def _is_short(values: Iterable[Any]) -> bool:

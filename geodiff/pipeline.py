@@ -68,7 +68,7 @@ from geodiff.io.cube import files_closed
 from geodiff.io.filledbefore import filled_before
 from geodiff.io.places import exists, remove_tree
 from geodiff.io.stacitem import item_fingerprint
-from geodiff.io.store import VariableSpec, create_work, open_work, remove_work
+from geodiff.io.store import VariableSpec, create_work, has_fit, open_work, remove_work
 from geodiff.plan import FillPlan, Means
 from geodiff.progress import Progress, waiting
 from geodiff.running import assert_scheduler, local_workers, run_blocks
@@ -121,6 +121,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
     started = time.time()
     with ExitStack() as held:
         scene = open_scene(job)
+        stamp = _stamp(job, scene.raster)  # before its identity is read, which must be that of what is filled
         assert_nameable(job.target)  # before its record is looked for
         there, kept = _what_is_there(job), _kept(job)
         stands = _stands(job, scene, kept, started)
@@ -130,7 +131,6 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         if job.dry_run:
             return _planned(job, scene, stands.fingerprint, kept, started)
         _assert_may_begin(job)
-        stamp = _stamp(job, scene.raster)
         held.enter_context(alone(job.target, job.work))
         if _what_is_there(job) != there:  # another run ended until then: TARGET is another, its dates lie elsewhere
             kept = _kept(job)
@@ -151,6 +151,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         _assert_unchanged(job, scene.raster, stamp)
         record = finish(planned, scene, work, gaps, results, Times(started, fitted, time.time()), earlier)
         keep_digests(job.target, stands.digests)
+        _assert_unchanged(job, scene.raster, stamp, written=True)
         if not record.failed_blocks:
             _remove(work)
         return record
@@ -280,7 +281,7 @@ def _kept(job: FillJob) -> Kept | None:
 def _killed_before_keeping(job: FillJob) -> Kept | None:
     """What a run left that was killed between writing TARGET and keeping its fit."""
     work = _left_behind(_work_path(job))
-    if work is None or not exists(fit_path(work.path)):
+    if work is None or not has_fit(fit_path(work.path)):
         return None
     kept = load_kept(fit_path(work.path))
     return replace(kept, done={**kept.done, **work.done()})
@@ -437,11 +438,13 @@ def _stamp(job: FillJob, raster: Raster) -> tuple[object, ...]:
     return source_stamp(raster), inputs_stamp(job, raster)
 
 
-def _assert_unchanged(job: FillJob, raster: Raster, stamp: tuple[object, ...]) -> None:
+def _assert_unchanged(job: FillJob, raster: Raster, stamp: tuple[object, ...], *, written: bool = False) -> None:
     """What no block touched is still to be copied: it must come from the very source the blocks were filled from."""
     if _stamp(job, raster) != stamp:
         what = raster.path if source_stamp(raster) != stamp[0] else f"what masks {raster.path}"
-        raise SourceError(f"{what} changed while it was being filled, so nothing was written; run this again")
+        mixed = f"so {job.target}, which is written, may hold parts of both; run this again with --overwrite"
+        left = mixed if written else "so nothing was written; run this again"
+        raise SourceError(f"{what} changed while it was being filled, {left}")
 
 
 def _stop_if_empty(job: FillJob, planned: FillPlan) -> None:
@@ -495,7 +498,7 @@ def _fit(
 ) -> Kept:
     """Fit every cube once and keep it in the working store; a resumed run finds it there."""
     path = fit_path(work.path)
-    if exists(path):
+    if has_fit(path):
         return load_kept(path)
     filler, parts = filler_of(planned.job), {}
     known = {} if kept is None else kept.fitted.parts

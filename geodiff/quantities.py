@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from geodiff.io import Variable
 
-__all__ = ["transform_of"]
+__all__ = ["may_be_amount", "transform_of"]
 
 _RAIN = ("rain", "precipitation", "snowfall")
 _SIGNED = ("anom", "difference", "bias", "departure", "minus", "index", "standardi", "trend", "change", "deficit")
@@ -17,6 +17,15 @@ _LOGARITHMS = re.compile(r"\s*(db|log|lg|ln)", re.IGNORECASE)
 """How units begin that are no amounts any more: radar reflectivity, chlorophyll stored as its logarithm."""
 _MASS = re.compile(r"\s*(k?g)\b")
 """How units begin that are larger than the milligrams in which chlorophyll is mostly given."""
+
+
+_NO_ZERO = re.compile(r"\s*(db|log|lg|ln|deg|°|celsius|fahrenheit|[cf]$)", re.IGNORECASE)
+"""How units begin whose zero means nothing: of logarithms, degrees of any kind."""
+
+
+def may_be_amount(units: str) -> bool:
+    """Whether what has such units, or none, may be something of which there is no less than nothing."""
+    return not _NO_ZERO.match(units)
 
 
 def transform_of(variable: Variable) -> str:

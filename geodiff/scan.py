@@ -19,6 +19,7 @@ from geodiff.encoding import LOGARITHMS, Normalisation, piles_up, unpack
 from geodiff.gaps import Gaps, auto_fillable, collar_candidates, never_seen, outside_counts, tally
 from geodiff.lattice import Window
 from geodiff.pyramid import CellSums
+from geodiff.quantities import may_be_amount
 from geodiff.suspects import Suspect, suspects_of
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ _ENDED = 0.1
 """Share of values at the end of a logarithm from which a quantity is filled without it."""
 _GOLDEN = 0.618
 """Columns from the sample of one row to that of the next, in those between two of one row: the most even spread."""
+_WHOLE, _AT_END = (1.0, 100.0), 0.01
+"""The whole that shares and percentages are of, and how near to both ends, as a part of it, some lie."""
+_UNEVEN = 0.1
+"""How far the median lies from the middle between the 16th and the 84th percentile, in what these are apart."""
 _EXACT = 1e-9
 """Share of its size below which a band's deviation is that of rounding."""
 _MEASURABLE = 1e15
@@ -203,9 +208,10 @@ def scan_cube(
     if not all(recipe.measured(own[np.isfinite(own)]).all() for recipe, own in zip(recipes, ends, strict=True)):
         cells = _sums_of_measurements(cube, gaps, cells, recipes)
     scan = _count(cube, gaps, cells, recipes)
-    if cube.transform == "linear":
+    if cube.transform not in LOGARITHMS:  # which know no number below their beginning
         bands = [cube.variable.bands[b] for b in cube.bands]
-        scan = replace(scan, suspects=suspects_of(bands, known, whole=not scan.missing))
+        physical = [values**3 for values in known] if cube.transform == "cbrt" else known
+        scan = replace(scan, suspects=suspects_of(bands, physical, whole=not scan.missing and physical is known))
     return scan, replace(gaps, occupied=scan.occupied, _latest={})
 
 
@@ -338,7 +344,7 @@ def _normalise(
 ) -> tuple[Normalisation, ...]:
     """Median and robust scale of each band's sampled values, and its ends where they are bounds."""
     recipes = []
-    for values, own in zip(sample, ends, strict=True):
+    for values, own, band in zip(sample, ends, cube.bands, strict=True):
         if not values.size:
             recipes.append(Normalisation(0.0, 1.0, cube.transform))
             continue
@@ -350,9 +356,33 @@ def _normalise(
         scale = (high - low) / 2 or (spread if spread > _EXACT * abs(centre) else abs(float(centre))) or 1.0
         least = max(_PILE * values.size, 2)
         lowest, highest = (float(end) if piles_up(values, float(end), least) else None for end in own)
+        if cube.transform == "linear":
+            low, top = _known_bounds(values, own, cube.variable.bands[band].units)
+            lowest, highest = low if lowest is None else lowest, top if highest is None else highest
         far = _far_out(values, own, float(centre), float(scale))
         recipes.append(Normalisation(float(centre), float(scale), cube.transform, lowest, highest, *far))
     return tuple(recipes)
+
+
+def _known_bounds(
+    values: NDArray[np.float64], ends: NDArray[np.float64], units: str
+) -> tuple[float | None, float | None]:
+    """The least and the greatest there can be of sampled values that end at `ends`, by what they are like; else None.
+
+    Shares and percentages, which fill 0 to 1 or 0 to 100, and amounts, whose logarithm is more even than they are
+    themselves and which are nowhere negative: power, concentrations, counts, depths.
+    """
+    for top in _WHOLE:
+        if 0 <= ends[0] <= _AT_END * top and (1 - _AT_END) * top <= ends[1] <= top:
+            return 0.0, top
+    if ends[0] < 0 or not may_be_amount(units):
+        return None, None
+    low, centre, high = np.percentile(values, [16, 50, 84])
+    if not 0 < low < high:
+        return None, None
+    ways = ((low, centre, high), np.log((low, centre, high)))
+    uneven, in_logarithm = (abs(c - (a + b) / 2) / (b - a) for a, c, b in ways)
+    return (0.0 if centre < (low + high) / 2 and uneven > max(_UNEVEN, in_logarithm) else None), None
 
 
 def _far_out(

@@ -38,7 +38,7 @@ __all__ = ["Cube", "Scene", "open_scene", "scene_of"]
 PlaneReader = Callable[[Window], "NDArray[np.bool_]"]
 """(window) to bool (row, column)."""
 
-_SEA = re.compile(r"sea_surface_|_in_sea_water")
+_SEA = re.compile(r"sea_surface|sea_water|sea[_-]ice|(^|_)ocean_")
 _UNCERTAINTY = re.compile(r"(^|_)(precision|uncertainty|uncert|error|err|stdev|standard_(error|deviation))(_|$)")
 _SCAN_GAPS = re.compile(r"LE07_\w{4}_\d{6}_(\d{8})")
 """Landsat 7 product names; its scan line corrector failed on 2003-05-31."""
@@ -91,9 +91,9 @@ class Cube:
 
     @property
     def land_is_told(self) -> bool:
-        """Whether anything sets apart what has no value at all: flags, an area of the user's, or other dates."""
-        rules = self.rules
-        return bool(rules.quality) or rules.fill_everything or len(self.variable.dates) > 1
+        """Whether anything sets apart what has no value at all: flags, codes, an area of the user's, or other dates."""
+        rules, coded = self.rules, any(self.variable.bands[band].encoding.undefined for band in self.bands)
+        return bool(rules.quality) or coded or rules.fill_everything or len(self.variable.dates) > 1
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -217,15 +217,26 @@ def scene_of(raster: Raster, job: FillJob) -> Scene:
             cubes.append(Cube(variable, bands, _targets(variable, job.dates), rules, transform_of(variable)))
     if not cubes:
         kinds = sorted({b.kind.value for v in raster.variables for b in v.bands})
-        cure = (
-            "; write the colours of its palette as bands first (gdal_translate -expand rgb), or where they stand for "
-            "classes its numbers without the palette, and use --filler nearest"
-        ) * ("palette" in kinds)
         raise SourceError(
-            f"{job.source} has no continuous band to fill (its bands are: {', '.join(kinds) or 'none'}){cure}"
+            f"{job.source} has no continuous band to fill (its bands are: {', '.join(kinds) or 'none'}){_cure(kinds)}"
         )
     _refuse_nodata(job, cubes)
     return Scene(raster, tuple(cubes))
+
+
+def _cure(kinds: Sequence[str]) -> str:
+    """What to do with a source of such kinds of bands alone."""
+    if "palette" in kinds:
+        return (
+            "; write the colours of its palette as bands first (gdal_translate -expand rgb), or where they stand for "
+            "classes its numbers without the palette, and use --filler nearest"
+        )
+    if "flags" in kinds:
+        return (
+            "; where they stand for classes, write their numbers without what says so (names of classes, flag "
+            "attributes, LAYER_TYPE), and use --filler nearest"
+        )
+    return ""
 
 
 def _refuse_nodata(job: FillJob, cubes: Sequence[Cube]) -> None:

@@ -141,6 +141,25 @@ def test_ranges_of_unsigned_bytes_are_read_with_their_sign(tmp_path: Path) -> No
         assert np.argwhere(filled.v_source.values != 0).tolist() == [[0, 5, 5], [0, 9, 9]]
 
 
+def test_land_among_sea_ice_stays_land_read_either_way(tmp_path: Path) -> None:
+    """Sea ice of NSIDC: 0 to 100 hundredths, codes above; what is unpacked has codes that are unpacked too."""
+    ice = np.clip(60 + 8 * np.cumsum(np.random.default_rng(0).normal(size=(48, 48)), axis=1), 0, 100).astype("u1")
+    ice[10:30, 20:40], ice[31, 20:40], ice[5:8, 5:9], ice[40:44, 10:20] = 254, 253, 251, 255
+    codes = {"flag_values": np.array([251, 253, 254], "u1"), "flag_meanings": "pole_hole coastline land"}
+    told = {"scale_factor": np.float32(0.01), "_FillValue": np.uint8(255), "valid_range": np.array([0, 100], "u1")}
+    xr.Dataset({"ice": (("y", "x"), ice, codes | told)}).to_netcdf(tmp_path / "ice.nc")
+    land, gaps = (ice == 254) | (ice == 253), (ice == 255) | (ice == 251)
+    for decoded in (False, True):
+        with xr.open_dataset(tmp_path / "ice.nc", mask_and_scale=decoded) as opened:
+            given = opened.load()
+        filled = given.geodiff.fill(filler="laplace")
+        assert (filled["ice_source"].to_numpy()[land] == 254).all()
+        assert np.array_equal(filled["ice"].to_numpy()[land], given["ice"].to_numpy()[land])
+        assert (filled["ice_source"].to_numpy()[gaps] == 3).all()
+        assert float(filled["ice"].to_numpy()[gaps].max()) <= (1.0 if decoded else 100)
+        assert np.array_equal(filled["ice"].attrs["flag_values"], codes["flag_values"])
+
+
 def test_lazy_in_lazy_out_nothing_is_read_before_it_is_asked(dataset: xr.Dataset, filled: xr.Dataset) -> None:
     reads = []
 

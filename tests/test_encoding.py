@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geodiff.encoding import Encoding, Normalisation, is_nodata, pack, unpack
+from geodiff.encoding import Encoding, Normalisation, is_nodata, pack, piles_up, unpack
 from geodiff.errors import EncodingError
 
 INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32"]
@@ -187,3 +187,18 @@ def test_bounds_are_what_can_be_stored() -> None:
 def test_a_bound_holds_what_comes_back():
     recipe = Normalisation(2.0, 4.0, "linear", 0.0, 5.0)
     np.testing.assert_array_equal(recipe.inverse(np.array([-3.0, 0.0, 9.0], np.float32)), [0.0, 2.0, 5.0])
+
+
+@pytest.mark.parametrize(
+    ("values", "end", "bound"),
+    [
+        ([0] * 50 + [1] * 10 + [2] * 40, 0, True),
+        ([0] * 50 + [1] * 40 + [2] * 10, 0, False),
+        ([100] * 30 + [200] * 70, 100, True),
+        ([100] * 30 + [200] * 70, 200, True),
+        ([7] * 100, 7, True),
+        ([100] * 99 + [200], 200, False),
+    ],
+)
+def test_where_values_pile_up_is_an_end(values: list[int], end: int, *, bound: bool) -> None:
+    assert piles_up(np.array(values, float), end, 2) is bound

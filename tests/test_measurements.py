@@ -124,6 +124,28 @@ def test_what_stands_at_a_bound_is_valid(
     assert not unpack(np.array([stored + (1 if dtype == "int16" else 1e-5)], dtype), encoding)[1].any()
 
 
+@pytest.mark.parametrize(
+    ("name", "units", "low", "high"),
+    [
+        ("probability", "1", 0.0, 1.0), ("percentage", "%", 0.0, 100.0), ("power", "", 0.0, None),
+        ("power", "degC", None, None), ("temperature", "K", None, None), ("anomaly", "", None, None),
+    ],
+)  # fmt: skip
+def test_shares_and_amounts_are_bounded_by_what_they_are(
+    tmp_path: Path, name: str, units: str, low: float | None, high: float | None
+) -> None:
+    """Members of a column of NO2 were negative, those of a probability 1.5."""
+    even = (field((200, 200)) - 280) / 5
+    share = 1 / (1 + np.exp(-3 * even))
+    values = {"probability": share, "percentage": 100 * share, "power": 5e15 * np.exp(even), "temperature": even + 280}
+    physical = values.get(name, even).astype("f4")
+    xr.Dataset({name: (("y", "x"), physical, {"units": units})}).to_netcdf(tmp_path / "scene.nc")
+    (cube,) = open_scene(FillJob(source=str(tmp_path / "scene.nc"), target="filled.nc")).cubes
+    reason, outside = np.zeros((1, 1, *cube.shape), np.uint16), np.zeros(cube.shape, bool)
+    (recipe,) = scan_cube(cube, reason, outside, 0)[0].normalisations
+    assert (recipe.lowest, recipe.highest) == (low, high)
+
+
 # -- logarithms
 
 

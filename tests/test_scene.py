@@ -246,6 +246,7 @@ def test_dates_cannot_be_chosen_where_there_are_none(tmp_path: Path) -> None:
     [
         ("sea_surface_temperature", 1, "auto", True),
         ("mass_concentration_of_chlorophyll_a_in_sea_water", 1, "auto", True),
+        ("sea_ice_area_fraction", 1, "auto", True), ("sea_water_salinity", 1, "auto", True),
         ("sea_surface_temperature", 2, "auto", False), ("sea_surface_temperature", 1, "all", False),
         ("surface_temperature", 1, "auto", False), ("air_pressure_at_sea_level", 1, "auto", False),
     ],
@@ -259,6 +260,17 @@ def test_one_date_of_the_sea_is_said_not_to_tell_land(
     cube.to_netcdf(tmp_path / "sea.nc")
     planned = plan(FillJob(source=str(tmp_path / "sea.nc"), target="filled.nc", fillable=fillable, filler="laplace"))
     assert ("does not tell land from clouds" in str(planned)) == unknown
+
+
+def test_land_that_codes_tell_of_is_not_asked_for(tmp_path: Path) -> None:
+    ice = np.full((40, 50), 60, "u1")
+    ice[:5], ice[10:15, 20:25] = 254, 255
+    codes = {"flag_values": np.array([253, 254], "u1"), "flag_meanings": "coast land"}
+    about = {"standard_name": "sea_ice_area_fraction", "valid_range": np.array([0, 100], "u1"), "_FillValue": 255}
+    xr.Dataset({"ice": (("y", "x"), ice, codes | about)}).to_netcdf(tmp_path / "ice.nc")
+    planned = str(plan(FillJob(source=str(tmp_path / "ice.nc"), target="filled.nc", filler="laplace")))
+    assert "does not tell land from clouds" not in planned
+    assert "there is no such quantity here" in planned
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import geodiff
 from geodiff.encoding import Encoding
 from geodiff.inspection import describe, render
 from geodiff.io import Band
-from geodiff.suspects import Suspect, few_numbers, goes_round, many_zeros, suspect_value, told
+from geodiff.suspects import Suspect, few_numbers, goes_round, many_zeros, suspect_values, suspects_of, told
 
 
 def _ground(rng: np.random.Generator, *, alike: float, count: int) -> np.ndarray:
@@ -24,10 +24,9 @@ def _ground(rng: np.random.Generator, *, alike: float, count: int) -> np.ndarray
 
 @pytest.mark.parametrize("alike", [-9999, 0, 65535, -3.4e38])
 def test_a_number_far_from_all_others_is_a_suspect(rng: np.random.Generator, alike: float) -> None:
-    found = suspect_value(_ground(rng, alike=alike, count=500))
-    assert found is not None
-    assert found[0] == alike
-    assert found[1] == pytest.approx(500 / 10_500)
+    found, share = suspect_values(_ground(rng, alike=alike, count=500))
+    assert found.tolist() == [alike]
+    assert share == pytest.approx(500 / 10_500)
 
 
 _NO_SUSPECTS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
@@ -37,6 +36,8 @@ _NO_SUSPECTS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "saturated": lambda rng: np.minimum(rng.normal(200, 60, 5000), 255),
     "two classes": lambda rng: rng.integers(0, 2, 5000).astype(float),
     "three classes": lambda rng: rng.integers(1, 4, 5000).astype(float),
+    "classes of two decades": lambda rng: rng.choice([11.0, 12, 21, 31, 41, 42, 52, 71, 81, 90, 95], 5000),
+    "counts of a few lights": lambda rng: np.concatenate([rng.integers(0, 9, 5000), rng.integers(150, 255, 200)]) * 1.0,
     "one value": lambda rng: np.full(5000, 7.0),
     "nothing known": lambda rng: np.zeros(0),
 }
@@ -44,7 +45,28 @@ _NO_SUSPECTS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
 
 @pytest.mark.parametrize("name", _NO_SUSPECTS)
 def test_what_may_be_an_observation_is_none(rng: np.random.Generator, name: str) -> None:
-    assert suspect_value(_NO_SUSPECTS[name](rng)) is None
+    assert not suspect_values(_NO_SUSPECTS[name](rng))[0].size
+
+
+def test_codes_beside_each_other_are_suspects_together(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Sea ice of 0 to 100 per cent with its pole hole, coast and land, whose meanings were lost on the way."""
+    ice = rng.integers(0, 101, (64, 64)).astype(np.uint8)
+    ice[:5, :8], ice[30, :], ice[31:50] = 251, 253, 254
+    ice[55:60, 20:30] = 255
+    profile = {"driver": "GTiff", "width": 64, "height": 64, "count": 1, "dtype": "uint8", "nodata": 255}
+    with rasterio.open(tmp_path / "ice.tif", "w", **profile, transform=Affine(30, 0, 3e5, 0, -30, 4e6)) as out:
+        out.write(ice, 1)
+    warned = "are exactly 251, 253 or 254, far from all others; if these are codes, add --valid-range"
+    assert warned in render(describe(str(tmp_path / "ice.tif")))
+    assert warned in str(geodiff.plan_fill(str(tmp_path / "ice.tif"), filler="laplace"))
+    cured = str(geodiff.plan_fill(str(tmp_path / "ice.tif"), filler="laplace", valid_range=(0, 100)))
+    assert "warning" not in cured
+
+
+def test_classes_with_a_lost_nodata_are_told_as_both(rng: np.random.Generator) -> None:
+    values = np.concatenate([rng.integers(1, 18, 5000), np.full(50, 255)]).astype(float)
+    lost, classes = suspects_of([Band("cover", Encoding(np.dtype(np.uint8)))], [values])
+    assert (lost.value, classes.distinct) == (255, 17)
 
 
 def test_zeros_around_a_radar_scene_are_asked_about_where_nothing_is_missing(
@@ -146,6 +168,12 @@ def test_directions_that_go_round_are_said_with_the_cure(
         ("", "wrapped_phase", -3.14159, 3.14159, True),
         ("", "aspect", 0, 6.2, True),
         ("rad", "slope", 0, 1.5, False),
+        ("", "band_1", -np.pi, np.float32(np.pi), True),
+        ("", "band_1", 0, 2 * np.pi, True),
+        ("", "band_1", -3, 3, False),
+        ("", "band_1", 0, 6.5, False),
+        ("degrees_east", "lon", -180, 180, True),
+        ("degrees_north", "lat", -90, 90, False),
         ("", "band_1", 0, 360, True),
         ("", "band_1", -180, 180, True),
         ("", "band_1", 0, 357, False),
@@ -157,3 +185,11 @@ def test_what_goes_round(
 ) -> None:
     band = Band(name, Encoding(np.dtype(np.float32)), units=units)
     assert goes_round(band, rng.uniform(low, high, 5000)) is expected
+
+
+def test_nodata_among_rain_is_asked_about_in_its_own_units(tmp_path: Path, rng: np.random.Generator) -> None:
+    rain = np.maximum(rng.normal(0, 4, (64, 64)), 0)
+    rain[:6, 8:20], rain[30:40, 30:40] = -9999, np.nan
+    xr.DataArray(rain, dims=("y", "x"), name="precipitation").to_netcdf(tmp_path / "rain.nc")
+    planned = str(geodiff.plan_fill(str(tmp_path / "rain.nc"), filler="laplace"))
+    assert "are exactly -9999, far from all others; if that stands for missing, add --nodata -9999" in planned

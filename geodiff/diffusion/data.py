@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -344,11 +345,18 @@ def flags_of(known: Mapping[str, NDArray[np.bool_]], hidden: NDArray[np.bool_]) 
 
 
 def _created(folder: Path, count: int, planes: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
-    """New files of a cache: (example, plane, row, column) of numbers, (example, row, column) of flags."""
+    """New files of a cache: (example, plane, row, column) of numbers, (example, row, column) of flags.
+
+    Raises OSError where the disk has no room for them: writing to a file in memory would end the process there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shape = (count, planes, SIZE, SIZE)
     numbers = np.lib.format.open_memmap(folder / "planes.npy", "w+", np.float16, shape)
-    return numbers, np.lib.format.open_memmap(folder / "flags.npy", "w+", np.uint8, (count, SIZE, SIZE))
+    flags = np.lib.format.open_memmap(folder / "flags.npy", "w+", np.uint8, (count, SIZE, SIZE))
+    for path in (folder / "planes.npy", folder / "flags.npy"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return numbers, flags
 
 
 def build(

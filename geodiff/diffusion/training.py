@@ -32,7 +32,7 @@ from geodiff.diffusion.losses import denoise, edm_loss, try_loss
 from geodiff.diffusion.network import GapFillUNet
 from geodiff.diffusion.processes import Processes
 from geodiff.diffusion.trainconfig import TrainConfig, read_config
-from geodiff.errors import InputError, JobError
+from geodiff.errors import InputError, JobError, WriteError
 
 if TYPE_CHECKING:
     from geodiff.diffusion.sources import Source
@@ -116,7 +116,8 @@ class Trainer:
         return self.config.seed, self.step, self.processes.rank
 
     def save(self, folder: Path) -> None:
-        """Write safetensors and JSON; a reader never sees half a checkpoint."""
+        """Write safetensors and JSON; a reader never sees half a checkpoint. Raises WriteError on a full disk."""
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +130,10 @@ class Trainer:
         layout = {k: v for k, v in dict(self.average.config).items() if not k.startswith("_")}
         facts = {"step": self.step, "seconds": self.seconds, "config": config, "layout": layout}
         metadata = {"facts": json.dumps(facts)}  # in the same file, so that both change at once
-        save_file(tensors, folder / "next.safetensors", metadata)
+        try:
+            save_file(tensors, folder / "next.safetensors", metadata)
+        except SafetensorError as error:
+            raise WriteError(f"{folder} cannot be written to: {error}; check free space and permissions") from error
         (folder / "next.safetensors").replace(folder / "checkpoint.safetensors")
         (folder / "checkpoint.json").write_text(json.dumps(facts, indent=1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from geodiff.io.cog import Content
 
 __all__ = ["refuse_unfit", "write_png"]
+
+_END = b"IEND\xaeB`\x82"
+"""The last chunk of a PNG, and its check sum."""
 
 
 def write_png(product: Product, target: Path) -> list[str]:
@@ -74,5 +78,12 @@ def _write(content: Content, target: Path) -> None:
                 dataset.write(content.read(Window(0, 0, rows, columns)))
                 dataset.update_tags(**content.tags.get("", {}))
                 copy(dataset, str(partial), driver="PNG", write_metadata_as_text="YES")
+            _assert_whole(partial)
     except (RasterioError, CPLE_BaseError, OSError) as error:
         raise WriteError(f"{target} cannot be written: {error}; check free space and permissions") from error
+
+
+def _assert_whole(path: Path) -> None:
+    """Raise OSError where a PNG breaks off: GDAL tells nobody where closing a file fails."""
+    if not path.read_bytes().endswith(_END):
+        raise OSError(errno.ENOSPC, "the disk took a part of the file only", str(path))

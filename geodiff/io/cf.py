@@ -37,6 +37,9 @@ _CALLED_FLAGS = re.compile(
 )
 """Words in the names of flags and classes that no attribute says to be such, as in HDF files of NASA's."""
 _CODES = "cf-codes"
+_ELSEWHERE = re.compile(r"(^|_)(land|coast(line|al)?|shore(line)?|lakes?|rivers?|water|ocean|sea)(_|$)")
+_UNSEEN = re.compile(r"cloud|missing|fill|no_?data")
+"""Meanings of codes beside numbers: where there is no such quantity at all, though not where it was only not seen."""
 _NO_UNITS = re.compile(r"|1|none|n/?a|-+|unitless|dimensionless|.*\b(bits?|flags?|class(es)?|bit_?field)\b.*")
 _CHUNK = 256
 
@@ -170,7 +173,16 @@ def encoding_of(variable: xr.Variable, options: OpenOptions) -> Encoding:
     )
     valid = options.valid_range or _valid_range(attributes, variable.dtype, dtype, scale, offset)
     nodata = markers[0] if markers else None
-    return Encoding(dtype, nodata, scale, offset, valid, tuple(extra))
+    undefined = _undefined(attributes, variable.dtype, dtype) if _measures(attributes) else ()
+    return Encoding(dtype, nodata, scale, offset, valid, tuple(extra), undefined)
+
+
+def _undefined(attributes: Mapping[str, Any], stored: np.dtype[Any], meant: np.dtype[Any]) -> tuple[float, ...]:
+    """The codes beside numbers, as stored, that say that there is none: land and coast among sea ice."""
+    codes, words = np.ravel(attributes["flag_values"]), str(attributes.get("flag_meanings", "")).lower().split()
+    elsewhere = [_ELSEWHERE.search(word) and not _UNSEEN.search(word) for word in words]
+    found = [_stored(code, stored, meant) for code, there in zip(codes, elsewhere, strict=False) if there]
+    return tuple(code for code in found if code is not None)
 
 
 def _meant_dtype(variable: xr.Variable) -> np.dtype[Any]:
@@ -329,7 +341,7 @@ def _places(dataset: xr.Dataset, variables: Sequence[Variable], source: Source) 
 
 
 def _codes_inside(variables: Sequence[Variable]) -> list[QualityBand]:
-    """What variables themselves say of codes among their numbers: land, for one, which is no gap."""
+    """What variables themselves say of codes among their numbers: cloud, for one; of land the encoding knows."""
     from geodiff.flags import load_preset
 
     known = load_preset(_CODES).layers[0].constants

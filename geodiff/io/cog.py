@@ -8,6 +8,7 @@ each by itself.
 
 from __future__ import annotations
 
+import errno
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -20,8 +21,8 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from geodiff.errors import TargetError, WriteError
-from geodiff.io.directory import GDAL_METADATA, GDAL_NODATA, overwrite, text_of
-from geodiff.io.places import appearing
+from geodiff.io.directory import GDAL_METADATA, GDAL_NODATA, is_whole, overwrite, text_of
+from geodiff.io.places import appearing, put
 from geodiff.lattice import Window
 from geodiff.threads import cores
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rasterio.crs import CRS
 
-__all__ = ["Content", "write_cog"]
+__all__ = ["Content", "assert_whole", "write_cog"]
 
 OPTIONS: dict[str, str | int] = {
     "GDAL_NUM_THREADS": "1",
@@ -114,6 +115,7 @@ def write_cog(content: Content, target: Path) -> None:
             try:
                 _stage(content, staging)
                 _copy(content, staging, partial)
+                assert_whole(partial)
                 _restore_namespaces(content, staging, partial)
                 _keep_crs(content, partial, target)
             finally:
@@ -121,6 +123,12 @@ def write_cog(content: Content, target: Path) -> None:
             _clear_stale(target)
     except (RasterioError, CPLE_BaseError, OSError) as error:
         raise WriteError(f"{target} cannot be written: {error}; check free space and permissions") from error
+
+
+def assert_whole(path: Path) -> None:
+    """Raise OSError where a GeoTIFF that was just closed lacks a part."""
+    if not is_whole(path):
+        raise OSError(errno.ENOSPC, "the disk took a part of the file only", str(path))
 
 
 def _threads() -> int:
@@ -278,15 +286,13 @@ def _keep_crs(content: Content, partial: Path, target: Path) -> None:
     import rasterio
 
     beside = target.with_name(target.name + ".aux.xml")
-    beside.unlink(missing_ok=True)  # of an older file of this name
-    if content.crs is None:
-        return
     with rasterio.open(partial) as dataset:
         kept = dataset.crs
-    if kept == content.crs:
+    if content.crs is None or kept == content.crs:
+        beside.unlink(missing_ok=True)  # of an older file of this name
         return
     text = f"<PAMDataset>\n  <SRS>{escape(content.crs.to_wkt(version='WKT2_2019'))}</SRS>\n</PAMDataset>\n"
-    beside.write_text(text, encoding="utf-8")
+    put(str(beside), text.encode())  # whole, or the older file of this name would lose its own
 
 
 # Tags in every namespace

@@ -23,6 +23,7 @@ import numpy as np
 
 from geodiff.credentials import redacted
 from geodiff.errors import SourceError
+from geodiff.io.categories import bands_of_classes
 from geodiff.io.directory import GDAL_NODATA, text_of
 from geodiff.io.guards import refuse_absurd, refuse_active_text, refuse_special_files
 
@@ -113,6 +114,8 @@ class Header:
     files: tuple[str, ...]
     images: tuple[str, ...] = ()
     """Names of all images, where the file holds several; the first is the one that is open."""
+    classes: frozenset[int] = frozenset()
+    """Numbers of the bands, counted from 1, whose numbers have names."""
 
     @property
     def count(self) -> int:
@@ -393,6 +396,7 @@ def _header(path: str, dataset: Any) -> Header:
         blocks=tuple(dataset.block_shapes),
         files=tuple(dataset.files) or (path,),
         images=tuple(dataset.subdatasets),
+        classes=frozenset() if is_remote(path) else bands_of_classes(dataset.files),
     )
 
 

@@ -180,7 +180,7 @@ def kind_of(header: Header, index: int) -> Kind:
     if header.colours[index] == "palette" or index + 1 in header.colourmaps:
         return Kind.PALETTE
     own = header.band_tags[index].get("", {})
-    if own.get(KIND) == Kind.FLAGS:
+    if own.get(KIND) == Kind.FLAGS or own.get("LAYER_TYPE") == "thematic" or index + 1 in header.classes:
         return Kind.FLAGS
     return Kind.FLAGS if "flag_meanings" in own and ("flag_values" in own or "flag_masks" in own) else Kind.CONTINUOUS
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
-import errno
 import json
 import logging
-import os
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -271,23 +267,55 @@ def _refuse_dtype(name: str, dtype: np.dtype[Any], target: str) -> None:
 
 
 def _write(plan: Plan, place: Path) -> None:
+    file = _Bearing(place)
     try:
-        _write_file(plan, place)
-    except (RuntimeError, OSError) as error:  # how HDF5 words what the file system says
-        if f"errno = {errno.ENOSPC}" in str(error) or f"errno = {errno.EFBIG}" in str(error):
-            atexit.register(_leave_at_once, error)  # keeps the broken file's handles alive until then
-            raise OSError(errno.ENOSPC, "no room for the file", str(place)) from None
-        raise
+        _write_file(plan, file)
+    except (RuntimeError, OSError):
+        if file.failure is None:
+            raise
+    finally:
+        file.close()
+    if file.failure is not None:
+        raise OSError(file.failure.errno, file.failure.strerror, str(place))
 
 
-def _leave_at_once(_: RuntimeError | OSError) -> None:
-    """End the process before HDF5 does: it cannot close a file it could not write, and would crash over it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1)
+class _Bearing:
+    """A file for HDF5 to write to that bears what the file system says and keeps it for us.
+
+    HDF5 cannot close a file that it could not write: it would tell of it at length, keep its handles, and crash when
+    the process ends.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w+b", buffering=0)
+        self.failure: OSError | None = None
+
+    def write(self, content: Any) -> None:
+        """All of it; nothing any more where something before was not written."""
+        left = memoryview(content).cast("B")
+        try:
+            while left and self.failure is None:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self.failure = error
+
+    def truncate(self, size: int) -> None:
+        """The same of the length."""
+        try:
+            self._file.truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+
+    def assert_written(self) -> None:
+        """Raise the OSError that was kept, before more is written in vain."""
+        if self.failure is not None:
+            raise self.failure
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)  # reading, seeking and closing
 
 
-def _write_file(plan: Plan, place: Path) -> None:
+def _write_file(plan: Plan, place: _Bearing) -> None:
     import h5netcdf
 
     with h5netcdf.File(place, "w", track_order=True) as file:
@@ -296,11 +324,11 @@ def _write_file(plan: Plan, place: Path) -> None:
         for dim in plan.unlimited & set(sizes):
             file.resize_dimension(dim, sizes[dim])
         for array in plan.arrays:
-            _write_array(file, array)
+            _write_array(file, array, place)
         _set_attributes(file, plan.attributes)
 
 
-def _write_array(file: Any, array: OutputArray) -> None:
+def _write_array(file: Any, array: OutputArray, place: _Bearing) -> None:
     attributes, dtype = dict(array.attributes), _stored_dtype(array)
     if array.dtype.kind == "b":
         attributes["dtype"] = "bool"  # as xarray marks them
@@ -314,6 +342,7 @@ def _write_array(file: Any, array: OutputArray) -> None:
     _set_attributes(made, attributes)
     for region, numbers in array.regions():
         made[region if array.dims else ...] = _stored(numbers)
+        place.assert_written()
 
 
 def _stored_dtype(array: OutputArray) -> Any:

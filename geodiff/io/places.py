@@ -149,11 +149,14 @@ def put(path: str, content: bytes) -> None:
     local = _written_through(local)
     local.parent.mkdir(parents=True, exist_ok=True)
     partial = local.with_name(f".{local.name}.{uuid.uuid4().hex[:8]}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(local)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(local)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def upload(file: Path, path: str) -> None:
@@ -195,9 +198,7 @@ def remove_tree(path: str) -> None:
     """
     local = local_path(path)
     if local is None:
-        filesystem, root = filesystem_of(path)
-        if filesystem.exists(root):
-            filesystem.rm(root, recursive=True)
+        _remove_objects(path)
         return
     if not local.is_dir():
         return
@@ -209,6 +210,21 @@ def remove_tree(path: str) -> None:
     (local / "zarr.json").unlink(missing_ok=True)
     if not local.is_symlink():
         local.rmdir()
+
+
+def _remove_objects(path: str) -> None:
+    """The same elsewhere. Raises OSError where objects are left: a store that forbids it may say so in silence."""
+    filesystem, root = filesystem_of(path)
+    filesystem.invalidate_cache()
+    last = f"{root}/zarr.json"
+    inside = [name for name in filesystem.find(root) if name != last]
+    if inside:
+        filesystem.rm(inside)
+        filesystem.invalidate_cache()
+        if left := [name for name in filesystem.find(root) if name != last]:
+            raise PermissionError(f"{path} cannot be removed ({len(left)} objects are left)")
+    if filesystem.exists(root):
+        filesystem.rm(root, recursive=True)
 
 
 def swap_in(new: Path, target: Path) -> None:

@@ -36,6 +36,7 @@ __all__ = [
     "VariableSpec",
     "WorkStore",
     "create_work",
+    "has_fit",
     "load_fit",
     "lock",
     "open_work",
@@ -143,8 +144,7 @@ def create_work(
         raise TargetError(f"{path} already holds a working store; open it to resume, or remove it to start again")
     if found is not None:
         remove_tree(path)
-    group = _new_group(path)
-    group.attrs.update({_KIND: "work", "complete": False})
+    group = _new_group(path, "work")
     for spec in variables:
         _create_arrays(group, spec)
     group.attrs.update(
@@ -171,7 +171,7 @@ def open_work(path: str) -> WorkStore:
 
 
 def remove_work(path: str) -> None:
-    """Delete a working store; a kill in the middle leaves one in which nothing is done, never a wrong one.
+    """Delete a working store; a kill in the middle leaves one that says it is none any more, never a wrong one.
 
     Raises TargetError when something else is there; nothing there is no error.
     """
@@ -180,7 +180,8 @@ def remove_work(path: str) -> None:
         return
     if found.get(_KIND) != "work":
         raise TargetError(f"{path} is no working store of geodiff, so it is not removed; delete it by hand")
-    remove_tree(f"{path}/{_DONE}")
+    if found.get("complete"):
+        _open_group(path, "r+").attrs.update({"complete": False})
     remove_tree(path)
 
 
@@ -388,10 +389,16 @@ def save_fit(path: str, fitted: Fitted, extra: Mapping[str, Any] | None = None) 
 
 
 def _write_fit(place: str, fitted: Fitted, extra: Mapping[str, Any] | None) -> None:
-    group = _new_group(place)
+    group = _new_group(place, "fit")
     _save_part(group, fitted)
     told = {_KIND: "fit", "complete": True, "extra": json.dumps(extra or {}, default=_plain)}
     group.attrs.update(_part_attributes(fitted) | told)
+
+
+def has_fit(path: str) -> bool:
+    """Whether a fit is there to be loaded; one that a kill left half written, as on an object store, is none."""
+    found = _kind(path)
+    return found is not None and bool(found.get("complete", True))
 
 
 def load_fit(path: str) -> tuple[Fitted, dict[str, Any]]:
@@ -471,15 +478,17 @@ def _plain(value: Any) -> Any:
 # -- groups
 
 
-def _open_group(path: str, mode: Any) -> zarr.Group:
+def _open_group(path: str, mode: Any, attributes: dict[str, Any] | None = None) -> zarr.Group:
     import zarr
 
     local = local_path(path)
-    return zarr.open_group(str(path) if local is None else str(local), mode=mode, zarr_format=3, use_consolidated=False)
+    place = str(path) if local is None else str(local)
+    return zarr.open_group(place, mode=mode, zarr_format=3, use_consolidated=False, attributes=attributes)
 
 
-def _new_group(path: str) -> zarr.Group:
-    return _open_group(path, "w-")
+def _new_group(path: str, kind: str) -> zarr.Group:
+    """The beginning of a store, which a kill at any moment leaves known for what it is."""
+    return _open_group(path, "w-", {_KIND: kind, "complete": False})
 
 
 def _kind(path: str) -> dict[str, Any] | None:

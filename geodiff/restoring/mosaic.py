@@ -14,6 +14,7 @@ import numpy as np
 
 from geodiff.codes import OUTSIDE, UNFILLED
 from geodiff.errors import TargetError
+from geodiff.io.cog import assert_whole
 from geodiff.io.gdal import Header, read_header
 from geodiff.io.places import appearing
 from geodiff.lattice import Window, blocks
@@ -134,6 +135,7 @@ def _merge(products: Sequence[str], layer: str, grid: _Grid, target: Path) -> No
                 for window in blocks(grid.shape, _TILE):
                     part = Part(window.column, window.row, window.width, window.height)
                     out.write(_first(shown, codes, told, grid, window), window=part)
+            assert_whole(partial)
     except (RasterioError, OSError, ValueError) as error:
         raise TargetError(f"{target} cannot be made of {len(products)} products: {error}") from error
 

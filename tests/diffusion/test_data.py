@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import geodiff.diffusion
-from geodiff.diffusion import sources
+from geodiff.diffusion import data, sources
 from geodiff.diffusion.data import Cache, build, cut, examples
 from geodiff.diffusion.degraded import degraded_examples
 from geodiff.diffusion.fields import CHANNELS, channel
@@ -111,3 +111,10 @@ def test_observations_are_kept_as_far_as_memory_allows_and_the_longest_unused_le
         sources.load(Path(), source(name))
     assert "".join(reads) == "abcb"
     assert [key[1].name for key in sources._kept] == ["a", "b"]
+
+
+def test_a_cache_takes_its_room_before_it_is_written(tmp_path):
+    """Writing to a file in memory ends the process where the disk is full then."""
+    data._created(tmp_path / "cache", 3, 4)
+    for path in (tmp_path / "cache").iterdir():
+        assert path.stat().st_blocks * 512 >= path.stat().st_size > 0

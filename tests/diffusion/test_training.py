@@ -1,5 +1,6 @@
 """Training: it learns what there is to learn, repeats itself, resumes, and refuses a wrong configuration."""
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from geodiff.diffusion.losses import edm_loss
 from geodiff.diffusion.shipping import average_of, ship
 from geodiff.diffusion.trainconfig import TrainConfig
 from geodiff.diffusion.training import Trainer, _train, read_checkpoint, validation_scores
-from geodiff.errors import InputError, JobError
+from geodiff.errors import InputError, JobError, WriteError
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,20 @@ def test_bounds_of_infinity_survive_a_checkpoint(tmp_path) -> None:
     made = config(tmp_path, clip=float("inf"), checkpoint_minutes=float("inf"), minutes=float("inf"))
     Trainer(made).save(tmp_path)
     assert TrainConfig(**average_of(tmp_path)[1]["config"]) == made
+
+
+def test_a_full_disk_is_told_and_leaves_the_checkpoint_before(tmp_path) -> None:
+    trainer = Trainer(config(tmp_path))
+    trainer.save(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        trainer.step = 7
+        with pytest.raises(WriteError, match="free space"):
+            trainer.save(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert read_checkpoint(tmp_path)[1]["step"] == 0
 
 
 @pytest.mark.parametrize("deep", [{"channels": (8,) * 4, "crop": 24}, {"channels": (8,) * 6, "crop": 64}])

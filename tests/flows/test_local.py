@@ -10,11 +10,14 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Pending, Running
 
 from flows import deploy, local
 from flows.local import local_prefect, run_here
 from geodiff.errors import GateError, GeodiffError, JobError
+from geodiff.job import FillJob
 
 
 def raising(error: BaseException) -> Callable[[], int]:
@@ -194,3 +197,20 @@ def test_a_stop_while_the_server_starts_stops_the_server(
         finally:
             started[0].kill()
     assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("server")
+def test_what_a_power_cut_left_running_ends_and_gives_its_place_to_the_next_night(tmp_path: Path) -> None:
+    """A deployment of which one run is allowed at a time would never run again."""
+    identity = deploy.nightly(FillJob.build(source=str(tmp_path), target="out/"), "0 3 * * *").apply()
+    with get_client(sync_client=True) as client:
+        lost = client.create_flow_run_from_deployment(identity)
+        for state in (Pending(), Running()):
+            assert client.set_flow_run_state(lost.id, state).status == "ACCEPT"
+        local._end_lost_runs()
+        found = client.read_flow_run(lost.id).state
+        assert found is not None
+        assert found.is_crashed()
+        following = client.create_flow_run_from_deployment(identity)
+        assert client.set_flow_run_state(following.id, Pending()).status == "ACCEPT"
+        local._end_lost_runs()  # for the other tests of this server

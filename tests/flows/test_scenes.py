@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from flows.finding import called, find_scenes
 from flows.scenes import SceneRecord, fill_new, refusal, scene_jobs, settled, twins
 from flows.verdicts import keep_verdict
 from geodiff import pipeline
-from geodiff.errors import GateError, JobError, SourceError, TargetError
+from geodiff.errors import GateError, JobError, LockedError, SourceError, TargetError
 from geodiff.job import FillJob
 from geodiff.pipeline import standing
 
@@ -174,6 +175,15 @@ def test_a_scene_named_as_the_layer_of_another_is_not_filled_nor_is_the_other(tm
     found = list(twins(scene_jobs(job(tmp_path / "in", f"{tmp_path}/out/"))))
     assert names([record.scene for record in found]) == ["a.tif", "a_source.tif"]
     assert all(record.failed and "rename" in record.message for record in found)
+
+
+def test_a_name_that_is_no_utf_8_fails_its_own_scene_and_not_the_night(tmp_path: Path) -> None:
+    """No server, table or terminal takes such a name as it is."""
+    touch(tmp_path / "in", "a.tif", os.fsdecode(b"m\xfcller.tif"))
+    (record,) = twins(scene_jobs(job(tmp_path / "in", f"{tmp_path}/out/")))
+    assert record.failed
+    assert "rename" in record.message
+    assert record.name.encode() == rb"m\udcfcller.tif"
 
 
 # -- what is new
@@ -347,4 +357,7 @@ def test_a_gate_that_refuses_is_a_failure_of_its_own_name(tmp_path: Path) -> Non
     each = job(tmp_path / "a.tif", tmp_path / "out" / "a.tif")
     assert refusal(each, GateError("coverage90 is 0.5")).status == "refused"
     assert refusal(each, OSError()).message == "OSError"
+    held = refusal(each, LockedError("a.tif is being written by process 7 on h since 03:00"))
+    assert (held.status, held.failed) == ("held", False)  # that run will tell
+    assert "process 7" in held.message
     assert not SceneRecord("a", "b", "up to date").failed

@@ -283,6 +283,24 @@ def test_kinds(dtype, attrs, kind):
 
 
 @pytest.mark.parametrize(
+    ("meanings", "undefined"),
+    [
+        ("pole_hole_mask unused coastline land_mask missing_data", (253, 254)),
+        ("missing_data no_decision cloud_over_land Ocean inland_water", (254, 255)),
+        ("night detector_saturated cloud land_fill", ()),
+        ("", ()),
+    ],
+)
+def test_codes_beside_numbers_may_say_that_there_is_none(meanings, undefined):
+    """Land among sea ice is no gap; the pole hole is one."""
+    attrs = {
+        "flag_values": np.array([251, 252, 253, 254, 255], "u1"), "valid_range": np.array([0, 100], "u1"),
+        "flag_meanings": meanings,
+    }  # fmt: skip
+    assert _only(_dataset(dtype="u1", attrs=attrs)).bands[0].encoding.undefined == undefined
+
+
+@pytest.mark.parametrize(
     ("name", "dtype", "attrs", "kind"),
     [
         ("Mandatory_Quality_Flag", "u1", {}, Kind.FLAGS),
@@ -325,9 +343,9 @@ def test_quality_flags_are_read_by_the_layer_of_their_table_that_their_meanings_
 
 @pytest.mark.parametrize("unsigned", [False, True])
 def test_codes_among_the_numbers_are_read_as_their_meanings_say(unsigned):
-    """Land in sea ice was a gap like any other, and filled with ice."""
+    """As in Copernicus' vegetation indices."""
     codes = np.array([251, 252, 253, 254, 255], "u1")
-    told = {"flag_meanings": "pole_hole lakes coastal land_mask missing_data", "_FillValue": np.uint8(255)}
+    told = {"flag_meanings": "missing cloud snow sea background", "_FillValue": np.uint8(255)}
     attrs = {**told, "flag_values": codes, "valid_range": np.array([0, 100], "u1"), "scale_factor": 0.01}
     if unsigned:
         attrs |= {"flag_values": codes.view("i1"), "_FillValue": np.int8(-1), "_Unsigned": "true"}
@@ -335,7 +353,8 @@ def test_codes_among_the_numbers_are_read_as_their_meanings_say(unsigned):
     raster = open_dataset_as_raster(dataset)
     (quality,) = raster.quality
     assert (quality.variable, quality.preset, quality.applies_to) == (raster.variables[0], "cf-codes", ("v",))
-    assert quality.constants == {"LAKES": 252, "COASTAL": 253, "LAND_MASK": 254}
+    assert quality.constants == {"CLOUD": 252, "SNOW": 253}
+    assert raster.variables[0].bands[0].encoding.undefined == (254,)
     raster = open_dataset_as_raster(dataset.assign(QF1=(("y", "x"), np.zeros((3, 4), "u1"))))
     for wanted, presets in (("auto", ["viirs", "cf-codes"]), ("viirs:QF1", ["viirs", "cf-codes"]), ("none", [])):
         assert [q.preset for q in quality_of(raster, raster.variables[0], (wanted,))] == presets

@@ -100,6 +100,45 @@ def test_nodata_of_all_bands_together(tmp_path: Path) -> None:
     assert after.variables[0].reader.valid(0, Window(0, 0, 1, 3)).tolist() == [[False, True, True]]
 
 
+_NAMES = "<CategoryNames><Category/><Category>forest</Category></CategoryNames>"
+_COLUMNS = '<FieldDefn index="0"><Name>Value</Name><Type>0</Type><Usage>5</Usage></FieldDefn>'
+_NAMED = f'{_COLUMNS}<FieldDefn index="1"><Name>Cover</Name><Type>2</Type><Usage>0</Usage></FieldDefn>'
+
+
+@pytest.mark.parametrize(
+    ("beside", "kind"),
+    [
+        (_NAMES, Kind.FLAGS),
+        (f'<GDALRasterAttributeTable tableType="thematic">{_NAMED}</GDALRasterAttributeTable>', Kind.FLAGS),
+        (f'<GDALRasterAttributeTable tableType="athematic">{_NAMED}</GDALRasterAttributeTable>', Kind.CONTINUOUS),
+        (f'<GDALRasterAttributeTable tableType="thematic">{_COLUMNS}</GDALRasterAttributeTable>', Kind.CONTINUOUS),
+        ("<CategoryNames><Category/>", Kind.CONTINUOUS),
+        ("", Kind.CONTINUOUS),
+    ],
+)
+def test_numbers_that_have_names_are_classes(tmp_path: Path, beside: str, kind: Kind) -> None:
+    """Land cover was filled as a quantity, though GDAL and every desktop program show its classes by name."""
+    profile = {"driver": "GTiff", "width": 9, "height": 8, "count": 2, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "a.tif", "w", **profile, transform=Affine(30, 0, 3e5, 0, -30, 4e6)) as file:
+        file.write(np.arange(144, dtype=np.uint8).reshape(2, 8, 9))
+    text = f'<PAMDataset><PAMRasterBand band="2">{beside}</PAMRasterBand></PAMDataset>'
+    (tmp_path / "a.tif.aux.xml").write_text(text)
+    (variable,) = open_raster(str(tmp_path / "a.tif")).variables
+    assert [band.kind for band in variable.bands] == [Kind.CONTINUOUS, kind]
+
+
+def test_thematic_layers_are_classes(tmp_path: Path) -> None:
+    """As ERDAS calls those of its images."""
+    profile = {"driver": "HFA", "width": 9, "height": 8, "count": 1, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "a.img", "w", **profile, transform=Affine(30, 0, 3e5, 0, -30, 4e6)) as file:
+        file.write(np.arange(72, dtype=np.uint8).reshape(1, 8, 9))
+        file.update_tags(1, LAYER_TYPE="thematic")
+    (variable,) = open_raster(str(tmp_path / "a.img")).variables
+    assert variable.bands[0].kind is Kind.FLAGS
+    with pytest.raises(SourceError, match=r"no continuous band to fill .*use --filler nearest"):
+        open_scene(FillJob(source=str(tmp_path / "a.img"), target="filled.tif"))
+
+
 def test_a_damaged_file_does_not_spoil_the_next_one(tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole.tif", tmp_path / "cut.tif"
     with rasterio.open(

@@ -137,6 +137,37 @@ def test_zarr_and_its_working_store_on_s3_go_on_after_an_end(
     assert geodiff.fill(scene, target, filler="laplace").status == "up to date"
 
 
+def test_a_run_that_ends_while_its_working_store_is_removed_goes_on(
+    server: str, scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Objects go in any order: what says whose they are goes last."""
+    from geodiff.io.places import exists, filesystem_of, remove_tree
+
+    target = f"s3://{BUCKET}/ended/filled.zarr"
+    work = f"{BUCKET}/ended/filled.geodiff-work.zarr"
+
+    def ended(path: str | list[str], **options: object) -> None:
+        names = [path] if isinstance(path, str) else path  # what is found last is zarr.json
+        found = sorted(name for one in names for name in filesystem.find(one))
+        if not any(f"{work}/band_data" in name for name in found):
+            return real(path, **options)
+        real(found[-1])
+        raise KeyboardInterrupt
+
+    filesystem, _ = filesystem_of(target)
+    real = filesystem.rm
+    monkeypatch.setattr(filesystem, "rm", ended)
+    with pytest.raises(KeyboardInterrupt):
+        geodiff.fill(scene, target, filler="nearest")
+    monkeypatch.setattr(filesystem, "rm", real)
+    assert exists(f"s3://{work}")
+    assert geodiff.fill(scene, target, filler="nearest").exit_code == 0
+    assert not exists(f"s3://{work}")
+    monkeypatch.setattr(filesystem, "rm", lambda *arguments, **options: None)  # as where deleting is forbidden
+    with pytest.raises(PermissionError, match="objects are left"):
+        remove_tree(target)
+
+
 def test_a_zarr_source_on_s3(server: str, scene: Path, tmp_path: Path) -> None:
     import xarray as xr
 

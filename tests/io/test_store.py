@@ -336,3 +336,34 @@ def test_a_damaged_fit_is_told_with_its_place(tmp_path, damaged):
     os.truncate(path / "arrays" / "weights" / damaged, 3)
     with pytest.raises(TargetError, match=rf"the fit at {path} is damaged .*--overwrite"):
         store.load_fit(str(path))
+
+
+def test_a_store_that_is_half_removed_is_none_any_more(path, monkeypatch):
+    """Its arrays may be gone in any order."""
+    store.create_work(path, [_spec()], "a1").mark_done("b", {})
+    remove = store.remove_tree
+
+    def killed(place: str) -> None:
+        remove(f"{place}/sst")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "remove_tree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.remove_work(path)
+    monkeypatch.undo()
+    with pytest.raises(TargetError, match="no working store"):
+        store.open_work(path)
+    assert store.create_work(path, [_spec()], "a1").done() == {}
+
+
+@pytest.mark.parametrize("kind", ["work", "fit"])
+def test_a_store_of_which_little_was_written_is_made_anew(path, kind):
+    """On an object store nothing hides what a kill left half written."""
+    store._new_group(path, kind)
+    if kind == "work":
+        assert store.create_work(path, [_spec()], "a1").fingerprint == "a1"
+    else:
+        assert not store.has_fit(path)
+        store.save_fit(path, Fitted("mean", {"of": 3}, {}, {}))
+        assert store.load_fit(path)[0].facts == {"of": 3}
+        assert store.has_fit(path)

@@ -1,6 +1,9 @@
 """The door for targets: one kind a name, fingerprints, refusals with the cure, frames as PNG."""
 
+import resource
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import rasterio
 import xarray as xr
 from affine import Affine
 
-from geodiff.errors import TargetError
+from geodiff.errors import TargetError, WriteError
 from geodiff.io import Product, ProductVariable, Raster, open_raster, read_fingerprint, write_product
 from geodiff.io.places import appearing, put
 from geodiff.io.writing import check_target
@@ -174,3 +177,43 @@ def test_a_stack_does_not_fit_one_geotiff(tmp_path: Path) -> None:
         check_target(raster, str(tmp_path / "out.tif"))
     with pytest.raises(TargetError, match=r"2 dates.*folder"):
         write_product(Product(raster, (), {}, {}, {}), str(tmp_path / "out.tif"))
+
+
+@contextmanager
+def _no_more_than(size: int) -> Iterator[None]:
+    """Within: no file can grow beyond that many bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", ["out.tif", "out.png", "out.xml", "out.nc"])
+@pytest.mark.parametrize("short", [1, 700, 5000, 20_000, 50_000])
+def test_a_disk_that_takes_a_part_only_leaves_no_product(
+    tmp_path: Path, rng: np.random.Generator, name: str, short: int
+) -> None:
+    """GDAL writes the end of a file when it closes it, and tells nobody where that fails."""
+    smooth = np.add.outer(np.arange(200), np.arange(220)) // 9  # much smaller in the order of the COG than before it
+    values = rng.integers(0, 255, (3, 200, 220)) // 16 * 16 + smooth % 16
+    raster = source(tmp_path / "frame.png", values.astype("u1"), placed=False)
+    target = tmp_path / name
+    write_product(product_of(raster), str(target))
+    there = tmp_path / "out_image.tif" if name == "out.xml" else target
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    said = pytest.raises((WriteError, OSError), match=r"cannot be written|large")
+    with _no_more_than(there.stat().st_size - short), said:
+        write_product(product_of(raster, "b2"), str(target))
+    assert {path.name: path.read_bytes() for path in (there, target)}.items() <= before.items()
+    assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
+    write_product(product_of(raster, "b2"), str(target))
+    assert read_fingerprint(str(target)) == "b2"
+
+
+def test_a_small_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    put(str(tmp_path / "record.json"), b"before")
+    with _no_more_than(10), pytest.raises(OSError, match="large"):
+        put(str(tmp_path / "record.json"), b"x" * 100)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("record.json", b"before")]

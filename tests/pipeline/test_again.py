@@ -192,6 +192,28 @@ def test_a_source_that_changes_under_the_run_is_no_product(
     assert not list(tmp_path.glob("filled*.tif"))
 
 
+@pytest.mark.parametrize("when", ["_stands", "finish"])
+def test_a_source_that_changes_while_it_is_read_or_its_product_written_is_told(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Its identity is read before the blocks, and its known pixels are copied after them."""
+    from geodiff import pipeline
+
+    real = getattr(pipeline, when)
+
+    def touched(*arguments: Any, **options: Any) -> Any:
+        answer = real(*arguments, **options)
+        with rasterio.open(scene, "r+") as raster:
+            raster.update_tags(touched="yes")
+        return answer
+
+    monkeypatch.setattr(pipeline, when, touched)
+    with pytest.raises(SourceError, match="changed while it was being filled"):
+        geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace")
+    monkeypatch.undo()
+    assert geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace", overwrite=True).status == "done"
+
+
 def test_a_refused_job_leaves_nothing(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from geodiff import plan
 

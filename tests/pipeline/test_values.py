@@ -127,6 +127,17 @@ def test_quantiles_bracket_the_value(scene: Path, tmp_path: Path) -> None:
     assert np.array_equal(low[~missing], values[~missing].astype("float32"))
 
 
+def test_quantiles_lie_where_values_may(tmp_path: Path) -> None:
+    """Counts have no fewer than none, whatever half an interval below the estimate would be."""
+    counts = np.rint(np.random.default_rng(0).exponential(3.0, (96, 96))).astype("uint16") + 1
+    counts[30:60, 30:60] = 65535
+    source = write(tmp_path / "scene.tif", counts, 65535)
+    geodiff.fill(source, tmp_path / "filled.tif", filler="laplace", quantiles="0.001,0.999", valid_range="0,40")
+    low, high = read(tmp_path / "filled_quantiles.tif")
+    assert low.min() == 0
+    assert high.max() <= 40
+
+
 def test_a_buffer_takes_the_rim_of_gaps_for_missing(scene: Path, tmp_path: Path) -> None:
     geodiff.fill(scene, tmp_path / "plain.tif", filler="nearest")
     geodiff.fill(scene, tmp_path / "grown.tif", filler="nearest", buffer=2)
