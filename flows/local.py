@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
@@ -24,7 +24,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ParameterTypeError
 from prefect.settings import (
     PREFECT_API_URL,
@@ -169,7 +169,8 @@ def _end_lost_runs() -> None:
     It would show them as running for good, and keep their places under every limit: where one run is allowed at a time
     none would ever start again.
     """
-    ended = Crashed(message="ended with the machine or the server; the next run goes on where this one stopped")
+    told = "ended with the machine or the server; the next run goes on where this one stopped"
+    ended: State[Any] = Crashed(message=told)
     still = FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.CANCELLING])
     lost = FlowRunFilter(
         deployment_id=FlowRunFilterDeploymentId(is_null_=False), state=FlowRunFilterState(type=still)

@@ -75,5 +75,5 @@ class DataArrayFill:
         name: Hashable = "value" if self.array.name is None else self.array.name
         if name in self.array.coords:
             raise GridError(f"the array and one of its coordinates are both called {name!r}; rename one of them")
-        options = {"variable": str(name), **options}
+        options = {"variable": (str(name),), **options}
         return DatasetFill(self.array.to_dataset(name=name)).fill(**options)

@@ -8,7 +8,7 @@ reads what it needs of it, windows and dates, in its own thread.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product as cartesian
@@ -24,13 +24,13 @@ from geodiff.estimate import estimate
 from geodiff.fillers import source_codes
 from geodiff.fitting import CubeFit, fit_cube
 from geodiff.gaps import Reason
-from geodiff.identity import describe_model
+from geodiff.identity import describe_model, inputs_identity, model_identity
 from geodiff.io import OpenOptions, Product, ProductVariable
 from geodiff.io.ancillary import axes_beside, layer_arrays, refuse_foreign_layers
 from geodiff.io.cf import encoding_of, open_dataset_as_raster
-from geodiff.io.contents import OutputArray, at_hand
+from geodiff.io.contents import OutputArray, PickedReader, at_hand
 from geodiff.io.cube import CubeReader
-from geodiff.job import FillJob
+from geodiff.job import FillJob, as_fields
 from geodiff.lattice import Window
 from geodiff.layers import product_variable
 from geodiff.record import versions
@@ -54,7 +54,6 @@ OPTIONS = (
 """Options of a job that mean something without files."""
 _PACKING = ("scale_factor", "add_offset", "_Unsigned")
 _RANGES = ("valid_range", "valid_min", "valid_max")
-_LISTS = ("variable", "bands", "qa", "mask", "detect", "quantiles")
 _LAYERS = ("value", "source", "reason", "standard_error", "members", "quantiles")
 _ELSEWHERE = ("grid_mapping", "coordinates", "bounds", "climatology", "cell_measures", "formula_terms")
 """Attributes that xarray keeps among the encodings of what it has decoded."""
@@ -62,13 +61,18 @@ _ELSEWHERE = ("grid_mapping", "coordinates", "bounds", "climatology", "cell_meas
 
 def fill_dataset(dataset: xr.Dataset, options: Mapping[str, Any]) -> xr.Dataset:
     """Fill the variables of a dataset; `options` as `Dataset.geodiff.fill` takes them."""
-    job = _job(options)
+    numbers = {str(name): name for name in dataset.variables if not isinstance(name, str)}  # as to_dataset("band") has
+    filled = _filled(dataset.rename({name: text for text, name in numbers.items()}), _job(options))
+    return filled.rename(numbers)
+
+
+def _filled(dataset: xr.Dataset, job: FillJob) -> xr.Dataset:
     _filler(job)  # a wrong choice is said now, not when the result is computed
     scene = _scene(dataset, job)
-    if any(_is_lazy(dataset, cube) for cube in scene.cubes):
-        return _with_layers(dataset, scene.cubes, scene, job, _lazy_layers)
-    cubes = _with_gaps(scene, job)
-    return _with_layers(dataset, cubes, scene, job, _eager_layers)
+    lazy = [cube.name for cube in scene.cubes if _is_lazy(dataset, cube)]
+    gappy = _with_gaps([cube for cube in scene.cubes if cube.name not in lazy], job)
+    wanted = tuple(cube for cube in scene.cubes if cube.name in (*lazy, *gappy))
+    return _with_layers(dataset, wanted or scene.cubes, scene, job)  # where none misses anything, all say so
 
 
 # -- what to fill
@@ -81,14 +85,7 @@ def _job(options: Mapping[str, Any]) -> FillJob:
                 f"fill({name}=...): an array in memory has no such option (there are {', '.join(OPTIONS)}); "
                 "for options about files and workers write the dataset and use geodiff.fill"
             )
-    given = {name: _listed(value) if name in _LISTS else value for name, value in options.items() if value is not None}
-    return FillJob.build(source="dataset", target="filled.zarr", **given)
-
-
-def _listed(value: Any) -> tuple[Any, ...]:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(","))
-    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    return FillJob.build(source="dataset", target="filled.zarr", **as_fields(options))
 
 
 def _scene(dataset: xr.Dataset, job: FillJob) -> Scene:
@@ -151,12 +148,12 @@ def _reader(cube: Cube) -> CubeReader:
     return reader
 
 
-def _with_gaps(scene: Scene, job: FillJob) -> tuple[Cube, ...]:
-    """Cubes that miss something; all of them where none does, so that the answer says so."""
-    scans = {cube.name: scan_cube(cube, _Reasons(cube), _nowhere(cube), job.buffer)[0] for cube in scene.cubes}
-    if not any(scan.known for scan in scans.values()):
+def _with_gaps(cubes: Sequence[Cube], job: FillJob) -> list[str]:
+    """Names of those that miss something; raises NothingKnownError where nothing at all is known."""
+    scans = {cube.name: scan_cube(cube, _Reasons(cube), _nowhere(cube), job.buffer)[0] for cube in cubes}
+    if scans and not any(scan.known for scan in scans.values()):
         raise _nothing_known(", ".join(scans), sum(scan.total for scan in scans.values()))
-    return tuple(cube for cube in scene.cubes if scans[cube.name].missing) or scene.cubes
+    return [name for name, scan in scans.items() if scan.missing]
 
 
 def _nothing_known(names: str, total: int) -> NothingKnownError:
@@ -325,14 +322,12 @@ def _eager_layers(cube: Cube, job: FillJob) -> dict[str, Any]:
     return layers
 
 
-def _lazy_layers(cube: Cube, job: FillJob) -> dict[str, Any]:
+def _lazy_layers(cube: Cube, scene: Scene, job: FillJob) -> dict[str, Any]:
     """Dask arrays (..., date, band, row, column) by layer, all from one graph."""
     import dask.array as da
-    from dask.base import tokenize
     from dask.highlevelgraph import HighLevelGraph
 
-    source = _reader(cube).source.dataset()[_reader(cube).name]
-    stem = f"geodiff-{cube.name}-{tokenize(source, job.pixels(), cube.targets, __version__)}"
+    stem = f"geodiff-{cube.name}-{_token(cube, scene, job)}"
     work = _tasks(stem, cube, job)
     made = {}
     for name, (front, dtype) in _forms(cube, job).items():
@@ -343,6 +338,17 @@ def _lazy_layers(cube: Cube, job: FillJob) -> dict[str, Any]:
         graph = HighLevelGraph({stem: work, key: own}, {stem: set(), key: {stem}})
         made[name] = da.Array(graph, key, _chunks(cube, front), dtype)
     return made
+
+
+def _token(cube: Cube, scene: Scene, job: FillJob) -> str:
+    """Of all that a pixel depends on: fills whose tasks are called alike would get each other's numbers."""
+    from dask.base import tokenize
+
+    readers = [cube.variable.reader, *(quality.variable.reader for quality in cube.rules.quality)]
+    within = [reader.reader if isinstance(reader, PickedReader) else reader for reader in readers]
+    arrays = [reader.source.dataset()[reader.name] for reader in within if isinstance(reader, CubeReader)]
+    options = job.pixels(), inputs_identity(job, scene.raster), model_identity(job)
+    return str(tokenize(arrays, cube.variable.geobox, cube.variable.dates, cube.targets, *options))
 
 
 def _tasks(stem: str, cube: Cube, job: FillJob) -> dict[Any, Any]:
@@ -372,13 +378,7 @@ def _chunks(cube: Cube, front: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
 # -- the answer
 
 
-def _with_layers(
-    dataset: xr.Dataset,
-    cubes: tuple[Cube, ...],
-    scene: Scene,
-    job: FillJob,
-    make: Callable[[Cube, FillJob], dict[str, Any]],
-) -> xr.Dataset:
+def _with_layers(dataset: xr.Dataset, cubes: Sequence[Cube], scene: Scene, job: FillJob) -> xr.Dataset:
     """The dataset with filled values, their layers, and what was done in its history."""
     product = Product(
         scene.raster, (), {}, source_codes(), {reason.meaning: int(reason) for reason in Reason}, job.quantiles
@@ -388,7 +388,8 @@ def _with_layers(
     filled, axes = dataset, axes_beside(dataset, variables)
     for cube in cubes:
         name = _reader(cube).name
-        layers = ProductVariable(cube.variable, **make(cube, job))
+        made = _lazy_layers(cube, scene, job) if _is_lazy(dataset, cube) else _eager_layers(cube, job)
+        layers = ProductVariable(cube.variable, **made)
         attributes = dict(dataset.variables[name].attrs)
         arrays = layer_arrays(product, layers, name, _reader(cube).layout, cube.variable.dtype, attributes, axes)
         filled = filled.assign({array.name: _variable(array, dataset.variables[name], name) for array in arrays})

@@ -254,7 +254,8 @@ def _chosen(raster: Raster, names: Sequence[str]) -> list[Variable]:
     known = {variable.name: variable for variable in raster.variables}
     for name in names:
         if name not in known:
-            raise JobError(f"--variable {name} is not in {raster.path}; it has {', '.join(known) or 'none'}")
+            there = raster.path or "the dataset"
+            raise JobError(f"--variable {name} is not in {there}; it has {', '.join(known) or 'none'}")
     own = [variable for variable in raster.variables if not is_layer(variable.name, variable.attributes)]
     return [known[name] for name in names] if names else own
 

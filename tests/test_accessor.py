@@ -316,6 +316,77 @@ def test_the_same_fill_has_the_same_keys(dataset: xr.Dataset) -> None:
     assert first != other
 
 
+def _flagged(bad: slice) -> xr.Dataset:
+    """A whole field, and quality flags that call a square of it bad."""
+    values = _values(dates=1)
+    values[:] = 280 + np.linspace(0, 5, values.shape[-1])
+    flags = np.full(values.shape, 5, "i1")
+    flags[:, bad, bad] = 0
+    dataset = _dataset(values)
+    layers = xr.DataArray(np.stack([flags, flags]), dims=("layer", *dataset.v.dims), coords={"layer": ["day", "night"]})
+    return dataset.assign(quality=(dataset.v.dims, flags), layers=layers).chunk(time=1)
+
+
+@pytest.mark.parametrize("band", ["quality", "night"])
+def test_fills_that_differ_in_their_flags_alone_do_not_take_each_others_numbers(band: str) -> None:
+    first, second = (
+        _flagged(bad).geodiff.fill(variable="v", filler="laplace", qa=f"ghrsst:{band}", fillable="all").v_source
+        for bad in (slice(5, 15), slice(30, 40))
+    )
+    apart = [one.compute() for one in (first, second)]
+    for together, alone in zip(dask.compute(first, second), apart, strict=True):
+        xr.testing.assert_identical(together, alone)
+    assert not ((apart[0] > 0) & (apart[1] > 0)).any()
+
+
+def _write_mask(path: Path, column: int) -> None:
+    """A square of 10 x 10 pixels of the dataset's grid."""
+    import rasterio
+    from affine import Affine
+
+    mask = np.zeros((1, 60, 290), np.uint8)
+    mask[0, 20:30, column : column + 10] = 1
+    grid = {"crs": "EPSG:4326", "transform": Affine(0.01, 0, -0.005, 0, -0.01, 50.005)}
+    with rasterio.open(path, "w", "GTiff", 290, 60, 1, dtype="uint8", **grid) as written:
+        written.write(mask)
+
+
+def test_a_mask_that_changed_gives_other_keys(dataset: xr.Dataset, tmp_path: Path) -> None:
+    names = []
+    for column in (10, 60):
+        _write_mask(tmp_path / "mask.tif", column)
+        names.append(dataset.chunk().geodiff.fill(filler="laplace", mask=tmp_path / "mask.tif").v.data.name)
+    assert names[0] != names[1]
+
+
+def test_what_is_in_memory_is_filled_at_once_beside_what_is_not(dataset: xr.Dataset) -> None:
+    whole = dataset.assign(held=dataset.v + 1, full=dataset.v.fillna(0))
+    filled = whole.assign(v=dataset.v.chunk(time=1)).geodiff.fill(filler="laplace")
+    assert all(filled[name].chunks for name in LAYERS)
+    assert isinstance(filled.held.data, np.ndarray)
+    assert isinstance(filled.held_standard_error.data, np.ndarray)
+    assert "full_source" not in filled
+    xr.testing.assert_equal(filled.compute(), whole.geodiff.fill(filler="laplace"))
+
+
+def test_paths_are_given_as_to_the_other_functions(dataset: xr.Dataset, tmp_path: Path) -> None:
+    where = tmp_path / "a, b.tif"
+    _write_mask(where, 80)
+    last = dataset.isel(time=[-1])
+    for given in (where, str(where), [where]):
+        assert int((last.geodiff.fill(filler="laplace", mask=given).v_source > 0).sum()) == 100
+
+
+def test_variables_may_be_called_by_numbers(dataset: xr.Dataset) -> None:
+    bands = dataset.v.isel(time=[0, 1]).drop_vars("time").rename(time="band").assign_coords(band=[1, 2])
+    filled = bands.to_dataset(dim="band").geodiff.fill(filler="laplace")
+    assert {1, 2, "1_source", "2_source"} <= set(filled)
+    assert filled[1].notnull().all()
+    alone = bands[0].drop_vars("band").rename(7).geodiff.fill(filler="laplace")
+    assert alone[7].equals(filled[1].drop_vars("band", errors="ignore").rename(7))
+    assert "a,b" in dataset.v[0].rename("a,b").geodiff.fill(filler="laplace")
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
@@ -323,7 +394,7 @@ def test_the_same_fill_has_the_same_keys(dataset: xr.Dataset) -> None:
         ({"filer": "laplace"}, JobError, "filer"),
         ({"filler": "magic"}, JobError, "no filler is called"),
         ({"filler": "laplace", "members": 3}, JobError, "draws no members"),
-        ({"variable": "sst"}, JobError, "it has v"),
+        ({"variable": "sst"}, JobError, "is not in the dataset; it has v"),
     ],
 )
 def test_wrong_options_are_said_with_their_cure(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from geodiff.diffusion import edm
 from geodiff.diffusion.crops import Crop, by_size, crops
-from geodiff.diffusion.device import dtype_of, pick_device
+from geodiff.diffusion.device import dtype_of, one_torch_thread, pick_device
 from geodiff.diffusion.folder import (
     Calibration,
     check_folder,
@@ -164,7 +164,7 @@ class Denoiser:
 
 def _answer(run: Callable[[Sequence[Crop]], Tensor], some: Sequence[Crop]) -> Planes:
     """(crop, plane, row, column) of one call."""
-    with torch.inference_mode():
+    with torch.inference_mode(), one_torch_thread():
         found: Planes = run(some).cpu().numpy()
     return found
 
@@ -184,7 +184,6 @@ def _opened(folder: Path, device: str, dtype: str, stamp: tuple[object, ...]) ->
 
     from geodiff.diffusion.unet import UNet
 
-    torch.set_num_threads(1)  # with two threads convolutions are not bit-equal across batch sizes
     check_folder(folder)
     where = pick_device(device)
     precision = dtype_of(dtype, where)

@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import torch
 
 from geodiff.errors import JobError
 
-__all__ = ["dtype_of", "has_bfloat16", "on_threads", "pick_device"]
+__all__ = ["dtype_of", "has_bfloat16", "on_threads", "one_torch_thread", "pick_device"]
+
+_lock = Lock()
+_inside, _before = 0, 1
+"""Threads that want torch on one thread now, and what the caller had before the first of them."""
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -59,3 +64,24 @@ def on_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Keep torch to one thread of the processor inside a `with`, or a function that this decorates.
+
+    With two, convolutions are not bit-equal across batch sizes. Each Python thread has a number of its own, which it
+    takes over from the one that was set last: here the caller's, also where several come in and go out by turns.
+    """
+    global _inside, _before  # noqa: PLW0603 (so does the setting that it counts for)
+    now = torch.get_num_threads()  # asked in each thread, which would else take over a number that is set after its own
+    with _lock:
+        _before = _before if _inside else now
+        _inside += 1
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            torch.set_num_threads(_before)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from geodiff.diffusion import edm
+from geodiff.diffusion.device import one_torch_thread
 from geodiff.diffusion.fields import CHANNELS, Layer, Scene, channel, context
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def _ancestral(x: Tensor, clean: Tensor, sigma: float, lower: float, noise: Tens
     return drawn
 
 
+@one_torch_thread()
 def repaint(denoise: Denoise, observed: Tensor, known: Tensor, settings: RePaint, generator: torch.Generator) -> Tensor:
     """One draw of the whole image given its known pixels (Lugmayr et al. 2022, algorithm 1 with jumps).
 
@@ -119,6 +121,7 @@ def repaint(denoise: Denoise, observed: Tensor, known: Tensor, settings: RePaint
     return x
 
 
+@one_torch_thread()
 def dps(denoise: Denoise, observed: Tensor, known: Tensor, settings: Dps, generator: torch.Generator) -> Tensor:
     """One draw of the whole image given its known pixels (Chung et al. 2023, algorithm 1), shapes as in `repaint`.
 

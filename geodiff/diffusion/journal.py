@@ -59,12 +59,21 @@ def _mean(scores: Mapping[str, float]) -> float:
 
 
 class Journal:
-    """log.csv of steps and scores.csv of validations in a folder; appended to when a training is resumed."""
+    """log.csv of steps and scores.csv of validations in a folder; appended to when a training is resumed.
 
-    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
+    Steps beyond the one that it goes on from, which a killed run had told of, are taken out: they come again.
+    """
+
+    def __init__(self, folder: Path, *, after: int = 0, tensorboard: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._writer: Any = _tensorboard(folder) if tensorboard else None
+        _cut(folder / LOG, after)
+        self._writer: Any = _tensorboard(folder, after) if tensorboard else None
+
+    def close(self) -> None:
+        """Write what TensorBoard's thread still holds, and end it."""
+        if self._writer is not None:
+            self._writer.close()
 
     def step(self, step: int, facts: Mapping[str, float]) -> None:
         """One row of means since the last."""
@@ -93,11 +102,19 @@ class Journal:
             self._writer.add_scalar(name, number, step)
 
 
-def _tensorboard(folder: Path) -> Any:
+def _cut(path: Path, step: int) -> None:
+    """Take the rows of later steps out of a log."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in lines if not line[:1].isdigit() or int(line.partition(",")[0]) <= step]
+    if kept != lines:
+        path.write_text("".join(kept))
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise InputError(
             "tensorboard = true needs the tensorboard package; pip install tensorboard, or leave it out"
         ) from None
-    return SummaryWriter(str(folder / TENSORBOARD))
+    return SummaryWriter(str(folder / TENSORBOARD), purge_step=step + 1 if step else None)

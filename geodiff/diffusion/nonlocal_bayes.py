@@ -145,12 +145,15 @@ def _cleared(noisy: Plane, pilot: Plane, noise: float) -> Plane:
     """
     import torch
 
-    told, seen = torch.from_numpy(pilot), torch.from_numpy(noisy)
-    middle = told.mean(dim=1, keepdim=True)
-    apart = (told - middle) / math.sqrt(pilot.shape[1] - 1)
-    system = torch.bmm(apart, apart.mT)
-    diagonal = system.diagonal(dim1=1, dim2=2)
-    diagonal += max(noise**2, 1e-12) + _ROUNDING * diagonal.sum(dim=1, keepdim=True)
-    across = torch.bmm(apart, (seen - middle).mT)
-    solved = torch.cholesky_solve(across, torch.linalg.cholesky(system))
-    return np.asarray(torch.baddbmm(middle, solved.mT, apart))
+    from geodiff.diffusion.device import one_torch_thread
+
+    with one_torch_thread():
+        told, seen = torch.from_numpy(pilot), torch.from_numpy(noisy)
+        middle = told.mean(dim=1, keepdim=True)
+        apart = (told - middle) / math.sqrt(pilot.shape[1] - 1)
+        system = torch.bmm(apart, apart.mT)
+        diagonal = system.diagonal(dim1=1, dim2=2)
+        diagonal += max(noise**2, 1e-12) + _ROUNDING * diagonal.sum(dim=1, keepdim=True)
+        across = torch.bmm(apart, (seen - middle).mT)
+        solved = torch.cholesky_solve(across, torch.linalg.cholesky(system))
+        return np.asarray(torch.baddbmm(middle, solved.mT, apart))

@@ -31,6 +31,7 @@ from geodiff.fillers import Fitted
 from geodiff.fillers.calibration import DAYS, factor_field
 from geodiff.fillers.kriging import Kriging
 from geodiff.noise import ground_noise
+from geodiff.threads import one_thread, side_by_side
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -40,13 +41,16 @@ __all__ = ["GapFillOutput", "GapFillPipeline"]
 
 @dataclass
 class GapFillOutput(BaseOutput):
-    """What the pipeline returns; arrays in the units and the shape of the input."""
+    """What the pipeline returns; arrays in the units and the shape of the input.
 
-    value: NDArray[np.float32]
+    They are float32 where that holds all numbers of the input's type, else float64.
+    """
+
+    value: NDArray[np.floating[Any]]
     """Best estimate; known pixels as they came."""
-    standard_error: NDArray[np.float32]
+    standard_error: NDArray[np.floating[Any]]
     """0 where known."""
-    members: NDArray[np.float32] | None
+    members: NDArray[np.floating[Any]] | None
     """(member, ...) realisations, or None."""
 
 
@@ -159,11 +163,10 @@ class GapFillPipeline(DiffusionPipeline):
             raise JobError(f"members = {members}: give how many realisations to draw, 0 for none")
         image = _plain(values)
         seen, shape = where_known(image, None if known is None else _plain(known)), image.shape
-        parts = [
-            self._band(plane, mask, band, members, steps, sampler, seed)
-            for band, (plane, mask) in enumerate(zip(*(a.reshape(-1, *shape[-2:]) for a in (image, seen)), strict=True))
-        ]
-        stacked = [np.stack(p) for p in zip(*parts, strict=True)]
+        bands = enumerate(zip(*(a.reshape(-1, *shape[-2:]) for a in (image, seen)), strict=True))
+        with one_thread(), side_by_side():
+            parts = [self._band(plane, mask, band, members, steps, sampler, seed) for band, (plane, mask) in bands]
+        stacked = [np.stack(p).astype(_type_of(values)) for p in zip(*parts, strict=True)]
         drawn = np.moveaxis(stacked[2], 1, 0).reshape(members, *shape) if members else None
         return GapFillOutput(value=stacked[0].reshape(shape), standard_error=stacked[1].reshape(shape), members=drawn)
 
@@ -176,7 +179,7 @@ class GapFillPipeline(DiffusionPipeline):
         steps: int,
         sampler: str,
         seed: int,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Value, standard error and members of one band."""
         from geodiff.fillers.members import Broad, matched, recentred, starts
 
@@ -216,8 +219,7 @@ class GapFillPipeline(DiffusionPipeline):
         cut = np.s_[..., : plane.shape[0], : plane.shape[1]]
         bars = np.where(known, 0, (scale * error * spread * _at(denoiser.calibration.factors, away))[cut])
         filled = np.where(known, plane, (value * scale + centre)[cut])
-        members_out = np.where(known, plane, (drawn * scale + centre)[cut])
-        return filled.astype(np.float32), bars.astype(np.float32), members_out.astype(np.float32)
+        return filled, bars, np.where(known, plane, (drawn * scale + centre)[cut])
 
 
 def _at(factors: Sequence[float], away: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -228,7 +230,19 @@ def _at(factors: Sequence[float], away: NDArray[np.float32]) -> NDArray[np.float
 
 def _plain(array: ArrayLike | torch.Tensor) -> NDArray[np.float64]:
     """Its numbers, wherever it lies; see `encoding.as_float64`."""
-    return array.detach().cpu().double().numpy() if isinstance(array, torch.Tensor) else as_float64(array)
+    if not isinstance(array, torch.Tensor):
+        return as_float64(array)
+    tensor = array.detach().cpu()
+    return as_float64((tensor if tensor.is_complex() else tensor.double()).numpy())
+
+
+def _type_of(array: ArrayLike | torch.Tensor) -> type[np.floating[Any]]:
+    """float32 where it holds all numbers of the array's type, else float64."""
+    if isinstance(array, torch.Tensor):
+        exact = array.dtype is torch.float32 or array.dtype.itemsize <= 2
+    else:
+        exact = np.can_cast(np.asanyarray(array).dtype, np.float32)
+    return np.float32 if exact else np.float64
 
 
 def _robust(known: NDArray[np.float64]) -> tuple[float, float]:

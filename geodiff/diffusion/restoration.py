@@ -127,7 +127,7 @@ def restore_band(
     centre, scale = _robust(values[known])
     sigma = (estimate_noise(values, known) if noise is None else noise) if denoise else 0.0
     scale = _scale_for(sigma, scale or sigma or _FEATURELESS * (abs(centre) or 1.0), factor)
-    within = tuple((end - centre) / scale for end in bounds)
+    within = (bounds[0] - centre) / scale, (bounds[1] - centre) / scale
     flat, level = np.where(known, (values - centre) / scale, 0).astype(np.float32), sigma / scale
     low = Frame(_quiet(flat, known) if factor == 1 else _closed(flat, known), known, level)
     wide = enlarged_frame(low, factor)
@@ -144,7 +144,7 @@ def restore_band(
 
 
 def _as_observed(
-    low: Frame, factor: int, within: tuple[float, ...], value: Plane, error: Plane, drawn: Plane
+    low: Frame, factor: int, within: tuple[float, float], value: Plane, error: Plane, drawn: Plane
 ) -> tuple[Plane, Plane, Plane]:
     """Value, error and members that hold to exact pixels: as they were, or as the means of the finer ones."""
     if factor > 1:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LEAST_STEPS", "SAMPLERS", "Sampler", "sample", "sampler_like", "sampler_of"]
 
+_SOLVER = ("solver_order", "algorithm_type")
+"""What makes schedulers of one class different samplers; sde-dpmsolver++ draws noise of its own."""
 LEAST_STEPS = 4
 """One step gives the start noise back; below four, the spread is wrong."""
 
@@ -100,15 +102,20 @@ def sampler_of(name: str, steps: int) -> Sampler:
 def sampler_like(scheduler: Any) -> str:
     """The name of the sampler that a diffusers scheduler is; raises JobError for one that is not on the list.
 
-    One made by `from_config` of another keeps what that one had, also an order which is not its own.
+    One made by `from_config` of another keeps what that one had, also an order which is not its own. Noise levels are
+    the model's own, whatever a scheduler says of them.
     """
     kind, told = type(scheduler).__name__, dict(scheduler.config)
     for name, one in SAMPLERS.items():
         like = one.build(LEAST_STEPS)
-        order = dict(like.config).get("solver_order")
-        if type(like).__name__ == kind and order in (None, told.get("solver_order")):
+        own = dict(like.config)
+        if type(like).__name__ == kind and all(told.get(key) == own[key] for key in _SOLVER if key in own):
             return name
-    raise JobError(f"scheduler {kind} is not one that is tested with this model; use one of {', '.join(SAMPLERS)}")
+    solver = ", ".join(f"{key} {told[key]}" for key in _SOLVER if key in told)
+    raise JobError(
+        f"scheduler {kind}{f' with {solver}' if solver else ''} is not one that is tested with this model; use one of "
+        f"{', '.join(SAMPLERS)}"
+    )
 
 
 def sample(network: Network, noise: Tensor, *, sampler: str = "edm-dpm2m", steps: int = 10) -> Tensor:

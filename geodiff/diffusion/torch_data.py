@@ -72,7 +72,7 @@ class FilledDataset(Dataset[dict[str, Any]]):
     Parameters
     ----------
     products : targets of fills, .tif or .png, with their `_source.tif` and `_standard_error.tif` beside them.
-    size : rows and columns of a patch.
+    size : rows and columns of a patch; of a product that has fewer, all of them.
     stride : rows and columns from one patch to the next; `size` when None. The last patch of a row or column is moved
         back inside, so that every pixel is in one.
     scale : standard error at which a pixel weighs a half; when None, for each product and band a tenth of the standard
@@ -130,10 +130,10 @@ class FilledDataset(Dataset[dict[str, Any]]):
             if not product.value.georeferenced:
                 row = -row
             if 0 <= row < product.shape[0] and 0 <= column < product.shape[1]:
-                size = min(self._size, *product.shape)
-                first = [round(c - size / 2) for c in (row, column)]
-                inside = [min(max(f, 0), n - size) for f, n in zip(first, product.shape, strict=True)]
-                return number, Window(inside[0], inside[1], size, size)
+                sizes = [min(self._size, length) for length in product.shape]
+                first = [round(c - size / 2) for c, size in zip((row, column), sizes, strict=True)]
+                inside = [min(max(f, 0), n - s) for f, n, s in zip(first, product.shape, sizes, strict=True)]
+                return number, Window(*inside, *sizes)
         raise IndexError(f"no product holds the middle of {bounds}; give bounds in the CRS of the products")
 
     def _share(self, number: int, window: Window) -> float:

@@ -14,6 +14,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -356,7 +357,16 @@ def _train(trainer: Trainer, caches: Caches, watch: Watch) -> None:
     """Steps and checkpoints until it is done."""
     config, processes = trainer.config, trainer.processes
     verdict = Verdict.after(config.work, trainer.step)
-    journal = Journal(config.work, tensorboard=config.tensorboard) if processes.first else None
+    if not processes.first:
+        _follow(trainer, caches, watch, verdict, None)
+        return
+    with closing(Journal(config.work, after=trainer.step, tensorboard=config.tensorboard)) as journal:
+        _follow(trainer, caches, watch, verdict, journal)
+
+
+def _follow(trainer: Trainer, caches: Caches, watch: Watch, verdict: Verdict, journal: Journal | None) -> None:
+    """Steps, each told, and every few minutes a checkpoint; only the first process has a journal."""
+    config = trainer.config
     if trainer.step == 0 and config.begin_from is not None:  # what fine-tuning has to beat, and gives where it does not
         watch(trainer, _checkpoint(trainer, caches, journal, verdict))
     saved = time.monotonic()
@@ -365,7 +375,7 @@ def _train(trainer: Trainer, caches: Caches, watch: Watch) -> None:
             _log.info("step %d %.1f min rate %.1e %s", trainer.step, trainer.seconds / 60, trainer.rate, facts)
             journal.step(trainer.step, {"seconds": round(trainer.seconds, 1), "rate": trainer.rate, **facts})
         watch(trainer, "")
-        if processes.longest(time.monotonic() - saved) > 60 * config.checkpoint_minutes:
+        if trainer.processes.longest(time.monotonic() - saved) > 60 * config.checkpoint_minutes:
             watch(trainer, _checkpoint(trainer, caches, journal, verdict))
             saved = time.monotonic()
             if config.patience is not None and verdict.since >= config.patience:

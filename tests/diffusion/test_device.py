@@ -1,10 +1,12 @@
 """Devices and precisions: asked of the hardware, refused with a cure."""
 
+from threading import Event, Thread
+
 import pytest
 import torch
 
 from geodiff.diffusion import processes
-from geodiff.diffusion.device import dtype_of, has_bfloat16, on_threads, pick_device
+from geodiff.diffusion.device import dtype_of, has_bfloat16, on_threads, one_torch_thread, pick_device
 from geodiff.diffusion.processes import Processes
 from geodiff.errors import JobError
 
@@ -49,3 +51,31 @@ def test_processes_share_the_cores(
     if told is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", told)
     assert Processes(count=count).cores == expected
+
+
+def test_one_thread_of_torch_is_for_as_long_as_it_is_wanted_in_whichever_thread() -> None:
+    """Every Python thread gets back what the caller had, and so do those that begin later."""
+    seen: dict[str, int] = {}
+    inside, leave = Event(), Event()
+
+    def other() -> None:
+        with one_torch_thread():
+            inside.set()
+            leave.wait(60)
+            seen["inside"] = torch.get_num_threads()
+        seen["after"] = torch.get_num_threads()
+
+    with on_threads(3):
+        with one_torch_thread():
+            thread = Thread(target=other)
+            thread.start()
+            inside.wait(60)
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+        leave.set()
+        thread.join()
+        late = Thread(target=lambda: seen.update(late=torch.get_num_threads()))
+        late.start()
+        late.join()
+        assert torch.get_num_threads() == 3
+    assert seen == {"inside": 1, "after": 3, "late": 3}

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, EDMEulerScheduler
+from diffusers import DDIMScheduler, EDMDPMSolverMultistepScheduler, EDMEulerScheduler
 from scipy import ndimage
 
+from geodiff.arrays import fill_array
 from geodiff.diffusion import GapFillPipeline, GapFillUNet
 from geodiff.diffusion.denoiser import open_denoiser
+from geodiff.diffusion.device import on_threads
 from geodiff.diffusion.exporting import describe
 from geodiff.diffusion.fields import CHANNELS
 from geodiff.diffusion.folder import Calibration, check_folder, find_folder, model_hash, stored_hash
@@ -97,11 +99,39 @@ def test_known_pixels_come_back_and_hidden_ones_are_estimated(pipeline, image) -
     filled = pipeline(values, known, members=5, steps=4)
     assert filled.members.shape == (5, *values.shape)
     for layer in (filled.value, *filled.members):
-        np.testing.assert_array_equal(layer[known], values[known].astype(np.float32))
+        np.testing.assert_array_equal(layer[known], values[known])
         assert (np.abs(layer[~known] - 300) < 100).all()
     assert (filled.standard_error[known] == 0).all()
     assert (filled.standard_error[~known] > 0).all()
     np.testing.assert_allclose(filled.members.mean(0), filled.value, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "same"), [("float64", "float64"), ("int32", "float64"), ("float16", "float32"), ("int16", "float32")]
+)
+@pytest.mark.parametrize("tensor", [False, True])
+def test_known_numbers_come_back_whatever_their_type(pipeline, image, kind: str, same: str, *, tensor: bool) -> None:
+    values, known = (image[0] * (1 + (kind == "int32") * 123_457)).astype(kind), image[1]
+    filled = pipeline(torch.from_numpy(values) if tensor else values, known, members=1, steps=4)
+    for layer in (filled.value, filled.members[0]):
+        assert layer.dtype == same
+        np.testing.assert_array_equal(layer[known], values[known])
+    assert filled.standard_error.dtype == same
+
+
+def test_answers_do_not_depend_on_torchs_threads_and_leave_them(pipeline, image, folder) -> None:
+    expected = pipeline(*image, members=2, steps=4)
+    with on_threads(2):
+        again = pipeline(*image, members=2, steps=4)
+        fill_array(*image, filler="diffusion", model=str(folder))
+        assert torch.get_num_threads() == 2
+    np.testing.assert_array_equal(again.value, expected.value)
+    np.testing.assert_array_equal(again.members, expected.members)
+
+
+def test_complex_tensors_are_refused(pipeline, image) -> None:
+    with pytest.raises(InputError, match="complex"):
+        pipeline(torch.from_numpy(image[0] * 1j), image[1])
 
 
 def test_the_value_does_not_depend_on_members_or_seed(pipeline, image) -> None:
@@ -140,9 +170,12 @@ def test_another_scheduler_is_used_or_refused(pipeline, image) -> None:
     assert not np.array_equal(drawn[0], pipeline(*image, members=1, steps=4).members)
     swapped.scheduler = EDMEulerScheduler.from_config(pipeline.scheduler.config)  # diffusers' way of swapping
     np.testing.assert_array_equal(swapped(*image, members=1, steps=4).members, drawn[0])
-    swapped.scheduler = DDIMScheduler()
-    with pytest.raises(JobError, match="DDIMScheduler"):
-        swapped(*image)
+    own = pipeline.scheduler.config
+    noisy = EDMDPMSolverMultistepScheduler.from_config(own, algorithm_type="sde-dpmsolver++")
+    for other, said in ((DDIMScheduler(), "DDIMScheduler is"), (noisy, "algorithm_type sde-dpmsolver")):
+        swapped.scheduler = other
+        with pytest.raises(JobError, match=said):
+            swapped(*image)
 
 
 def test_saving_over_another_model_leaves_a_whole_one(pipeline, folder) -> None:

@@ -60,8 +60,10 @@ def test_weights_follow_the_error() -> None:
     assert (np.diff(weight_of(np.linspace(0, 9, 50), 1.0)) < 0).all()
 
 
-def test_a_patch_is_found_by_number_window_and_bounds(product: Path) -> None:
-    patches = FilledDataset([product], size=32)
+@pytest.mark.parametrize("size", [32, 80, 100])
+def test_a_patch_is_found_by_number_window_and_bounds(product: Path, size: int) -> None:
+    patches = FilledDataset([product], size=size)
+    assert patches[0]["image"].shape == (1, min(size, 70), min(size, 90))
     for index in range(len(patches)):
         left, bottom, right, top = patches.bounds(index)
         box = SimpleNamespace(minx=left, miny=bottom, maxx=right, maxy=top)

@@ -160,6 +160,25 @@ def test_scores_that_a_killed_validation_left_behind_do_not_count(tmp_path) -> N
     assert Verdict.after(tmp_path, 2).best == 2.0
 
 
+def test_steps_that_a_killed_run_told_of_are_told_once(cache, tmp_path) -> None:
+    made, caches = config(tmp_path, steps=4, log_every=1), Caches(cache.gaps, None, None, None)
+
+    def killed(trainer: Trainer, said: str) -> None:
+        if trainer.step == 2:
+            trainer.save(tmp_path)  # the last checkpoint
+        if trainer.step == 3:
+            raise KeyboardInterrupt
+
+    trainer = Trainer(made)
+    with pytest.raises(KeyboardInterrupt):
+        _train(trainer, caches, killed)
+    again = Trainer(made)
+    again.restore(tmp_path)
+    _train(again, caches, lambda trainer, said: None)
+    rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows] == ["step", "1", "2", "3", "4"]
+
+
 def test_what_a_resumed_training_has_to_beat_is_what_it_had_reached(cache, tmp_path) -> None:
     _train(Trainer(config(tmp_path, steps=2)), cache, lambda *_: None)
     assert (tmp_path / "best").exists()
