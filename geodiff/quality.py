@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["band_places", "flags_inside", "quality_of", "read_aligned", "same_date"]
 
+_INSIDE = "cf-codes"
+
 
 def quality_of(raster: Raster, variable: Variable, wanted: Sequence[str]) -> tuple[QualityBand, ...]:
     """The quality bands that explain a variable: of each that is `wanted`, `auto`, `none` or PRESET[:PATH or band].
 
-    Raises FlagError for a preset that does not exist, a band or file that does not, and one of another preset.
+    Codes among its own numbers count beside any preset. Raises FlagError for a preset that does not exist, a band or
+    file that does not, and one of another preset.
     """
     found = [q for q in raster.quality if not q.applies_to or variable.name in q.applies_to]
     chosen: list[QualityBand] = []
@@ -41,6 +44,8 @@ def quality_of(raster: Raster, variable: Variable, wanted: Sequence[str]) -> tup
             chosen += _named_quality(raster, preset, where)
         else:
             chosen += _of_preset(raster, variable, preset, found)
+    if not {"auto", "none", _INSIDE} & set(wanted):  # other flags say nothing of codes among the numbers themselves
+        chosen += [q for q in found if q.preset == _INSIDE]
     return tuple(chosen)
 
 

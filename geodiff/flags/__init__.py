@@ -7,7 +7,7 @@ Kinds of layers:
 `bands`     one bit per spectral band (saturation), and some for all
 `classes`   one number per class
 `levels`    ordered grades; clear from one of them on
-`special`   reserved numbers inside the image itself, by dtype (ISIS) or as constants named in the label (PDS)
+`special`   reserved numbers inside the image itself, by dtype (ISIS) or as constants that its label names (PDS, CF)
 
 A number that its table does not know is an error, never silently clear.
 """
@@ -61,6 +61,7 @@ PRESETS: tuple[str, ...] = (
     "isis-special",
     "pds",
     "eolearn-clm",
+    "cf-codes",
 )
 """Every name `--qa` accepts, besides `auto`."""
 
@@ -265,7 +266,7 @@ def decode(
     preset : one of `PRESETS`.
     layer : which quality band of the preset; default its first.
     band : for one-bit-per-band layers, the spectral band that is to be judged; None takes any band's bit.
-    constants : for `pds`, the label's keywords and numbers.
+    constants : for `pds` and `cf-codes`, the label's keywords and numbers.
 
     Returns
     -------

@@ -121,7 +121,7 @@ class QualityBand:
     layer: str | None = None
     """Which quality band of the preset; None is its first."""
     constants: Mapping[str, float] = field(default_factory=dict)
-    """For `pds`: the label's keywords and numbers."""
+    """For `pds` and `cf-codes`: the label's keywords and numbers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ __all__ = ["coordinate_of", "curvilinear", "layout_of", "references", "role", "s
 _NAMES = {
     "x": re.compile(
         r"x|xc|nx|ni|i|xi|x_?dim|x_?axis|lons?|long|longitudes?|[rn]lon|eastings?|col(umn)?s?|samples?|(ground_)?pixels?|"
-        r"west_east(_stag)?|grid_xt|xt_ocean|cross_track"
+        r"west_east(_stag)?|grid_xt|xt_ocean|cross_?track|xtrack|pixels_per_line|(num|number_of)_pixels|n(pixel|ray)s?"
     ),
     "y": re.compile(
         r"y|yc|ny|nj|j|eta|y_?dim|y_?axis|lats?|latitudes?|[rn]lat|northings?|rows?|(scan)?lines?|"
-        r"south_north(_stag)?|grid_yt|yt_ocean|along_track"
+        r"south_north(_stag)?|grid_yt|yt_ocean|(along_?|down|a)track|(num|number_of)_lines|nscans?|mirror_step"
     ),
     "t": re.compile(r"t|times?|dates?|datetime|valid_time|time_counter|months?|days?|years?|week"),
 }
@@ -34,6 +34,13 @@ _SCATTERED = re.compile(
     r"n?sites?|values"
 )
 """Dimensions along which places are listed one by one: cells of an icosahedral or finite-element mesh, stations."""
+
+_NO_PLACE = re.compile(
+    r"(n_?|num_|number_of_)?(wave_?lengths?|bands?|channels?|spectral|levels?|lev|plev|layers?|depths?|members?|rgba?|"
+    r"eightbitcolor|colou?rs?|corners?|vertices|bounds|bnds|nv|polari[sz]ations?|views?|fov|detectors?)(_?\dd|_\w+)?"
+)
+"""Dimensions that count what each place has several of, which are neither rows nor columns: colours of an imaging
+spectrometer, which come last in NASA's swaths, and of a palette."""
 
 _PHONY = "phony_dim"
 """How h5netcdf calls axes that have no name."""
@@ -201,12 +208,15 @@ def _valid_times(dataset: xr.Dataset, dim: str) -> xr.Variable | None:
 
 
 def curvilinear(dataset: xr.Dataset, variable: xr.Variable) -> tuple[str, str] | None:
-    """Names of the 2-D latitude and longitude that lie on two of the variable's dimensions, or None."""
+    """Names of the latitude and longitude that lie on two of the variable's dimensions, or None.
+
+    They may have time as a third (WRF, Sentinel-5P).
+    """
     found: dict[str, str] = {}
     listed = str(pick(variable, "coordinates", "")).split()
     for name in [*listed, *map(str, dataset.variables)]:
         position = dataset.variables.get(name)
-        if position is None or position.ndim != 2 or not set(position.dims) <= set(variable.dims):
+        if position is None or len(_planes(position)) != 2 or not set(position.dims) <= set(variable.dims):
             continue
         kind = role(name, position)
         if kind in {"x", "y"} and position is not variable:
@@ -214,17 +224,24 @@ def curvilinear(dataset: xr.Dataset, variable: xr.Variable) -> tuple[str, str] |
     return (found["y"], found["x"]) if len(found) == 2 else None
 
 
+def _planes(position: xr.Variable) -> list[str]:
+    """The two dimensions of a 2-D coordinate; of one with more those that are not time."""
+    dims = [str(dim) for dim in position.dims]
+    return dims if len(dims) == 2 else [dim for dim in dims if role(dim, None) != "t"]
+
+
 def _by_curvilinear(dataset: xr.Dataset, variable: xr.Variable, time: str | None) -> tuple[str, str] | None:
     names = curvilinear(dataset, variable)
-    if names is None or time in dataset.variables[names[0]].dims:
+    if names is None or time in _planes(dataset.variables[names[0]]):
         return None
-    y, x = (dim for dim in map(str, variable.dims) if dim in dataset.variables[names[0]].dims)
+    y, x = (dim for dim in map(str, variable.dims) if dim in _planes(dataset.variables[names[0]]))
     return y, x
 
 
 def _by_position(dataset: xr.Dataset, roles: dict[str, str]) -> tuple[str, str] | None:
     """The last two dimensions, where nothing says what any of them is: plain HDF5, matrices without coordinates."""
-    free = [dim for dim, found in roles.items() if not found and dim not in dataset.variables]
+    unsaid = [dim for dim, found in roles.items() if not found and dim not in dataset.variables]
+    free = [dim for dim in unsaid if not _NO_PLACE.fullmatch(dim.lower())]
     if len(free) < 2 or set(roles.values()) & {"x", "y"} or scattered(dataset) & set(roles):
         return None
     return free[-2], free[-1]

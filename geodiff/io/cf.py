@@ -16,7 +16,7 @@ import numpy as np
 from geodiff.encoding import Encoding
 from geodiff.errors import EncodingError, SourceError
 from geodiff.io import KIND, Band, Kind, OpenOptions, QualityBand, Raster, Variable
-from geodiff.io.axes import coordinate_of, role, scattered, spatial
+from geodiff.io.axes import coordinate_of, curvilinear, layout_of, role, scattered, spatial
 from geodiff.io.calendars import Date, dates_of
 from geodiff.io.cube import CubeReader, Layout, MemorySource, Source, native, pick
 from geodiff.io.grids import grid_of
@@ -36,6 +36,7 @@ _CALLED_FLAGS = re.compile(
     r"(^|[_\W])(qa|qc|dqf?|qf\d?|flags?|qual(ity)?|mask|class(es|ification)?|reliability|state_\d+k?m)([_\W\d]|$)"
 )
 """Words in the names of flags and classes that no attribute says to be such, as in HDF files of NASA's."""
+_CODES = "cf-codes"
 _ELSEWHERE = re.compile(r"(^|_)(land|coast(line|al)?|shore(line)?|lakes?|rivers?|water|ocean|sea)(_|$)")
 _UNSEEN = re.compile(r"cloud|missing|fill|no_?data")
 """Meanings of codes beside numbers: where there is no such quantity at all, though not where it was only not seen."""
@@ -81,7 +82,8 @@ def open_dataset_as_raster(
             f"{cure}"
         )
     _tell_notes(variables)
-    return Raster(path, driver, variables, _quality(variables, path, driver), dict(dataset.attrs), tuple(files))
+    quality = (*_quality(variables, path, driver), *_places(dataset, variables, source))
+    return Raster(path, driver, variables, quality, dict(dataset.attrs), tuple(files))
 
 
 def tell_of_others(path: str, chosen: str, groups: Sequence[str]) -> None:
@@ -314,4 +316,43 @@ def _quality(variables: Sequence[Variable], path: str, driver: str) -> tuple[Qua
                 v.name for v in variables if match.band in str(v.attributes.get("ancillary_variables", "")).split()
             )
             found.append(QualityBand(flags[match.band], match.preset, users, layer=match.layer))
-    return tuple(found)
+    return (*found, *_codes_inside(variables))
+
+
+def _places(dataset: xr.Dataset, variables: Sequence[Variable], source: Source) -> list[QualityBand]:
+    """Latitudes of swaths, where they are missing: nothing was seen there, and what is filled in would lie nowhere."""
+    users: dict[str, list[str]] = {}
+    for variable in variables:
+        if not variable.georeferenced and variable.bands[0].kind is Kind.CONTINUOUS:
+            names = curvilinear(dataset, dataset.variables[variable.name])
+            if names is not None:
+                users.setdefault(names[0], []).append(variable.name)
+    found = []
+    for name, those in users.items():
+        layout = layout_of(dataset, dataset.variables[name])
+        if layout is not None:
+            latitude = _variable(dataset, name, layout, OpenOptions(), source)
+            marker = latitude.bands[0].encoding.nodata
+            if marker is None and latitude.dtype.kind == "f":
+                marker = np.nan
+            if marker is not None:
+                found.append(QualityBand(latitude, _CODES, tuple(those), constants={"NO_PLACE": float(marker)}))
+    return found
+
+
+def _codes_inside(variables: Sequence[Variable]) -> list[QualityBand]:
+    """What variables themselves say of codes among their numbers: cloud, for one; of land the encoding knows."""
+    from geodiff.flags import load_preset
+
+    known = load_preset(_CODES).layers[0].constants
+    found = []
+    for variable in variables:
+        if variable.bands[0].kind is Kind.CONTINUOUS and _measures(variable.attributes):
+            words = str(variable.attributes.get("flag_meanings", "")).upper().split()
+            wrap = 2 ** (8 * variable.dtype.itemsize) if variable.dtype.kind == "u" else 0
+            codes = [code + wrap * (code < 0) for code in np.ravel(variable.attributes["flag_values"]).tolist()]
+            told = dict(zip(words, codes, strict=True)) if len(words) == len(codes) else {}
+            constants = {word: code for word, code in told.items() if word in known}
+            if constants:
+                found.append(QualityBand(variable, _CODES, (variable.name,), constants=constants))
+    return found

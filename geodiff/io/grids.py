@@ -45,6 +45,9 @@ _METRES = {
     "kilometre": 1e3,
     "kilometer": 1e3,
 }
+_WESTWARD = "x is positive to the west"
+"""Said of the scan angles of Meteosat Third Generation, whose columns go east as all others' do (EUMETSAT, FCI level 1c
+product user guide, reference grid)."""
 
 
 def grid_of(dataset: xr.Dataset, variable: xr.Variable, layout: Layout) -> tuple[GeoBox, str]:
@@ -63,14 +66,15 @@ def grid_of(dataset: xr.Dataset, variable: xr.Variable, layout: Layout) -> tuple
         note = (
             f"index space: {' and '.join(curvilinear(dataset, variable) or ())} are 2-D, so they are copied as they are"
         )
-    if affine is None or (crs is None and _counts_pixels(affine)):
+    counted = mapping.get("GeoTransform") is None and all(v is not None and v.dtype.kind in "iu" for v in (y, x))
+    if affine is None or (crs is None and _counts_pixels(affine, whole=counted)):
         return GeoBox(shape, Affine.identity(), None), note
     return GeoBox(shape, affine, crs), note
 
 
-def _counts_pixels(affine: Affine) -> bool:
-    """Coordinates 0, 1, 2 or 0.5, 1.5, 2.5 without a CRS are row and column numbers."""
-    return bool(affine.a == 1 and affine.e == 1 and (affine.c, affine.f) in {(0, 0), (-0.5, -0.5)})
+def _counts_pixels(affine: Affine, *, whole: bool) -> bool:
+    """Coordinates 0, 1, 2 or 0.5, 1.5, 2.5 without a CRS are row and column numbers, whole ones wherever they begin."""
+    return bool(affine.a == 1 and affine.e == 1 and (whole or (affine.c, affine.f) in {(0, 0), (-0.5, -0.5)}))
 
 
 # -- CRS
@@ -94,7 +98,8 @@ def grid_mapping_name(dataset: xr.Dataset, variable: xr.Variable, layout: Layout
 
 def _mapping(dataset: xr.Dataset, variable: xr.Variable, layout: Layout) -> dict[str, Any]:
     name = grid_mapping_name(dataset, variable, layout)
-    return {} if name is None else {key: _plain(value) for key, value in dataset.variables[name].attrs.items()}
+    held = {} if name is None else {key: _plain(value) for key, value in dataset.variables[name].attrs.items()}
+    return {**held, _WESTWARD: True} if name == "mtg_geos_projection" else held
 
 
 def _plain(value: Any) -> Any:
@@ -207,6 +212,8 @@ def _axis(variable: xr.Variable, crs: CRS | None, mapping: dict[str, Any]) -> tu
     values, quantum = coordinate_values(variable)
     factor = _unit_factor(str(pick(variable, "units", "")), crs, mapping)
     values, quantum = values * factor, quantum * abs(factor)
+    if mapping.get(_WESTWARD) and role("", variable) == "x" and values.size and values[0] > values[-1]:
+        values = -values
     if values.size == 0 or not np.isfinite(values).all():
         return None
     noise = 2 * quantum

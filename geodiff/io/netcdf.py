@@ -6,7 +6,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from geodiff.io.cf import open_dataset_as_raster, tell_of_others
 from geodiff.io.contents import OutputArray
 from geodiff.io.cube import FileSource, close_handles
 from geodiff.io.datasets import Plan, plan_of
+from geodiff.io.inherited import completed, lacks_places, with_places
 from geodiff.io.places import appearing, filesystem_of, local_path
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _LONG_TEXT = 2**15
 """Longer texts go to HDF5's heap: an attribute of characters must fit 64 KiB."""
+
+_POSITIONS = frozenset({"latitude", "longitude", "lat", "lon"})
 
 _RESERVED = frozenset(
     {
@@ -52,16 +55,39 @@ class NetcdfSource(FileSource):
     path: str
     engine: str
     group: str = ""
+    places: str | None = None
+    """Another group, which has the latitude and longitude of each pixel of a swath."""
 
     def open(self) -> xr.Dataset:
-        """The group's variables, lazily, with numbers and attributes as stored."""
+        """The group's variables, lazily, with numbers and attributes as stored, and what it has from other groups."""
+        dataset = completed(self._group(self.group), self.group, self._group)
+        held = None if self.places is None else self._group(self.places)
+        return dataset if held is None else with_places(dataset, held) or dataset
+
+    def _group(self, group: str) -> xr.Dataset:
         import xarray as xr
 
-        more: dict[str, Any] = {"group": self.group or None} if self.engine != "scipy" else {}
+        more: dict[str, Any] = {"group": group or None} if self.engine != "scipy" else {}
         if self.engine == "h5netcdf":
             more["phony_dims"] = "access"  # names for the axes of datasets without dimension scales
         dataset = xr.open_dataset(_file(self.path), engine=self.engine, decode_cf=False, cache=False, **more)
-        return with_axes(dataset) if self.engine == "h5netcdf" else dataset
+        return self._dressed(with_axes(dataset), group) if self.engine == "h5netcdf" else dataset
+
+    def _dressed(self, dataset: xr.Dataset, group: str) -> xr.Dataset:
+        """The dataset of a group with what other conventions than CF say of it."""
+        import h5py
+
+        from geodiff.io import hdfeos, odim
+
+        if not group:
+            return dataset
+        with h5py.File(_file(self.path), "r") as file:
+            if odim.is_odim(file):
+                return odim.dressed(dataset, group, file)
+            metadata = file.get(hdfeos.METADATA) if group.startswith("HDFEOS/") else None
+            said = None if metadata is None or metadata.shape != () else metadata[()]
+        text = said.decode("ascii", "replace") if isinstance(said, bytes) else str(said or "")
+        return hdfeos.structured(dataset, group, text)
 
 
 def open_netcdf(path: str, options: OpenOptions | None = None) -> Raster:
@@ -77,6 +103,7 @@ def open_netcdf(path: str, options: OpenOptions | None = None) -> Raster:
     sources = [NetcdfSource(path, engine, group) for group in groups]
     try:
         chosen = next((source for source in sources if spatial(source.fresh())), sources[0])
+        chosen = _placed(chosen, groups)
         dataset = chosen.dataset()
     except (
         OSError,
@@ -91,9 +118,20 @@ def open_netcdf(path: str, options: OpenOptions | None = None) -> Raster:
         raise SourceError(
             f"{path} cannot be read as NetCDF or HDF5 ({_short(error)}); check it with ncdump -h or h5dump -H"
         ) from error
-    tell_of_others(path, chosen.group, [name for name, planes in groups.items() if planes])
+    tell_of_others(path, chosen.group, [name for name, planes in groups.items() if planes - _POSITIONS])
     driver = "netCDF" if engine != "h5netcdf" or _conventions(dataset) else "HDF5"
     return open_dataset_as_raster(dataset, path=path, driver=driver, options=options, source=chosen, files=(path,))
+
+
+def _placed(source: NetcdfSource, groups: Mapping[str, set[str]]) -> NetcdfSource:
+    """The source with the group that has its latitudes and longitudes, where it has none and one has."""
+    if not lacks_places(source.dataset()):
+        return source
+    for name, planes in groups.items():
+        other = replace(source, places=name)
+        if name != source.group and planes & _POSITIONS and not lacks_places(other.dataset()):
+            return other
+    return source
 
 
 def netcdf_fingerprint(target: str) -> str | None:
@@ -155,19 +193,20 @@ def _head(path: str) -> bytes:
         return bytes(file.read(4096))
 
 
-def _groups(path: str, engine: str) -> dict[str, bool]:
-    """The root group and those below it, in the order of their names, and whether each holds arrays of rows."""
+def _groups(path: str, engine: str) -> dict[str, set[str]]:
+    """The root group and those below it, in the order of their names, and the names of arrays of rows in each."""
     if engine != "h5netcdf":
-        return {"": True}
+        return {"": set()}
     import h5py
 
-    found = {"": False}
+    found: dict[str, set[str]] = {"": set()}
 
     def note(name: str, item: Any) -> None:
         if isinstance(item, h5py.Group):
-            found.setdefault(name, False)
+            found.setdefault(name, set())
         elif isinstance(item, h5py.Dataset) and sum(n > 1 for n in item.shape or ()) > 1:
-            found[name.rpartition("/")[0]] = True
+            group, _, own = name.rpartition("/")
+            found[group].add(own.lower())
 
     try:
         with h5py.File(_file(path), "r") as file:

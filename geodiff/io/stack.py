@@ -392,7 +392,8 @@ def _ground(variable: Variable) -> str:
         return ""
     dataset = reader.source.dataset()
     names = curvilinear(dataset, dataset.variables[reader.name]) or ()
-    return hashlib.sha256(b"".join(np.asarray(dataset.variables[n].values).tobytes() for n in names)).hexdigest()[:12]
+    first = (dataset.variables[name][(0,) * (dataset.variables[name].ndim - 2)] for name in names)  # of their times
+    return hashlib.sha256(b"".join(np.asarray(place.values).tobytes() for place in first)).hexdigest()[:12]
 
 
 def _stacked_quality(rasters: Sequence[Raster], number: int, dates: tuple[np.datetime64, ...]) -> QualityBand:

@@ -368,8 +368,9 @@ def _assert_a_mask(raster: Raster, variable: Variable) -> None:
     from geodiff.io import Kind
 
     first, path = variable.bands[0], raster.path
-    if first.kind is Kind.FLAGS and raster.quality:
-        preset = raster.quality[0].preset
+    bands = [quality.preset for quality in raster.quality if quality.variable.bands[0].kind is Kind.FLAGS]
+    if first.kind is Kind.FLAGS and bands:
+        preset = bands[0]
         raise InputError(
             f"{path} is a quality band ({preset}) and no mask: numbers other than 0 stand for good ground too; "
             f"name it with --qa {preset}:{path}, or write 1 where it says missing and 0 elsewhere under another name"

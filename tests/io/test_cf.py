@@ -18,6 +18,7 @@ from geodiff.io import Kind, OpenOptions
 from geodiff.io.cf import open_dataset_as_raster
 from geodiff.io.cube import Layout
 from geodiff.lattice import Window
+from geodiff.quality import quality_of
 
 DATA = os.environ.get("GEODIFF_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="GEODIFF_DATA is not set, so there are no real rasters to open")
@@ -118,6 +119,30 @@ def test_matrices_without_coordinates_are_rows_and_columns():
     variable = _only(_dataset(("phony_dim_0", "phony_dim_1", "phony_dim_2"), (2, 3, 4)))
     assert variable.shape == (1, 2, 3, 4)
     assert not variable.georeferenced
+
+
+@pytest.mark.parametrize(
+    "dims",
+    [
+        ("number_of_lines", "pixels_per_line", "wavelength_3d"),  # PACE OCI, level 2
+        ("downtrack", "crosstrack", "bands"),  # EMIT
+        ("rows", "columns", "channel"),
+        ("phony_dim_0", "phony_dim_1", "number_of_bands"),
+    ],
+)
+def test_colours_that_come_last_are_bands(dims):
+    """Those of an imaging spectrometer had passed for columns, its columns for rows, and its lines for bands."""
+    dataset = _dataset(dims, (4, 5, 3))
+    variable = _only(dataset)
+    assert variable.shape == (1, 3, 4, 5)
+    np.testing.assert_array_equal(_whole(variable), dataset["v"].values.transpose(2, 0, 1))
+
+
+def test_a_palette_is_no_image():
+    """Mapped ocean colour has one beside it, for whose sake no GeoTIFF could be written."""
+    dataset = _dataset(("lat", "lon"), (3, 4))
+    dataset["palette"] = xr.Variable(("rgb", "eightbitcolor"), np.zeros((3, 256), "u1"))
+    assert [v.name for v in open_dataset_as_raster(dataset).variables] == ["v"]
 
 
 def test_what_is_not_spatial_is_left_out_and_nothing_spatial_is_said():
@@ -316,6 +341,25 @@ def test_quality_flags_are_read_by_the_layer_of_their_table_that_their_meanings_
     assert (quality.preset, quality.layer) == ("goes-dqf", "LST_DQF")
 
 
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_codes_among_the_numbers_are_read_as_their_meanings_say(unsigned):
+    """As in Copernicus' vegetation indices."""
+    codes = np.array([251, 252, 253, 254, 255], "u1")
+    told = {"flag_meanings": "missing cloud snow sea background", "_FillValue": np.uint8(255)}
+    attrs = {**told, "flag_values": codes, "valid_range": np.array([0, 100], "u1"), "scale_factor": 0.01}
+    if unsigned:
+        attrs |= {"flag_values": codes.view("i1"), "_FillValue": np.int8(-1), "_Unsigned": "true"}
+    dataset = _dataset(("y", "x"), (3, 4), "i1" if unsigned else "u1", attrs)
+    raster = open_dataset_as_raster(dataset)
+    (quality,) = raster.quality
+    assert (quality.variable, quality.preset, quality.applies_to) == (raster.variables[0], "cf-codes", ("v",))
+    assert quality.constants == {"CLOUD": 252, "SNOW": 253}
+    assert raster.variables[0].bands[0].encoding.undefined == (254,)
+    raster = open_dataset_as_raster(dataset.assign(QF1=(("y", "x"), np.zeros((3, 4), "u1"))))
+    for wanted, presets in (("auto", ["viirs", "cf-codes"]), ("viirs:QF1", ["viirs", "cf-codes"]), ("none", [])):
+        assert [q.preset for q in quality_of(raster, raster.variables[0], (wanted,))] == presets
+
+
 @given(st.floats(-50, 50), st.sampled_from([0.01, -0.01, 0.5]), st.floats(-10, 10))
 def test_stored_and_physical_agree_through_attributes(value, scale, offset):
     attrs = {"scale_factor": scale, "add_offset": offset, "_FillValue": np.int16(-32768)}
@@ -491,6 +535,22 @@ def test_swaths_are_kept_in_index_space_and_said():
     assert variable.shape == (2, 1, 3, 4)
     assert not variable.georeferenced
     assert "lat and lon are 2-D" in variable.attributes["geodiff_grid"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_places_with_a_time_are_those_of_a_swath(times):
+    """As Sentinel-5P and WRF have them."""
+    places = {name: (("time", "row", "column"), np.ones((times, 3, 4)), {"units": u})
+              for name, u in (("lat", "degrees_north"), ("lon", "degrees_east"))}  # fmt: skip
+    variable = _only(_dataset(("time", "row", "column"), (times, 3, 4)).assign(places))
+    assert "lat and lon are 2-D" in variable.attributes["geodiff_grid"]
+    assert variable.shape == (times, 1, 3, 4)
+
+
+def test_whole_pixel_numbers_are_none_wherever_they_begin():
+    """Of a part of a Sentinel-5P orbit; its gaps at the edge had been a collar, those of the whole orbit not."""
+    counts = {"scanline": _axis("scanline", np.arange(120, 123), units="1"), "pixel": _axis("pixel", np.arange(4))}
+    assert not _only(_dataset(("scanline", "pixel"), (3, 4), **counts)).georeferenced
 
 
 def test_pixel_numbers_are_no_georeference():

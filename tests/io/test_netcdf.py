@@ -110,7 +110,106 @@ def test_other_groups_with_rasters_are_told(tmp_path, caplog):
     for open_, name in ((open_netcdf, "a.nc"), (open_zarr, "a.zarr")):
         caplog.clear()
         assert open_(str(tmp_path / name)).variables[0].reader.source.group == "AM"
-        assert f"{name}: the group AM alone is read; PM stay out" in caplog.text
+        assert f"{name}: the group AM alone is read; PM are left out" in caplog.text
+
+
+def _as_fci(path, size=40):
+    """A channel of Meteosat's imager: its own axes beside it, the grid mapping two groups above."""
+    netcdf4 = pytest.importorskip("netCDF4")
+    step = 1.1177430520632e-4
+    with netcdf4.Dataset(path, "w") as file:
+        data = file.createGroup("data")
+        mapping = {"grid_mapping_name": "geostationary", "perspective_point_height": 35786400.0}
+        mapping |= {"sweep_angle_axis": "y"}
+        ellipsoid = {"semi_major_axis": 6378137.0, "semi_minor_axis": 6356752.3}
+        middle = {"latitude_of_projection_origin": 0.0, "longitude_of_projection_origin": 0.0}
+        data.createVariable("mtg_geos_projection", "i4").setncatts({**mapping, **ellipsoid, **middle})
+        group = data.createGroup("ir_105").createGroup("measured")
+        for axis, sign in (("x", -1), ("y", 1)):
+            group.createDimension(axis, size)
+            variable = group.createVariable(axis, "f8", (axis,))
+            variable[:] = sign * step * (np.arange(size) - (size - 1) / 2)
+            variable.setncatts({"units": "radian", "axis": axis.upper()})
+        radiance = group.createVariable("effective_radiance", "u2", ("y", "x"), fill_value=65535)
+        radiance[:] = np.arange(size**2).reshape(size, size)
+        radiance[10:14, 20:30] = 65535
+        radiance.grid_mapping = "/data/mtg_geos_projection"
+
+
+def test_a_grid_mapping_in_a_group_above_counts(tmp_path):
+    """A channel of Meteosat Third Generation lay nowhere, and its product had lost what says where it lies."""
+    _as_fci(tmp_path / "fci.nc")
+    (variable,) = open_netcdf(str(tmp_path / "fci.nc")).variables
+    assert "Geostationary" in variable.geobox.crs.to_wkt()
+    half = 20 * 1.1177430520632e-4 * 35786400
+    west_to_east = Affine(half / 20, 0, -half, 0, half / 20, -half)  # x is positive to the west there
+    assert variable.geobox.affine.almost_equals(west_to_east, precision=1e-3)
+    geodiff.fill(tmp_path / "fci.nc", tmp_path / "out.nc", filler="laplace", members=0)
+    (filled, *_) = open_netcdf(str(tmp_path / "out.nc")).variables
+    assert filled.attributes["grid_mapping"] == "mtg_geos_projection"
+    assert filled.geobox == variable.geobox
+
+
+def test_axes_in_a_group_above_count(tmp_path):
+    """As in gridded TEMPO: the axes at the root, the quantities in groups below it."""
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        for axis, values, units in (("latitude", 50 - np.arange(4.0), "north"), ("longitude", np.arange(5.0), "east")):
+            file[axis] = values
+            file[axis].make_scale(axis)
+            file[axis].attrs["units"] = f"degrees_{units}"
+        file["product/column"] = np.ones((4, 5), "f4")
+        for number, axis in enumerate(("latitude", "longitude")):
+            file["product/column"].dims[number].attach_scale(file[axis])
+    (variable,) = open_netcdf(str(tmp_path / "a.nc")).variables
+    assert variable.name == "column"
+    assert variable.geobox.crs == "EPSG:4326"
+    assert variable.geobox.affine.almost_equals(Affine(1, 0, -0.5, 0, -1, 50.5))
+
+
+def test_the_places_of_a_swath_come_from_the_group_beside(tmp_path):
+    """Ocean colour of level 2: without its navigation data nobody could tell where the product lies."""
+    netcdf4 = pytest.importorskip("netCDF4")
+    rows, columns, colours = 40, 36, 3
+    with netcdf4.Dataset(tmp_path / "l2.nc", "w") as file:
+        sizes = {"number_of_lines": rows, "pixels_per_line": columns, "wavelength_3d": colours}
+        for dim, size in sizes.items():
+            file.createDimension(dim, size)
+        data, places = file.createGroup("geophysical_data"), file.createGroup("navigation_data")
+        values = np.arange(rows * columns * colours, dtype="f4").reshape(rows, columns, colours)
+        values[10:15, 10:20] = -32767
+        data.createVariable("Rrs", "f4", tuple(sizes), fill_value=np.float32(-32767))[:] = values
+        for name, units in (("latitude", "north"), ("longitude", "east")):
+            place = places.createVariable(name, "f4", ("number_of_lines", "pixels_per_line"))
+            place[:], place.units = np.indices((rows, columns))[int(name == "longitude")], f"degrees_{units}"
+    geodiff.fill(tmp_path / "l2.nc", tmp_path / "out.nc", filler="laplace", members=0)
+    with xr.open_dataset(tmp_path / "out.nc", engine="h5netcdf") as out:
+        assert out["Rrs"].dims == ("number_of_lines", "pixels_per_line", "wavelength_3d")
+        assert {"latitude", "longitude"} <= set(out["Rrs"].coords)
+        assert not np.isnan(out["Rrs"]).any()
+        np.testing.assert_array_equal(out["longitude"], np.indices((rows, columns))[1])
+        np.testing.assert_array_equal(out["latitude"], np.indices((rows, columns))[0])
+
+
+@pytest.mark.parametrize("marker", [-9999.0, np.nan])
+def test_what_has_no_place_is_outside_the_swath(tmp_path, marker):
+    """Daily soil moisture of SMAP: half of the grid was not passed over, has no latitude, and was filled."""
+    rows, columns = np.indices((40, 60), "f4")
+    seen = columns < 30
+    moisture = np.where(seen, 0.2 + 0.001 * rows, -9999).astype("f4")
+    moisture[10:14, 10:20] = -9999
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["AM/moisture"], file["AM/latitude"], file["AM/longitude"] = (
+            moisture, *(np.where(seen, place, marker).astype("f4") for place in (rows, columns)),
+        )  # fmt: skip
+        file["AM/moisture"].attrs["_FillValue"] = np.float32(-9999)
+        for name in ("latitude", "longitude") if marker == -9999 else ():
+            file[f"AM/{name}"].attrs["_FillValue"] = np.float32(marker)
+        file["AM/latitude"].attrs["units"], file["AM/longitude"].attrs["units"] = "degrees_north", "degrees_east"
+    geodiff.fill(tmp_path / "a.h5", tmp_path / "out.nc", filler="laplace", members=0)
+    with h5py.File(tmp_path / "out.nc") as out:
+        source = out["moisture_source"][:]
+    assert (source[~seen] == 254).all()
+    assert ((source[seen] > 0) == (moisture[seen] == -9999)).all()
 
 
 def test_broken_files_are_refused_with_the_reason(tmp_path):
@@ -205,3 +304,22 @@ def test_a_source_may_be_written_anew_after_any_look_at_it(tmp_path, engine):
     with pytest.raises(JobError):
         fill(variable="w")
     dataset.to_netcdf(source, engine=engine)
+
+
+def test_land_among_the_numbers_of_sea_ice_is_left_alone(tmp_path):
+    """As NSIDC's climate data record has it: 254 is land, 251 the pole hole, which is a gap."""
+    ice = np.add.outer(np.arange(48), np.arange(48)).astype("u1")
+    ice[:12], ice[20:26, 20:26], ice[40:, 40:44] = 254, 251, 255
+    stated = {"flag_values": np.arange(251, 256, dtype="u1"), "valid_range": np.array([0, 100], "u1")}
+    words = {"flag_meanings": "pole_hole lakes coastal land_mask missing_data", "scale_factor": 0.01}
+    grid = {axis: (axis, 25e3 * np.arange(48.0), {"units": "m"}) for axis in "yx"}
+    cube = xr.Dataset({"ice": (("y", "x"), ice, {**stated, **words, "_FillValue": np.uint8(255)})}, grid)
+    cube.to_netcdf(tmp_path / "ice.nc", engine="h5netcdf", encoding={"ice": {"dtype": "u1"}})
+    geodiff.fill(tmp_path / "ice.nc", tmp_path / "out.nc", filler="laplace", members=0)
+    with xr.open_dataset(tmp_path / "out.nc", decode_cf=False, engine="h5netcdf") as out:
+        source, value = out["ice_source"].values, out["ice"].values
+    assert (source[:12] == 254).all()
+    assert (value[:12] == 254).all()
+    filled = (source > 0) & (source < 254)
+    np.testing.assert_array_equal(filled, np.isin(ice, (251, 255)))
+    assert value[filled].max() <= 100

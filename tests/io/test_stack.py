@@ -245,12 +245,17 @@ def test_layers_along_a_time_that_says_nothing_are_refused(tmp_path: Path) -> No
         open_raster(str(tmp_path))
 
 
-def test_swaths_of_other_places_are_no_stack(tmp_path: Path) -> None:
+@pytest.mark.parametrize("timed", [False, True])
+def test_swaths_of_other_places_are_no_stack(tmp_path: Path, timed: bool) -> None:
+    """With a time of their own, as Sentinel-5P has them, two orbits had been two dates of one place."""
     y, x = np.mgrid[:3, :4]
+    dims = ("time", "row", "column") if timed else ("row", "column")
     for day in (1, 2):
-        axes = {"lat": (("row", "column"), 50.0 - y + x / 9 + day), "lon": (("row", "column"), 5.0 + x + y / 9)}
-        values = (("row", "column"), np.ones((3, 4), "f4"))
-        xr.Dataset({"sst": values}, axes).to_netcdf(tmp_path / f"2021-03-0{day}.nc")
+        axes = {"lat": (dims[-2:], 50.0 - y + x / 9 + day), "lon": (dims[-2:], 5.0 + x + y / 9)}
+        fields = xr.Dataset({"sst": (dims[-2:], np.ones((3, 4), "f4"))}, axes)
+        if timed:
+            fields = xr.Dataset({n: (dims, v.values[None]) for n, v in fields.variables.items()}).set_coords(list(axes))
+        fields.to_netcdf(tmp_path / f"2021-03-0{day}.nc")
     with pytest.raises(GridError, match="2-D coordinates"):
         open_raster(str(tmp_path))
 
