@@ -221,7 +221,8 @@ def must_show(groups: Groups) -> list[tuple[str, str, tuple[float, float, float]
         peer = {k: best(own, CLASSICAL, lambda _: "square", stratum) for k, own in near.items()}
         each(label, asked, {k: rmse_against(p, stratum) for k, p in peer.items()}, peer)
     alike = {k: max(CLASSICAL, key=lambda n: gaps_against(n)(own)) for k, own in groups.items()}
-    each("the same, each gap alike", "", {k: gaps_against(p) for k, p in alike.items()}, alike)
+    ratios = {k: gaps_against(p) for k, p in alike.items()}
+    each("RMSE value / best classical peer, each gap alike", "<= .95", ratios, alike)
     prior = dict.fromkeys(groups, PRIOR)
     each("RMSE value / stacked prior alone", "<= 1.00 each", dict.fromkeys(groups, rmse_against(PRIOR)), prior)
     sure = {k: best(own, CLASSICAL, lambda _: "absolute") for k, own in groups.items()}
