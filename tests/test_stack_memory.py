@@ -13,7 +13,7 @@ BENCH = Path(__file__).parent / "bench" / "bench_stack.py"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dates", [40, 400])
+@pytest.mark.parametrize("dates", [40, 240])
 def test_the_peak_stays_under_the_plan(dates: int) -> None:
     words = [sys.executable, str(BENCH), "--dates", str(dates), "--size", "256", "--filler", "linear-time"]
     said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
