@@ -72,6 +72,14 @@ geodiff.fill({source!r}, {target!r}, filler="diffusion", members=0)
 import geodiff
 geodiff.fill({source!r}, {target!r}, filler="auto", members=0)
 """,
+    "geodiff auto, one process": """
+import geodiff
+geodiff.fill({source!r}, {target!r}, workers=1)
+""",
+    "geodiff auto": """
+import geodiff
+geodiff.fill({source!r}, {target!r})
+""",
 }
 
 
