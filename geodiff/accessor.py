@@ -8,7 +8,7 @@ What is heavy is loaded by the first fill.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import xarray as xr
 
@@ -16,6 +16,8 @@ from geodiff.errors import GridError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+
+    from geodiff.options import ArrayOptions
 
 __all__ = ["DataArrayFill", "DatasetFill"]
 
@@ -27,7 +29,7 @@ class DatasetFill:
 
     dataset: xr.Dataset
 
-    def fill(self, **options: Any) -> xr.Dataset:
+    def fill(self, **options: Unpack[ArrayOptions]) -> xr.Dataset:
         """The dataset with its gaps filled, and for each filled variable `v` the layers of its fill.
 
         The layers are `v_source` (how each value came about), `v_reason` (why it was missing), `v_standard_error`, and
@@ -63,7 +65,7 @@ class DataArrayFill:
 
     array: xr.DataArray
 
-    def fill(self, **options: Any) -> xr.Dataset:
+    def fill(self, **options: Unpack[ArrayOptions]) -> xr.Dataset:
         """A dataset of the filled array and its layers; see `Dataset.geodiff.fill`.
 
         An array without a name is called `value`.
@@ -75,5 +77,5 @@ class DataArrayFill:
         name: Hashable = "value" if self.array.name is None else self.array.name
         if name in self.array.coords:
             raise GridError(f"the array and one of its coordinates are both called {name!r}; rename one of them")
-        options = {"variable": (str(name),), **options}
+        options.setdefault("variable", (str(name),))  # one name, commas and all
         return DatasetFill(self.array.to_dataset(name=name)).fill(**options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from geodiff.arrays import fill_array
 from geodiff.job import FillJob, as_fields
@@ -12,23 +12,32 @@ from geodiff.report import run_and_report
 from geodiff.scene import open_scene as open_job
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from geodiff.options import FillOptions
     from geodiff.plan import FillPlan
     from geodiff.record import RunRecord
     from geodiff.scene import Scene
 
 __all__ = ["fill", "fill_array", "open_scene", "plan_fill"]
 
-def fill(source: str | Path, target: str | Path, **options: Any) -> RunRecord:
+
+def fill(source: str | Path, target: str | Path, **options: Unpack[FillOptions]) -> RunRecord:
     """Fill the gaps of `source` and write `target` with its error, source and reason layers.
 
     Parameters
     ----------
     source, target : paths or URLs, as for `geodiff fill`.
-    **options : the command line's, with underscores; lists may be given as one string (`qa="landsat-c2"`).
+    **options : the command line's, with underscores; lists may be given as one string (`qa="landsat-c2"`). What is
+        filled: `variable`, `bands`, `dates`, `resolution`. What is missing: `qa`, `mask`, `nodata`, `valid_range`,
+        `buffer`, `detect`, `fillable`. How: `filler`, `model`, `members`, `seed`, `steps`, `sampler`. What is written:
+        `product`, `quantiles`, `max_error`, `gate`, `report`, `stac`, `zarr_format`, `dry_run`, `overwrite`, `append`,
+        `refit`, `fail_if_empty`. Where it runs: `device`, `dtype`, `workers`, `scheduler`, `block_size`, `batch`,
+        `work`.
 
     Returns
     -------
-    RunRecord : what was done; `products` are the paths written.
+    RunRecord : what was done, which prints itself; `products` are the paths written.
 
     Raises
     ------
@@ -37,15 +46,15 @@ def fill(source: str | Path, target: str | Path, **options: Any) -> RunRecord:
     return run_and_report(_job(source, target, options), quiet=True)
 
 
-def plan_fill(source: str | Path, target: str | Path = "filled.zarr", **options: Any) -> FillPlan:
-    """What `fill` would do; prints itself."""
+def plan_fill(source: str | Path, target: str | Path = "filled.zarr", **options: Unpack[FillOptions]) -> FillPlan:
+    """What `fill` would do with these options; prints itself, and writes nothing."""
     return plan(_job(source, target, options))
 
 
-def open_scene(source: str | Path, **options: Any) -> Scene:
+def open_scene(source: str | Path, **options: Unpack[FillOptions]) -> Scene:
     """Open a source as a scene: its cubes answer what is stored and why pixels are missing, window by window."""
     return open_job(_job(source, "unused.zarr", options))
 
 
-def _job(source: str | Path, target: str | Path, options: dict[str, Any]) -> FillJob:
+def _job(source: str | Path, target: str | Path, options: Mapping[str, Any]) -> FillJob:
     return FillJob.build(source=str(source), target=str(target), **as_fields(options))

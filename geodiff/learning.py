@@ -252,7 +252,7 @@ def _learn(
 
     sources = user_sources(paths, seed=config.seed, **options)
     left_out = _unused(paths, sources)
-    _log.info("%d tiles to learn from, %d set aside", *_counted(sources))
+    _log.info("tiles to learn from: %d; set aside: %d", *_counted(sources))
     with _shown(quiet) as watch:
         trainer = train(config, resume=resume, sources=sources, watch=watch)
     if not trainer.processes.first:

@@ -197,9 +197,9 @@ class Means:
         return 2 * CHUNK if self.block_size % (2 * CHUNK) == 0 else CHUNK
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FillPlan:
-    """What a job will do."""
+    """What a job will do; prints itself."""
 
     job: FillJob
     fingerprint: str
@@ -271,6 +271,9 @@ class FillPlan:
         if len(self.blocks) > 50_000:
             lines.append(f"warning: {len(self.blocks):,} blocks are many for one scheduler; use a larger --block-size")
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)  # a notebook shows it; all fields are pages of numbers
 
     def _processes(self) -> str:
         left_open = self.job.workers == 0

@@ -21,7 +21,7 @@ _present: ContextVar[Progress | None] = ContextVar("present", default=None)
 
 
 class Progress:
-    """Counts finished pieces of work; a context manager."""
+    """Counts finished pieces of work; a context manager. `quiet` is without a bar: the log may be listened to."""
 
     def __init__(self, what: str, total: int, unit: str, *, done: int = 0, quiet: bool = False) -> None:
         self._what, self._total, self._unit, self._done = what, total, unit, done
@@ -63,7 +63,7 @@ class Progress:
     def _show(self) -> None:
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done + self._share)
-        elif not self._quiet and time.monotonic() - self._spoke >= _EVERY:
+        elif time.monotonic() - self._spoke >= _EVERY:
             self._spoke = time.monotonic()
             logger.info("%s", self._sentence())
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.credentials import redacted
 from geodiff.encoding import can_hold
 from geodiff.errors import EncodingError, JobError, SourceError
 from geodiff.faults import detect_window
@@ -174,12 +175,20 @@ class Cube:
         return np.stack([np.bitwise_or.reduce(reason, axis=0) for reason in decoded])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Scene:
     """An opened source and the cubes in it that are to be filled."""
 
     raster: Raster
     cubes: tuple[Cube, ...]
+
+    def __repr__(self) -> str:
+        lines = [f"Scene of {redacted(self.raster.path)} ({self.raster.driver})"]
+        for cube in self.cubes:
+            dates, bands, (rows, columns) = len(cube.variable.dates), len(cube.bands), cube.shape
+            size = f"{dates} dates, " if dates > 1 else ""
+            lines.append(f"  {cube.name}: {size}{bands} band{'s' * (bands > 1)}, {rows} x {columns} pixels")
+        return "\n".join(lines)
 
 
 def _seconds(dates: Sequence[np.datetime64 | None]) -> NDArray[np.int64]:

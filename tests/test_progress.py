@@ -21,6 +21,15 @@ def test_shares_of_a_piece_count(monkeypatch: pytest.MonkeyPatch, caplog: pytest
     assert said == [f"filling: {done} %, less than a minute left" for done in (12, 50, 75, 100)]
 
 
+def test_without_a_bar_the_log_still_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    with caplog.at_level(logging.INFO), Progress("filling", 2, "blocks", quiet=True) as shown:
+        shown.advance()
+    assert caplog.messages == ["filling: 50 %, less than a minute left"]
+
+
 def test_many_pieces_are_whole_numbers(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(progress, "_EVERY", 0.0)
     with caplog.at_level(logging.INFO), Progress("filling", 12_345, "blocks", done=6_788) as shown:

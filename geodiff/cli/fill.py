@@ -91,42 +91,5 @@ def fill(
     if asked.workers is None:  # a script that calls `fill` may have no main guard, which new processes need; this has
         asked = asked.model_copy(update={"workers": 0})
     record = run_and_report(asked, quiet=quiet)
-    typer.echo(record.to_json() if as_json else _summary(record))
+    typer.echo(record.to_json() if as_json else str(record))
     raise typer.Exit(record.exit_code)
-
-
-def _summary(record: Any) -> str:
-    """What a person wants to know after a fill."""
-    from geodiff.record import FEW_TRIALS, why_refused
-
-    if record.status == "planned":
-        return str(record.variables["text"])
-    if record.status == "up to date":
-        return f"{record.target} is this very product already; nothing to do"
-    if record.status == "nothing to append":
-        return f"{record.target} holds every date of {record.source} as it is; nothing to append"
-    lines = [_nothing_to_fill(record)] if record.status == "nothing to fill" else []
-    for name, facts in record.variables.items() if not lines else ():
-        line = f"{name}: filled {facts['filled']:,} of {facts['to_fill']:,} missing values"
-        if facts["refused"]:
-            line += f" ({facts['refused']:,} left empty: {why_refused(record.command)})"
-        if facts.get("appended"):
-            added = facts["appended"]
-            line += f"; new dates: {added['new_dates']}, blocks that stayed as they were: {added['blocks_kept']:,}"
-        check = facts["self_check"]
-        if check.get("coverage90") is not None:
-            line += (
-                f"; 90 % intervals held {100 * check['coverage90']:.0f} % of {check['pixels']:,} hidden known values"
-            )
-            if check["trials"] < FEW_TRIALS:
-                line += f" (in {check['trials']} place{'s' * (check['trials'] > 1)} only: that says little)"
-        lines.append(line)
-    lines += [f"failed: {key}: {error}" for key, error in record.failed_blocks.items()]
-    lines += [f"wrote {path}" for path in record.products]
-    return "\n".join(lines)
-
-
-def _nothing_to_fill(record: Any) -> str:
-    missing = sum(facts["missing"] for facts in record.variables.values())
-    left = f"; {missing:,} missing values are left as they are (--dry-run says why)" if missing else ""
-    return f"{record.source} has no gap to fill; the product is a copy with its layers{left}"

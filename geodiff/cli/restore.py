@@ -68,33 +68,5 @@ def restore(
     from geodiff.restoring import RestoreJob, run
 
     record = run(RestoreJob.build(**chosen(given)), quiet=quiet)
-    typer.echo(record.to_json() if as_json else _summary(record))
+    typer.echo(record.to_json() if as_json else str(record))
     raise typer.Exit(record.exit_code)
-
-
-def _summary(record: Any) -> str:
-    """What a person wants to know after a restoration."""
-    if record.status == "up to date":
-        return f"{record.target} is this very product already; nothing to do"
-    lines = [line for name, facts in record.variables.items() for line in _told(name, facts)]
-    return "\n".join([*lines, *(f"wrote {path}" for path in record.products)])
-
-
-def _told(name: str, facts: dict[str, Any]) -> list[str]:
-    rows, columns = facts["shape"][-2:]
-    text = f"{name}: {rows} x {columns} pixels"
-    if facts["missing"]:
-        text += f", {100 * facts['missing'] / facts['values']:.2g} % missing, {facts['filled']:,} values filled"
-    return [text, *(f"  noise of {', '.join(bands)}: {level}" for level, bands in _alike(facts["noise"]).items())]
-
-
-def _alike(noise: dict[str, float | list[float]]) -> dict[str, list[str]]:
-    """Bands by their level of noise as it is printed: one line for all that share one."""
-    bands: dict[str, list[str]] = {}
-    for band, level in noise.items():
-        bands.setdefault(f"standard deviation {_level(level)}" if level else "none found", []).append(band)
-    return bands
-
-
-def _level(level: float | list[float]) -> str:
-    return f"{level:.4g}" if isinstance(level, float) else ", ".join(f"{n:.4g}" for n in level)

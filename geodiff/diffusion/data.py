@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,8 @@ __all__ = [
     "flags_of",
 ]  # fmt: skip
 
+_log = logging.getLogger(__name__)
+
 SHARES = {"optical": 0.26, "stack": 0.28, "hirise": 0.16, "msl": 0.14, "elevation": 0.08, "thermal": 0.08}
 """How often each kind is drawn, whatever its volume."""
 
@@ -44,6 +48,8 @@ _RELAXED = 0.15
 """Share of training patches with the harmonic fill as prior, which kriging gives way to where little is known."""
 _HOPELESS = 2000
 """Patches without anything to learn from before that is said."""
+_EVERY = 60.0
+"""Seconds between two words on how far the cutting of patches is."""
 MARGIN = 16
 """Pixels of context around a patch when priors are computed, as the filler's halo gives."""
 
@@ -359,6 +365,19 @@ def _created(folder: Path, count: int, planes: int) -> tuple[NDArray[np.float16]
     return numbers, flags
 
 
+def _told(count: int) -> Iterator[int]:
+    """0 to `count` - 1, one for each patch to cut; once a minute the log says how far that is."""
+    began = spoke = time.monotonic()
+    for index in range(count):
+        now = time.monotonic()
+        if index and now - spoke >= _EVERY:
+            spoke = now
+            minutes = (now - began) / index * (count - index) / 60
+            left = f"about {minutes:.0f} min" if minutes >= 1 else "less than a minute"
+            _log.info("cutting: %s of %s patches, %s left", f"{index:,}", f"{count:,}", left)
+        yield index
+
+
 def build(
     folder: Path,
     count: int,
@@ -372,7 +391,7 @@ def build(
     planes, flags = _created(folder, count, len(PLANES) + 1)
     days, kinds = np.zeros((count, 2), np.float32), []
     source = examples(part, seed, root=root, sources=sources)
-    for index in range(count):
+    for index in _told(count):
         example = next(source)
         planes[index] = [*(example.context[CHANNELS.index(c)] for c in PLANES), np.clip(example.residual, -60, 60)]
         flags[index] = flags_of({c: example.context[CHANNELS.index(c)] > 0 for c in _FLAGS}, example.hidden)
@@ -396,7 +415,7 @@ def build_frames(
     planes, flags = _created(folder, count, len(FRAME_PLANES) + 1)
     scalars, kinds = np.zeros((count, len(SCALARS)), np.float32), []
     source = degraded_examples(part, seed, root=root, sources=sources)
-    for index in range(count):
+    for index in _told(count):
         example = next(source)
         context = example.view.context
         kept = [context[CHANNELS.index(c)] for c in FRAME_PLANES]

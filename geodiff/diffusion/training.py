@@ -280,7 +280,7 @@ def _caches(config: TrainConfig, sources: Sequence[Source] | None = None) -> Cac
             return None
         if (folder / "cache.json").exists():
             return Cache.open(folder)
-        _log.info("cutting %d patches: %s", count, name)
+        _log.info("cutting %s patches: %s; the minutes of training have not begun", f"{count:,}", name)
         made: Cache = make(folder, count, part=part, seed=config.seed, sources=sources)
         return made
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -55,6 +55,7 @@ from geodiff.threads import side_by_side
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from geodiff.options import RestoreOptions
     from geodiff.record import RunRecord
     from geodiff.scan import GapReader, Scan
     from geodiff.scene import Cube, Scene
@@ -68,26 +69,28 @@ _BASE_MEMORY = 700 << 20
 _LUMINANCE = (0.299, 0.587, 0.114)
 
 
-def restore(source: str | Path, target: str | Path, *, task: str | tuple[str, ...], **options: Any) -> RunRecord:
+def restore(
+    source: str | Path, target: str | Path, *, task: str | Sequence[str], **options: Unpack[RestoreOptions]
+) -> RunRecord:
     """Denoise, enlarge or repair the frames of `source`, and write `target` with its layers.
 
     Parameters
     ----------
     source, target : paths or URLs, as for `geodiff restore`.
-    task : `denoise`, `superres`, `inpaint`, or several of them, as one string with commas or as a tuple.
-    **options : the command line's, with underscores; lists may be given as one string.
+    task : `denoise`, `superres`, `inpaint`, or several of them, as one string with commas or as a sequence.
+    **options : the command line's, with underscores; lists may be given as one string: `noise`, `poisson`, `factor`,
+        `variable`, `bands`, `qa`, `mask`, `nodata`, `valid_range`, `buffer`, `detect`, `fillable`, `model`, `members`,
+        `seed`, `steps`, `device`, `dtype`, `zarr_format`, `overwrite`.
 
     Returns
     -------
-    RunRecord : what was done; `products` are the paths written, `variables` tell the noise that was found.
+    RunRecord : what was done, which prints itself; `products` are the paths written, `variables` tell the noise found.
 
     Raises
     ------
     GeodiffError : with the value, the reason and the cure; the target is then as it was before.
     """
-    return run(
-        RestoreJob.build(source=str(source), target=str(target), task=task, **as_fields(options)), quiet=True
-    )
+    return run(RestoreJob.build(source=str(source), target=str(target), task=task, **as_fields(options)), quiet=True)
 
 
 @files_closed()

@@ -1,5 +1,6 @@
 """Training data: reproducible, honest about what was hidden, and apart from the validation part."""
 
+import logging
 import tomllib
 from collections import OrderedDict
 from itertools import islice
@@ -93,6 +94,13 @@ def test_observations_load_and_a_cache_gives_examples_back(data_dir, tmp_path) -
         np.testing.assert_allclose(context, example.context, atol=2e-2)
         np.testing.assert_array_equal(hidden, example.hidden)
         np.testing.assert_allclose(residual, example.residual, atol=2e-2, rtol=1e-2)
+
+
+def test_cutting_says_how_far_it_is(monkeypatch, caplog):
+    monkeypatch.setattr(data, "_EVERY", 0.0)
+    with caplog.at_level(logging.INFO):
+        assert list(data._told(3)) == [0, 1, 2]
+    assert caplog.messages == [f"cutting: {done} of 3 patches, less than a minute left" for done in (1, 2)]
 
 
 def test_observations_are_kept_as_far_as_memory_allows_and_the_longest_unused_let_go(monkeypatch):
