@@ -25,7 +25,6 @@ from geodiff.errors import JobError
 from geodiff.samplers import check_sampler
 
 __all__ = [
-    "NOT_BUILT",
     "REPEATED",
     "FillJob",
     "Gate",
@@ -54,10 +53,6 @@ REPEATED = ("qa", "mask")
 """Options that are given once for each of their values, which may have commas of their own."""
 _SEVERAL = ("variable", "bands", "detect", "quantiles", "valid_range")
 """Options of which one text gives several, apart by commas."""
-
-
-NOT_BUILT: tuple[str, ...] = ()
-"""Options of the interface whose part is still to come; taken silently they would promise what is not done."""
 
 
 class Gate(BaseModel):
@@ -220,13 +215,6 @@ class FillJob(BaseModel):
             raise ValueError("--product member needs at least one member; use --members 1 or more")
         if self.members and not self.draws_members:
             raise ValueError(f"--filler {self.filler} draws no members; use --members 0, or --filler auto or diffusion")
-        return self
-
-    @model_validator(mode="after")
-    def _what_is_not_built_is_refused(self) -> FillJob:
-        for name in NOT_BUILT:
-            if getattr(self, name):
-                raise ValueError(f"--{name} is not built yet in this version; leave it out")
         return self
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from geodiff.job import NOT_BUILT, FillJob
+from geodiff.job import FillJob
 
 __all__ = ["commented_toml"]
 
@@ -30,8 +30,7 @@ _EXAMPLES = {
 def commented_toml() -> str:
     """TOML text; the two fields that have no default are set, all others stand commented at their defaults."""
     lines = ["# A job for `geodiff fill --job THIS_FILE`; options on the command line override it.", ""]
-    built = {name: field for name, field in FillJob.model_fields.items() if name not in NOT_BUILT}
-    for name, field in built.items():
+    for name, field in FillJob.model_fields.items():
         lines += [f"# {field.description}", _line(name, field.default), ""]
     return "\n".join(lines)
 

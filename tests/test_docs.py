@@ -272,6 +272,14 @@ def test_the_table_of_contents_holds_every_page_and_no_other() -> None:
     assert "hooks: [generated.py]" in text
 
 
+def test_the_figures_of_the_readme_are_those_of_the_page_of_results() -> None:
+    section = (ROOT / "README.md").read_text().partition("## How good it is")[2].partition("| claim |")[0]
+    figures = re.findall(r"\d\.\d+(?: \(\d\.\d+ to \d\.\d+\))?", section.replace("**", ""))
+    assert len(figures) > 12
+    results = (DOCS / "results.md").read_text()
+    assert not [figure for figure in figures if figure not in results]
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) < 150
 

@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,15 @@ def test_gaps_are_counted_and_the_collar_is_left_out(scene: str) -> None:
     assert gaps["to_fill"] == 3 * 200
     assert gaps["left_out"] == {"collar": 3 * 120 * 50}
     assert gaps["reasons"] == {"nodata": pytest.approx(gaps["missing"] / gaps["values"])}
+
+
+def test_the_thumbnail_is_of_a_date_with_gaps_where_one_has_some() -> None:
+    counts = np.zeros((5, 2, 3), int)
+    assert counting._typical_date(SimpleNamespace(gap_counts=counts)) == 2
+    counts[3] = 1
+    assert counting._typical_date(SimpleNamespace(gap_counts=counts)) == 3
+    counts[:, 0, 0] += [5, 1, 1, 2, 9]  # now the one in the middle
+    assert counting._typical_date(SimpleNamespace(gap_counts=counts)) == 0
 
 
 def test_the_counts_are_those_of_the_plan(scene: str, tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
         "nouns": (
             "geodiff.encoding", "geodiff.flags", "geodiff.gaps", "geodiff.faults", "geodiff.lattice", "geodiff.noise",
             "geodiff.metrics", "geodiff.codes", "geodiff.job", "geodiff.jobfile", "geodiff.collar", "geodiff.gapshapes",
-            "geodiff.limits", "geodiff.pyramid", "geodiff.samplers", "geodiff.seams", "geodiff.threads",
-            "geodiff.undated",
+            "geodiff.limits", "geodiff.options", "geodiff.pyramid", "geodiff.samplers", "geodiff.seams",
+            "geodiff.threads", "geodiff.undated",
         )
     },
     {"fillers": ("geodiff.fillers", "geodiff.diffusion")},
@@ -84,6 +84,13 @@ class Import(NamedTuple):
 
 def test_the_house_keeps_its_laws() -> None:
     assert violations(ROOT) == []
+
+
+def test_the_map_for_contributors_names_every_module() -> None:
+    told = (ROOT / "CONTRIBUTING.md").read_text()
+    modules = {path.name for path in (ROOT / "geodiff").glob("*.py")} - {"__main__.py"}
+    rooms = {f"{path.parent.name}/" for path in (ROOT / "geodiff").glob("*/__init__.py")}
+    assert not [name for name in sorted(modules | rooms) if f"`{name}`" not in told and f"`geodiff/{name}`" not in told]
 
 
 def test_import_geodiff_loads_nothing_heavy() -> None:

@@ -25,7 +25,7 @@ Verbose = Annotated[
     int,
     typer.Option("-v", "--verbose", count=True, metavar="", show_default=False, help="Say more; -vv shows tracebacks."),
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", metavar="", help="Say only what went wrong.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", metavar="", help="No talk on stderr but of what went wrong.")]
 
 
 def examples(*lines: str) -> str:

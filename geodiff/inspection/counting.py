@@ -79,9 +79,10 @@ def _typical(cube: Cube, scan: Scan) -> list[dict[str, Any]]:
 
 
 def _typical_date(scan: Scan) -> int:
-    """The date in the middle when they are ordered by their gaps."""
+    """The date in the middle when they are ordered by their gaps; one with gaps where any has some."""
     by_date = scan.gap_counts.reshape(len(scan.gap_counts), -1).sum(axis=1)
-    return int(np.argsort(by_date, kind="stable")[len(by_date) // 2])
+    ordered = np.argsort(by_date, kind="stable")[int((by_date == 0).sum()) % len(by_date) :]
+    return int(ordered[len(ordered) // 2])
 
 
 @dataclass(frozen=True, slots=True)
