@@ -204,15 +204,8 @@ class GapFillPipeline(DiffusionPipeline):
                 shape = (flat.shape[0] + 2 * margin, flat.shape[1] + 2 * margin)
                 return ground_noise(shape, row=-margin, column=-margin, seed=seed, band=band, member=number)
 
-            noise = starts(white, members)
-            tall = (members, *planes.shape[1:])
-            r = denoiser.residuals(
-                np.broadcast_to(planes[0], tall),
-                np.broadcast_to(wanted, noise.shape),
-                noise,
-                sampler=sampler,
-                steps=steps,
-            )
+            noise = starts(white, members)[None]
+            r = denoiser.members(planes, wanted, noise, sampler=sampler, steps=steps)[0]
             broad = Broad.of(white, members, away)
             departures = matched(np.where(wanted[0], r - mean, np.float32(0)), spread, wanted[0], broad)
             drawn = recentred(value + error * departures, value, _at(denoiser.calibration.spread, away))
