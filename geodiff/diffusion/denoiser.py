@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
     Planes = NDArray[np.float32]
 
-__all__ = ["Denoiser", "open_denoiser"]
+__all__ = ["Denoiser", "batch_on", "open_denoiser"]
 
 _log = logging.getLogger(__name__)
 
 _WIDEST = 4.0
 """Bound of |ln variance| that the value head may claim."""
 _BATCH = 8
-"""Samples per call where nobody says how many, but on processors."""
+"""Samples of a call where nobody says how many, on what is no processor."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +184,11 @@ class Denoiser:
                 start += len(some)
 
 
+def batch_on(device: torch.device) -> int:
+    """Samples of a call where nobody says how many."""
+    return 1 if device.type == "cpu" else _BATCH
+
+
 def _answer(run: Callable[[Sequence[Crop]], Tensor], some: Sequence[Crop]) -> Planes:
     """(crop, plane, row, column) of one call."""
     with torch.inference_mode(), one_torch_thread():
@@ -216,8 +221,8 @@ def _opened(folder: Path, device: str, dtype: str, stamp: tuple[object, ...]) ->
     except (RuntimeError, TypeError, ValueError, IndexError) as reason:
         raise ModelError(f"the weights in {folder} do not fit its unet/config.json; fetch the model again") from reason
     network.to(where).eval().requires_grad_(False)
-    batch = 1 if where.type == "cpu" else _BATCH
-    return Denoiser(Joined(network, precision), read_calibration(folder), where, precision, model_hash(folder), batch)
+    kept, shown = read_calibration(folder), model_hash(folder)
+    return Denoiser(Joined(network, precision), kept, where, precision, shown, batch_on(where))
 
 
 def open_denoiser(model: str | Path = "default", *, device: str = "auto", dtype: str = "auto") -> Denoiser:

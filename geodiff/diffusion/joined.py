@@ -66,16 +66,12 @@ class Joined(nn.Module):
     def forward(
         self, noisy: Tensor, context: Tensor, c_noise: Tensor, scalars: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """As `UNet.forward`, which it leaves to the network where samples are told different things.
-
-        Noise level and scalars may lie on the processor, where reading them does not wait for the device.
-        """
-        network, device = self.network, noisy.device
+        """As `UNet.forward`, which it leaves to the network where samples are told different things."""
+        network = self.network
         if len(c_noise) > 1:
-            told = None if scalars is None else scalars.to(device)
-            plain: tuple[Tensor, Tensor] = network(noisy, context, c_noise.to(device), told)
+            plain: tuple[Tensor, Tensor] = network(noisy, context, c_noise, scalars)
             return plain
-        blocks = self._blocks(c_noise, scalars, device)
+        blocks = self._blocks(c_noise, scalars, noisy.device)
         x = torch.cat([noisy, context], dim=1).contiguous(memory_format=torch.channels_last)
         h = F.conv2d(x, *self._stem, stride=network.fold, padding=network.fold)
         skips = []

@@ -20,7 +20,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import logging
 from diffusers.utils.outputs import BaseOutput
 
-from geodiff.diffusion.denoiser import Denoiser
+from geodiff.diffusion.denoiser import Denoiser, batch_on
 from geodiff.diffusion.fields import Layer, Scene, context, whitening_error
 from geodiff.diffusion.folder import Calibration, check_folder, find_folder, front_matter, model_hash, stored_hash
 from geodiff.diffusion.network import GapFillUNet
@@ -128,7 +128,8 @@ class GapFillPipeline(DiffusionPipeline):
         """The network as the filler uses it."""
         unet = self.unet.eval().to(memory_format=torch.channels_last)
         stored = self.config.get("calibration")
-        return Denoiser(unet, Calibration.of(dict(stored)) if stored else Calibration(), unet.device, unet.dtype)
+        calibration = Calibration.of(dict(stored)) if stored else Calibration()
+        return Denoiser(unet, calibration, unet.device, unet.dtype, batch=batch_on(unet.device))
 
     @torch.inference_mode()
     def __call__(

@@ -8,8 +8,10 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from geodiff.diffusion import GapFillPipeline
 from geodiff.diffusion import denoiser as opening
 from geodiff.diffusion.denoiser import open_denoiser
+from geodiff.diffusion.folder import find_folder
 from geodiff.diffusion.restoration import restore_band
 from geodiff.fillers import FillerSettings, Patch, SceneSample
 from geodiff.fillers.diffusion import Diffusion
@@ -84,3 +86,19 @@ def test_a_frame_is_restored_there_as_here(there: torch.device, rng: np.random.G
     ]  # fmt: skip
     for name in ("value", "standard_error", "members"):
         np.testing.assert_allclose(*(getattr(one, name) for one in made), atol=1e-2)
+
+
+def test_the_pipeline_works_there_as_here(
+    there: torch.device, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    values = gaussian_filter(rng.normal(size=(2, 64, 72)), (0, 3, 3)).astype(np.float32)
+    known = np.ones(values.shape, bool)
+    known[:, 20:40, 20:50] = False
+    pipe = GapFillPipeline.from_pretrained(find_folder("default"))
+    here = pipe(values, known, members=2, steps=4)
+    torch.nn.Module.to(pipe.unet, there)
+    monkeypatch.setattr(type(pipe.unet), "to", lambda unet, **_: unet)  # inference tensors cannot be moved there
+    assert (pipe.denoiser.device, pipe.denoiser.batch) == (there, 8)
+    away = pipe(values, known, members=2, steps=4)
+    for name in ("value", "standard_error", "members"):
+        np.testing.assert_allclose(getattr(away, name), getattr(here, name), atol=1e-4)
