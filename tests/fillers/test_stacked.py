@@ -321,6 +321,22 @@ def test_auto_is_a_filler_that_draws_its_members_around_its_value(rng, auto):
     np.testing.assert_allclose(filled.members.mean(axis=0), filled.value, atol=1e-5)
 
 
+def test_members_of_a_lost_date_depart_from_the_value_as_a_whole_too(rng, auto):
+    trial = trials_of(rng, 1, dates=4)[0]
+    fitted = auto.fit(SceneSample(trials_of(rng, 10)))
+    parts = {**fitted.parts, "diffusion": Fitted("diffusion", {"memory": 0.0})}
+    fit = replace(fitted, parts=parts, arrays={**fitted.arrays, "lost_common": np.float32(0.5)})
+    lost = _with_its_date_lost(trial, 1).patch
+    before, after = (auto.fill([lost], f, seed=0)[0] for f in (replace(fit, arrays=fitted.arrays), fit))
+    np.testing.assert_array_equal(after.value, before.value)
+    np.testing.assert_array_equal(after.standard_error, before.standard_error)
+    moved = after.members - after.value - np.sqrt(0.5) * (before.members - before.value)
+    assert np.ptp(moved, axis=(3, 4)).max() < 1e-5
+    assert (np.abs(moved) > 0.01).all(), "each member and band by a number of its own"
+    for seen in (trial.patch, replace(lost, targets=(1,))):
+        np.testing.assert_array_equal(*(auto.fill([seen], f, seed=0)[0].members for f in (fit, fitted)))
+
+
 def departures(auto: Auto, trials: tuple[Trial, ...], fitted: Fitted) -> np.ndarray:
     """Half of what lies between two members, at the hidden pixels."""
     made = auto.fill([t.patch for t in trials], fitted, seed=0)
