@@ -14,7 +14,7 @@ from geodiff.credentials import redacted
 from geodiff.errors import SourceError
 from geodiff.finishing import begin_record
 from geodiff.io import open_raster
-from geodiff.io.places import expanded
+from geodiff.io.places import expanded, filesystem_of, listing
 from geodiff.job import FillJob
 
 SECRET = "hunter2"
@@ -25,6 +25,7 @@ SECRET = "hunter2"
     [
         f"https://me:{SECRET}@host/a.tif",
         f"https://{SECRET}@host/a.tif",
+        f"https://me:p@{SECRET}@host/a.tif",
         f"https://host/a.tif?sv=1&sig={SECRET}",
         f"https://host/a.tif?X-Amz-Credential={SECRET}&X-Amz-Signature={SECRET}",
         f"https://host/a.tif?access_token={SECRET};x=1",
@@ -64,6 +65,26 @@ def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
     assert expanded("${HOME}/a.tif") == "${HOME}/a.tif"  # a local name is taken as it is
     with pytest.raises(SourceError, match="NO_SUCH_VARIABLE"):
         open_raster("https://host/a.tif?sig=${NO_SUCH_VARIABLE}")
+
+
+def test_what_came_from_the_environment_is_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the query calls it, and in the path too."""
+    monkeypatch.setenv("GEODIFF_TEST_TOKEN", f"{SECRET}/+")
+    address = expanded("https://host/${GEODIFF_TEST_TOKEN}/a.tif?k=${GEODIFF_TEST_TOKEN}")
+    for said in (address, address.replace("/+", "%2F%2B"), address.replace("+", "%2B")):
+        assert SECRET not in str(SourceError(f"no {said}"))
+
+
+def test_a_listing_names_no_variable_of_its_own_and_gives_back_what_was_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GEODIFF_TEST_TOKEN", SECRET)
+    filesystem, _ = filesystem_of("memory://")
+    filesystem.pipe_file(f"/{SECRET}/a.tif", b"1")
+    assert listing("memory://${GEODIFF_TEST_TOKEN}/") == ["memory:///${GEODIFF_TEST_TOKEN}/a.tif"]
+    filesystem.pipe_file("/strange/${GEODIFF_TEST_TOKEN}.nc", b"1")
+    with pytest.raises(SourceError, match="only an address that you give yourself may"):
+        listing("memory://strange/")
 
 
 def test_a_zarr_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:

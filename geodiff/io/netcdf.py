@@ -22,6 +22,7 @@ from geodiff.io.cube import FileSource, close_handles
 from geodiff.io.datasets import Plan, plan_of
 from geodiff.io.inherited import completed, lacks_places, with_places
 from geodiff.io.places import appearing, filesystem_of, local_path
+from geodiff.io.reach import refuse_far_links
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -210,6 +211,7 @@ def _groups(path: str, engine: str) -> dict[str, set[str]]:
 
     try:
         with h5py.File(_file(path), "r") as file:
+            refuse_far_links(path, file)
             file.visititems(note)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise SourceError(f"{path} is a broken HDF5 file ({_short(error)}); fetch or write it again") from error
