@@ -1,11 +1,11 @@
-"""Secrets are taken from the environment and never said: what is written down of an address leaves them out."""
+"""What may be said: no secret of an address or of the environment, and nothing that moves a terminal's cursor."""
 
 from __future__ import annotations
 
 import re
 from urllib.parse import quote
 
-__all__ = ["redacted", "take", "unsaid"]
+__all__ = ["legible", "redacted", "take", "unsaid"]
 
 _LOGIN = re.compile(r"(?<=://)[^/\s?#'\"]+@")  # to the last @: a password may hold one that is not quoted
 _SECRET = re.compile(
@@ -14,6 +14,8 @@ _SECRET = re.compile(
 )
 
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Characters that colour, move, overwrite or turn around what a terminal shows; not tabs and ends of lines."""
 _SHORTEST = 6
 """Letters of a value that is looked for in messages: what is shorter guards nothing and stands in many words."""
 
@@ -42,3 +44,14 @@ def unsaid(text: str) -> str:
     for value in sorted(_taken, key=len, reverse=True):
         text = text.replace(value, "***")
     return redacted(text)
+
+
+def legible(text: str, *, lines: bool = True) -> str:
+    r"""A text as a terminal or a log can show it: names in files are other people's words, and may hold its commands.
+
+    >>> legible("red\x1b[2J"), legible("a\nerror: b", lines=False)
+    ('red\\x1b[2J', 'a\\nerror: b')
+    """
+    if not lines:
+        text = text.replace("\n", "\\n")
+    return _CONTROLS.sub(lambda found: found.group().encode("unicode_escape").decode(), text)

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 import rasterio
 
+from geodiff.cli.app import say, talk
 from geodiff.credentials import redacted
 from geodiff.errors import SourceError
 from geodiff.finishing import begin_record
 from geodiff.io import open_raster
 from geodiff.io.places import expanded, filesystem_of, listing
 from geodiff.job import FillJob
+from geodiff.pipeline import plan
+from geodiff.progress import waiting
+from tests.io.geotiffs import write_source
 
 SECRET = "hunter2"
 
@@ -119,3 +123,40 @@ def test_what_gdal_logs_of_an_address_holds_no_secret(caplog: pytest.LogCaptureF
     logging.getLogger("rasterio._env").warning("CPLE_%s in %s", "AppDefined", f"HTTP response code on {address}: 0")
     assert SECRET not in caplog.text
     assert "HTTP response code on http://***@host/a.tif?sig=***" in caplog.text
+
+
+HOSTILE = "red\x1b]0;title\x07\x1b[2J\u202e\nerror: nothing was found [/x]"
+
+
+def test_names_in_a_file_command_no_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither in what verbs print, nor in a plan, a log line or an error; and none of them makes a line of its own."""
+    from geodiff.inspection import describe
+    from geodiff.inspection.words import render
+
+    values = np.arange(1, 4097, dtype=np.uint16).reshape(1, 64, 64)
+    values[:, 20:30, 20:30] = 0
+
+    def name(file: rasterio.io.DatasetWriter) -> None:
+        file.set_band_description(1, HOSTILE)
+
+    source = write_source(tmp_path / "a.tif", values, nodata=0, describe=name)
+    job = FillJob.build(source=source, target=str(tmp_path / "b.tif"), filler="nearest")
+    try:
+        talk(0, quiet=False)
+        say(render(describe(source)))
+        say(plan(job))
+        logging.getLogger("geodiff").info("trying %s", HOSTILE)
+        say(f"error: {SourceError(HOSTILE.splitlines()[0])}", err=True)
+    finally:
+        logging.basicConfig(level=logging.WARNING, force=True)
+        logging.getLogger("geodiff").setLevel(logging.NOTSET)
+    shown = "".join(capfd.readouterr())
+    assert "red\\x1b]0;title" in shown
+    assert not set("\x1b\x07\u202e") & set(shown)
+    assert not any(line.startswith("error: nothing") for line in shown.splitlines())
+
+
+def test_a_name_in_brackets_is_no_command_of_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with waiting(f"fitting {HOSTILE}"):
+        pass
