@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,7 +22,14 @@ from geodiff.io.guards import first_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["refuse_far_data", "refuse_far_links", "refuse_reaching", "refuse_reaching_back"]
+__all__ = [
+    "offline",
+    "refuse_far_data",
+    "refuse_far_links",
+    "refuse_reaching",
+    "refuse_reaching_back",
+    "refuse_reaching_vectors",
+]
 
 _TEXT = re.compile(rb"<(VRTDataset|MRF_META|GDAL_)")
 _LARGEST = 256 * 2**20
@@ -230,6 +239,69 @@ def _is_file(path: Path) -> bool:
 def _is_within(path: Path, folder: Path) -> bool:
     """Whether a path as it is written leads into a folder or below; links are followed as anywhere."""
     return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))  # noqa: PTH100
+
+
+# -- vectors
+
+
+_VECTORS_AFAR = re.compile(
+    rb"(?i)<OGR\w*DataSource|<(?:\w+:)?WFS_Capabilities|gdal_streamed_alg"
+    rb"|\"crs\"\s*:\s*\{[^{}]*(?:\{[^{}]*\}[^{}]*)?\"type\"\s*:\s*\"link\""
+)
+"""OGR's VRTs and web services, GDAL's pipelines, and a CRS that GeoJSON has at an address."""
+_LOOKED_AT = 2**20
+"""Bytes of a file in a zip: formats and CRS are told at the beginning."""
+_OFFLINE = {
+    "CPL_VSIL_CURL_ALLOWED_FILENAME": "/vsicurl/none",
+    "GDAL_HTTP_PROXY": "127.0.0.1:9",
+    "GDAL_HTTPS_PROXY": "127.0.0.1:9",
+    "GML_DOWNLOAD_SCHEMA": "NO",
+}
+
+
+def refuse_reaching_vectors(path: Path) -> None:
+    """Raise SourceError for a vector file of this machine, or one in a zip, that would read or fetch something else."""
+    shown = _named_in_zip(path) if first_bytes(path, 4) == b"PK\x03\x04" else _named_in_text(path)
+    if shown:
+        raise SourceError(
+            f"{path} reaches beyond its own file ({' '.join(shown.split())[:60]}); opening a mask must not fetch or "
+            "run anything: save its geometries as GPKG or GeoJSON, with the CRS in it"
+        )
+
+
+def _named_in_text(path: Path) -> str:
+    if first_bytes(path, 512).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"<", b"{", b"["):
+        return ""
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        found = _VECTORS_AFAR.search(content)
+        return found.group().decode("utf-8", "replace") if found else ""
+
+
+def _named_in_zip(path: Path) -> str:
+    from zipfile import BadZipFile, ZipFile
+
+    try:
+        with ZipFile(path) as archive:
+            for member in archive.infolist():
+                with archive.open(member) as file:
+                    if found := _VECTORS_AFAR.search(file.read(_LOOKED_AT)):
+                        return found.group().decode("utf-8", "replace")
+    except (BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        raise SourceError(f"{path} cannot be read as a zip file: {error}; write it again") from error
+    return ""
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Within: pyogrio's GDAL, another library than rasterio's, fetches nothing."""
+    import pyogrio
+
+    before = {name: pyogrio.get_gdal_config_option(name) for name in _OFFLINE}
+    pyogrio.set_gdal_config_options(_OFFLINE)
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options(before)
 
 
 # -- what is open

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import socket
 import zipfile
+from contextlib import nullcontext
 from html import escape
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from affine import Affine
+from odc.geo.geobox import GeoBox
 
 from geodiff.errors import SourceError
 from geodiff.io import open_raster
+from geodiff.io.vector import read_geometries
 from geodiff.lattice import Window
 from tests.io.geotiffs import write_source
 
@@ -173,3 +177,38 @@ def test_a_text_that_is_no_xml_or_nests_too_deep_is_refused(place: Path) -> None
     for name in ("a.vrt", "b.vrt", "0.vrt"):
         with pytest.raises(SourceError, match="reaches beyond"):
             open_raster(str(place / name))
+
+
+VECTORS = {
+    "a.geojson": '<OGRVRTDataSource><OGRVRTLayer name="a"><SrcDataSource>http://{host}/a</SrcDataSource></OGRVRTLayer>'
+    "</OGRVRTDataSource>",
+    "b.gml": "<OGRWFSDataSource><URL>http://{host}/wfs</URL></OGRWFSDataSource>",
+    "c.json": '{{"type":"gdal_streamed_alg","command_line":"gdal vector pipeline ! read http://{host}/a ! write x"}}',
+    "d.geojson": '{{"type":"FeatureCollection","crs":{{"type":"link","properties":{{"href":"http://{host}/crs"}}}},"features":'
+    '[{{"type":"Feature","properties":{{}},"geometry":{{"type":"Point","coordinates":[1,1]}}}}]}}',
+    "e.gml": '<f:FeatureCollection xmlns:f="http://www.opengis.net/wfs" xmlns:gml="http://www.opengis.net/gml" '
+    'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xmlns:a="http://a" xsi:schemaLocation="http://a '
+    'http://{host}/wfs?SERVICE=WFS&amp;VERSION=1.0.0&amp;REQUEST=DescribeFeatureType&amp;TYPENAME=a:b"><gml:featureMember>'
+    '<a:b fid="b.1"><a:g><gml:Point><gml:coordinates>1,1</gml:coordinates></gml:Point></a:g></a:b></gml:featureMember>'
+    "</f:FeatureCollection>",
+}
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("name", VECTORS)
+def test_no_mask_fetches(place: Path, name: str, monkeypatch: pytest.MonkeyPatch, *, zipped: bool) -> None:
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(variable, "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+        mask = place / name
+        mask.write_text(VECTORS[name].format(host=f"127.0.0.1:{server.getsockname()[1]}"))
+        if zipped:
+            with zipfile.ZipFile(place / "a.zip", "w") as archive:
+                archive.write(mask, name)
+            mask = place / "a.zip"
+        expected = nullcontext() if name == "e.gml" else pytest.raises(SourceError, match="reaches beyond its own")
+        with expected:  # what GML wants to fetch is of no use for its geometries
+            read_geometries(str(mask), GeoBox((8, 8), Affine(1, 0, 0, 0, -1, 8), None))
+        with pytest.raises(TimeoutError):
+            server.accept()
