@@ -13,7 +13,7 @@ from geodiff.errors import SourceError
 if TYPE_CHECKING:
     from geodiff.io.gdal import Header
 
-__all__ = ["HDF4_MAGIC", "HDF5_MAGIC", "first_bytes", "refuse_absurd", "refuse_special_files"]
+__all__ = ["HDF4_MAGIC", "HDF5_MAGIC", "first_bytes", "refuse_absurd", "refuse_endless_axis", "refuse_special_files"]
 
 HDF4_MAGIC = b"\x0e\x03\x13\x01"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -70,6 +70,19 @@ def refuse_absurd(header: Header) -> None:
         raise SourceError(
             f"{header.path} is stored in blocks of {block / 2**30:.1f} GiB that can only be read whole; "
             "rewrite it in tiles first: gdal_translate -of COG"
+        )
+
+
+_LONGEST_AXIS = 10_000_000
+"""Places along one axis; hours of a thousand years are 8.8 million."""
+
+
+def refuse_endless_axis(path: str, name: str, length: int) -> None:
+    """Raise SourceError for an axis whose coordinates, which are read whole, would fill the memory."""
+    if length > _LONGEST_AXIS:
+        raise SourceError(
+            f"{path} declares {length:,} places along {name}, more than {_LONGEST_AXIS:,}: it is damaged, or made to "
+            "exhaust memory; cut the part you need first (ncks -d, xarray's isel())"
         )
 
 
