@@ -291,7 +291,7 @@ def _written_through(target: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():  # what a link leads to is not ours to clear, nor to write into
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ learnt. Both know their own kind and refuse to touch anything else.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -328,8 +329,10 @@ def _acquire(beside: Path, name: str) -> int:
 
 def _opened(beside: Path, name: str) -> int:
     try:
-        return os.open(beside, os.O_RDWR | os.O_CREAT, 0o644)
-    except PermissionError as error:
+        return os.open(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)  # a link's end would be written to
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.ELOOP):
+            raise
         raise TargetError(
             f"the lock of {name}, {beside}, cannot be opened: {error.strerror}; it may be another user's: if no job "
             "runs on it, delete it, else wait"
