@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.credentials import redacted
+from geodiff.credentials import legible, redacted
 from geodiff.errors import MemoryPlanError
 from geodiff.gaps import Reason, shares
 from geodiff.hidden import most_trials
@@ -257,7 +257,7 @@ class FillPlan:
         job = self.job
         lines = [redacted(f"fill {job.source} -> {job.target} with {job.filler}")]
         for cube in self.cubes:
-            lines += cube.lines()
+            lines += [legible(line, lines=False) for line in cube.lines()]
         if job.mask and not any(Reason.USER_MASK.meaning in shares(c.scan.reasons, 1) for c in self.cubes):
             lines.append(
                 f"warning: no pixel lies in --mask {', '.join(map(redacted, job.mask))}, so it adds no gap; is it of "

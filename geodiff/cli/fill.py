@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from geodiff.cli import options
-from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, numbers, talk, what_is_missing, words
+from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, numbers, say, talk, what_is_missing, words
+from geodiff.credentials import legible
 
 __all__ = ["fill"]
 
@@ -91,7 +92,7 @@ def fill(
     if asked.workers is None:  # a script that calls `fill` may have no main guard, which new processes need; this has
         asked = asked.model_copy(update={"workers": 0})
     record = run_and_report(asked, quiet=quiet)
-    typer.echo(record.to_json() if as_json else _summary(record))
+    say(record.to_json() if as_json else _summary(record))
     raise typer.Exit(record.exit_code)
 
 
@@ -107,7 +108,7 @@ def _summary(record: Any) -> str:
         return f"{record.target} holds every date of {record.source} as it is; nothing to append"
     lines = [_nothing_to_fill(record)] if record.status == "nothing to fill" else []
     for name, facts in record.variables.items() if not lines else ():
-        line = f"{name}: filled {facts['filled']:,} of {facts['to_fill']:,} missing values"
+        line = f"{legible(name, lines=False)}: filled {facts['filled']:,} of {facts['to_fill']:,} missing values"
         if facts["refused"]:
             line += f" ({facts['refused']:,} left empty: {why_refused(record.command)})"
         if facts.get("appended"):

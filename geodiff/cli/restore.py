@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from geodiff.cli import options
-from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, talk, what_is_missing, words
+from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, say, talk, what_is_missing, words
+from geodiff.credentials import legible
 
 __all__ = ["restore"]
 
@@ -68,7 +69,7 @@ def restore(
     from geodiff.restoring import RestoreJob, run
 
     record = run(RestoreJob.build(**chosen(given)), quiet=quiet)
-    typer.echo(record.to_json() if as_json else _summary(record))
+    say(record.to_json() if as_json else _summary(record))
     raise typer.Exit(record.exit_code)
 
 
@@ -82,7 +83,7 @@ def _summary(record: Any) -> str:
 
 def _told(name: str, facts: dict[str, Any]) -> list[str]:
     rows, columns = facts["shape"][-2:]
-    text = f"{name}: {rows} x {columns} pixels"
+    text = f"{legible(name, lines=False)}: {rows} x {columns} pixels"
     if facts["missing"]:
         text += f", {100 * facts['missing'] / facts['values']:.2g} % missing, {facts['filled']:,} values filled"
     return [text, *(f"  noise of {', '.join(bands)}: {level}" for level, bands in _alike(facts["noise"]).items())]
