@@ -346,7 +346,8 @@ def _shares(patch: Patch, fitted: Fitted) -> dict[str, NDArray[np.float32]]:
     """
     names = _active(fitted)
     fields = _columns(fitted, names).fields(patch)
-    heard = [bool(field[patch.missing].any()) for field in fields]
+    missing = patch.missing  # made anew each time it is asked for
+    heard = [bool(field[missing].any()) for field in fields]
     return {name: field for name, field, some in zip(names, fields, heard, strict=True) if some or not any(heard)}
 
 
