@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.channels import Turns, bands_of, in_channels, reasons_of_channels, turns_in
 from geodiff.collar import find_collar
 from geodiff.encoding import LOGARITHMS, Normalisation, piles_up, unpack
 from geodiff.gaps import Gaps, auto_fillable, collar_candidates, never_seen, outside_counts, tally
@@ -25,6 +26,7 @@ from geodiff.suspects import Suspect, suspects_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from geodiff.io import Band
     from geodiff.scene import Cube
 
 __all__ = [
@@ -177,10 +179,20 @@ class Scan:
     """Missing values that `--fillable` leaves as they are, by cause."""
     cells: CellSums
     normalisations: tuple[Normalisation, ...]
-    """One a band, fixed for the whole scene."""
+    """One a channel, which is a band where `turns` says nothing else, fixed for the whole scene."""
     occupied: Occupied
     suspects: tuple[Suspect, ...] = ()
     """Numbers that count as known and may stand for missing."""
+    turns: Turns = ()
+    """Of the bands that go round, which are estimated by way of two channels each, as are `cells`."""
+
+    @property
+    def by_band(self) -> tuple[Normalisation | None, ...]:
+        """The normalisation of each band, None for one that goes round."""
+        if not self.turns:
+            return self.normalisations
+        of = dict(zip(bands_of(self.turns), self.normalisations, strict=True))
+        return tuple(of[band] if turn is None else None for band, turn in enumerate(self.turns))
 
     @property
     def wanted(self) -> int:
@@ -189,11 +201,18 @@ class Scan:
 
 
 def scan_cube(
-    cube: Cube, reason: Any, outside: Any, buffer: int, tick: Tick = lambda: None, cell: int | None = None
+    cube: Cube,
+    reason: Any,
+    outside: Any,
+    buffer: int,
+    tick: Tick = lambda: None,
+    cell: int | None = None,
+    turns: Turns | None = None,
 ) -> tuple[Scan, GapReader]:
     """Scan a cube once and write its reasons; arrays as in `GapReader`. `tick` is called after each tile.
 
-    `cell` is the cell size of the low-resolution fill that an earlier scan chose, when dates are added to it.
+    `cell` is the cell size of the low-resolution fill that an earlier scan chose, when dates are added to it, and
+    `turns` are what it found; by default they are found here, and empty ones are none.
     """
     index = Occupied.empty(len(cube.variable.dates), *cube.shape)
     cells, sample, ends = _first_pass(cube, reason, outside, index, tick, cell)
@@ -201,6 +220,9 @@ def scan_cube(
     if cube.transform in LOGARITHMS and _not_positive(known, cube.transform):
         _log.warning("%s: too many values are zero, negative or beyond its units for a logarithm of it", cube.name)
         return scan_cube(replace(cube, transform="linear"), reason, outside, buffer, cell=cell)
+    turns = turns_in(cube, known) if turns is None else turns
+    if turns:
+        return _scan_channels(cube, reason, outside, buffer, cell, known, turns)
     _find_outside(cube, outside, index)
     found = Occupied(index.reason, index.outside, np.ones_like(index.wanted))
     gaps = GapReader(reason, outside, cube.shape, buffer, cube.rules.fill_everything, found)
@@ -209,10 +231,32 @@ def scan_cube(
         cells = _sums_of_measurements(cube, gaps, cells, recipes)
     scan = _count(cube, gaps, cells, recipes)
     if cube.transform not in LOGARITHMS:  # which know no number below their beginning
-        bands = [cube.variable.bands[b] for b in cube.bands]
+        bands = _bands(cube)
         physical = [values**3 for values in known] if cube.transform == "cbrt" else known
         scan = replace(scan, suspects=suspects_of(bands, physical, whole=not scan.missing and physical is known))
     return scan, replace(gaps, occupied=scan.occupied, _latest={})
+
+
+def _bands(cube: Cube) -> list[Band]:
+    return [cube.variable.bands[band] for band in cube.bands]
+
+
+def _scan_channels(
+    cube: Cube,
+    reason: Any,
+    outside: Any,
+    buffer: int,
+    cell: int | None,
+    known: Sequence[NDArray[np.float64]],
+    turns: Turns,
+) -> tuple[Scan, GapReader]:
+    """A second look at a cube some of whose bands go round, of their cosines and sines; counts are those of bands."""
+    reasons, channels = reasons_of_channels(reason, turns), in_channels(cube, turns)
+    scan, gaps = scan_cube(channels, reasons, outside, buffer, cell=cell, turns=())
+    gaps = replace(gaps, reason=reason, _latest={})
+    counted = _count(cube, gaps, scan.cells, scan.normalisations, summed=True)
+    suspects = suspects_of(_bands(cube), known, turns, whole=not counted.missing)
+    return replace(counted, suspects=suspects, turns=turns), replace(gaps, occupied=counted.occupied, _latest={})
 
 
 def _not_positive(sample: list[NDArray[np.float64]], transform: str) -> bool:
@@ -433,8 +477,10 @@ def _measured(values: NDArray[np.float64], recipes: Sequence[Normalisation]) -> 
     return np.stack([recipe.measured(plane) for recipe, plane in zip(recipes, values, strict=True)])
 
 
-def _count(cube: Cube, gaps: GapReader, cells: CellSums, normalisations: tuple[Normalisation, ...]) -> Scan:
-    """Count gaps by chunk, and take buffered pixels out of the cell sums again."""
+def _count(
+    cube: Cube, gaps: GapReader, cells: CellSums, normalisations: tuple[Normalisation, ...], *, summed: bool = False
+) -> Scan:
+    """Count gaps by chunk, and take buffered pixels out of the cell sums again, where that is not done (`summed`)."""
     rows, columns = cube.shape
     dates, bands = len(cube.variable.dates), len(cube.bands)
     counts = np.zeros((dates, -(-rows // CHUNK), -(-columns // CHUNK)), np.int64)
@@ -452,7 +498,7 @@ def _count(cube: Cube, gaps: GapReader, cells: CellSums, normalisations: tuple[N
             for cause, n in _left_out(cube, gaps, found, tile).items():
                 left_out[cause] = left_out.get(cause, 0) + n
             _count_chunks(counts[date], tile, np.asarray(found.wanted.any(axis=0)))
-            if gaps.buffer:
+            if gaps.buffer and not summed:
                 bare = np.asarray(gaps.reason[(date, slice(None), *tile.slices)]) == 0
                 values = _values(cube, cube.read(date, tile))
                 cells.add(date, tile, values, bare & found.missing & _measured(values, normalisations), sign=-1)

@@ -83,6 +83,11 @@ class Cube:
         return self.variable.name
 
     @property
+    def called(self) -> str:
+        """Its names beside its own."""
+        return " ".join(str(self.variable.attributes.get(key, "")) for key in ("standard_name", "long_name"))
+
+    @property
     def of_the_sea(self) -> bool:
         """Whether its standard or long name says that it exists at sea only."""
         told = (str(self.variable.attributes.get(key, "")) for key in ("standard_name", "long_name"))
