@@ -20,7 +20,7 @@ from geodiff.encoding import LOGARITHMS, Normalisation, piles_up, unpack
 from geodiff.gaps import Gaps, auto_fillable, collar_candidates, never_seen, outside_counts, tally
 from geodiff.lattice import Window
 from geodiff.pyramid import CellSums
-from geodiff.quantities import may_be_amount
+from geodiff.quantities import is_elevation, may_be_amount
 from geodiff.suspects import Suspect, suspects_of
 
 if TYPE_CHECKING:
@@ -400,7 +400,7 @@ def _normalise(
         scale = (high - low) / 2 or (spread if spread > _EXACT * abs(centre) else abs(float(centre))) or 1.0
         least = max(_PILE * values.size, 2)
         lowest, highest = (float(end) if piles_up(values, float(end), least) else None for end in own)
-        if cube.transform == "linear":
+        if cube.transform == "linear" and not is_elevation(cube.variable, cube.variable.bands[band]):
             low, top = _known_bounds(values, own, cube.variable.bands[band].units)
             lowest, highest = low if lowest is None else lowest, top if highest is None else highest
         far = _far_out(values, own, float(centre), float(scale))

@@ -245,6 +245,8 @@ def _cure(kinds: Sequence[str]) -> str:
             "; where they stand for classes, write their numbers without what says so (names of classes, flag "
             "attributes, LAYER_TYPE), and use --filler nearest"
         )
+    if "complex" in kinds:
+        return "; write their real and imaginary parts, or their amplitude, as bands of their own and fill those"
     return ""
 
 

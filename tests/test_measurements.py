@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 from scipy.ndimage import gaussian_filter
 
 import geodiff
 from geodiff.encoding import LOGARITHMS, Encoding, Normalisation, pack, unpack
 from geodiff.job import FillJob
+from geodiff.quantities import is_elevation
 from geodiff.scan import scan_cube
 from geodiff.scene import open_scene
+from tests.rasters import write
 
 HOLE = (slice(30, 60), slice(30, 60))
 
@@ -199,3 +202,29 @@ def test_mirror_images_of_one_pixel_do_not_make_a_fill_sure(shape: tuple[int, in
     missing = np.isnan(values)
     assert np.isfinite(value).all()
     assert error[missing].min() > 1.0  # nothing is known of how much pixels differ but their size
+
+
+def skewed(low: float) -> np.ndarray:
+    return low + np.exp((field((64, 64)) - 280) / 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "bound"), [("v", 0.0), ("snow_depth", 0.0), ("elevation", None), ("cop_dem", None), ("demand", 0.0)]
+)
+def test_the_ground_may_lie_below_zero_where_no_amount_can(tmp_path: Path, name: str, bound: float | None) -> None:
+    """A polder in a void of coastal heights, all of which are positive, came out as sea level."""
+    (recipe,) = scanned(tmp_path, skewed(0.5), name).normalisations
+    assert recipe.lowest == bound
+
+
+@pytest.mark.parametrize(
+    ("crs", "units", "expected"),
+    [("EPSG:28992", "", False), ("EPSG:7415", "", True), ("EPSG:28992", "m", True), ("EPSG:28992", "mm", False)],
+)
+def test_elevation_is_known_by_its_vertical_reference_or_by_metres_without_a_name(
+    tmp_path: Path, crs: str, units: str, *, expected: bool
+) -> None:
+    with rasterio.open(write(tmp_path / "a.tif", skewed(0.5).astype("f4"), nodata=None, crs=crs), "r+") as raster:
+        raster.units = (units,)
+    (cube,) = open_scene(FillJob(source=str(tmp_path / "a.tif"), target="filled.tif")).cubes
+    assert is_elevation(cube.variable, cube.variable.bands[0]) is expected
