@@ -243,9 +243,13 @@ def _within(turn: Turn, low: float, high: float) -> bool:
 
 
 def _fills(values: NDArray[np.float64], turn: Turn) -> bool:
-    """Whether angles reach from the start of a turn to its end and no farther, with many at either."""
+    """Whether angles reach from the start of a turn to its end and no farther, with many at either.
+
+    Among aspects -1 stands for flat ground.
+    """
+    values = values[values != -1] if turn.start == 0 else values
     ends = [np.abs(values - place) <= _UNNAMED_SEAM * turn.length for place in (turn.start, turn.start + turn.length)]
-    inside = _within(turn, float(values.min()), float(values.max()))
+    inside = values.size > 0 and _within(turn, float(values.min()), float(values.max()))
     return bool(inside and min(there.mean() for there in ends) >= _AT_EACH_END)
 
 

@@ -215,6 +215,13 @@ def test_a_turn_begins_where_its_numbers_do(rng: np.random.Generator) -> None:
     assert goes_round(band, quiet, "wind_from_direction") == Turn(360.0, 0.0), "its standard name says what it is"
 
 
+def test_aspects_whose_flat_ground_is_minus_one_go_round(rng: np.random.Generator) -> None:
+    band = Band("band_1", Encoding(np.dtype(np.float32)))
+    aspects = np.concatenate([rng.uniform(0, 360, 5000), np.full(200, -1.0)])
+    assert goes_round(band, aspects) == Turn(360.0, 0.0)
+    assert goes_round(band, np.append(aspects, -2.0)) is None
+
+
 @pytest.mark.parametrize(
     ("low", "high", "start"), [(0, 359, -0.5), (1, 360, 0.5), (0, 360, 0), (-180, 179, -180.5), (-179, 180, -179.5)]
 )
