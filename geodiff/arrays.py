@@ -48,8 +48,8 @@ def fill_array(
     Parameters
     ----------
     values : (row, column) or (band, row, column) numbers; what is not finite, or masked in a masked array, is unknown
-        whatever `known` says. Those of a band that fill a turn exactly (0 to 360, -180 to 180, or the same in radians) are
-        taken for directions, whose least and greatest are neighbours.
+        whatever `known` says. Those of a band that fill a turn exactly (0 to 360, -180 to 180, as much in radians)
+        are taken for directions, whose least and greatest are neighbours.
     known : bool, same shape or (row, column); True where observed. Default: where `values` is finite.
     filler : `auto`, `diffusion`, or a classical one; see `geodiff.fillers`.
     seed : key of the ground noise; the value does not depend on it.
