@@ -211,7 +211,7 @@ def goes_round(band: Band, values: NDArray[np.float64], called: str = "") -> Tur
     turn, up to half. A band that has neither, by numbers that fill a turn exactly, as aspects in degrees and the
     phase of an interferogram in radians do. None for what does not go round.
     """
-    if values.size < _ENOUGH:
+    if not values.size:
         return None
     units, low, high = band.units.lower().strip(), float(values.min()), float(values.max())
     name = f"{band.name} {called}".lower()
@@ -248,8 +248,10 @@ def _fills(values: NDArray[np.float64], turn: Turn) -> bool:
     Among aspects -1 stands for flat ground.
     """
     values = values[values != -1] if turn.start == 0 else values
+    if values.size < _ENOUGH:
+        return False
     ends = [np.abs(values - place) <= _UNNAMED_SEAM * turn.length for place in (turn.start, turn.start + turn.length)]
-    inside = values.size > 0 and _within(turn, float(values.min()), float(values.max()))
+    inside = _within(turn, float(values.min()), float(values.max()))
     return bool(inside and min(there.mean() for there in ends) >= _AT_EACH_END)
 
 

@@ -12,17 +12,19 @@ import xarray as xr
 import geodiff
 from geodiff.channels import bands_of, load_turns, stored_turns
 from geodiff.errors import SourceError
+from geodiff.estimate import estimate
 from geodiff.fillers import Fitted, SceneSample, load_filler
 from geodiff.fitting import fit_cube, load_cube_fit
 from geodiff.inspection import describe, render
 from geodiff.io.cf import open_dataset_as_raster
 from geodiff.job import FillJob
+from geodiff.lattice import Window
 from geodiff.learning import user_sources
 from geodiff.scan import scan_cube
 from geodiff.scene import Cube, scene_of
 from geodiff.score import Budget, score_cube
 from geodiff.turns import Turn
-from tests.rasters import read, round_holes, surface, write
+from tests.rasters import read, surface, write
 
 SIZE = (96, 112)
 DEGREES = Turn(360.0, 0.0)
@@ -86,14 +88,18 @@ def test_a_band_of_directions_and_one_of_speeds_are_filled_each_its_way(tmp_path
         assert np.abs(apart(end, direction) - 1.645 * error).max() < 0.51, "half a degree is that of rounding"
 
 
-def test_blocks_of_any_size_see_the_same_channels(tmp_path: Path) -> None:
-    stored = np.rint(np.tile(wind(), (2, 2))[:140, :150]).astype(np.int16) % 360
-    stored[round_holes(140, 150)] = -1
-    source = write(tmp_path / "wind.tif", stored, nodata=-1)
-    for size in (64, 512):
-        geodiff.fill(source, tmp_path / f"{size}.tif", filler="idw", block_size=size, buffer=1)
-    assert np.array_equal(read(tmp_path / "64.tif"), read(tmp_path / "512.tif"))
-    assert np.array_equal(read(tmp_path / "64_standard_error.tif"), read(tmp_path / "512_standard_error.tif"))
+def test_parts_of_a_raster_see_the_channels_that_the_whole_sees() -> None:
+    cube = cube_of(np.where(HOLES, np.nan, wind()), units="degree")
+    scan, gaps = scanned(cube)
+    filler = load_filler("idw")
+    fit = fit_cube(cube, scan, gaps, filler)
+    whole, _ = estimate(cube, gaps, fit, filler, 0, Window(0, 0, *SIZE), 0)
+    part, _ = estimate(cube, gaps, fit, filler, 0, Window(40, 50, 48, 60), 0)
+    assert whole is not None
+    assert part is not None
+    assert whole.value.shape == (1, 2, *SIZE)
+    hole = np.broadcast_to(HOLES[40:88, 50:110], part.value.shape)
+    assert np.array_equal(part.value[hole], whole.value[..., 40:88, 50:110][hole])
 
 
 def test_counts_are_those_of_bands_and_trials_hide_both_channels() -> None:

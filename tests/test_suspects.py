@@ -222,6 +222,14 @@ def test_aspects_whose_flat_ground_is_minus_one_go_round(rng: np.random.Generato
     assert goes_round(band, np.append(aspects, -2.0)) is None
 
 
+def test_small_grids_go_round_where_units_or_names_say_so(rng: np.random.Generator) -> None:
+    """A forecast on 20 x 20 pixels; numbers alone say something only where there are many."""
+    angles = np.append(rng.uniform(0, 360, 398), [0.0, 360.0])
+    plain, told = (Band("v", Encoding(np.dtype(np.float32)), units=units) for units in ("", "Degree true"))
+    assert goes_round(plain, angles) is None
+    assert goes_round(told, angles) == Turn(360.0, 0.0)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "start"), [(0, 359, -0.5), (1, 360, 0.5), (0, 360, 0), (-180, 179, -180.5), (-179, 180, -179.5)]
 )
