@@ -56,6 +56,8 @@ _WHOLE, _AT_END = (1.0, 100.0), 0.01
 """The whole that shares and percentages are of, and how near to both ends, as a part of it, some lie."""
 _UNEVEN = 0.1
 """How far the median lies from the middle between the 16th and the 84th percentile, in what these are apart."""
+_NEXT_TO_NOTHING = 0.1
+"""Of the least known amount, below which none is estimated."""
 _EXACT = 1e-9
 """Share of its size below which a band's deviation is that of rounding."""
 _MEASURABLE = 1e15
@@ -414,7 +416,8 @@ def _known_bounds(
     """The least and the greatest there can be of sampled values that end at `ends`, by what they are like; else None.
 
     Shares and percentages, which fill 0 to 1 or 0 to 100, and amounts, whose logarithm is more even than they are
-    themselves and which are nowhere negative: power, concentrations, counts, depths.
+    themselves and which are nowhere negative: power, concentrations, counts, depths. Those that are nowhere nothing
+    are not nothing in a gap either, for their logarithm is taken: of radar, to have it in dB.
     """
     for top in _WHOLE:
         if 0 <= ends[0] <= _AT_END * top and (1 - _AT_END) * top <= ends[1] <= top:
@@ -426,7 +429,8 @@ def _known_bounds(
         return None, None
     ways = ((low, centre, high), np.log((low, centre, high)))
     uneven, in_logarithm = (abs(c - (a + b) / 2) / (b - a) for a, c, b in ways)
-    return (0.0 if centre < (low + high) / 2 and uneven > max(_UNEVEN, in_logarithm) else None), None
+    is_amount = centre < (low + high) / 2 and uneven > max(_UNEVEN, in_logarithm)
+    return (_NEXT_TO_NOTHING * float(ends[0]) if is_amount else None), None
 
 
 def _far_out(
