@@ -52,8 +52,13 @@ _CLASS_NAMES = re.compile(r"class|land_?(cover|use)|lulc|categor|corine|\bclc|\b
 _MANY, _OFTENER = 0.01, 5
 """Share of zeros that are many, and how much oftener than any other number they are."""
 _TURNS = (360.0, 2 * math.pi)
-_ANGLES = (re.compile(r"(deg|degrees?|°)([ _](true|t|north|east))?"), re.compile(r"rad(ians?)?"))
+_ANGLES = (
+    re.compile(r"(deg|degrees?|°)([ _]?(true|t|north|east)|[ _](clockwise|from|compass)\b.*)?"),
+    re.compile(r"rad(ians?)?"),
+)
 """A turn in degrees and in radians, and the units of either."""
+_NO_UNITS = ("", "1", "-", "none", "unitless")
+"""How it is said that a band has none: a phase centre at 355 m is no direction."""
 _DIRECTIONS = ("direction", "aspect", "azimuth", "phase")
 """Words in the name of a band of directions that has no units."""
 _DAYS = re.compile(r"(^|[^a-z])doy([^a-z]|$)|day_?of_?(the_?)?year|julian_?day")
@@ -207,9 +212,9 @@ def may_go_round(band: Band, called: str = "") -> bool:
 def goes_round(band: Band, values: NDArray[np.float64], called: str = "") -> Turn | None:
     """The turn of a band of angles on both sides of north (0 and a turn) or of south (half a turn either way).
 
-    By its units or its name, which may be `called` otherwise too; what both say are angles may leave out more of a
-    turn, up to half. A band that has neither, by numbers that fill a turn exactly, as aspects in degrees and the
-    phase of an interferogram in radians do. None for what does not go round.
+    By its units, or by its name (it may be `called` otherwise too) where it has none; what both say are angles may
+    leave out more of a turn, up to half. A band that has neither, by numbers that fill a turn exactly, as aspects in
+    degrees and the phase of an interferogram in radians do. None for what does not go round.
     """
     if not values.size:
         return None
@@ -219,7 +224,7 @@ def goes_round(band: Band, values: NDArray[np.float64], called: str = "") -> Tur
     for length, spelt in zip(_TURNS, _ANGLES, strict=True):
         for turn in (Turn(length, 0.0), Turn(length, -length / 2)):
             of_angles = spelt.fullmatch(units) is not None
-            at_ends = (of_angles or named) and _at_both_ends(turn, low, high)
+            at_ends = (of_angles or (named and units in _NO_UNITS)) and _at_both_ends(turn, low, high)
             across = of_angles and named and _within(turn, low, high) and high - low > length / 2
             if at_ends or across or (not units and _fills(values, turn)):
                 return _as_rounded(turn, band.encoding.step, low, high)
