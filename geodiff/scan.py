@@ -403,7 +403,7 @@ def _normalise(
         least = max(_PILE * values.size, 2)
         lowest, highest = (float(end) if piles_up(values, float(end), least) else None for end in own)
         if cube.transform == "linear" and not is_elevation(cube.variable, cube.variable.bands[band]):
-            low, top = _known_bounds(values, own, cube.variable.bands[band].units)
+            low, top = _known_bounds(values, own, cube.variable.bands[band])
             lowest, highest = low if lowest is None else lowest, top if highest is None else highest
         far = _far_out(values, own, float(centre), float(scale))
         recipes.append(Normalisation(float(centre), float(scale), cube.transform, lowest, highest, *far))
@@ -411,18 +411,19 @@ def _normalise(
 
 
 def _known_bounds(
-    values: NDArray[np.float64], ends: NDArray[np.float64], units: str
+    values: NDArray[np.float64], ends: NDArray[np.float64], band: Band
 ) -> tuple[float | None, float | None]:
     """The least and the greatest there can be of sampled values that end at `ends`, by what they are like; else None.
 
     Shares and percentages, which fill 0 to 1 or 0 to 100, and amounts, whose logarithm is more even than they are
     themselves and which are nowhere negative: power, concentrations, counts, depths. Those that are nowhere nothing
-    are not nothing in a gap either, for their logarithm is taken: of radar, to have it in dB.
+    are not nothing in a gap either, for their logarithm is taken: of radar, to have it in dB. Of whole numbers the next
+    to the least may well be 0.
     """
     for top in _WHOLE:
         if 0 <= ends[0] <= _AT_END * top and (1 - _AT_END) * top <= ends[1] <= top:
             return 0.0, top
-    if ends[0] < 0 or not may_be_amount(units):
+    if ends[0] < 0 or not may_be_amount(band.units):
         return None, None
     low, centre, high = np.percentile(values, [16, 50, 84])
     if not 0 < low < high:
@@ -430,7 +431,8 @@ def _known_bounds(
     ways = ((low, centre, high), np.log((low, centre, high)))
     uneven, in_logarithm = (abs(c - (a + b) / 2) / (b - a) for a, c, b in ways)
     is_amount = centre < (low + high) / 2 and uneven > max(_UNEVEN, in_logarithm)
-    return (_NEXT_TO_NOTHING * float(ends[0]) if is_amount else None), None
+    least = 0.0 if band.encoding.step else _NEXT_TO_NOTHING * float(ends[0])
+    return (least if is_amount else None), None
 
 
 def _far_out(
