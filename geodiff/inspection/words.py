@@ -45,6 +45,7 @@ def _variable_lines(facts: Mapping[str, Any]) -> list[str]:
     rows += _band_rows(bands)
     if "gaps" in facts:
         rows += _gap_rows(facts["gaps"])
+        rows += [("note", line) for line in facts["gaps"].get("notes", ())]
         rows += [("warning", line) for line in told([Suspect(**s) for s in facts["gaps"].get("suspects", ())])]
     else:
         rows.append(("gaps", "not looked for: no continuous band; `fill` copies it as it is"))
