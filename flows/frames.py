@@ -10,7 +10,7 @@ from flows.finding import called
 from flows.scenes import scene_jobs, shows, twins, write_page
 from flows.verdicts import drop_verdict, keep_verdict, verdict
 from geodiff.beside import record_of
-from geodiff.credentials import redacted
+from geodiff.credentials import unsaid
 from geodiff.errors import GeodiffError, JobError, LockedError, NothingKnownError, TargetError
 from geodiff.identity import target_stem
 from geodiff.io.places import exists, put
@@ -159,7 +159,7 @@ def _picture(job: RestoreJob) -> str:
 def refused(job: RestoreJob, error: BaseException) -> FrameRecord:
     """The record of a frame that ended in an error."""
     status = "held" if isinstance(error, LockedError) else "failed"
-    return FrameRecord(job.source, job.target, status, message=redacted(str(error)) or type(error).__name__)
+    return FrameRecord(job.source, job.target, status, message=unsaid(str(error)) or type(error).__name__)
 
 
 def merge_new(records: Iterable[FrameRecord], folder: str) -> list[str]:

@@ -139,8 +139,13 @@ def answers() -> bool:
 
 
 def _start(port: int) -> subprocess.Popen[bytes]:
-    """A server that sends nothing anywhere."""
-    own = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    """A server that sends nothing anywhere, and obeys no page of another site that this machine's browser shows."""
+    own = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port}",  # by default any page may start runs
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+    }
     home = {} if "PREFECT_HOME" in os.environ else {"PREFECT_HOME": str(_own_home())}
     words = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     return subprocess.Popen(  # noqa: S603 - words of our own

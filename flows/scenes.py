@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from flows.finding import Found, called, find
 from flows.verdicts import drop_verdict, keep_verdict, verdict
 from geodiff.beside import record_of
-from geodiff.credentials import redacted
+from geodiff.credentials import redacted, unsaid
 from geodiff.errors import GateError, GeodiffError, JobError, LockedError, NothingKnownError, TargetError
 from geodiff.identity import describe_model, sidecars, target_stem
 from geodiff.io.places import exists, local_path, read
@@ -309,7 +309,7 @@ def _said(job: FillJob, record: RunRecord) -> SceneRecord:
 def refusal(job: FillJob, error: BaseException) -> SceneRecord:
     """The record of a scene that ended in an error."""
     status = "refused" if isinstance(error, GateError) else "held" if isinstance(error, LockedError) else "failed"
-    message = redacted(str(error)) or type(error).__name__
+    message = unsaid(str(error)) or type(error).__name__
     if isinstance(error, TimeoutError):
         message = f"out of time ({message.rstrip('.')}); the next run goes on where this one stopped"
     return SceneRecord(redacted(job.source), job.target, status, message=message)

@@ -15,6 +15,7 @@ from prefect.logging import get_run_logger
 
 from flows.finding import called
 from flows.local import complain, local_prefect
+from geodiff.credentials import legible
 from geodiff.errors import GeodiffError
 
 __all__ = ["SomeFailedError", "Teller", "failures", "linked", "plain", "source_name"]
@@ -92,7 +93,8 @@ class Teller(Generic[R]):
         """A line for each on standard output."""
         for record in _worst_first(records):
             line = f"{record.name}: {record.status}{self.detail(record)}"
-            sys.stdout.write(f"{line}: {record.message}\n" if record.message else f"{line}\n")
+            said = f"{line}: {record.message}" if record.message else line
+            sys.stdout.write(f"{legible(said, lines=False)}\n")  # files may be called as commands of a terminal
         if not records:
             sys.stdout.write(f"no {self.what}: nothing to do\n")
 

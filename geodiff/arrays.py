@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.channels import first_channels
 from geodiff.encoding import Encoding, as_float64, where_known
 from geodiff.estimate import estimate
 from geodiff.fillers import FillerSettings, load_filler
@@ -47,7 +48,8 @@ def fill_array(
     Parameters
     ----------
     values : (row, column) or (band, row, column) numbers; what is not finite, or masked in a masked array, is unknown
-        whatever `known` says.
+        whatever `known` says. Those of a band that fill a turn exactly (0 to 360, -180 to 180, as much in radians)
+        are taken for directions, whose least and greatest are neighbours.
     known : bool, same shape or (row, column); True where observed. Default: where `values` is finite.
     filler : `auto`, `diffusion`, or a classical one; see `geodiff.fillers`.
     seed : key of the ground noise; the value does not depend on it.
@@ -80,14 +82,13 @@ def fill_array(
     value: NDArray[np.floating[Any]] = planes.astype(np.float32 if exact else np.float64)
     error = np.zeros_like(value)
     if blended is not None:
-        for band, recipe in enumerate(fit.normalisations):
-            if not fit.estimable[band]:
+        estimated, spread = fit.bands(blended.value[0], blended.standard_error[0], np.logical_not(seen))
+        for band, first in enumerate(first_channels(fit.turns, len(planes))):
+            if not fit.estimable[first]:
                 value[band] = error[band] = np.nan
                 continue
-            estimated = recipe.inverse(blended.value[0, band])
-            value[band] = np.where(seen[band], value[band], estimated * unit)
-            spread = recipe.error(estimated, blended.standard_error[0, band])
-            error[band] = np.where(seen[band], 0.0, spread.astype(np.float64) * unit)
+            value[band] = np.where(seen[band], value[band], estimated[band] * unit)
+            error[band] = np.where(seen[band], 0.0, spread[band].astype(np.float64) * unit)
     return value.reshape(given.shape), error.reshape(given.shape)
 
 

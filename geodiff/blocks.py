@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.channels import bands_of, first_channels
 from geodiff.encoding import pack
 from geodiff.errors import GeodiffError
 from geodiff.estimate import estimate
@@ -161,7 +162,8 @@ def _write(
     layers, kept, refused = block_layers(line.job, cube, fit, blended, wanted)
     for layer, data in layers.items():
         write_block(line.work.array(block.variable, layer), block.date, block.window, data)
-    steps = _steps(cube, block.window, blended.value[0], kept)
+    shown = kept[bands_of(fit.turns)] if fit.turns else kept
+    steps = _steps(cube, block.window, blended.value[0], shown)
     return BlockResult(block.key, windows, int(kept.sum()), refused, steps)
 
 
@@ -176,43 +178,29 @@ def block_layers(
     kept : bool (band, row, column): where an estimate stands.
     refused : how many values were wanted and are not given.
     """
-    physical, errors = _physical(fit, blended.value[0], blended.standard_error[0], wanted)
+    physical, errors = fit.bands(blended.value[0], blended.standard_error[0], wanted)
     refused = wanted & (errors > job.max_error) if job.max_error is not None else np.zeros_like(wanted)
-    refused |= wanted & ~np.array(fit.estimable)[:, None, None]
+    first = first_channels(fit.turns, len(wanted))
+    refused |= wanted & ~np.array(fit.estimable)[first, None, None]
     refused |= wanted & ~np.isfinite(physical)  # no hole is called filled
     kept = wanted & ~refused
-    codes = np.where(kept, blended.source[0], np.uint8(OBSERVED))
+    codes = np.where(kept, blended.source[0, first], np.uint8(OBSERVED))
     codes[refused] = UNFILLED
     members = None if blended.members is None else blended.members[:, 0]
     if job.product == "member" and members is not None:
-        physical, _ = _physical(fit, members[0], blended.standard_error[0], kept)
+        physical, _ = fit.bands(members[0], blended.standard_error[0], kept, blended.value[0])
     layers = {
         "value": _packed(cube, physical, kept),
         "source": codes.astype(np.uint8),
         "standard_error": np.where(kept, errors, np.float32(0)),
     }
     if members is not None and job.drawn_members:
-        drawn = [_physical(fit, member, blended.standard_error[0], kept)[0] for member in members]
+        value, error = blended.value[0], blended.standard_error[0]
+        drawn = [fit.bands(member, error, kept, value)[0] for member in members]
         layers["members"] = np.stack([_packed(cube, member, kept) for member in drawn])
     if job.quantiles:
         layers["quantiles"] = _quantiles(cube, fit, blended, job.quantiles, kept)
     return layers, kept, int(refused.sum())
-
-
-def _physical(
-    fit: CubeFit, value: NDArray[np.float32], error: NDArray[np.float32], wanted: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Normalised (band, row, column) to physical values and standard errors, that of rounding included.
-
-    0 where not wanted, which in most blocks of a mosaic is nearly everywhere.
-    """
-    values, errors = np.zeros(value.shape, np.float64), np.zeros(error.shape, np.float32)
-    for band, (recipe, rounding) in enumerate(zip(fit.normalisations, fit.rounding, strict=True)):
-        where = wanted[band]
-        found = recipe.inverse(value[band][where])
-        values[band][where] = found
-        errors[band][where] = np.hypot(recipe.error(found, error[band][where]), np.float32(rounding))
-    return values, errors
 
 
 def _packed(cube: Cube, physical: NDArray[np.float64], kept: NDArray[np.bool_]) -> NDArray[Any]:
@@ -229,16 +217,23 @@ def _quantiles(
 ) -> NDArray[np.float32]:
     """Gaussian quantiles about the value before any transform, (quantile, band, row, column).
 
-    None lies beyond what can be stored or is valid, where no value lies either.
+    None lies beyond what can be stored or is valid, where no value lies either. Those of what goes round are arcs to
+    either side of the value: the lower one of north may be 350.
     """
     from scipy.stats import norm
 
     planes, bounds = [], [cube.variable.bands[band].encoding.bounds for band in cube.bands]
     low, high = (np.array(ends)[:, None, None] for ends in zip(*bounds, strict=True))
     spread = np.hypot(blended.standard_error[0], normalised_rounding(fit.rounding, fit.normalisations))
+    value, errors = fit.bands(blended.value[0], blended.standard_error[0], kept)
     for level in levels:
         shifted = blended.value[0] + np.float32(norm.ppf(level)) * spread
-        physical = np.clip(_physical(fit, shifted, blended.standard_error[0], kept)[0], low, high)
+        physical = fit.bands(shifted, blended.standard_error[0], kept)[0]
+        for band, turn in enumerate(fit.turns):
+            if turn is not None:
+                arc = np.clip(norm.ppf(level) * errors[band], -turn.length / 2, turn.length / 2)
+                physical[band] = turn.within(value[band] + arc)
+        physical = np.clip(physical, low, high)
         planes.append(np.where(kept, physical, np.nan))
     return np.stack(planes).astype(np.float32)
 

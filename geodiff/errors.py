@@ -21,7 +21,7 @@ GeodiffError                 exit code 1: something failed
 
 from __future__ import annotations
 
-from geodiff.credentials import redacted
+from geodiff.credentials import legible, unsaid
 
 __all__ = [
     "BlockError",
@@ -52,7 +52,7 @@ class GeodiffError(Exception):
 
     def __init__(self, *said: object) -> None:
         """Messages name addresses; the secrets in them stay out."""
-        super().__init__(*(redacted(part) if isinstance(part, str) else part for part in said))
+        super().__init__(*(legible(unsaid(part)) if isinstance(part, str) else part for part in said))
 
 
 class InputError(GeodiffError):

@@ -47,10 +47,11 @@ def estimate(
 
     Returns
     -------
-    blended : normalised layers (1, band, row, column) over `core`; None where it holds no gap to fill.
+    blended : normalised layers (1, channel, row, column) over `core`; None where it holds no gap to fill.
     windows : how many lattice windows they come from.
     """
     wanted = np.asarray(gaps.read(date, core).wanted.any(axis=0))
+    cube, gaps = fit.channels(cube, gaps)
     windows = gap_windows(cube.lattice, core, wanted)
     if not windows:
         return None, 0

@@ -12,6 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geodiff.beyond import far_errors
+from geodiff.channels import (
+    Turns,
+    first_channels,
+    in_channels,
+    load_turns,
+    reasons_of_channels,
+    rounding_of_channels,
+    stored_turns,
+)
 from geodiff.context import seen_dates
 from geodiff.encoding import Normalisation
 from geodiff.errors import NothingKnownError
@@ -68,6 +77,7 @@ class CubeFit:
     fitted: Fitted
     cells: Cells
     normalisations: tuple[Normalisation, ...]
+    """One a channel, which is a band where `turns` says nothing else; so are all of the following."""
     estimable: tuple[bool, ...]
     """One a band: False where not one of its pixels is known on any date, so that nothing can be said about it."""
     rounding: tuple[float, ...]
@@ -77,6 +87,47 @@ class CubeFit:
     check: SelfCheck
     far: Cells | None = None
     """Standard errors far from all that is known, no less than which is claimed; see `far_errors`."""
+    turns: Turns = ()
+    """Of the bands that go round; empty where none does, and the channels are the bands."""
+
+    def channels(self, cube: Cube, gaps: GapReader) -> tuple[Cube, GapReader]:
+        """The cube and its gaps as the filler sees them."""
+        return _channels(cube, gaps, self.turns)
+
+    def bands(
+        self,
+        value: NDArray[np.float32],
+        error: NDArray[np.float32],
+        wanted: NDArray[np.bool_],
+        about: NDArray[np.float32] | None = None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Normalised (channel, row, column) to physical values and standard errors of bands, that of rounding included.
+
+        `wanted` is (band, row, column). 0 where not wanted, which in most blocks of a mosaic is nearly everywhere.
+        `about` is the value of which `value` is a realisation.
+        """
+        values, errors = np.zeros(wanted.shape, np.float64), np.zeros(wanted.shape, np.float32)
+        turns = self.turns or (None,) * len(wanted)
+        for band, (first, turn) in enumerate(zip(first_channels(self.turns, len(wanted)), turns, strict=True)):
+            where = wanted[band]
+            found, width = self._physical(first, value[first][where], error[first][where])
+            if turn is not None:
+                sine, of_sine = self._physical(first + 1, value[first + 1][where], error[first + 1][where])
+                width = turn.error(found, sine, width, of_sine)
+                if about is None:
+                    found = turn.angles(found, sine)
+                else:
+                    cosine, own = (self.normalisations[c].inverse(about[c][where]) for c in (first, first + 1))
+                    found = turn.drawn(cosine, own, found, sine)
+            values[band][where], errors[band][where] = found, width
+        return values, errors
+
+    def _physical(
+        self, channel: int, value: NDArray[np.float32], error: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        recipe = self.normalisations[channel]
+        found = recipe.inverse(value)
+        return found, np.hypot(recipe.error(found, error), np.float32(self.rounding[channel]))
 
     def stored(self) -> Fitted:
         """As one `Fitted`, for the fit store."""
@@ -87,6 +138,7 @@ class CubeFit:
             "rounding": list(self.rounding),
             "seen": list(self.seen),
             "check": list(astuple(self.check)),
+            "turns": stored_turns(self.turns),
         }
         arrays = {"cells": self.cells.values}
         if self.far is not None:
@@ -101,7 +153,8 @@ def load_cube_fit(stored: Fitted) -> CubeFit:
     estimable, seen = tuple(stored.facts["estimable"]), tuple(stored.facts["seen"])
     rounding, check = tuple(stored.facts["rounding"]), SelfCheck(*stored.facts["check"])
     far = Cells(np.asarray(stored.arrays["far"]), int(stored.facts["far_cell"])) if "far" in stored.arrays else None
-    return CubeFit(stored.parts["filler"], cells, recipes, estimable, rounding, seen, check, far)
+    turns = load_turns(stored.facts.get("turns", ()))  # a fit that was kept before there were any has none
+    return CubeFit(stored.parts["filler"], cells, recipes, estimable, rounding, seen, check, far, turns)
 
 
 @one_thread()
@@ -115,6 +168,8 @@ def fit_cube(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> CubeFit
             f"{cube.name}: none of its {scan.total:,} values is known, so nothing can be estimated; "
             "check --nodata, --valid-range and --qa, or give dates with data"
         )
+    own = cube
+    cube, gaps = _channels(cube, gaps, scan.turns)
     trials = draw_trials(cube, scan, gaps, filler)
     kept = tuple(t for i, t in enumerate(trials) if len(trials) < 2 * _CHECK_EVERY or i % _CHECK_EVERY)
     seen = seen_dates(scan)
@@ -122,10 +177,16 @@ def fit_cube(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> CubeFit
     spared = [t for i, t in enumerate(trials) if len(trials) >= 2 * _CHECK_EVERY and not i % _CHECK_EVERY]
     estimable = tuple(bool(n) for n in scan.cells.count.sum(axis=(0, 2, 3)))
     cells = cells_of(scan.cells, scan.normalisations, around=cube.lattice.periodic)
-    rounding = tuple(cube.variable.bands[band].encoding.rounding for band in cube.bands)
+    rounding = rounding_of_channels([own.variable.bands[band].encoding.rounding for band in own.bands], scan.turns)
     check = _check(filler, fitted, spared, normalised_rounding(rounding, scan.normalisations))
     far = far_errors(scan.cells, scan.normalisations, around=cube.lattice.periodic)
-    return CubeFit(fitted, cells, scan.normalisations, estimable, rounding, seen, check, far)
+    return CubeFit(fitted, cells, scan.normalisations, estimable, rounding, seen, check, far, scan.turns)
+
+
+def _channels(cube: Cube, gaps: GapReader, turns: Turns) -> tuple[Cube, GapReader]:
+    if not turns:
+        return cube, gaps
+    return in_channels(cube, turns), replace(gaps, reason=reasons_of_channels(gaps.reason, turns), _latest={})
 
 
 def extended_fit(fit: CubeFit, scan: Scan, *, around: bool = False) -> CubeFit:

@@ -266,7 +266,7 @@ class FillJob(BaseModel):
         """The job a TOML file describes, with overrides from the command line on top."""
         try:
             fields = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows begins files with a mark
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # endless numbers and nests among them
             why = error.strerror if isinstance(error, OSError) else f"{error}; it has to be TOML"
             raise JobError(f"cannot read the job file {path}: {why}; `geodiff init` writes a commented one") from None
         return cls.build(**{**fields, **overrides})

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.channels import in_channels, parts_of, turns_in
 from geodiff.diffusion.sources import Source, Stack, load
 from geodiff.encoding import Normalisation, unpack
 from geodiff.errors import InputError, JobError
@@ -130,7 +131,10 @@ def _identity(job: FillJob, raster: Raster) -> str:
 def _tiles(path: str, cube: Cube, rng: np.random.Generator, seen_as: str) -> list[Source]:
     rows, columns = cube.shape
     cut = int(columns * (1 - _ASIDE))
-    normalisations = _normalised(cube, rng)
+    seen = _looked_at(cube, rng)
+    turns = turns_in(cube, seen)
+    cube, seen = in_channels(cube, turns), parts_of(seen, turns)
+    normalisations = [_recipe(own, cube.transform) for own in seen]
     made = []
     for part, first, last in (("train", 0, cut), ("validation", cut, columns)):
         windows = [
@@ -182,8 +186,8 @@ def _plane(
     return values, known
 
 
-def _normalised(cube: Cube, rng: np.random.Generator) -> list[Normalisation]:
-    """One a band: median and robust standard deviation in 24 windows anywhere that show something."""
+def _looked_at(cube: Cube, rng: np.random.Generator) -> list[NDArray[np.float64]]:
+    """Known values of each band in 24 windows anywhere that show something."""
     rows, columns = cube.shape
     seen: list[list[NDArray[np.float64]]] = [[] for _ in cube.bands]
     side, shown = min(256, rows, columns), 0
@@ -196,10 +200,11 @@ def _normalised(cube: Cube, rng: np.random.Generator) -> list[Normalisation]:
         for band, own in enumerate(seen):
             own.append(values[band][known[band]][::7])
         shown += bool(known.any())
-    return [_recipe(np.concatenate(own), cube.transform) for own in seen]
+    return [np.concatenate(own) for own in seen]
 
 
 def _recipe(sample: NDArray[np.float64], transform: str) -> Normalisation:
+    """Median and robust standard deviation."""
     unit = Normalisation(0.0, 1.0, transform)
     seen = unit.transformed(sample) if sample.size else np.zeros(1)
     centre = float(np.median(seen))

@@ -408,8 +408,9 @@ def _scan(
     with Progress("finding gaps", tiles, "tiles", quiet=quiet) as progress:
         for cube in scene.cubes:
             reason, outside = work.array(cube.name, "scan_reason"), work.array(cube.name, "outside")
-            cell = int(parts[cube.name].facts["cell"]) if cube.name in parts else None
-            scans[cube.name], gaps[cube.name] = scan_cube(cube, reason, outside, job.buffer, progress.advance, cell)
+            before = load_cube_fit(parts[cube.name]) if cube.name in parts else None
+            chosen = (None, None) if before is None else (before.cells.cell, before.turns)
+            scans[cube.name], gaps[cube.name] = scan_cube(cube, reason, outside, job.buffer, progress.advance, *chosen)
     save_scans(work, scans)
     return scans, gaps
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.credentials import redacted
+from geodiff.credentials import legible, redacted
 from geodiff.errors import MemoryPlanError
 from geodiff.gaps import Reason, shares
 from geodiff.hidden import most_trials
@@ -19,7 +19,7 @@ from geodiff.lattice import STRIDE, WINDOW, Window, blocks
 from geodiff.limits import free_memory
 from geodiff.patches import EDGE_MEMORY, patch_bytes
 from geodiff.scan import CHUNK, chunk_span
-from geodiff.suspects import told
+from geodiff.suspects import may_go_round, told, told_of_turns
 from geodiff.threads import cores
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ class CubePlan:
     """Whether it is of the sea, and nothing tells its gaps from land."""
     of_uncertainty: bool = False
     """Whether it tells how sure observations are, of which there are none in its gaps."""
+    notes: tuple[str, ...] = ()
+    """What is done otherwise than with plain numbers."""
 
     @classmethod
     def of(cls, cube: Cube, scan: Scan, size: int) -> CubePlan:
@@ -93,9 +95,10 @@ class CubePlan:
         shape = (len(cube.variable.dates), len(cube.bands), *cube.shape)
         asked = int(scan.wanted_by_date[list(cube.targets)].sum())
         unknown = bool(wanted) and cube.of_the_sea and not cube.land_is_told
+        notes = tuple(told_of_turns([cube.variable.bands[band].name for band in cube.bands], scan.turns))
         return cls(
             cube.name, shape, scan, wanted, len(every) * len(cube.targets), asked, land_unknown=unknown,
-            of_uncertainty=bool(wanted) and cube.of_uncertainty,
+            of_uncertainty=bool(wanted) and cube.of_uncertainty, notes=notes,
         )  # fmt: skip
 
     def only(self, changed: NDArray[np.bool_], new_dates: int, looks_at: int) -> CubePlan:
@@ -123,6 +126,7 @@ class CubePlan:
         with_gaps = len(self.blocks) + len(self.kept)
         rest = "; the others are copied" if with_gaps < self.all_blocks else ""
         text.append(f"  {with_gaps} of {self.all_blocks} blocks hold gaps{rest}")
+        text += [f"  note: {line}" for line in self.notes]
         text += [f"  warning: {line}" for line in told(scan.suspects)]
         if self.of_uncertainty:
             text.append(
@@ -257,7 +261,7 @@ class FillPlan:
         job = self.job
         lines = [redacted(f"fill {job.source} -> {job.target} with {job.filler}")]
         for cube in self.cubes:
-            lines += cube.lines()
+            lines += [legible(line, lines=False) for line in cube.lines()]
         if job.mask and not any(Reason.USER_MASK.meaning in shares(c.scan.reasons, 1) for c in self.cubes):
             lines.append(
                 f"warning: no pixel lies in --mask {', '.join(map(redacted, job.mask))}, so it adds no gap; is it of "
@@ -307,6 +311,7 @@ def scan_facts(cube: CubePlan) -> dict[str, Any]:
         "reasons": shares(scan.reasons, scan.total),
         "left_out": scan.left_out,
         "suspects": [asdict(suspect) for suspect in scan.suspects],
+        "notes": list(cube.notes),
         "blocks_with_gaps": len(cube.blocks) + len(cube.kept),
         "blocks": cube.all_blocks,
         "appended": _appended_facts(cube),
@@ -334,7 +339,7 @@ def _block_memory(cube: Cube, filler: Filler, job: FillJob, size: int) -> int:
     """Bytes at the peak of one block: the ground read, the blended layers, and one batch of patches."""
     context = int(getattr(filler, "context_dates", 0))
     dates = len(cube.variable.dates) if context < 0 else min(context + 1, len(cube.variable.dates))
-    bands, item = len(cube.bands), cube.variable.dtype.itemsize
+    bands, item = _most_channels(cube), cube.variable.dtype.itemsize
     rows, columns = (min(n, size) + 2 * (WINDOW + filler.halo) for n in cube.shape)
     ground = dates * bands * rows * columns * (item + 8 + 4 + 3)
     layers = bands * min(size, cube.shape[0]) * min(size, cube.shape[1]) * (3 * 8 + job.drawn_members * (8 + item))
@@ -351,9 +356,15 @@ def scan_cells(cube: Cube) -> tuple[int, ...]:
     """Shape of the low-resolution fill."""
     from geodiff.pyramid import cell_size
 
-    dates, bands = len(cube.variable.dates), len(cube.bands)
+    dates, bands = len(cube.variable.dates), _most_channels(cube)
     cell = cell_size(dates * bands, *cube.shape)
     return dates, bands, -(-cube.shape[0] // cell), -(-cube.shape[1] // cell)
+
+
+def _most_channels(cube: Cube) -> int:
+    """How many are estimated: of a band that goes round two, as far as its name or units tell."""
+    bands = [cube.variable.bands[band] for band in cube.bands]
+    return len(bands) + sum(may_go_round(band, cube.called) for band in bands)
 
 
 def _share(count: int, total: int) -> str:

@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 
+from geodiff.credentials import legible
+
 __all__ = ["Progress", "waiting", "within"]
 
 logger = logging.getLogger(__name__)
@@ -96,9 +98,10 @@ def waiting(what: str, *, quiet: bool = False) -> Iterator[None]:
     from rich import progress
     from rich.console import Console
 
-    columns = progress.SpinnerColumn(), progress.TextColumn("{task.description}"), progress.TimeElapsedColumn()
+    said = progress.TextColumn("{task.description}", markup=False)  # which may hold a name with brackets
+    columns = progress.SpinnerColumn(), said, progress.TimeElapsedColumn()
     with progress.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        shown.add_task(what, total=None)
+        shown.add_task(legible(what, lines=False), total=None)
         yield
 
 
@@ -107,7 +110,7 @@ def _bar() -> Any:
     from rich.console import Console
 
     return progress.Progress(
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}"),
         progress.TimeRemainingColumn(),

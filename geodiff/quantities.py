@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from geodiff.io import Variable
+    from geodiff.io import Band, Variable
 
-__all__ = ["may_be_amount", "transform_of"]
+__all__ = ["is_elevation", "may_be_amount", "transform_of"]
 
 _RAIN = ("rain", "precipitation", "snowfall")
 _SIGNED = ("anom", "difference", "bias", "departure", "minus", "index", "standardi", "trend", "change", "deficit")
@@ -19,6 +19,12 @@ _MASS = re.compile(r"\s*(k?g)\b")
 """How units begin that are larger than the milligrams in which chlorophyll is mostly given."""
 
 
+_GROUND = ("elev", "altitude", "topograph", "bathym", "orograph", "geoid", "ellipsoid")
+"""How words begin that name heights above a zero that is no end: sea level, an ellipsoid."""
+_MODELS = ("dem", "dtm", "dsm", "hgt")
+_LENGTH = re.compile(r"(m|met(er|re)s?|ft|foot|feet)", re.IGNORECASE)
+_NUMBERED = re.compile(r"band_\d+")
+"""Bands that have no name; those in metres are mostly elevations, as drivers of such models give them."""
 _NO_ZERO = re.compile(r"\s*(db|log|lg|ln|deg|°|celsius|fahrenheit|[cf]$)", re.IGNORECASE)
 """How units begin whose zero means nothing: of logarithms, degrees of any kind."""
 
@@ -26,6 +32,19 @@ _NO_ZERO = re.compile(r"\s*(db|log|lg|ln|deg|°|celsius|fahrenheit|[cf]$)", re.I
 def may_be_amount(units: str) -> bool:
     """Whether what has such units, or none, may be something of which there is no less than nothing."""
     return not _NO_ZERO.match(units)
+
+
+def is_elevation(variable: Variable, band: Band) -> bool:
+    """Whether a band is of heights of the ground, which has some below zero: by names, units or a vertical CRS."""
+    keys = ("standard_name", "long_name")
+    named = " ".join((variable.name, band.name, *(str(variable.attributes.get(key, "")) for key in keys)))
+    words = re.split("[^a-z]+", named.lower())
+    crs = variable.geobox.crs
+    return (
+        any(word.startswith(_GROUND) or word in _MODELS for word in words)
+        or bool(_NUMBERED.fullmatch(band.name) and _LENGTH.fullmatch(band.units.strip()))
+        or (crs is not None and any(part.is_vertical for part in crs.proj.sub_crs_list))
+    )
 
 
 def transform_of(variable: Variable) -> str:

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from geodiff import __version__
+from geodiff.credentials import legible
 
 __all__ = ["FEW_TRIALS", "RunRecord", "versions", "why_refused"]
 
@@ -78,7 +79,7 @@ def _nothing_to_fill(record: RunRecord) -> str:
 
 def _filled(name: str, facts: dict[str, Any], command: str) -> str:
     """What a person wants to know of a variable after a fill."""
-    line = f"{name}: filled {facts['filled']:,} of {facts['to_fill']:,} missing values"
+    line = f"{legible(name, lines=False)}: filled {facts['filled']:,} of {facts['to_fill']:,} missing values"
     if facts["refused"]:
         line += f" ({facts['refused']:,} left empty: {why_refused(command)})"
     if facts.get("appended"):
@@ -95,7 +96,7 @@ def _filled(name: str, facts: dict[str, Any], command: str) -> str:
 def _restored(name: str, facts: dict[str, Any]) -> list[str]:
     """The same of a variable that was restored, with the noise of its bands."""
     rows, columns = facts["shape"][-2:]
-    text = f"{name}: {rows} x {columns} pixels"
+    text = f"{legible(name, lines=False)}: {rows} x {columns} pixels"
     if facts["missing"]:
         text += f", {100 * facts['missing'] / facts['values']:.2g} % missing, {facts['filled']:,} values filled"
     return [text, *(f"  noise of {', '.join(bands)}: {level}" for level, bands in _alike(facts["noise"]).items())]

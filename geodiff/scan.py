@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.channels import Turns, bands_of, in_channels, reasons_of_channels, turns_in
 from geodiff.collar import find_collar
 from geodiff.encoding import LOGARITHMS, Normalisation, piles_up, unpack
 from geodiff.gaps import Gaps, auto_fillable, collar_candidates, never_seen, outside_counts, tally
 from geodiff.lattice import Window
 from geodiff.pyramid import CellSums
-from geodiff.quantities import may_be_amount
+from geodiff.quantities import is_elevation, may_be_amount
 from geodiff.suspects import Suspect, suspects_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from geodiff.io import Band
     from geodiff.scene import Cube
 
 __all__ = [
@@ -54,6 +56,8 @@ _WHOLE, _AT_END = (1.0, 100.0), 0.01
 """The whole that shares and percentages are of, and how near to both ends, as a part of it, some lie."""
 _UNEVEN = 0.1
 """How far the median lies from the middle between the 16th and the 84th percentile, in what these are apart."""
+_NEXT_TO_NOTHING = 0.1
+"""Of the least known amount, below which none is estimated."""
 _EXACT = 1e-9
 """Share of its size below which a band's deviation is that of rounding."""
 _MEASURABLE = 1e15
@@ -177,10 +181,20 @@ class Scan:
     """Missing values that `--fillable` leaves as they are, by cause."""
     cells: CellSums
     normalisations: tuple[Normalisation, ...]
-    """One a band, fixed for the whole scene."""
+    """One a channel, which is a band where `turns` says nothing else, fixed for the whole scene."""
     occupied: Occupied
     suspects: tuple[Suspect, ...] = ()
     """Numbers that count as known and may stand for missing."""
+    turns: Turns = ()
+    """Of the bands that go round, which are estimated by way of two channels each, as are `cells`."""
+
+    @property
+    def by_band(self) -> tuple[Normalisation | None, ...]:
+        """The normalisation of each band, None for one that goes round."""
+        if not self.turns:
+            return self.normalisations
+        of = dict(zip(bands_of(self.turns), self.normalisations, strict=True))
+        return tuple(of[band] if turn is None else None for band, turn in enumerate(self.turns))
 
     @property
     def wanted(self) -> int:
@@ -189,11 +203,18 @@ class Scan:
 
 
 def scan_cube(
-    cube: Cube, reason: Any, outside: Any, buffer: int, tick: Tick = lambda: None, cell: int | None = None
+    cube: Cube,
+    reason: Any,
+    outside: Any,
+    buffer: int,
+    tick: Tick = lambda: None,
+    cell: int | None = None,
+    turns: Turns | None = None,
 ) -> tuple[Scan, GapReader]:
     """Scan a cube once and write its reasons; arrays as in `GapReader`. `tick` is called after each tile.
 
-    `cell` is the cell size of the low-resolution fill that an earlier scan chose, when dates are added to it.
+    `cell` is the cell size of the low-resolution fill that an earlier scan chose, when dates are added to it, and
+    `turns` are what it found; by default they are found here, and empty ones are none.
     """
     index = Occupied.empty(len(cube.variable.dates), *cube.shape)
     cells, sample, ends = _first_pass(cube, reason, outside, index, tick, cell)
@@ -201,6 +222,9 @@ def scan_cube(
     if cube.transform in LOGARITHMS and _not_positive(known, cube.transform):
         _log.warning("%s: too many values are zero, negative or beyond its units for a logarithm of it", cube.name)
         return scan_cube(replace(cube, transform="linear"), reason, outside, buffer, cell=cell)
+    turns = turns_in(cube, known) if turns is None else turns
+    if turns:
+        return _scan_channels(cube, reason, outside, buffer, cell, known, turns)
     _find_outside(cube, outside, index)
     found = Occupied(index.reason, index.outside, np.ones_like(index.wanted))
     gaps = GapReader(reason, outside, cube.shape, buffer, cube.rules.fill_everything, found)
@@ -209,10 +233,32 @@ def scan_cube(
         cells = _sums_of_measurements(cube, gaps, cells, recipes)
     scan = _count(cube, gaps, cells, recipes)
     if cube.transform not in LOGARITHMS:  # which know no number below their beginning
-        bands = [cube.variable.bands[b] for b in cube.bands]
+        bands = _bands(cube)
         physical = [values**3 for values in known] if cube.transform == "cbrt" else known
         scan = replace(scan, suspects=suspects_of(bands, physical, whole=not scan.missing and physical is known))
     return scan, replace(gaps, occupied=scan.occupied, _latest={})
+
+
+def _bands(cube: Cube) -> list[Band]:
+    return [cube.variable.bands[band] for band in cube.bands]
+
+
+def _scan_channels(
+    cube: Cube,
+    reason: Any,
+    outside: Any,
+    buffer: int,
+    cell: int | None,
+    known: Sequence[NDArray[np.float64]],
+    turns: Turns,
+) -> tuple[Scan, GapReader]:
+    """A second look at a cube some of whose bands go round, of their cosines and sines; counts are those of bands."""
+    reasons, channels = reasons_of_channels(reason, turns), in_channels(cube, turns)
+    scan, gaps = scan_cube(channels, reasons, outside, buffer, cell=cell, turns=())
+    gaps = replace(gaps, reason=reason, _latest={})
+    counted = _count(cube, gaps, scan.cells, scan.normalisations, summed=True)
+    suspects = suspects_of(_bands(cube), known, turns, whole=not counted.missing)
+    return replace(counted, suspects=suspects, turns=turns), replace(gaps, occupied=counted.occupied, _latest={})
 
 
 def _not_positive(sample: list[NDArray[np.float64]], transform: str) -> bool:
@@ -356,8 +402,8 @@ def _normalise(
         scale = (high - low) / 2 or (spread if spread > _EXACT * abs(centre) else abs(float(centre))) or 1.0
         least = max(_PILE * values.size, 2)
         lowest, highest = (float(end) if piles_up(values, float(end), least) else None for end in own)
-        if cube.transform == "linear":
-            low, top = _known_bounds(values, own, cube.variable.bands[band].units)
+        if cube.transform == "linear" and not is_elevation(cube.variable, cube.variable.bands[band]):
+            low, top = _known_bounds(values, own, cube.variable.bands[band])
             lowest, highest = low if lowest is None else lowest, top if highest is None else highest
         far = _far_out(values, own, float(centre), float(scale))
         recipes.append(Normalisation(float(centre), float(scale), cube.transform, lowest, highest, *far))
@@ -365,24 +411,28 @@ def _normalise(
 
 
 def _known_bounds(
-    values: NDArray[np.float64], ends: NDArray[np.float64], units: str
+    values: NDArray[np.float64], ends: NDArray[np.float64], band: Band
 ) -> tuple[float | None, float | None]:
     """The least and the greatest there can be of sampled values that end at `ends`, by what they are like; else None.
 
     Shares and percentages, which fill 0 to 1 or 0 to 100, and amounts, whose logarithm is more even than they are
-    themselves and which are nowhere negative: power, concentrations, counts, depths.
+    themselves and which are nowhere negative: power, concentrations, counts, depths. Those that are nowhere nothing
+    are not nothing in a gap either, for their logarithm is taken: of radar, to have it in dB. Of whole numbers the next
+    to the least may well be 0.
     """
     for top in _WHOLE:
         if 0 <= ends[0] <= _AT_END * top and (1 - _AT_END) * top <= ends[1] <= top:
             return 0.0, top
-    if ends[0] < 0 or not may_be_amount(units):
+    if ends[0] < 0 or not may_be_amount(band.units):
         return None, None
     low, centre, high = np.percentile(values, [16, 50, 84])
     if not 0 < low < high:
         return None, None
     ways = ((low, centre, high), np.log((low, centre, high)))
     uneven, in_logarithm = (abs(c - (a + b) / 2) / (b - a) for a, c, b in ways)
-    return (0.0 if centre < (low + high) / 2 and uneven > max(_UNEVEN, in_logarithm) else None), None
+    is_amount = centre < (low + high) / 2 and uneven > max(_UNEVEN, in_logarithm)
+    least = 0.0 if band.encoding.step else _NEXT_TO_NOTHING * float(ends[0])
+    return (least if is_amount else None), None
 
 
 def _far_out(
@@ -433,8 +483,10 @@ def _measured(values: NDArray[np.float64], recipes: Sequence[Normalisation]) -> 
     return np.stack([recipe.measured(plane) for recipe, plane in zip(recipes, values, strict=True)])
 
 
-def _count(cube: Cube, gaps: GapReader, cells: CellSums, normalisations: tuple[Normalisation, ...]) -> Scan:
-    """Count gaps by chunk, and take buffered pixels out of the cell sums again."""
+def _count(
+    cube: Cube, gaps: GapReader, cells: CellSums, normalisations: tuple[Normalisation, ...], *, summed: bool = False
+) -> Scan:
+    """Count gaps by chunk, and take buffered pixels out of the cell sums again, where that is not done (`summed`)."""
     rows, columns = cube.shape
     dates, bands = len(cube.variable.dates), len(cube.bands)
     counts = np.zeros((dates, -(-rows // CHUNK), -(-columns // CHUNK)), np.int64)
@@ -452,7 +504,7 @@ def _count(cube: Cube, gaps: GapReader, cells: CellSums, normalisations: tuple[N
             for cause, n in _left_out(cube, gaps, found, tile).items():
                 left_out[cause] = left_out.get(cause, 0) + n
             _count_chunks(counts[date], tile, np.asarray(found.wanted.any(axis=0)))
-            if gaps.buffer:
+            if gaps.buffer and not summed:
                 bare = np.asarray(gaps.reason[(date, slice(None), *tile.slices)]) == 0
                 values = _values(cube, cube.read(date, tile))
                 cells.add(date, tile, values, bare & found.missing & _measured(values, normalisations), sign=-1)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
+from geodiff.channels import load_turns, stored_turns
 from geodiff.encoding import Normalisation
 from geodiff.errors import TargetError
 from geodiff.fillers import Fitted
@@ -59,6 +60,7 @@ def _stored(scan: Scan) -> Fitted:
     facts = {name: getattr(scan, name) for name in _PLAIN}
     facts |= {"normalisations": [list(astuple(recipe)) for recipe in scan.normalisations], "cell": scan.cells.cell}
     facts["suspects"] = [list(astuple(suspect)) for suspect in scan.suspects]
+    facts["turns"] = stored_turns(scan.turns)
     arrays = {name: getattr(scan, name) for name in _ARRAYS}
     return Fitted("scan", facts, {**arrays, "cell_total": scan.cells.total, "cell_count": scan.cells.count})
 
@@ -73,4 +75,5 @@ def _scan(part: Fitted, occupied: Occupied) -> Scan:
         normalisations=tuple(Normalisation(*recipe) for recipe in facts["normalisations"]),
         occupied=occupied,
         suspects=tuple(Suspect(*suspect) for suspect in facts["suspects"]),
+        turns=load_turns(facts.get("turns", ())),
     )

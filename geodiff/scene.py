@@ -84,6 +84,11 @@ class Cube:
         return self.variable.name
 
     @property
+    def called(self) -> str:
+        """Its names beside its own."""
+        return " ".join(str(self.variable.attributes.get(key, "")) for key in ("standard_name", "long_name"))
+
+    @property
     def of_the_sea(self) -> bool:
         """Whether its standard or long name says that it exists at sea only."""
         told = (str(self.variable.attributes.get(key, "")) for key in ("standard_name", "long_name"))
@@ -249,6 +254,8 @@ def _cure(kinds: Sequence[str]) -> str:
             "; where they stand for classes, write their numbers without what says so (names of classes, flag "
             "attributes, LAYER_TYPE), and use --filler nearest"
         )
+    if "complex" in kinds:
+        return "; write their real and imaginary parts, or their amplitude, as bands of their own and fill those"
     return ""
 
 

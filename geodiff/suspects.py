@@ -1,6 +1,6 @@
 """Numbers that are probably not what they pass for.
 
-A nodata tag that was lost on the way, classes as quantities, directions that go round.
+A nodata tag that was lost on the way, classes and dates as quantities, directions that go round.
 """
 
 from __future__ import annotations
@@ -13,12 +13,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geodiff.turns import Turn
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from geodiff.channels import Turns
     from geodiff.io import Band
 
-__all__ = ["Suspect", "few_numbers", "goes_round", "many_zeros", "suspect_values", "suspects_of", "told"]
+__all__ = [
+    "Suspect",
+    "are_dates",
+    "few_numbers",
+    "goes_round",
+    "many_zeros",
+    "may_go_round",
+    "suspect_values",
+    "suspects_of",
+    "told",
+    "told_of_turns",
+    "turns_of",
+]
 
 _LEAST = 20
 """Values that must be the same number, and as many that are not."""
@@ -37,10 +52,20 @@ _CLASS_NAMES = re.compile(r"class|land_?(cover|use)|lulc|categor|corine|\bclc|\b
 _MANY, _OFTENER = 0.01, 5
 """Share of zeros that are many, and how much oftener than any other number they are."""
 _TURNS = (360.0, 2 * math.pi)
-_ANGLES = (re.compile(r"(deg|degrees?|°)([ _](true|t|north|east))?"), re.compile(r"rad(ians?)?"))
+_ANGLES = (
+    re.compile(r"(deg|degrees?|°)([ _]?(true|t|north|east)|[ _](clockwise|from|compass)\b.*)?"),
+    re.compile(r"rad(ians?)?"),
+)
 """A turn in degrees and in radians, and the units of either."""
+_NO_UNITS = ("", "1", "-", "none", "unitless")
+"""How it is said that a band has none: a phase centre at 355 m is no direction."""
 _DIRECTIONS = ("direction", "aspect", "azimuth", "phase")
 """Words in the name of a band of directions that has no units."""
+_DAYS = re.compile(r"(^|[^a-z])doy([^a-z]|$)|day_?of_?(the_?)?year|julian_?day")
+_YEAR = Turn(365.25, 0.5)
+"""Days from 1 to 365 or 366, by which 1 January is next to 31 December."""
+_YEARS, _MONTH_DAY, _DAY_OF_YEAR = (1850, 2150), 10_000, 1000
+"""In which years dates lie, and what their years count in 20240131 and in 2024031."""
 _ROUNDING = 1e-6
 """Share of a turn by which float32 may take an angle beyond its end."""
 _SEAM, _UNNAMED_SEAM, _AT_EACH_END = 1 / 36, 1 / 360, 0.001
@@ -60,16 +85,16 @@ class Suspect:
     """How many different numbers there are, where they may be classes."""
     near: bool = False
     """Not far from others, but the only explanation at hand where nothing at all is missing."""
-    round: bool = False
-    """All numbers are directions, whose least and greatest are neighbours."""
+    dates: bool = False
+    """All numbers are dates whose digits are those of year, month and day, or of year and day of the year."""
     codes: tuple[float, ...] = ()
     """More numbers beside that one, as far from all others."""
 
     def __str__(self) -> str:
-        if self.round:
+        if self.dates:
             return (
-                f"{self.band} holds directions all the way round, and a fill between 350 and 10 degrees comes out near "
-                "180; fill their sine and cosine (or u and v) and make directions of these"
+                f"{self.band} holds dates written as {self.value:.10g}, and the mean of two is mostly no date; use "
+                "--filler nearest, or count the days first"
             )
         if self.distinct:
             return (
@@ -98,13 +123,26 @@ def told(suspects: Sequence[Suspect]) -> list[str]:
     """One line for each number, also where many bands (the months of a series, often) hold it."""
     alike: dict[tuple[bool, int, tuple[float, ...]], list[Suspect]] = {}
     for suspect in suspects:
-        values = () if suspect.distinct else (suspect.value, *suspect.codes)
-        alike.setdefault((suspect.round, suspect.distinct, values), []).append(suspect)
-    return [str(replace(max(some, key=lambda s: s.share), band=_named(some))) for some in alike.values()]
+        values = () if suspect.distinct or suspect.dates else (suspect.value, *suspect.codes)
+        alike.setdefault((suspect.dates, suspect.distinct, values), []).append(suspect)
+    found = ((max(some, key=lambda s: s.share), [suspect.band for suspect in some]) for some in alike.values())
+    return [str(replace(first, band=_named(names))) for first, names in found]
 
 
-def _named(suspects: Sequence[Suspect]) -> str:
-    names = [suspect.band for suspect in suspects]
+def told_of_turns(bands: Sequence[str], turns: Turns) -> list[str]:
+    """One line for all bands that go round once in the same number, that nobody takes them for anything else."""
+    alike: dict[float, list[str]] = {}
+    for band, turn in zip(bands, turns, strict=False):
+        if turn is not None:
+            alike.setdefault(turn.length, []).append(band)
+    return [
+        f"{_named(names)}: numbers that go round, once in {length:.6g}; what is missing is filled by way of their "
+        "cosine and sine"
+        for length, names in alike.items()
+    ]
+
+
+def _named(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more bands"
 
 
@@ -158,48 +196,105 @@ def few_numbers(values: NDArray[np.float64], name: str = "") -> int:
     return found.size if 1 < found.size <= most else 0
 
 
-def goes_round(band: Band, values: NDArray[np.float64]) -> bool:
-    """Whether a band holds angles on both sides of north (0 and a turn) or of south (half a turn either way).
+def turns_of(bands: Sequence[Band], known: Sequence[NDArray[np.float64]], called: str = "") -> Turns:
+    """What `goes_round` says of each band by its known physical values; empty where none goes round."""
+    turns = tuple(goes_round(band, values, called) for band, values in zip(bands, known, strict=True))
+    return turns if any(turns) else ()
 
-    By its units or its name; a band that has neither, by numbers that fill a turn exactly, as aspects in degrees and
-    the phase of an interferogram in radians do.
+
+def may_go_round(band: Band, called: str = "") -> bool:
+    """Whether units or names are those of what goes round, before any number is read."""
+    name, units = f"{band.name} {called}".lower(), band.units.lower().strip()
+    of_angles = any(spelt.fullmatch(units) for spelt in _ANGLES)
+    return of_angles or any(word in name for word in _DIRECTIONS) or bool(_DAYS.search(name))
+
+
+def goes_round(band: Band, values: NDArray[np.float64], called: str = "") -> Turn | None:
+    """The turn of a band of angles on both sides of north (0 and a turn) or of south (half a turn either way).
+
+    By its units, or by its name (it may be `called` otherwise too) where it has none; what both say are angles may
+    leave out more of a turn, up to half. A band that has neither, by numbers that fill a turn exactly, as aspects in
+    degrees and the phase of an interferogram in radians do. None for what does not go round.
     """
+    if not values.size:
+        return None
+    units, low, high = band.units.lower().strip(), float(values.min()), float(values.max())
+    name = f"{band.name} {called}".lower()
+    named = any(word in name for word in _DIRECTIONS)
+    for length, spelt in zip(_TURNS, _ANGLES, strict=True):
+        for turn in (Turn(length, 0.0), Turn(length, -length / 2)):
+            of_angles = spelt.fullmatch(units) is not None
+            at_ends = (of_angles or (named and units in _NO_UNITS)) and _at_both_ends(turn, low, high)
+            across = of_angles and named and _within(turn, low, high) and high - low > length / 2
+            if at_ends or across or (not units and _fills(values, turn)):
+                return _as_rounded(turn, band.encoding.step, low, high)
+    return _YEAR if _DAYS.search(name) and _at_both_ends(_YEAR, low, high) else None
+
+
+def _as_rounded(turn: Turn, step: float, low: float, high: float) -> Turn:
+    """The turn from which whole numbers come out as the known ones do: north is 0 where these end at 359, else 360."""
+    if step and high < turn.start + turn.length - step / 2:
+        return replace(turn, start=turn.start - step / 2)
+    return replace(turn, start=turn.start + step / 2) if step and low > turn.start + step / 2 else turn
+
+
+def _at_both_ends(turn: Turn, low: float, high: float) -> bool:
+    return max(abs(low - turn.start), abs(high - turn.start - turn.length)) < _SEAM * turn.length
+
+
+def _within(turn: Turn, low: float, high: float) -> bool:
+    rounding = _ROUNDING * turn.length
+    return turn.start - rounding <= low and high <= turn.start + turn.length + rounding
+
+
+def _fills(values: NDArray[np.float64], turn: Turn) -> bool:
+    """Whether angles reach from the start of a turn to its end and no farther, with many at either.
+
+    Among aspects -1 stands for flat ground.
+    """
+    values = values[values != -1] if turn.start == 0 else values
     if values.size < _ENOUGH:
         return False
-    units, low, high = band.units.lower().strip(), float(values.min()), float(values.max())
-    named = any(word in band.name.lower() for word in _DIRECTIONS)
-    for turn, spelt in zip(_TURNS, _ANGLES, strict=True):
-        for start in (0.0, -turn / 2):
-            near = max(abs(low - start), abs(high - start - turn)) < _SEAM * turn
-            if near and (spelt.fullmatch(units) or named):
-                return True
-    return not units and any(_fills(values, turn, start) for turn in _TURNS for start in (0.0, -turn / 2))
-
-
-def _fills(values: NDArray[np.float64], turn: float, start: float) -> bool:
-    """Whether angles reach from the start of a turn to its end and no farther, with many at either."""
-    end, rounding = start + turn, _ROUNDING * turn
-    ends = [np.abs(values - place) <= _UNNAMED_SEAM * turn for place in (start, end)]
-    inside = start - rounding <= values.min() and values.max() <= end + rounding
+    ends = [np.abs(values - place) <= _UNNAMED_SEAM * turn.length for place in (turn.start, turn.start + turn.length)]
+    inside = _within(turn, float(values.min()), float(values.max()))
     return bool(inside and min(there.mean() for there in ends) >= _AT_EACH_END)
 
 
+def are_dates(values: NDArray[np.float64]) -> bool:
+    """Whether all numbers are dates by their digits, as 20240131 (or 2024031, by the day of the year) is one."""
+    if values.size < _ENOUGH or values.min() == values.max() or not (values == np.round(values)).all():
+        return False
+    years, rest = np.divmod(values, _MONTH_DAY)
+    months, days = np.divmod(rest, 100)
+    by_month = (months >= 1) & (months <= 12) & (days >= 1) & (days <= 31)
+    years_of_days, days_of_year = np.divmod(values, _DAY_OF_YEAR)
+    by_day = (days_of_year >= 1) & (days_of_year <= 366)
+    first, last = _YEARS
+    return any(
+        bool((right & (years >= first) & (years <= last)).all())
+        for right, years in ((by_month, years), (by_day, years_of_days))
+    )
+
+
 def suspects_of(
-    bands: Sequence[Band], known: Sequence[NDArray[np.float64]], *, whole: bool = False
+    bands: Sequence[Band], known: Sequence[NDArray[np.float64]], turns: Turns = (), *, whole: bool = False
 ) -> tuple[Suspect, ...]:
     """Suspects among known physical values, one array a band, as the numbers that are stored.
 
-    Where nothing is missing (`whole`), zeros are asked about that may well be observations elsewhere.
+    Of what goes round, no more than numbers far from all others. Where nothing is missing (`whole`), zeros are asked
+    about that may well be observations elsewhere.
     """
     found = []
-    for band, every in zip(bands, known, strict=True):
+    for band, every, turn in zip(bands, known, turns or (None,) * len(bands), strict=True):
         suspects, share = suspect_values(every)
         if suspects.size:
             value, *codes = (_as_stored(band, number) for number in suspects.tolist())
             found.append(Suspect(band.name, value, share, codes=tuple(codes)))
         values = every[~np.isin(every, suspects)] if suspects.size else every
-        if goes_round(band, values):
-            found.append(Suspect(band.name, 0.0, 1.0, round=True))
+        if turn is not None:
+            continue
+        if are_dates(values):
+            found.append(Suspect(band.name, _as_stored(band, float(values.max())), 1.0, dates=True))
         elif _whole(band, values) and (distinct := few_numbers(values, band.name)):
             found.append(Suspect(band.name, float(values[0]), 1.0, distinct))
         elif whole and not suspects.size and band.encoding.offset == 0 and (share := many_zeros(values)):

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 import rasterio
 
+from geodiff.cli.app import say, talk
 from geodiff.credentials import redacted
 from geodiff.errors import SourceError
 from geodiff.finishing import begin_record
 from geodiff.io import open_raster
-from geodiff.io.places import expanded
+from geodiff.io.places import expanded, filesystem_of, listing
 from geodiff.job import FillJob
+from geodiff.pipeline import plan
+from geodiff.progress import waiting
+from tests.io.geotiffs import write_source
 
 SECRET = "hunter2"
 
@@ -25,6 +29,7 @@ SECRET = "hunter2"
     [
         f"https://me:{SECRET}@host/a.tif",
         f"https://{SECRET}@host/a.tif",
+        f"https://me:p@{SECRET}@host/a.tif",
         f"https://host/a.tif?sv=1&sig={SECRET}",
         f"https://host/a.tif?X-Amz-Credential={SECRET}&X-Amz-Signature={SECRET}",
         f"https://host/a.tif?access_token={SECRET};x=1",
@@ -66,6 +71,26 @@ def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
         open_raster("https://host/a.tif?sig=${NO_SUCH_VARIABLE}")
 
 
+def test_what_came_from_the_environment_is_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the query calls it, and in the path too."""
+    monkeypatch.setenv("GEODIFF_TEST_TOKEN", f"{SECRET}/+")
+    address = expanded("https://host/${GEODIFF_TEST_TOKEN}/a.tif?k=${GEODIFF_TEST_TOKEN}")
+    for said in (address, address.replace("/+", "%2F%2B"), address.replace("+", "%2B")):
+        assert SECRET not in str(SourceError(f"no {said}"))
+
+
+def test_a_listing_names_no_variable_of_its_own_and_gives_back_what_was_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GEODIFF_TEST_TOKEN", SECRET)
+    filesystem, _ = filesystem_of("memory://")
+    filesystem.pipe_file(f"/{SECRET}/a.tif", b"1")
+    assert listing("memory://${GEODIFF_TEST_TOKEN}/") == ["memory:///${GEODIFF_TEST_TOKEN}/a.tif"]
+    filesystem.pipe_file("/strange/${GEODIFF_TEST_TOKEN}.nc", b"1")
+    with pytest.raises(SourceError, match="only an address that you give yourself may"):
+        listing("memory://strange/")
+
+
 def test_a_zarr_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
     import zarr
 
@@ -98,3 +123,40 @@ def test_what_gdal_logs_of_an_address_holds_no_secret(caplog: pytest.LogCaptureF
     logging.getLogger("rasterio._env").warning("CPLE_%s in %s", "AppDefined", f"HTTP response code on {address}: 0")
     assert SECRET not in caplog.text
     assert "HTTP response code on http://***@host/a.tif?sig=***" in caplog.text
+
+
+HOSTILE = "red\x1b]0;title\x07\x1b[2J\u202e\nerror: nothing was found [/x]"
+
+
+def test_names_in_a_file_command_no_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither in what verbs print, nor in a plan, a log line or an error; and none of them makes a line of its own."""
+    from geodiff.inspection import describe
+    from geodiff.inspection.words import render
+
+    values = np.arange(1, 4097, dtype=np.uint16).reshape(1, 64, 64)
+    values[:, 20:30, 20:30] = 0
+
+    def name(file: rasterio.io.DatasetWriter) -> None:
+        file.set_band_description(1, HOSTILE)
+
+    source = write_source(tmp_path / "a.tif", values, nodata=0, describe=name)
+    job = FillJob.build(source=source, target=str(tmp_path / "b.tif"), filler="nearest")
+    try:
+        talk(0, quiet=False)
+        say(render(describe(source)))
+        say(plan(job))
+        logging.getLogger("geodiff").info("trying %s", HOSTILE)
+        say(f"error: {SourceError(HOSTILE.splitlines()[0])}", err=True)
+    finally:
+        logging.basicConfig(level=logging.WARNING, force=True)
+        logging.getLogger("geodiff").setLevel(logging.NOTSET)
+    shown = "".join(capfd.readouterr())
+    assert "red\\x1b]0;title" in shown
+    assert not set("\x1b\x07\u202e") & set(shown)
+    assert not any(line.startswith("error: nothing") for line in shown.splitlines())
+
+
+def test_a_name_in_brackets_is_no_command_of_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with waiting(f"fitting {HOSTILE}"):
+        pass

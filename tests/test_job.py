@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from geodiff.cli import app
+from geodiff.diffusion.trainconfig import read_fields
 from geodiff.errors import JobError
 from geodiff.job import FillJob, parse_gates
 from geodiff.record import RunRecord
@@ -16,6 +17,14 @@ from geodiff.record import RunRecord
 
 def _job(**fields: object) -> FillJob:
     return FillJob.build(source="a.tif", target="b.tif", **fields)
+
+
+@pytest.mark.parametrize("value", ["[" * 50_000 + "]" * 50_000, "9" * 5_000], ids=["nested", "endless"])
+def test_a_job_file_that_cannot_be_read_is_told_whatever_is_in_it(tmp_path: Path, value: str) -> None:
+    (tmp_path / "job.toml").write_text(f'source = "a.tif"\ntarget = "b.tif"\nseed = {value}\n')
+    for read in (FillJob.from_toml, read_fields):
+        with pytest.raises(JobError, match=r"job\.toml"):
+            read(tmp_path / "job.toml")
 
 
 @pytest.mark.parametrize(

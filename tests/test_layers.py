@@ -29,15 +29,15 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
             "geodiff.encoding", "geodiff.flags", "geodiff.gaps", "geodiff.faults", "geodiff.lattice", "geodiff.noise",
             "geodiff.metrics", "geodiff.codes", "geodiff.job", "geodiff.jobfile", "geodiff.collar", "geodiff.gapshapes",
             "geodiff.limits", "geodiff.options", "geodiff.pyramid", "geodiff.samplers", "geodiff.seams",
-            "geodiff.threads", "geodiff.undated",
+            "geodiff.threads", "geodiff.turns", "geodiff.undated",
         )
     },
     {"fillers": ("geodiff.fillers", "geodiff.diffusion")},
     {"io": ("geodiff.io",)},  # keeps what fillers have learnt; a filler knows nothing of files
     {
         "scene": (
-            "geodiff.scene", "geodiff.patches", "geodiff.quality", "geodiff.quantities", "geodiff.scan",
-            "geodiff.scanned", "geodiff.suspects",
+            "geodiff.scene", "geodiff.channels", "geodiff.patches", "geodiff.quality", "geodiff.quantities",
+            "geodiff.scan", "geodiff.scanned", "geodiff.suspects",
         )
     },
     {

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 from scipy.ndimage import gaussian_filter
 
 import geodiff
 from geodiff.encoding import LOGARITHMS, Encoding, Normalisation, pack, unpack
 from geodiff.job import FillJob
+from geodiff.quantities import is_elevation
 from geodiff.scan import scan_cube
 from geodiff.scene import open_scene
+from tests.rasters import write
 
 HOLE = (slice(30, 60), slice(30, 60))
 
@@ -127,14 +130,14 @@ def test_what_stands_at_a_bound_is_valid(
 @pytest.mark.parametrize(
     ("name", "units", "low", "high"),
     [
-        ("probability", "1", 0.0, 1.0), ("percentage", "%", 0.0, 100.0), ("power", "", 0.0, None),
+        ("probability", "1", 0.0, 1.0), ("percentage", "%", 0.0, 100.0), ("power", "", 0.1, None),
         ("power", "degC", None, None), ("temperature", "K", None, None), ("anomaly", "", None, None),
     ],
 )  # fmt: skip
 def test_shares_and_amounts_are_bounded_by_what_they_are(
     tmp_path: Path, name: str, units: str, low: float | None, high: float | None
 ) -> None:
-    """Members of a column of NO2 were negative, those of a probability 1.5."""
+    """Members of a column of NO2 were negative, those of a probability 1.5, and one in twenty of radar -450 dB."""
     even = (field((200, 200)) - 280) / 5
     share = 1 / (1 + np.exp(-3 * even))
     values = {"probability": share, "percentage": 100 * share, "power": 5e15 * np.exp(even), "temperature": even + 280}
@@ -143,7 +146,8 @@ def test_shares_and_amounts_are_bounded_by_what_they_are(
     (cube,) = open_scene(FillJob(source=str(tmp_path / "scene.nc"), target="filled.nc")).cubes
     reason, outside = np.zeros((1, 1, *cube.shape), np.uint16), np.zeros(cube.shape, bool)
     (recipe,) = scan_cube(cube, reason, outside, 0)[0].normalisations
-    assert (recipe.lowest, recipe.highest) == (low, high)
+    least = None if low is None else low * float(physical.min())  # a tenth of it, or no number at all
+    assert (recipe.lowest, recipe.highest) == (least, high)
 
 
 # -- logarithms
@@ -199,3 +203,30 @@ def test_mirror_images_of_one_pixel_do_not_make_a_fill_sure(shape: tuple[int, in
     missing = np.isnan(values)
     assert np.isfinite(value).all()
     assert error[missing].min() > 1.0  # nothing is known of how much pixels differ but their size
+
+
+def skewed(low: float) -> np.ndarray:
+    return low + np.exp((field((64, 64)) - 280) / 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "bound"), [("v", 0.1), ("snow_depth", 0.1), ("elevation", None), ("cop_dem", None), ("demand", 0.1)]
+)
+def test_the_ground_may_lie_below_zero_where_no_amount_can(tmp_path: Path, name: str, bound: float | None) -> None:
+    """A polder in a void of coastal heights, all of which are positive, came out as sea level."""
+    heights = skewed(0.5)
+    (recipe,) = scanned(tmp_path, heights, name).normalisations
+    assert recipe.lowest == (None if bound is None else pytest.approx(bound * heights.min()))
+
+
+@pytest.mark.parametrize(
+    ("crs", "units", "expected"),
+    [("EPSG:28992", "", False), ("EPSG:7415", "", True), ("EPSG:28992", "m", True), ("EPSG:28992", "mm", False)],
+)
+def test_elevation_is_known_by_its_vertical_reference_or_by_metres_without_a_name(
+    tmp_path: Path, crs: str, units: str, *, expected: bool
+) -> None:
+    with rasterio.open(write(tmp_path / "a.tif", skewed(0.5).astype("f4"), nodata=None, crs=crs), "r+") as raster:
+        raster.units = (units,)
+    (cube,) = open_scene(FillJob(source=str(tmp_path / "a.tif"), target="filled.tif")).cubes
+    assert is_elevation(cube.variable, cube.variable.bands[0]) is expected

@@ -100,6 +100,14 @@ def test_a_variable_of_one_band_is_a_band_by_its_name(tmp_path: Path) -> None:
         chosen(tmp_path / "sea.nc", "ice")
 
 
+def test_an_image_of_complex_numbers_is_refused_with_the_way_to_parts_that_can_be_filled(tmp_path: Path) -> None:
+    profile = {"driver": "GTiff", "width": 8, "height": 8, "count": 1, "dtype": "complex64"}
+    with rasterio.open(tmp_path / "slc.tif", "w", **profile, transform=Affine.scale(5)) as out:
+        out.write(np.ones((1, 8, 8), "c8"))
+    with pytest.raises(SourceError, match="real and imaginary parts, or their amplitude"):
+        open_scene(FillJob.build(source=str(tmp_path / "slc.tif"), target="filled.tif"))
+
+
 def test_a_palette_is_refused_with_the_way_to_its_colours(tmp_path: Path) -> None:
     path = tmp_path / "palette.tif"
     write(path, 8, "uint8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,17 @@ import geodiff
 from geodiff.encoding import Encoding
 from geodiff.inspection import describe, render
 from geodiff.io import Band
-from geodiff.suspects import Suspect, few_numbers, goes_round, many_zeros, suspect_values, suspects_of, told
+from geodiff.suspects import (
+    Suspect,
+    are_dates,
+    few_numbers,
+    goes_round,
+    many_zeros,
+    suspect_values,
+    suspects_of,
+    told,
+)
+from geodiff.turns import Turn
 
 
 def _ground(rng: np.random.Generator, *, alike: float, count: int) -> np.ndarray:
@@ -136,21 +147,21 @@ def test_a_number_that_many_bands_hold_is_told_once() -> None:
     assert second.startswith("about 20 % of the known values of depth are exactly -9999,")
 
 
-def test_directions_that_go_round_are_said_with_the_cure(
+def test_what_is_filled_by_way_of_cosine_and_sine_is_said(
     tmp_path: Path, rng: np.random.Generator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Between 350 and 10 degrees lies north, and the mean of the two numbers is south."""
     wind = np.degrees(np.arctan2(*rng.standard_normal((2, 64, 64)))) % 360
     wind[20:30, 20:30] = np.nan
     profile = {"driver": "GTiff", "width": 64, "height": 64, "count": 1, "dtype": "float32", "nodata": np.nan}
     with rasterio.open(tmp_path / "wind.tif", "w", **profile, transform=Affine(30, 0, 3e5, 0, -30, 4e6)) as out:
         out.write(wind.astype(np.float32), 1)
         out.units = ("degrees",)
-    source, warned = str(tmp_path / "wind.tif"), "band_1 holds directions all the way round"
-    assert warned in render(describe(source))
-    assert warned in str(geodiff.plan_fill(source, filler="laplace"))
+    source, said = str(tmp_path / "wind.tif"), "band_1: numbers that go round, once in 360;"
+    assert f"note      {said}" in render(describe(source))
+    assert f"note: {said}" in str(geodiff.plan_fill(source, filler="laplace"))
+    caplog.set_level("INFO")
     xr.DataArray(wind, dims=("y", "x"), name="from", attrs={"units": "degrees"}).geodiff.fill(filler="nearest")
-    assert "from holds directions all the way round" in caplog.text
+    assert "from: numbers that go round, once in 360;" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -178,13 +189,78 @@ def test_directions_that_go_round_are_said_with_the_cure(
         ("", "band_1", -180, 180, True),
         ("", "band_1", 0, 357, False),
         ("", "band_1", -2, 361, False),
+        ("degree", "wind_from_direction", 25, 330, True),
+        ("degree", "wind_from_direction", 25, 170, False),
+        ("degree", "dip", 25, 330, False),
+        ("", "aspect_ratio", 0.2, 5, False),
+        ("m", "phase_centre_height", 2, 355, False),
+        ("degree days", "v", 2, 355, False),
+        ("degrees clockwise from north", "v", 2, 355, True),
+        ("1", "wave_direction", 2, 355, True),
+        ("", "sos_doy", 1, 365, True),
+        ("days", "day_of_year", 3, 361, True),
+        ("", "DOY", 60, 300, False),
+        ("m", "doyle_ridge", 1, 365, False),
     ],
 )
 def test_what_goes_round(
     rng: np.random.Generator, units: str, name: str, low: float, high: float, *, expected: bool
 ) -> None:
     band = Band(name, Encoding(np.dtype(np.float32)), units=units)
-    assert goes_round(band, rng.uniform(low, high, 5000)) is expected
+    assert (goes_round(band, rng.uniform(low, high, 5000)) is not None) is expected
+
+
+def test_a_turn_begins_where_its_numbers_do(rng: np.random.Generator) -> None:
+    band = Band("v", Encoding(np.dtype(np.float32)), units="degree")
+    starts = [goes_round(band, rng.uniform(low, low + 360, 5000)).start for low in (0, -180)]  # type: ignore[union-attr]
+    assert starts == [0, -180]
+    quiet = rng.uniform(25, 330, 5000)
+    assert goes_round(band, quiet) is None
+    assert goes_round(band, quiet, "wind_from_direction") == Turn(360.0, 0.0), "its standard name says what it is"
+
+
+def test_aspects_whose_flat_ground_is_minus_one_go_round(rng: np.random.Generator) -> None:
+    band = Band("band_1", Encoding(np.dtype(np.float32)))
+    aspects = np.concatenate([rng.uniform(0, 360, 5000), np.full(200, -1.0)])
+    assert goes_round(band, aspects) == Turn(360.0, 0.0)
+    assert goes_round(band, np.append(aspects, -2.0)) is None
+
+
+def test_small_grids_go_round_where_units_or_names_say_so(rng: np.random.Generator) -> None:
+    """A forecast on 20 x 20 pixels; numbers alone say something only where there are many."""
+    angles = np.append(rng.uniform(0, 360, 398), [0.0, 360.0])
+    plain, told = (Band("v", Encoding(np.dtype(np.float32)), units=units) for units in ("", "Degree true"))
+    assert goes_round(plain, angles) is None
+    assert goes_round(told, angles) == Turn(360.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "start"), [(0, 359, -0.5), (1, 360, 0.5), (0, 360, 0), (-180, 179, -180.5), (-179, 180, -179.5)]
+)
+def test_north_is_written_as_the_source_writes_it(
+    rng: np.random.Generator, low: int, high: int, start: float
+) -> None:
+    """Where 360 is north, 0 often is calm; where 0 is, tables of 360 places know no 360."""
+    band = Band("v", Encoding(np.dtype(np.int16)), units="degree")
+    turn = goes_round(band, rng.integers(low, high + 1, 20_000).astype(float))
+    assert turn == Turn(360.0, start)
+    rounded = np.rint(turn.within(np.arange(-720, 720, 0.3)))
+    assert (rounded.min(), rounded.max()) == (low, high)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [("%Y%m%d", True), ("%Y%j", True), ("%d%m%Y", False), ("%j", False)],
+)
+def test_dates_by_their_digits_are_told(rng: np.random.Generator, written: str, *, expected: bool) -> None:
+    """The mean of 20240131 and 20240301 is 20240216, that of 20240131 and 20240201 the 66th of January."""
+    days = [date.fromordinal(int(day)) for day in rng.integers(738_800, 739_600, 2000)]
+    values = np.array([float(day.strftime(written)) for day in days])
+    assert are_dates(values) is expected
+    found = suspects_of([Band("burnt", Encoding(np.dtype(np.int32)))], [values])
+    assert any("holds dates written as 20" in str(suspect) for suspect in found) is expected
+    assert not are_dates(rng.uniform(20_240_101, 20_240_131, 2000)), "no whole numbers"
+    assert not are_dates(rng.integers(2_000_000, 2_100_000, 2000).astype(float)), "of days from 367 to 999 too"
 
 
 def test_nodata_among_rain_is_asked_about_in_its_own_units(tmp_path: Path, rng: np.random.Generator) -> None:

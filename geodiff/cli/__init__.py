@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from geodiff.cli import fill, looking, model, report, restore, score, train
-from geodiff.cli.app import app
+from geodiff.cli.app import app, say
 from geodiff.errors import GeodiffError, forget_interruption
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -30,7 +30,7 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as end:  # typer turns Ctrl-C into its exit code, without a word, but for
         code = 130 if isinstance(end, KeyboardInterrupt) else end.code  # one that comes while it reads the options
         if code == 130:
-            typer.echo(f"interrupted{_GOES_ON.get(_verb(), '')}", err=True)
+            say(f"interrupted{_GOES_ON.get(_verb(), '')}", err=True)
             forget_interruption()
         sys.exit(code)
     except Exception as error:  # noqa: BLE001 - the last door: one line for the user, the traceback with -vv
@@ -53,11 +53,11 @@ def _run() -> int:
     try:
         code: int | None = app(standalone_mode=False, prog_name="geodiff")
     except typer.Abort:
-        typer.echo("stopped: the input ended", err=True)
+        say("stopped: the input ended", err=True)
         return 1
     except _UsageError as error:
         if type(error).__name__ != "NoArgsIsHelpError":  # that one has printed the help by itself
-            typer.echo(f"error: {_usage(error)}", err=True)
+            say(f"error: {_usage(error)}", err=True)
         return 2
     return code or 0
 
@@ -85,10 +85,10 @@ def _complain(error: BaseException, code: int) -> None:
     if logging.getLogger().isEnabledFor(logging.DEBUG):
         logging.getLogger(__name__).debug("where it went wrong", exc_info=error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        typer.echo(f"error: {error}; make room, or choose another place; the same command then goes on", err=True)
+        say(f"error: {error}; make room, or choose another place; the same command then goes on", err=True)
         sys.exit(code)
     known = isinstance(error, (GeodiffError, OSError))
-    typer.echo(f"error: {error}" if known and str(error) else f"error: {type(error).__name__}: {error}", err=True)
+    say(f"error: {error}" if known and str(error) else f"error: {type(error).__name__}: {error}", err=True)
     sys.exit(code)
 
 
@@ -96,7 +96,7 @@ def _version(value: bool) -> None:
     if value:
         from geodiff import __version__
 
-        typer.echo(f"geodiff {__version__}")
+        say(f"geodiff {__version__}")
         raise typer.Exit
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from copy import copy
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Json", "Quiet", "Verbose", "app", "chosen", "examples", "numbers", "talk", "what_is_missing", "words"]
+from geodiff.credentials import legible, unsaid
+
+__all__ = ["Json", "Quiet", "Verbose", "app", "chosen", "examples", "numbers", "say", "talk", "what_is_missing",
+           "words"]  # fmt: skip
 
 app = typer.Typer(
     name="geodiff",
@@ -36,12 +40,29 @@ def examples(*lines: str) -> str:
 def talk(verbose: int, *, quiet: bool) -> None:
     """Set up logging to stderr."""
     level = logging.ERROR if quiet else logging.DEBUG if verbose > 1 else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, force=True)
+    for out in logging.getLogger().handlers:
+        out.setFormatter(_Legible())
     logging.getLogger("geodiff").setLevel(level)
     if verbose > 1:
         logging.getLogger().setLevel(logging.DEBUG)
         for chatty in ("rasterio", "matplotlib", "asyncio", "distributed", "PIL", "fsspec", "botocore", "h5py", "zarr"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+class _Legible(logging.Formatter):
+    """Messages alone, and nothing in them that a terminal would obey; a name that is put into one makes no new line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record.args, tuple):
+            record = copy(record)
+            record.args = tuple(legible(a, lines=False) if isinstance(a, str) else a for a in record.args or ())
+        return legible(unsaid(super().format(record)))
+
+
+def say(text: object, *, err: bool = False) -> None:
+    """Print what was found, or with `err` what went wrong, as a terminal can show it."""
+    typer.echo(legible(unsaid(str(text))), err=err)
 
 
 def words(text: str | None) -> tuple[str, ...] | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from geodiff.cli import options
-from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, numbers, talk, what_is_missing, words
+from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, numbers, say, talk, what_is_missing, words
 
 __all__ = ["fill"]
 
@@ -91,5 +91,5 @@ def fill(
     if asked.workers is None:  # a script that calls `fill` may have no main guard, which new processes need; this has
         asked = asked.model_copy(update={"workers": 0})
     record = run_and_report(asked, quiet=quiet)
-    typer.echo(record.to_json() if as_json else str(record))
+    say(record.to_json() if as_json else str(record))
     raise typer.Exit(record.exit_code)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from geodiff.cli import options
-from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, talk, what_is_missing
+from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, say, talk, what_is_missing
 
 __all__ = ["demo", "doctor", "info", "init", "schema"]
 
@@ -38,7 +38,7 @@ def info(
 
     given = {**what_is_missing(None, None, qa, mask, nodata, valid_range), "fillable": fillable}
     facts = describe(source, **chosen(given))
-    typer.echo(json.dumps(facts, indent=1, default=str) if as_json else render(facts))
+    say(json.dumps(facts, indent=1, default=str) if as_json else render(facts))
 
 
 @app.command(epilog=examples("geodiff demo", "geodiff demo --folder out --members 8"))
@@ -54,7 +54,7 @@ def demo(
     from geodiff.demo import run_demo
 
     facts = run_demo(folder, members=members, quiet=quiet)
-    typer.echo(json.dumps(facts, indent=1) if as_json else facts["text"])
+    say(json.dumps(facts, indent=1) if as_json else facts["text"])
 
 
 @app.command(epilog=examples("geodiff doctor", "geodiff doctor --json"))
@@ -64,7 +64,7 @@ def doctor(as_json: Json = False, verbose: Verbose = 0, quiet: Quiet = False) ->
     from geodiff.doctor import examine, render
 
     facts = examine()
-    typer.echo(json.dumps(facts, indent=1) if as_json else render(facts))
+    say(json.dumps(facts, indent=1) if as_json else render(facts))
     raise typer.Exit(1 if facts["problems"] else 0)
 
 
@@ -85,7 +85,7 @@ def init(
         raise TargetError(f"{path} is there already; use --overwrite, or give another name")
     assert_writable(str(path.parent), "the folder of PATH")
     path.write_text(commented_toml())
-    typer.echo(f"wrote {path}; edit it, then: geodiff fill --job {path}")
+    say(f"wrote {path}; edit it, then: geodiff fill --job {path}")
 
 
 @app.command(epilog=examples("geodiff schema > job.schema.json"))
@@ -94,4 +94,4 @@ def schema(verbose: Verbose = 0, quiet: Quiet = False) -> None:
     talk(verbose, quiet=quiet)
     from geodiff.job import FillJob
 
-    typer.echo(json.dumps(FillJob.model_json_schema(), indent=1))
+    say(json.dumps(FillJob.model_json_schema(), indent=1))

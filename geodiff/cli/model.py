@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from geodiff.cli.app import Json, Quiet, Verbose, app, examples, talk
+from geodiff.cli.app import Json, Quiet, Verbose, app, examples, say, talk
 
 __all__ = ["model"]
 
@@ -39,11 +39,11 @@ def show(name: Name = "default", as_json: Json = False, verbose: Verbose = 0, qu
 
     facts = describe(name)
     if as_json:
-        typer.echo(json.dumps(facts, indent=1))
+        say(json.dumps(facts, indent=1))
         return
     card = facts.pop("card")
-    typer.echo("\n".join(f"{key:>12}  {value}" for key, value in facts.items()))
-    typer.echo(f"\n{card}")
+    say("\n".join(f"{key:>12}  {value}" for key, value in facts.items()))
+    say(f"\n{card}")
 
 
 @model.command(epilog=examples("geodiff model calibrate default scene.tif --out my-model"))
@@ -63,9 +63,9 @@ def calibrate(
 
     calibration = recalibrate(name, sources, out, overwrite=overwrite, qa=tuple(qa) if qa else ("auto",))
     if as_json:
-        typer.echo(json.dumps({"model": str(out), **asdict(calibration)}, indent=1))
+        say(json.dumps({"model": str(out), **asdict(calibration)}, indent=1))
         return
-    typer.echo(f"wrote {out}: standard errors times {calibration.factors}, departures times {calibration.spread}")
+    say(f"wrote {out}: standard errors times {calibration.factors}, departures times {calibration.spread}")
 
 
 @model.command(epilog=examples("geodiff model prune default --share 0.25 --out smaller"))
@@ -84,9 +84,9 @@ def prune(
 
     facts = prune_folder(name, out, share, overwrite=overwrite)
     if as_json:
-        typer.echo(json.dumps({"model": str(out), **facts}, indent=1))
+        say(json.dumps({"model": str(out), **facts}, indent=1))
         return
-    typer.echo(
+    say(
         f"wrote {out}: {facts['parameters']:,} of {facts['before']:,} parameters, {facts['gflop']:.2f} of "
         f"{facts['gflop_before']:.2f} GFLOP a window; its calibration is no longer its own: "
         f"geodiff train SCENES --from {out} --out BETTER"
@@ -102,4 +102,4 @@ def export(
     from geodiff.diffusion.shipping import copied
 
     copied(name, out, overwrite=overwrite)
-    typer.echo(f"wrote {out}; upload it with: huggingface-cli upload OWNER/NAME {quote(str(out))}")
+    say(f"wrote {out}; upload it with: huggingface-cli upload OWNER/NAME {quote(str(out))}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from geodiff.cli.app import Quiet, Verbose, app, examples, talk
+from geodiff.cli.app import Quiet, Verbose, app, examples, say, talk
 
 __all__ = ["report", "view"]
 
@@ -24,7 +24,7 @@ def report(
     talk(verbose, quiet=quiet)
     from geodiff.report import write_report
 
-    typer.echo(f"wrote {write_report(target, out)}")
+    say(f"wrote {write_report(target, out)}")
 
 
 @app.command(epilog=examples("geodiff view filled.zarr", "geodiff view filled.tif --port 8000 --no-browser"))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from geodiff.cli import options
-from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, talk, what_is_missing, words
+from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, say, talk, what_is_missing, words
 
 __all__ = ["restore"]
 
@@ -68,5 +68,5 @@ def restore(
     from geodiff.restoring import RestoreJob, run
 
     record = run(RestoreJob.build(**chosen(given)), quiet=quiet)
-    typer.echo(record.to_json() if as_json else str(record))
+    say(record.to_json() if as_json else str(record))
     raise typer.Exit(record.exit_code)

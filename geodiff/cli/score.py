@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from geodiff.cli import options
-from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, talk, what_is_missing, words
+from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, say, talk, what_is_missing, words
 
 __all__ = ["score"]
 
@@ -63,6 +63,6 @@ def score(
     wanted = None if peers is None else tuple(p for p in words(peers) or () if p != "none")
     league = run_score(job, budget=replace(budget, **changed), fillers=words(fillers), peers=wanted, quiet=quiet)
     paths = league.save(out) if out is not None else []
-    typer.echo(json.dumps(league.facts(), indent=1) if as_json else league)
+    say(json.dumps(league.facts(), indent=1) if as_json else league)
     for path in paths if not as_json else ():
-        typer.echo(f"wrote {path}")
+        say(f"wrote {path}")

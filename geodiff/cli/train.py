@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geodiff.cli import options
-from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, talk, what_is_missing
+from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, say, talk, what_is_missing
 
 if TYPE_CHECKING:
     from geodiff.diffusion.trainconfig import TrainConfig
@@ -72,15 +72,15 @@ def train(
     if not learnt.held_out:
         return  # one of several processes; the first one speaks
     if as_json:
-        typer.echo(json.dumps(asdict(learnt), indent=1))
+        say(json.dumps(asdict(learnt), indent=1))
         return
     gained = f", {learnt.before:.3f} before" if learnt.before is not None else ""
-    typer.echo(
+    say(
         f"wrote {learnt.model}: {learnt.steps:,} steps, {learnt.minutes:.0f} min ({learnt.stopped}); on "
         f"{learnt.held_out} patches set aside the value's RMSE is {learnt.after:.3f} of kriging's{gained}"
     )
     if learnt.left_out:
-        typer.echo(f"left out {len(learnt.left_out)} of {len(sources)} sources: {', '.join(learnt.left_out)}")
+        say(f"left out {len(learnt.left_out)} of {len(sources)} sources: {', '.join(learnt.left_out)}")
 
 
 def _configuration(out: Path, path: Path | None, given: dict[str, Any]) -> TrainConfig:

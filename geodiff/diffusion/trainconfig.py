@@ -108,7 +108,7 @@ def read_fields(path: Path | None) -> dict[str, Any]:
     try:
         text = path.read_text()
         fields = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as reason:
+    except (OSError, ValueError, RecursionError) as reason:
         raise JobError(f"{path} is not a training configuration ({reason}); write TOML or JSON") from None
     if not isinstance(fields, dict):
         raise JobError(f"{path} is not a training configuration (it holds no names); write TOML or JSON")

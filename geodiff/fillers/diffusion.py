@@ -30,6 +30,7 @@ from geodiff.fillers.calibration import (
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.members import Broad, White, matched, recentred, starts
 from geodiff.fillers.spatial import Laplace, SpatialFiller
+from geodiff.lattice import Window
 from geodiff.noise import noise_in_time
 from geodiff.threads import each
 from geodiff.undated import has_season
@@ -41,13 +42,15 @@ if TYPE_CHECKING:
 
     Planes = NDArray[np.float32]
 
-__all__ = ["Diffusion", "band_correlation", "describe", "ground_white"]
+__all__ = ["Diffusion", "band_correlation", "date_wide", "describe", "ground_white"]
 
 MARGIN = 16
 """Pixels around the window that the context is computed from; as in training."""
 _THINNING, _PRIOR = 25.0, 10.0
 _FEWEST, _NUMBERS = 50, 1 << 23
 """Pixels from which on bands show how they go together, and numbers (bands x pixels) of which that is taken at most."""
+_DATE_WIDE = -(1 << 20)
+"""The first number of noise that no member starts from and no broad noise is made of."""
 _MOSTLY = 0.5
 """Share of what the band most often known shows: bands that show less may be left out."""
 _RIDGE = 1e-3
@@ -361,6 +364,18 @@ def ground_white(
         return total
 
     return white
+
+
+def date_wide(patch: Patch, place: tuple[int, int], fitted: Fitted, members: int, *, seed: int) -> Planes:
+    """(member,) standard normal numbers of a date and band, the same whatever the window.
+
+    Of four and more the mean is 0. They go with those of other dates and bands as the noise that members start from.
+    """
+    anywhere = replace(patch, window=Window(0, 0, 1, 1), absolute=(0, 0))
+    memory = float(fitted.facts.get("memory", 0.0))
+    white = ground_white(anywhere, place, seed=seed, mix=_mix(fitted), memory=memory)
+    numbers = np.concatenate([white(0, _DATE_WIDE - member)[0] for member in range(members)])
+    return recentred(numbers[:, None, None], np.zeros((1, 1), np.float32))[:, 0, 0]
 
 
 def _memory(trials: Sequence[Trial]) -> float:

@@ -7,7 +7,7 @@ dates that are seen the other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from geodiff.fillers.calibration import lost_planes
+from geodiff.fillers.members import broad_share
 from geodiff.fillers.series import Series, interpolated, times_around
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.float64]
 
-__all__ = ["drift_error", "fitted_drift"]
+__all__ = ["common_share", "drift_error", "fitted_drift"]
 
 _DATES = 24
 """Dates looked at besides the lost one, the nearest."""
@@ -41,6 +42,8 @@ _STEADY = (1.0, 1.0, 1.0)
 """Where no two dates can be held against each other: as far from the next date as from any."""
 _REACH = 3
 """Pixels to either side over which what interpolation misses is taken together."""
+_MOST_COMMON = 0.8
+"""Bound on the share of the variance of a lost date that is one departure all over it."""
 _SCENE_WORTH = 4.0
 """Dates that the scene's variance is worth beside those of a place."""
 
@@ -69,6 +72,38 @@ def fitted_drift(trials: Sequence[Trial]) -> NDArray[np.float32]:
             if (loss := float(weight @ (apart - level) ** 2)) < least:
                 best, least = (own, float(decay), float(np.exp(level))), loss
     return np.array(best, np.float32)
+
+
+def common_share(trials: Sequence[Trial]) -> float:
+    """Share of the mean square of what interpolation in time misses that is the same all over a date, as haze or light.
+
+    Of every date that shows something and lies between two that do, over the trials' windows; less what members share
+    over a window anyhow. 0 where no date tells.
+    """
+    common, whole, local = 0.0, 0.0, 0.0
+    for misses, shape in _missed_by_date(trials):
+        square = float(np.square(misses, dtype=np.float64).sum())
+        common += misses.size * float(misses.mean(dtype=np.float64)) ** 2
+        whole, local = whole + square, local + square * broad_share(shape, _THIN)
+    return float(np.clip((common - local) / (whole - local), 0.0, _MOST_COMMON)) if whole > local else 0.0
+
+
+def _missed_by_date(trials: Sequence[Trial]) -> Iterator[tuple[NDArray[np.float32], tuple[int, ...]]]:
+    """(pixel,) what interpolation misses of each date that others surround, and the shape it was taken from."""
+    for trial in trials[:: max(1, -(-len(trials) // _MOST_TRIALS))]:
+        patch = trial.patch
+        for band in range(patch.values.shape[1]):
+            series = Series.of(patch, patch.targets[0], band, _DATES)
+            values = series.values[:, *patch.core][:, *patch.inside][:, ::_THIN, ::_THIN]
+            known = series.known[:, *patch.core][:, *patch.inside][:, ::_THIN, ::_THIN]
+            series = replace(series, values=values, known=known)
+            others = series.others.tolist()
+            before, after = times_around(series, others)
+            missed = values[others] - interpolated(series, others)
+            told = known[others] & np.isfinite(before) & np.isfinite(after)
+            for plane, shown in zip(missed, told, strict=True):
+                if np.count_nonzero(shown) >= _LEAST_COMMON:
+                    yield plane[shown], shown.shape
 
 
 def _differences(trials: Sequence[Trial]) -> tuple[Numbers, Numbers]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.fillers.calibration import Z90, hidden_errors, hidden_pixels, lost_factor, lost_planes, target_distance
-from geodiff.fillers.drift import drift_error, fitted_drift
+from geodiff.fillers.drift import common_share, drift_error, fitted_drift
 from geodiff.fillers.series import days_of
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ def lost_dates(sample: SceneSample, errors: Sequence[NDArray[np.float32]]) -> di
     if factor is None:
         return {}
     level = np.median(claimed) * factor
-    return {"drift": drift, "lost_factor": np.array(factor, np.float32), "lost_level": np.array(level, np.float32)}
+    figures = {"lost_factor": factor, "lost_level": level, "lost_common": common_share(sample.trials)}
+    return {"drift": drift, **{name: np.array(figure, np.float32) for name, figure in figures.items()}}
 
 
 def few_dates(sample: SceneSample, errors: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Planes = NDArray[np.float32]
 
-__all__ = ["Broad", "White", "matched", "recentred", "starts", "stretched"]
+__all__ = ["Broad", "White", "broad_share", "matched", "recentred", "shared", "starts", "stretched"]
 
 White = Callable[[int, int], "Planes"]
 """(margin, number) to standard normal noise of a window with that margin; members start from the numbers 0, 1, ..."""
@@ -29,6 +29,8 @@ _UNLIKE = 8.0
 _BROAD, _DEEP = 12.0, 10.0
 """Pixels; the Gaussian that makes broad noise, and the distance from data over which it takes its part. On 33 large
 gaps of validation patches octaves of one draw are within 0.7 dB of the truth's, pooled; 1.5 dB without it."""
+_BROAD_PART = 0.5
+"""Share of broad noise in the variance of members of a lost date."""
 _MARGIN = 36
 """Pixels of white noise beyond a window that its broad noise is made from: the Gaussian is cut there."""
 
@@ -119,3 +121,27 @@ def matched(departures: Planes, width: Planes, inside: NDArray[np.bool_], broad:
     kept = np.sqrt(np.minimum(ratio, 1) + (1 - broad.share) * beyond)
     lack = np.where(inside, width * np.sqrt(broad.share * beyond / (1 + beyond)), np.float32(0))
     return np.asarray(departures * kept + lack * broad.noise, np.float32)
+
+
+def broad_share(shape: tuple[int, ...], step: int = 1) -> float:
+    """Share of the variance of members of a lost date that is their mean over (rows, columns), `step` pixels apart."""
+    share = _BROAD_PART
+    for count in shape:
+        places = step * np.arange(count)
+        share *= float(np.exp(-(((places[:, None] - places) / (2 * _BROAD)) ** 2)).mean())
+    return share
+
+
+def shared(departures: Planes, numbers: Planes, width: Planes, share: Planes) -> Planes:
+    """Departures (member, row, column) with a share (row, column) of their variance one number all over the date.
+
+    Windows draw nothing broader than a few tens of pixels, so that over a large raster departures cancel out, while a
+    lost date may be hazier or warmer as a whole.
+
+    Parameters
+    ----------
+    numbers : (member,) standard normal, the same for every window of the date.
+    width : (row, column) standard deviation of members.
+    """
+    whole = np.sqrt(share) * width * numbers[:, None, None]
+    return np.asarray(np.sqrt(1 - share) * departures + whole, np.float32)

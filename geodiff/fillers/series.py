@@ -29,6 +29,7 @@ __all__ = [
     "linear",
     "near_mean",
     "screened",
+    "seasonal",
     "spacing",
     "spread",
     "times_around",
@@ -40,6 +41,8 @@ YEAR = 365.2425
 _FEWEST = 0.01
 """A date of which less than this share is known tells too little to be one of the nearest few."""
 _TINY = 1e-6
+_SEASONS = 1.5
+"""Years from which on dates tell a season from a trend."""
 _TOGETHER = 4096
 """Pixels whose series are smoothed at a time: some 30 dates of them fit into a core's cache."""
 _STICKS_OUT = 6.0
@@ -284,6 +287,13 @@ def harmonic(series: Series, order: int, ridge: float) -> NDArray[np.float32]:
     Each pixel's coefficients are drawn by ridge regression to those of all pixels of the window together (Roerink et
     al. 2000, with the penalty of Zhou et al. 2015); the constant is drawn to them a hundred times less.
     """
+    terms, coefficients = _harmonics(series, order, ridge)
+    curve = (coefficients @ terms[series.target]).reshape(series.seen.shape)
+    return _within_range(np.where(series.seen, curve, np.nan).astype(np.float32), series)
+
+
+def _harmonics(series: Series, order: int, ridge: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(date, term) and (pixel, term): what `harmonic` fits, and its coefficients."""
     terms = _yearly(series.days, series.days[series.target], order)
     others = series.others
     known = series.known[others].reshape(len(others), -1).astype(np.float64)
@@ -297,8 +307,23 @@ def harmonic(series: Series, order: int, ridge: float) -> NDArray[np.float32]:
     products = (design[:, :, None] * design[:, None, :]).reshape(len(others), -1)
     normal = (known.T @ products).reshape(-1, count, count) + penalty
     own = np.linalg.solve(normal, (departure.T @ design)[..., None])[..., 0]
-    curve = ((own + pooled) @ terms[series.target]).reshape(series.seen.shape)
-    return _within_range(np.where(series.seen, curve, np.nan).astype(np.float32), series)
+    return terms, np.asarray(own + pooled, np.float64)
+
+
+def seasonal(series: Series, order: int = 2, ridge: float = 1.0) -> NDArray[np.float32]:
+    """`linear` of what the other dates depart from yearly harmonics through them, and these; NaN where `linear` is.
+
+    A line between the dates around cuts the top off a year, by the more the farther they are apart. As `linear` where
+    the dates tell of less than a year and a half, which a trend and harmonics follow as they like.
+    """
+    others = series.others
+    if not len(others) or np.ptp(series.days[others]) < _SEASONS * YEAR:
+        return linear(series)
+    terms, coefficients = _harmonics(series, order, ridge)
+    curve = (terms @ coefficients.T).reshape(series.values.shape).astype(np.float32)
+    departed = replace(series, values=np.where(series.known, series.values - curve, np.float32(0)))
+    moved: Planes = linear(departed) + curve[series.target]
+    return moved
 
 
 def _within_range(curve: Planes, series: Series) -> Planes:

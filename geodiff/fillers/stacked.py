@@ -31,7 +31,7 @@ from geodiff.fillers.drift import drift_error
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.likeness import NonLocal
 from geodiff.fillers.lost import as_lost, beyond_corner, few_dates, lost_dates, lost_errors, lost_share
-from geodiff.fillers.members import stretched
+from geodiff.fillers.members import shared, stretched
 from geodiff.fillers.spatial import Biharmonic, Laplace, SpatialFiller, window_error
 from geodiff.fillers.weights import (
     DEFAULT_WEIGHTS,
@@ -346,7 +346,8 @@ def _shares(patch: Patch, fitted: Fitted) -> dict[str, NDArray[np.float32]]:
     """
     names = _active(fitted)
     fields = _columns(fitted, names).fields(patch)
-    heard = [bool(field[patch.missing].any()) for field in fields]
+    missing = patch.missing  # made anew each time it is asked for
+    heard = [bool(field[missing].any()) for field in fields]
     return {name: field for name, field, some in zip(names, fields, heard, strict=True) if some or not any(heard)}
 
 
@@ -478,7 +479,7 @@ class Auto:
         drawn = self.diffusion.fill(patches, fitted.parts[name], seed=seed)
         stacked = self.stack.combined(patches, fitted, {name: drawn}, seed=seed)
         return [
-            replace(filled, members=_moved(own, filled, _wider(patch, own, filled, fitted)))
+            replace(filled, members=_members(patch, own, filled, fitted, seed=seed))
             for patch, own, filled in zip(patches, drawn, stacked, strict=True)
         ]
 
@@ -496,11 +497,23 @@ def _wider(patch: Patch, drawn: Filled, filled: Filled, fitted: Fitted) -> NDArr
     return factor * np.clip(ratio, 1 / _APART, _APART)
 
 
-def _moved(drawn: Filled, filled: Filled, factor: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """Members around the stack's value instead of the network's, as wide as its errors are."""
+def _members(patch: Patch, drawn: Filled, filled: Filled, fitted: Fitted, *, seed: int) -> NDArray[np.float32] | None:
+    """Members around the stack's value instead of the network's, as wide as its errors are.
+
+    Of a lost date a share of their departures is the same all over the scene.
+    """
+    from geodiff.fillers.diffusion import date_wide
+
     if drawn.members is None:
         return None
-    departures = drawn.members - drawn.value
+    departures, factor = drawn.members - drawn.value, _wider(patch, drawn, filled, fitted)
+    share = lost_share(patch) * np.float32(fitted.arrays.get("lost_common", 0))
+    network = fitted.parts[_NETWORK]
+    width = factor * drawn.standard_error * patch_factors(patch, network.arrays.get("drawn", np.ones(STRATA)))
     for plane in np.ndindex(*factor.shape[:2]):
-        departures[(slice(None), *plane)] = stretched(departures[(slice(None), *plane)], factor[plane])
+        own = stretched(departures[(slice(None), *plane)], factor[plane])
+        if share[plane].any():
+            numbers = date_wide(patch, plane, network, len(own), seed=seed)
+            own = shared(own, numbers, width[plane], share[plane])
+        departures[(slice(None), *plane)] = own
     return np.asarray(filled.value + departures, np.float32)

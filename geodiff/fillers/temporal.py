@@ -18,7 +18,17 @@ from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import conformal_factors, far_apart, patch_factors, strata, told
 from geodiff.fillers.regression import one_date_regressions, regressors
 from geodiff.fillers.relaxation import relaxed_fill
-from geodiff.fillers.series import Series, climatology, harmonic, linear, near_mean, screened, spread, whittaker
+from geodiff.fillers.series import (
+    Series,
+    climatology,
+    harmonic,
+    linear,
+    near_mean,
+    screened,
+    seasonal,
+    spread,
+    whittaker,
+)
 from geodiff.fillers.spacetime import relaxed_in_time
 from geodiff.fillers.weights import simplex_minimum
 from geodiff.fillers.whitening import FLOOR, expected_error, local_spread, mirrored
@@ -344,6 +354,7 @@ _ALONE: Mapping[str, Callable[[Series], Plane]] = {
     "mean": near_mean,
     "screened": lambda series: linear(screened(series)),
     "screened smooth": lambda series: whittaker(screened(series), 1.0),
+    "seasonal": seasonal,
 }
 """Predictions of a date of which nothing is known: between interpolation and an average, with and without outliers."""
 

@@ -16,6 +16,7 @@ from geodiff.inspection.picture import as_picture, cell_sums, first_band, pictur
 from geodiff.io.store import VariableSpec, create_work
 from geodiff.lattice import Window
 from geodiff.scan import CHUNK, scan_cube
+from geodiff.suspects import told_of_turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,10 +53,10 @@ def _exactly(cube: Cube) -> dict[str, Any]:
         scan, gaps = scan_cube(cube, reason, outside, buffer=0)
         date = _typical_date(scan)
         picture = picture_of(cube, gaps, date)
-    return {"gaps": _scan_facts(scan), "typical": _typical(cube, scan), "thumbnail": shown(cube, date, picture)}
+    return {"gaps": _scan_facts(cube, scan), "typical": _typical(cube, scan), "thumbnail": shown(cube, date, picture)}
 
 
-def _scan_facts(scan: Scan) -> dict[str, Any]:
+def _scan_facts(cube: Cube, scan: Scan) -> dict[str, Any]:
     by_date = scan.gap_counts.reshape(len(scan.gap_counts), -1).sum(axis=1)
     return {
         "exact": True,
@@ -66,13 +67,16 @@ def _scan_facts(scan: Scan) -> dict[str, Any]:
         "left_out": {cause: n for cause, n in scan.left_out.items() if n},
         "dates_with_gaps": int((by_date > 0).sum()),
         "suspects": [asdict(suspect) for suspect in scan.suspects],
+        "notes": told_of_turns([cube.variable.bands[band].name for band in cube.bands], scan.turns),
     }
 
 
 def _typical(cube: Cube, scan: Scan) -> list[dict[str, Any]]:
-    """Median and robust spread of each band's known values, physical units."""
+    """Median and robust spread of each band's known values, physical units; what goes round has none."""
     rows = []
-    for band, recipe in zip(cube.bands, scan.normalisations, strict=True):
+    for band, recipe in zip(cube.bands, scan.by_band, strict=True):
+        if recipe is None:
+            continue
         middle = recipe.inverse(np.array([-1.0, 0.0, 1.0], np.float32))
         rows.append({"band": cube.variable.bands[band].name, "p16_p50_p84": [float(v) for v in middle]})
     return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from geodiff.credentials import legible
 from geodiff.inspection.picture import GAP, LEFT_OUT
 from geodiff.suspects import Suspect, told
 
@@ -32,7 +33,7 @@ def render(facts: Mapping[str, Any]) -> str:
         lines.append(f"quality: {quality['name']} read as {quality['preset']}{of}")
     for variable in facts["variables"]:
         lines += ["", *_variable_lines(variable)]
-    return "\n".join(lines)
+    return "\n".join(legible(line, lines=False) for line in lines)
 
 
 def _variable_lines(facts: Mapping[str, Any]) -> list[str]:
@@ -44,6 +45,7 @@ def _variable_lines(facts: Mapping[str, Any]) -> list[str]:
     rows += _band_rows(bands)
     if "gaps" in facts:
         rows += _gap_rows(facts["gaps"])
+        rows += [("note", line) for line in facts["gaps"].get("notes", ())]
         rows += [("warning", line) for line in told([Suspect(**s) for s in facts["gaps"].get("suspects", ())])]
     else:
         rows.append(("gaps", "not looked for: no continuous band; `fill` copies it as it is"))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from geodiff.errors import SourceError
-from geodiff.io.places import expanded, local_path, read
+from geodiff.io.places import assert_plain, expanded, local_path, read
 
 if TYPE_CHECKING:
     import pystac
@@ -187,6 +187,8 @@ def absolute(href: str, base: str) -> str:
 
     if not base:
         return href if "://" in href else str(Path(href).absolute())
+    if "://" in base + href:
+        assert_plain(href, base)
     found = make_absolute_href(href, base, start_is_dir=False) if "://" in base + href else _file_beside(href, base)
     remote = urlsplit(base).scheme not in ("", "file")
     # GDAL has names of its own for what is here: NETCDF:"/a.nc":x, vrt:///a.tif, the text of a VRT itself

@@ -67,6 +67,9 @@ def open_dataset_as_raster(
     """
     options, source = options or OpenOptions(), source or MemorySource(dataset)
     layouts = spatial(dataset)
+    dots = next((name for name in layouts if not name.strip(".")), None)
+    if dots is not None:
+        raise SourceError(f"{path or 'the dataset'} has a variable called {dots!r}, which no store can hold; rename it")
     variables = tuple(_variable(dataset, name, layout, options, source) for name, layout in layouts.items())
     if not variables:
         held = ", ".join(f"{name}({', '.join(map(str, v.dims))})" for name, v in list(dataset.variables.items())[:8])

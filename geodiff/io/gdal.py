@@ -12,7 +12,7 @@ import re
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.credentials import redacted
+from geodiff.credentials import unsaid
 from geodiff.errors import SourceError
 from geodiff.io.categories import bands_of_classes
 from geodiff.io.directory import GDAL_NODATA, text_of
-from geodiff.io.guards import refuse_absurd, refuse_active_text, refuse_special_files
+from geodiff.io.guards import HDF5_MAGIC, first_bytes, refuse_absurd, refuse_special_files
+from geodiff.io.reach import refuse_far_data, refuse_far_links, refuse_reaching, refuse_reaching_back
 
 if TYPE_CHECKING:
     from affine import Affine
@@ -50,7 +51,7 @@ DRIVERS = (
 
 OPTIONS: dict[str, str | int] = {
     "GDAL_VRT_ENABLE_PYTHON": "NO",  # a VRT may carry Python code
-    "GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE": "SIBLING_OR_CHILD_OF_VRT_PATH",  # or name any file of the machine
+    "GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE": "SIBLING_OR_CHILD_OF_VRT_PATH",  # from 3.12 on; `reach` goes further
     "GDAL_NUM_THREADS": "1",
     "GDAL_TIFF_INTERNAL_MASK": "YES",
     "GDAL_MAX_DATASET_POOL_SIZE": "100",
@@ -71,7 +72,7 @@ _REMOTE = ("s3", "gs", "gcs", "az", "abfs", "http", "https", "ftp")
 
 def _without_secrets(record: logging.LogRecord) -> bool:
     """GDAL logs the address that it failed at, login, signature and all."""
-    record.msg, record.args = redacted(record.getMessage()), ()
+    record.msg, record.args = unsaid(record.getMessage()), ()
     return True
 
 
@@ -278,7 +279,15 @@ def environment(path: str) -> Any:
 
     # what was closed is asked for anew: it may have been replaced since
     network = {**NETWORK, **_endpoint(), "CPL_VSIL_CURL_NON_CACHED": path}
-    return rasterio.Env(**OPTIONS, **(network if is_remote(path) else NO_NETWORK))
+    return rasterio.Env(**OPTIONS, **(network if _is_networked(path) else NO_NETWORK))
+
+
+_NETWORKS = re.compile(r"/vsi(?:curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)", re.IGNORECASE)
+
+
+def _is_networked(path: str) -> bool:
+    """The same without archives of this machine, whose contents may fetch as little as other files."""
+    return is_remote(path) and (not path.startswith("/vsi") or bool(_NETWORKS.search(path)))
 
 
 def _endpoint() -> dict[str, str]:
@@ -293,12 +302,16 @@ def _endpoint() -> dict[str, str]:
 
 def open_dataset(path: str) -> Any:
     """Open a path read-only with the file drivers alone; the caller closes it."""
+    return _opened(path, _drivers())
+
+
+def _opened(path: str, drivers: Iterable[str]) -> Any:
     from rasterio.errors import NotGeoreferencedWarning
     from rasterio.io import DatasetReader
 
     with environment(path), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # camera frames are welcome
-        return DatasetReader(path, driver=list(_drivers()), sharing=False)  # rasterio.open takes one driver only
+        return DatasetReader(path, driver=list(drivers), sharing=False)  # rasterio.open takes one driver only
 
 
 @cache
@@ -360,13 +373,37 @@ def read_header(path: str) -> Header:
         _let_go(path)
     else:
         refuse_special_files(path)
-        refuse_active_text(path)
+        refuse_reaching(path, _open_named)
     with door(path), handle(path) as dataset:
         if not dataset.count:
             raise SourceError(_without_bands(path, dataset))
         header = _header(path, dataset)
+        _refuse_reach(path, dataset)
     refuse_absurd(header)
     return header
+
+
+def _refuse_reach(path: str, dataset: Any) -> None:
+    """Raise SourceError for an open dataset whose numbers come from where its own files are not."""
+    if dataset.driver == "VRT" and is_remote(path):
+        refuse_reaching_back(path, "".join(dataset.tags(ns="xml:VRT").values()), _open_named)
+    refuse_far_data(path, dataset.driver, tuple(dataset.files))
+    names = [name for name in dataset.files if Path(name).is_file()]
+    for name in names if dataset.driver != "VRT" else ():  # what a VRT names was looked at before
+        if first_bytes(Path(name), 8) == HDF5_MAGIC:
+            import h5py
+
+            with h5py.File(name, "r") as file:
+                refuse_far_links(name, file)
+        elif name != path:
+            refuse_reaching(name, _open_named)
+
+
+def _open_named(name: str) -> None:
+    """Raise SourceError unless what a text names is a raster that names no others."""
+    drivers = [driver for driver in _drivers() if driver not in ("VRT", "MRF")]
+    with door(name), _opened(name, drivers) as dataset:
+        _refuse_reach(name, dataset)
 
 
 def _header(path: str, dataset: Any) -> Header:

@@ -1,8 +1,7 @@
-"""What is refused before a byte of it is read: pipes, HDF4, texts that would fetch or run things, absurd sizes."""
+"""What is refused before a byte of it is read: pipes, HDF4, absurd sizes."""
 
 from __future__ import annotations
 
-import re
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +13,10 @@ from geodiff.errors import SourceError
 if TYPE_CHECKING:
     from geodiff.io.gdal import Header
 
-__all__ = ["HDF4_MAGIC", "first_bytes", "refuse_absurd", "refuse_active_text", "refuse_special_files"]
+__all__ = ["HDF4_MAGIC", "HDF5_MAGIC", "first_bytes", "refuse_absurd", "refuse_endless_axis", "refuse_special_files"]
 
 HDF4_MAGIC = b"\x0e\x03\x13\x01"
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 _ABSURD_BYTES = 4 * 2**30
 _ABSURD_RATIO = 20_000
@@ -51,28 +51,6 @@ def first_bytes(path: Path, count: int) -> bytes:
         raise SourceError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
 
 
-_ACTIVE = re.compile(
-    rb"(?i)/vsi(?:curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs|stdin)|(?:https?|ftp)://[^<]*</\s*(?:SourceFilename|SourceDataset)"
-    rb"|<GDAL_W|<PixelFunctionLanguage>\s*python|<ServerUrl|<CachedSource"
-)
-
-
-def refuse_active_text(path: str) -> None:
-    """Raise SourceError for a VRT or MRF (texts) that points to the network, to standard input or to Python code."""
-    if not Path(path).is_file():
-        return
-    head = first_bytes(Path(path), 2**20)
-    if not re.search(rb"<(VRTDataset|MRF_META|GDAL_)", head[:4096]):
-        return
-    found = _ACTIVE.search(head)
-    if found:
-        shown = found.group()[:40].decode("latin-1")
-        raise SourceError(
-            f"{path} reaches beyond its own files ({shown}); opening a file must not fetch or "
-            "run anything: open the remote raster by its own URL, or copy it next to the file"
-        )
-
-
 def refuse_absurd(header: Header) -> None:
     """Raise SourceError for a file that declares far more than it can hold, or blocks that fill the memory."""
     rows, columns = header.shape
@@ -92,6 +70,19 @@ def refuse_absurd(header: Header) -> None:
         raise SourceError(
             f"{header.path} is stored in blocks of {block / 2**30:.1f} GiB that can only be read whole; "
             "rewrite it in tiles first: gdal_translate -of COG"
+        )
+
+
+_LONGEST_AXIS = 10_000_000
+"""Places along one axis; hours of a thousand years are 8.8 million."""
+
+
+def refuse_endless_axis(path: str, name: str, length: int) -> None:
+    """Raise SourceError for an axis whose coordinates, which are read whole, would fill the memory."""
+    if length > _LONGEST_AXIS:
+        raise SourceError(
+            f"{path} declares {length:,} places along {name}, more than {_LONGEST_AXIS:,}: it is damaged, or made to "
+            "exhaust memory; cut the part you need first (ncks -d, xarray's isel())"
         )
 
 

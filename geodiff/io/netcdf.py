@@ -20,8 +20,10 @@ from geodiff.io.cf import open_dataset_as_raster, tell_of_others
 from geodiff.io.contents import OutputArray
 from geodiff.io.cube import FileSource, close_handles
 from geodiff.io.datasets import Plan, plan_of
+from geodiff.io.guards import refuse_endless_axis
 from geodiff.io.inherited import completed, lacks_places, with_places
 from geodiff.io.places import appearing, filesystem_of, local_path
+from geodiff.io.reach import refuse_far_links
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -204,12 +206,15 @@ def _groups(path: str, engine: str) -> dict[str, set[str]]:
     def note(name: str, item: Any) -> None:
         if isinstance(item, h5py.Group):
             found.setdefault(name, set())
+        elif isinstance(item, h5py.Dataset) and item.is_scale:
+            refuse_endless_axis(path, name, item.size or 0)
         elif isinstance(item, h5py.Dataset) and sum(n > 1 for n in item.shape or ()) > 1:
             group, _, own = name.rpartition("/")
             found[group].add(own.lower())
 
     try:
         with h5py.File(_file(path), "r") as file:
+            refuse_far_links(path, file)
             file.visititems(note)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise SourceError(f"{path} is a broken HDF5 file ({_short(error)}); fetch or write it again") from error

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from geodiff.credentials import take
 from geodiff.errors import InputError, SourceError
 
 __all__ = [
     "appearing",
+    "assert_plain",
     "delete",
     "exists",
     "expanded",
@@ -50,7 +52,8 @@ def local_path(path: str) -> Path | None:
 def expanded(path: str) -> str:
     """A URL with each `${NAME}` in it taken from the environment, so that no job or record holds the secret itself.
 
-    Raises SourceError where the environment has no such variable.
+    For addresses that the user gave: of those that a document or a listing names `assert_plain` comes first. Raises
+    SourceError where the environment has no such variable.
     """
     if "://" not in path:
         return path
@@ -58,9 +61,22 @@ def expanded(path: str) -> str:
     def value(match: re.Match[str]) -> str:
         if match[1] not in os.environ:
             raise SourceError(f"{path} asks for the environment variable {match[1]}, which is not set; export it first")
-        return os.environ[match[1]]
+        return take(os.environ[match[1]])
 
     return _VARIABLE.sub(value, path)
+
+
+def assert_plain(address: str, namer: str) -> None:
+    """Raise SourceError for an address found in a document or a listing that asks for what is in the environment.
+
+    Whoever wrote it would be sent whatever secret he names.
+    """
+    asked = _VARIABLE.search(address)
+    if asked:
+        raise SourceError(
+            f"{namer} names {address}, which asks for the environment variable {asked[1]}; only an address that you "
+            "give yourself may, so that nobody else's document fetches your secrets"
+        )
 
 
 def filesystem_of(path: str) -> tuple[Any, str]:
@@ -136,7 +152,17 @@ def listing(pattern: str) -> list[str]:
     except (OSError, ValueError, ImportError, NotImplementedError) as error:
         said = f"{pattern} cannot be listed ({' '.join(str(error).split())[:120] or type(error).__name__})"
         raise SourceError(f"{said}; check the address and its credentials, or name one file") from error
-    return sorted(filesystem.unstrip_protocol(str(name)) for name in found)
+    for name in found:
+        assert_plain(str(name), pattern)
+    return sorted(_put_back(filesystem.unstrip_protocol(str(name)), pattern) for name in found)
+
+
+def _put_back(found: str, asked: str) -> str:
+    """What was found with `${NAME}` again where the address that was asked for has it: jobs and records name it."""
+    for match in _VARIABLE.finditer(asked):
+        if os.environ[match[1]]:
+            found = found.replace(os.environ[match[1]], match[0])
+    return found
 
 
 def put(path: str, content: bytes) -> None:
@@ -265,7 +291,7 @@ def _written_through(target: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():  # what a link leads to is not ours to clear, nor to write into
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.credentials import redacted
+from geodiff.credentials import unsaid
 from geodiff.errors import SourceError
 from geodiff.io import Kind
 from geodiff.io.catalogue import absolute, bare, quoted
@@ -111,7 +111,7 @@ def _item(
         assets={key: pystac.Asset.from_dict(asset) for key, asset in assets.items()},
     )
     for href in _sources(raster):
-        item.add_link(pystac.Link("derived_from", _beside(redacted(href), path), _media(href)))
+        item.add_link(pystac.Link("derived_from", _beside(unsaid(href), path), _media(href)))
     return item
 
 

@@ -8,6 +8,7 @@ learnt. Both know their own kind and refuse to touch anything else.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -103,7 +104,7 @@ class WorkStore:
         """
         import zarr
 
-        name = f"{quote(variable, safe='')}/{layer}"
+        name = f"{_key(variable)}/{layer}"
         if name not in self._opened:
             found = self.group[name]
             assert isinstance(found, zarr.Array)
@@ -255,7 +256,7 @@ def _flush(path: Path) -> None:
 def _create_arrays(group: zarr.Group, spec: VariableSpec) -> None:
     dtype = np.dtype(spec.dtype).newbyteorder("=")
     blank = (np.nan if dtype.kind == "f" else 0) if spec.nodata is None else spec.nodata
-    home = group.create_group(quote(spec.name, safe=""))
+    home = group.create_group(_key(spec.name))
     layers = {"value": (0, dtype, blank), **{name: (0, np.dtype(kind), 0) for name, kind in LAYERS.items()}}
     layers |= {"members": (spec.members, dtype, blank)} if spec.members else {}
     layers |= {"quantiles": (spec.quantiles, np.dtype("f4"), np.nan)} if spec.quantiles else {}
@@ -328,8 +329,10 @@ def _acquire(beside: Path, name: str) -> int:
 
 def _opened(beside: Path, name: str) -> int:
     try:
-        return os.open(beside, os.O_RDWR | os.O_CREAT, 0o644)
-    except PermissionError as error:
+        return os.open(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)  # a link's end would be written to
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.ELOOP):
+            raise
         raise TargetError(
             f"the lock of {name}, {beside}, cannot be opened: {error.strerror}; it may be another user's: if no job "
             "runs on it, delete it, else wait"
@@ -421,9 +424,9 @@ def _save_part(group: zarr.Group, fitted: Fitted) -> None:
     A node is written once, attributes and all: each write costs some milliseconds, and a small job has many.
     """
     for name, array in fitted.arrays.items():
-        _save_array(group, f"arrays/{quote(name, safe='')}", np.asarray(array))
+        _save_array(group, f"arrays/{_key(name)}", np.asarray(array))
     for name, part in fitted.parts.items():
-        place = f"parts/{quote(name, safe='')}"
+        place = f"parts/{_key(name)}"
         _save_part(group.create_group(place, attributes=_part_attributes(part)), part)
 
 
@@ -452,8 +455,8 @@ def _save_array(home: zarr.Group, name: str, array: NDArray[Any]) -> None:
 
 def _load_part(group: Any) -> Fitted:
     attributes = group.attrs.asdict()
-    arrays = {name: _load_array(group[f"arrays/{quote(name, safe='')}"]) for name in attributes["arrays"]}
-    parts = {name: _load_part(group[f"parts/{quote(name, safe='')}"]) for name in attributes["parts"]}
+    arrays = {name: _load_array(group[f"arrays/{_key(name)}"]) for name in attributes["arrays"]}
+    parts = {name: _load_part(group[f"parts/{_key(name)}"]) for name in attributes["parts"]}
     return Fitted(attributes["filler"], json.loads(attributes["facts"]), arrays, parts)
 
 
@@ -476,6 +479,11 @@ def _plain(value: Any) -> Any:
 
 
 # -- groups
+
+
+def _key(name: str) -> str:
+    """A name as one step of a path: dots alone would be the folder itself, or the one above."""
+    return quote(name, safe="") if name.strip(".") else name.replace(".", "%2E")
 
 
 def _open_group(path: str, mode: Any, attributes: dict[str, Any] | None = None) -> zarr.Group:

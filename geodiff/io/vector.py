@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -19,6 +20,7 @@ import numpy as np
 
 from geodiff.errors import GridError, InputError, SourceError
 from geodiff.io.gdal import GdalReader, read_header
+from geodiff.io.reach import offline, refuse_reaching_vectors
 from geodiff.io.warped import aligned
 from geodiff.lattice import Window
 
@@ -137,8 +139,10 @@ def _read_frame(path: str) -> Any:
     if local is not None and not local.exists():
         raise SourceError(f"{path} cannot be read: no such file; check the path")
     place = path if local is None else local
+    if local is not None and local.is_file():
+        refuse_reaching_vectors(local)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), nullcontext() if local is None else offline():
             warnings.simplefilter("ignore")  # pyogrio on odd rings and field types: only geometries are used
             is_parquet = path.lower().endswith(_PARQUET)
             frame = geopandas.read_parquet(place) if is_parquet else geopandas.read_file(place, **_one(local, layer))

@@ -24,6 +24,7 @@ from geodiff.io.contents import Cube, Numbers, OutputArray
 from geodiff.io.cube import FileSource, close_handles
 from geodiff.io.datasets import Plan, plan_of
 from geodiff.io.earlier import Spliced
+from geodiff.io.guards import refuse_endless_axis
 from geodiff.io.places import appearing, exists, filesystem_of, local_path, put, read, remove_tree
 
 if TYPE_CHECKING:
@@ -161,6 +162,12 @@ def _refuse_pickles(path: str, name: str, group: zarr.Group) -> None:
 def _refuse_huge_chunks(path: str, name: str, group: zarr.Group) -> None:
     """A few bytes can unpack into a chunk of any size, and a chunk can only be unpacked whole."""
     for key, array in group.arrays():
+        if 0 in array.chunks and 0 not in array.shape:
+            raise SourceError(f"array {name}/{key} of {path} has chunks of no size; write it again".replace(" /", " "))
+        facts: Any = array.metadata
+        names: Any = getattr(facts, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+        if names and list(names) == [key]:  # a coordinate, which xarray reads whole
+            refuse_endless_axis(path, key, array.shape[0])
         size = prod(array.chunks) * max(1, int(getattr(array.dtype, "itemsize", 1)))
         if size > _MOST_CHUNK_BYTES and prod(array.chunks) > 1:
             raise SourceError(

@@ -192,7 +192,10 @@ def _of_variable(
 ) -> tuple[Variable, tuple[int, ...]] | None:
     """The layer of a variable and, for each of the variable's bands, its place in it; None where there is none."""
     for candidate in layers.get(layer, ()):
-        if candidate.name == f"{variable.name}_{layer}" and len(candidate.bands) == len(variable.bands):
+        named = candidate.name == f"{variable.name}_{layer}"
+        alone = len(layers[layer]) == len(candidate.bands) == 1  # its file may say no name where a STAC Item did
+        fits = len(candidate.bands) == len(variable.bands) and candidate.shape[2:] == variable.shape[2:]
+        if fits and (named or alone):
             return candidate, tuple(range(len(variable.bands)))
         names = [band.name for band in candidate.bands]
         wanted = [f"{band.name} {layer.replace('_', ' ')}" for band in variable.bands]

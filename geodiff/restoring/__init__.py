@@ -27,7 +27,7 @@ from geodiff.beside import (
     renew_digests,
 )
 from geodiff.encoding import unpack
-from geodiff.errors import MemoryPlanError, NothingKnownError, TargetError
+from geodiff.errors import MemoryPlanError, NothingKnownError, SourceError, TargetError
 from geodiff.finishing import begin_record
 from geodiff.gaps import Reason, shares
 from geodiff.identity import (
@@ -199,6 +199,12 @@ def _restored_cubes(scene: Scene, job: RestoreJob, quiet: bool) -> list[_Restore
         for line in told(scan.suspects):
             _log.warning("%s", line)
     pairs = list(zip(scene.cubes, scanned, strict=True))
+    turning = [cube.name for cube, (scan, _) in pairs if scan.turns]
+    if turning and not job.only_inpaints:
+        raise SourceError(
+            f"{job.source}: {', '.join(turning)} goes round as directions do, and what lies between 350 and 10 is no "
+            "mean of the two; restore their cosine and sine, or use --task inpaint alone"
+        )
     if job.only_inpaints and scene.raster.driver in _DATASETS:
         pairs = [(cube, found) for cube, found in pairs if found[0].missing] or pairs
     total = sum(_steps(cube, job) for cube, _ in pairs)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.channels import Channels, in_channels
 from geodiff.encoding import unpack
 from geodiff.errors import InputError, NothingKnownError
 from geodiff.estimate import estimate
@@ -125,6 +126,10 @@ def score_cube(
     encoder = _encoder(budget.encoder)
     part = bounded(cube)
     scan, gaps = scan_part(part)
+    if scan.turns:  # of directions, their cosine and sine are hidden, filled and judged
+        cube = in_channels(cube, scan.turns)
+        part = bounded(cube)
+        scan, gaps = scan_part(part)
     rounds = _rounds(part, scan, gaps, budget, seed, drawer)
     heard = _Heard(kind, next((n for n in (*DRAWING, *fillers) if n in fillers), None), encoder is not None)
     tuned: dict[str, Any] = {}
@@ -206,7 +211,8 @@ def _encoder(name: str) -> Encoder | None:
 
 def _unit_words(cube: Cube, transform: str) -> str:
     if len(cube.bands) > 1:
-        return "robust standard deviations of each band"
+        of = "the cosine and sine of what goes round" if isinstance(cube, Channels) else "each band"
+        return f"robust standard deviations of {of}"
     plain = cube.variable.bands[cube.bands[0]].units or str(cube.variable.attributes.get("units", ""))
     if transform == "linear":
         return plain or "those of the raster"

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from geodiff.errors import JobError
 from geodiff.fillers import CODES, Filled, FillerSettings, Fitted, Patch, SceneSample, Trial, load_filler
-from geodiff.fillers.diffusion import Diffusion, band_correlation, describe, ground_white
+from geodiff.fillers.diffusion import Diffusion, band_correlation, date_wide, describe, ground_white
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.members import starts
 from geodiff.fillers.spatial import Laplace
@@ -104,6 +104,19 @@ def test_dates_share_noise_as_their_errors_do(rng) -> None:
     one, near, far = (starts(ground_white(p, (0, 0), seed=1, memory=10 * 86400.0), 2).ravel() for p in days)
     assert np.corrcoef(one, near)[0, 1] == pytest.approx(0.5, abs=0.02)
     assert np.corrcoef(one, far)[0, 1] == pytest.approx(0.0, abs=0.02)
+
+
+def test_what_a_date_shares_is_the_same_in_every_window_and_half_of_it_on_the_next(rng) -> None:
+    fit = Fitted("diffusion", {"memory": 10 * 86400.0})
+    here, there, later, other = (
+        date_wide(replace(patch(rng, column=column), dates=np.array([86400 * day])), (0, 0), fit, 400, seed=seed)
+        for column, day, seed in ((0, 17_000, 1), (STRIDE, 17_000, 1), (0, 17_005, 1), (0, 17_000, 2))
+    )
+    np.testing.assert_array_equal(here, there)
+    assert here.std() == pytest.approx(1, abs=0.12)
+    assert here.mean() == pytest.approx(0, abs=1e-5)
+    assert np.corrcoef(here, later)[0, 1] == pytest.approx(0.5, abs=0.15)
+    assert np.corrcoef(here, other)[0, 1] == pytest.approx(0, abs=0.15)
 
 
 def test_bands_share_noise_as_their_errors_do(rng) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from geodiff.fillers import Patch, Trial
-from geodiff.fillers.drift import drift_error, fitted_drift
+from geodiff.fillers.drift import common_share, drift_error, fitted_drift
+from geodiff.fillers.members import broad_share
 from geodiff.lattice import Window
 
 DAY, SIDE, HALO = 86_400, 40, 4
@@ -93,3 +94,20 @@ def test_dates_that_cannot_be_held_against_each_other_are_far_from_each_other():
     error = drift_error(replace(patch, known=known), drift)
     assert np.isfinite(error).all()
     assert (error > 1).all()
+
+
+@pytest.mark.parametrize(("share", "slack"), [(0.0, 0.0), (0.3, 0.1), (0.7, 0.1)])
+def test_what_all_of_a_date_shares_is_told_from_what_its_places_do(rng, share, slack):
+    haze = np.sqrt(share) * rng.normal(size=(len(DAYS), 1, 1))
+    places = np.sqrt(1 - share) * rng.normal(size=(len(DAYS), SIDE, SIDE))
+    found = common_share([trial_of(patch_of(haze + places, DAYS, target)) for target in (5, 15)])
+    if share:
+        # what members share over so small a window anyhow is not asked for again
+        anyhow = broad_share((SIDE - 2 * HALO,) * 2)
+        assert found == pytest.approx((share - anyhow) / (1 - anyhow), abs=slack)
+    else:
+        assert found == 0
+    trend = DAYS[:, None, None] + np.zeros((1, SIDE, SIDE))
+    still = [trial_of(patch_of(trend + rng.normal(size=trend.shape), DAYS, 5))]
+    assert common_share(still) == 0, "a season is no haze: the first and the last date lie between no two"
+    assert common_share([trial_of(patch_of(trend[:2], DAYS[:2], 1))]) == 0

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from geodiff.fillers.members import Broad, White, matched, recentred, stretched
+from geodiff.fillers.members import Broad, White, broad_share, matched, recentred, shared, stretched
 
 
 @given(st.integers(4, 12), st.floats(0.5, 2))
@@ -79,3 +79,23 @@ def test_an_absurd_width_is_bounded() -> None:
     drawn = np.random.default_rng(0).normal(size=(3, 32, 32)).astype(np.float32)
     assert matched(drawn, np.full((32, 32), 1e4, np.float32), inside).std() == pytest.approx(8, rel=0.05)
     assert matched(np.empty((0, 32, 32), np.float32), np.ones((32, 32), np.float32), inside).size == 0
+
+
+def test_a_share_of_a_departure_is_one_number_all_over_and_it_stays_as_wide() -> None:
+    rng, width, share = np.random.default_rng(4), np.full((64, 64), 2, np.float32), np.zeros((64, 64), np.float32)
+    share[:, 32:] = 0.3
+    drawn, numbers = 2 * rng.normal(size=(200, 64, 64)).astype(np.float32), rng.normal(size=200).astype(np.float32)
+    made = shared(drawn, numbers, width, share)
+    np.testing.assert_array_equal(made[:, :, :32], drawn[:, :, :32])
+    assert made[:, :, 32:].std() == pytest.approx(2, rel=0.05)
+    means = made[:, :, 32:].mean(axis=(1, 2))
+    assert means.std() == pytest.approx(2 * np.sqrt(0.3) * numbers.std(), rel=0.05)
+    assert np.corrcoef(means, numbers)[0, 1] > 0.99
+
+
+def test_broad_noise_shares_over_a_window_what_is_said_of_it() -> None:
+    noise = Broad.of(white((96, 72)), 60, np.full((96, 72), 100, np.float32)).noise
+    own = np.random.default_rng(5).normal(size=noise.shape)
+    mean = ((own + noise) / np.sqrt(2)).mean(axis=(1, 2))
+    assert (mean**2).mean() == pytest.approx(broad_share((96, 72)), rel=0.35)
+    assert broad_share((24, 18), 4) == pytest.approx(broad_share((96, 72)), rel=0.05)

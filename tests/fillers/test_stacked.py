@@ -7,6 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from geodiff.fillers import CODES, Filled, Filler, Fitted, Patch, SceneSample, Trial
+from geodiff.fillers.diffusion import date_wide
 from geodiff.fillers.spatial import InverseDistance, Laplace, Matern, Nearest
 from geodiff.fillers.stacked import Auto, Stacked, _active, _columns, priors_around
 from geodiff.fillers.temporal import LinearTime, Regression
@@ -319,6 +320,26 @@ def test_auto_is_a_filler_that_draws_its_members_around_its_value(rng, auto):
     (filled,) = auto.fill([trials[0].patch], fitted, seed=0)
     assert filled.members.shape == (2, *filled.value.shape)
     np.testing.assert_allclose(filled.members.mean(axis=0), filled.value, atol=1e-5)
+
+
+def test_members_of_a_lost_date_depart_from_the_value_as_a_whole_too(rng, auto):
+    trial = trials_of(rng, 1, dates=4)[0]
+    fitted = auto.fit(SceneSample(trials_of(rng, 10)))
+    parts = {**fitted.parts, "diffusion": Fitted("diffusion", {"memory": 0.0})}
+    fit = replace(fitted, parts=parts, arrays={**fitted.arrays, "lost_common": np.float32(0.5)})
+    lost = _with_its_date_lost(trial, 1).patch
+    before, after = (auto.fill([lost], f, seed=0)[0] for f in (replace(fit, arrays=fitted.arrays), fit))
+    np.testing.assert_array_equal(after.value, before.value)
+    np.testing.assert_array_equal(after.standard_error, before.standard_error)
+    moved = after.members - after.value - np.sqrt(0.5) * (before.members - before.value)
+    for band in range(2):
+        numbers = date_wide(lost, (0, band), parts["diffusion"], 2, seed=0)[:, None, None]
+        np.testing.assert_allclose(
+            moved[:, 0, band] / numbers, float(moved[0, 0, band, 0, 0] / numbers[0, 0, 0]), rtol=1e-4
+        )
+        assert moved[0, 0, band, 0, 0] / numbers[0, 0, 0] > 0.1
+    for seen in (trial.patch, replace(lost, targets=(1,))):
+        np.testing.assert_array_equal(*(auto.fill([seen], f, seed=0)[0].members for f in (fit, fitted)))
 
 
 def departures(auto: Auto, trials: tuple[Trial, ...], fitted: Fitted) -> np.ndarray:

@@ -13,12 +13,14 @@ from scipy.ndimage import gaussian_filter
 from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial, load_filler
 from geodiff.fillers.regression import one_date_regressions, regressors
 from geodiff.fillers.series import (
+    YEAR,
     Series,
     _pentadiagonal,
     _second_differences,
     interpolated,
     linear,
     screened,
+    seasonal,
     spread,
     whittaker,
 )
@@ -316,6 +318,52 @@ def test_a_date_never_predicts_itself() -> None:
     np.testing.assert_array_equal(interpolated(as_series(changed, known, seconds / DAY, 4), [2, 4]), before)
     changed[2] += 5
     np.testing.assert_array_equal(interpolated(as_series(changed, known, seconds / DAY, 4), [2])[0], before[0])
+
+
+def months(count: int, noise: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    """(month, row, column) that come and go with the year, each place in its own way, and days."""
+    rng, days = np.random.default_rng(2), 30.4375 * np.arange(count) + 7_000
+    phase, height = rng.uniform(0, 1, (16, 16)), rng.uniform(0.5, 2, (16, 16))
+    wave = height * np.cos(2 * np.pi * (days[:, None, None] / YEAR - phase))
+    return (wave + noise * rng.normal(size=wave.shape)).astype(np.float32), days
+
+
+@pytest.mark.parametrize("lost", [(12,), (11, 12, 13), (22, 23, 24), (0,)])
+def test_a_line_in_time_does_not_cut_the_top_off_a_year(lost: tuple[int, ...]) -> None:
+    values, days = months(25, noise=0.05)
+    known = np.ones(values.shape, bool)
+    known[list(lost)] = False
+    series = as_series(values, known, days, lost[len(lost) // 2])
+    missed = [np.sqrt(np.mean((told - values[series.target]) ** 2)) for told in (seasonal(series), linear(series))]
+    assert missed[0] < 0.65 * missed[1]
+
+
+def test_less_than_a_year_and_a_half_is_no_season() -> None:
+    values, days = months(18)
+    known = np.random.default_rng(3).random(values.shape) > 0.3
+    series = as_series(values, known, days, 9)
+    np.testing.assert_array_equal(seasonal(series), linear(series))
+    nothing = as_series(values, np.zeros_like(known), days, 9)
+    assert np.isnan(seasonal(nothing)).all()
+    values, days = months(30)
+    known = np.random.default_rng(3).random(values.shape) > 0.3
+    known[:, 0, 0] = False
+    told = seasonal(as_series(values, known, days, 9))
+    assert np.isnan(told[0, 0])
+    assert np.isfinite(told.ravel()[1:]).all()
+
+
+def test_a_lost_month_is_told_by_the_season_where_that_is_better() -> None:
+    (wave, days), known = months(25), np.ones((25, SIDE + 2 * HALO, SIDE + 2 * HALO), bool)
+    values = np.tile(wave, (1, 4, 4))
+    lost = []
+    for target in (5, 9, 14, 18):
+        shown = known.copy()
+        shown[target] = False
+        patch = a_patch(values, shown, (DAY * days).astype(np.int64), target)
+        lost.append(Trial(patch, values[target][patch.core][None, None], np.ones((1, 1, SIDE, SIDE), bool)))
+    weights = load_filler("regression").fit(SceneSample(tuple(lost), 1)).facts["alone"]
+    assert weights["seasonal"] > 0.4
 
 
 def clouded(dates: int = 15) -> tuple[Series, np.ndarray]:

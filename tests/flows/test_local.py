@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, Settings, temporary_settings
 from prefect.states import Pending, Running
 
 from flows import deploy, local
@@ -214,3 +214,14 @@ def test_what_a_power_cut_left_running_ends_and_gives_its_place_to_the_next_nigh
         following = client.create_flow_run_from_deployment(identity)
         assert client.set_flow_run_state(following.id, Pending()).status == "ACCEPT"
         local._end_lost_runs()  # for the other tests of this server
+
+
+def test_no_page_of_another_site_may_start_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect's server does what any page asks that the browser of its machine shows, unless told otherwise."""
+    asked: dict[str, str] = {}
+    monkeypatch.setattr(local.subprocess, "Popen", lambda words, env, **_: asked.update(env, words=" ".join(words)))
+    local._start(4207)
+    monkeypatch.setattr("os.environ", asked)
+    api = Settings().server.api
+    assert (api.cors_allowed_origins, api.csrf_protection_enabled) == ("http://127.0.0.1:4207", True)
+    assert "--host 127.0.0.1" in asked["words"]

@@ -15,6 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from flows.finding import called, find_scenes
 from flows.scenes import SceneRecord, fill_new, refusal, scene_jobs, settled, twins
+from flows.telling import Teller
 from flows.verdicts import keep_verdict
 from geodiff import pipeline
 from geodiff.errors import GateError, JobError, LockedError, SourceError, TargetError
@@ -361,3 +362,9 @@ def test_a_gate_that_refuses_is_a_failure_of_its_own_name(tmp_path: Path) -> Non
     assert (held.status, held.failed) == ("held", False)  # that run will tell
     assert "process 7" in held.message
     assert not SceneRecord("a", "b", "up to date").failed
+
+
+def test_a_file_called_as_a_command_of_a_terminal_is_spelt_out(capsys: pytest.CaptureFixture[str]) -> None:
+    record = SceneRecord("in/a\x1b[2J\nb: done.tif", "out/a.tif", "failed", message="no\x07")
+    Teller("scenes", "t", lambda _: {}, (), lambda _: (), lambda _: "").print([record])
+    assert capsys.readouterr().out == "a\\x1b[2J\\nb: done.tif: failed: no\\x07\n"

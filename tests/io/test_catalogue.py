@@ -101,3 +101,22 @@ def test_items_on_other_grids_are_no_stack(tmp_path: Path) -> None:
     write(tmp_path / "d2.tif", pixel=60)
     with pytest.raises(GridError, match="bring all to one grid"):
         open_raster(save(tmp_path / "all.json", {"type": "FeatureCollection", "features": features}))
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.nc", "a.json"])
+def test_a_document_cannot_have_a_secret_sent_to_it(
+    tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """`${NAME}` belongs to whoever gives an address: a stranger's Item had whatever variable it named sent to it."""
+    monkeypatch.setenv("GEODIFF_TEST_TOKEN", "s3cret")
+    href = f"http://127.0.0.1:9/{name}?k=${{GEODIFF_TEST_TOKEN}}"
+    if name == "a.json":
+        links = [{"rel": "item", "href": href}]
+        document = {"type": "Catalog", "stac_version": "1.0.0", "id": "c", "description": "c", "links": links}
+    else:
+        document = item({"a": data(href)})
+    save(tmp_path / "strange.json", document)
+    for source in (str(tmp_path / "strange.json"), f"{served}/strange.json"):
+        with pytest.raises(SourceError, match="only an address that you give yourself may") as caught:
+            open_raster(source)
+        assert "s3cret" not in str(caught.value)

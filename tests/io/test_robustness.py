@@ -1,5 +1,6 @@
 """Every odd or broken file ends in a raster or in one line: no other error, no hang, no flood of memory."""
 
+import json
 import multiprocessing
 import signal
 from collections import Counter
@@ -8,7 +9,12 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from geodiff.errors import InputError
+import h5py
+import numpy as np
+import pytest
+import zarr
+
+from geodiff.errors import InputError, SourceError
 from geodiff.io import open_raster
 from geodiff.lattice import Window
 
@@ -70,3 +76,40 @@ def at_most(seconds: int, path: Path) -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+def long_axis(place: Path, kind: str) -> Path:
+    """A file of some kilobytes with 10^9 dates, nothing of which is stored."""
+    path, dates, side = place / f"a.{kind}", 10**9, 8
+    if kind == "zarr":
+        store = zarr.open_group(str(path), mode="w", zarr_format=2)
+        time = store.create_array("time", shape=(dates,), chunks=(10**6,), dtype="f8")
+        time.attrs["_ARRAY_DIMENSIONS"] = ["time"]
+        values = store.create_array("v", shape=(dates, side, side), chunks=(1, side, side), dtype="f4")
+        values.attrs["_ARRAY_DIMENSIONS"] = ["time", "y", "x"]
+        return path
+    with h5py.File(path, "w") as file:
+        time = file.create_dataset("time", (dates,), "f8", chunks=(10**6,))
+        time.make_scale("time")
+        values = file.create_dataset("v", (dates, side, side), "f4", chunks=(1, side, side))
+        values.dims[0].attach_scale(time)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["zarr", "h5"])
+def test_an_axis_that_would_fill_the_memory_is_refused(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(SourceError, match="declares 1,000,000,000 places along time"):
+        open_raster(str(long_axis(tmp_path, kind)))
+
+
+def test_chunks_of_no_size_and_names_of_dots_are_told(tmp_path: Path) -> None:
+    (tmp_path / "zero.zarr" / "v").mkdir(parents=True)
+    (tmp_path / "zero.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
+    facts = {"zarr_format": 2, "shape": [8, 8], "chunks": [0, 8], "dtype": "<u2", "compressor": None, "fill_value": 0}
+    (tmp_path / "zero.zarr" / "v" / ".zarray").write_text(json.dumps({**facts, "order": "C", "filters": None}))
+    with pytest.raises(SourceError, match="chunks of no size"):
+        open_raster(str(tmp_path / "zero.zarr"))
+    with h5py.File(tmp_path / "dots.h5", "w") as file:
+        file[b".."] = np.arange(64, dtype="u2").reshape(8, 8)
+    with pytest.raises(SourceError, match="no store can hold"):
+        open_raster(str(tmp_path / "dots.h5"))

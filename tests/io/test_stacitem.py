@@ -14,6 +14,7 @@ from affine import Affine
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from geodiff.io import open_raster
+from geodiff.io.places import expanded
 from geodiff.io.stacitem import update_catalogue
 from geodiff.job import FillJob
 from geodiff.pipeline import run
@@ -144,3 +145,15 @@ def test_a_catalogue_lists_its_items_and_changes_only_with_them(tmp_path: Path) 
     assert update_catalogue(f"{tmp_path}/out", "filled scenes")
     listed = json.loads((tmp_path / "out/catalog.json").read_text())["links"]
     assert [link["title"] for link in listed[1:]] == ["afar", "b", "broken", "theirs"]
+
+
+def test_a_link_to_the_source_holds_no_secret_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEODIFF_TEST_TOKEN", "hunter2")
+    source = str(write(tmp_path / "hunter2" / "a_2021-03-01.tif", nodata=0))
+    job = FillJob.build(source=source, target=str(tmp_path / "a.tif"), stac=str(tmp_path / "a.json"), filler="idw")
+    expanded("https://host/?k=${GEODIFF_TEST_TOKEN}")
+    run(job)
+    (link,) = pystac.Item.from_file(str(tmp_path / "a.json")).get_links("derived_from")
+    assert link.get_href().endswith("***/a_2021-03-01.tif")

@@ -367,3 +367,11 @@ def test_a_store_of_which_little_was_written_is_made_anew(path, kind):
         store.save_fit(path, Fitted("mean", {"of": 3}, {}, {}))
         assert store.load_fit(path)[0].facts == {"of": 3}
         assert store.has_fit(path)
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_written_through(tmp_path):
+    (tmp_path / "kept").write_text("precious")
+    (tmp_path / "a.geodiff-work.zarr.lock").symlink_to(tmp_path / "kept")
+    with pytest.raises(TargetError, match="cannot be opened"), store.lock(str(tmp_path / "a.geodiff-work.zarr"), "a"):
+        pass
+    assert (tmp_path / "kept").read_text() == "precious"

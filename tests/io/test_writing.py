@@ -217,3 +217,17 @@ def test_a_small_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Pat
     with _no_more_than(10), pytest.raises(OSError, match="large"):
         put(str(tmp_path / "record.json"), b"x" * 100)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("record.json", b"before")]
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".nc"])
+def test_a_link_laid_in_the_way_of_a_product_is_not_followed(tmp_path: Path, suffix: str) -> None:
+    """The name that a product has while it is written is known; a link there had it written into another folder."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "kept").write_text("precious")
+    (tmp_path / f".a.geodiff-partial{suffix}").symlink_to(tmp_path / "other")
+    with appearing(tmp_path / f"a{suffix}") as partial:
+        partial.mkdir()
+        (partial / "new").touch()
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["kept"]
+    assert (tmp_path / f"a{suffix}" / "new").is_file()
+    assert not (tmp_path / f"a{suffix}").is_symlink()

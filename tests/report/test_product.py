@@ -12,6 +12,7 @@ from geodiff.codes import CODES
 from geodiff.errors import TargetError
 from geodiff.lattice import Window
 from geodiff.report.product import open_product
+from tests.io.items import data, item, save
 
 
 def test_geotiff_has_its_layers_beside_it(filled: Path) -> None:
@@ -39,6 +40,15 @@ def test_every_format_opens(tmp_path: Path, made: Callable[..., Path], target: s
     assert layers.value.shape == (2, 120, 150)
     assert (layers.source == CODES["nearest"]).sum() == product.record["variables"]["band_data"]["filled"]
     assert product.sources[CODES["nearest"]] == "nearest"
+
+
+def test_a_band_that_only_a_stac_item_names_is_shown(tmp_path: Path, made: Callable[..., Path]) -> None:
+    """The layers say the Item's name; the values, as in the source, none."""
+    made(tmp_path / "scene.tif", bands=1, shape=(60, 60), names=())
+    save(tmp_path / "item.json", item({"ndvi": data("scene.tif")}))
+    geodiff.fill(tmp_path / "item.json", tmp_path / "filled.tif", filler="nearest")
+    (picture,) = open_product(str(tmp_path / "filled.tif")).pictures
+    assert picture.read(0, Window(0, 0, 60, 60)).source.shape == (1, 60, 60)
 
 
 def test_what_is_no_product_is_refused_with_the_cure(tmp_path: Path, made: Callable[..., Path]) -> None:
