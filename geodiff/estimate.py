@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["estimate"]
 
 _BATCH, _BATCH_MEMORY = 8, 200 << 20
-"""Windows handed to a filler at once, and bytes they may take; neither has an influence on the result."""
+"""Windows handed to a filler at once, where it asks for no more, and bytes they may take; neither changes a pixel."""
 
 
 @one_thread()
@@ -85,7 +85,8 @@ def _answers(
         read_gaps,
     )
     target = (dates.index(date),)
-    batch = min(_BATCH, max(1, _BATCH_MEMORY // patch_bytes(len(dates), len(cube.bands), filler.halo)))
+    wanted = -(-int(getattr(filler, "planes_at_once", 0)) // len(cube.bands))  # what fills the batches of a GPU
+    batch = min(max(_BATCH, wanted), max(1, _BATCH_MEMORY // patch_bytes(len(dates), len(cube.bands), filler.halo)))
     for first in range(0, len(windows), batch):
         some = windows[first : first + batch]
         patches = [cut_patch(ground, window, filler.halo, cube.lattice, fit.cells, target) for window in some]

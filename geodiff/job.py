@@ -166,7 +166,7 @@ class FillJob(BaseModel):
         None, ge=0, description="local Dask worker processes; 0, as the command line: as many as fit, where they pay"
     )
     scheduler: str | None = Field(None, description="address of an existing Dask cluster")
-    batch: int = Field(8, ge=1, le=1024, description="windows x bands a network call; cannot change a pixel")
+    batch: int = Field(8, ge=1, le=1024, description="windows x bands x members a network call on a GPU")
     work: str | None = Field(None, description="folder for the working store; default beside TARGET")
     zarr_format: Literal[2, 3] = Field(3, description="2 for GDAL before 3.13 and what is built on it")
     dry_run: bool = Field(False, description="print the plan only")

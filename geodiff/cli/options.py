@@ -140,6 +140,8 @@ Scheduler = Annotated[str | None, _valued("ADDRESS", _PLACE, "A Dask cluster tha
 BlockSize = Annotated[
     int | None, _valued("N", _PLACE, "Rows and columns that are filled and written at once; fewer need less memory.")
 ]
-Batch = Annotated[int | None, _valued("N", _PLACE, "Windows x bands in a call of the network (default 8).")]
+Batch = Annotated[
+    int | None, _valued("N", _PLACE, "Windows x bands x members in a call of the network on a GPU (default 8).")
+]
 Work = Annotated[str | None, _valued("DIR", _PLACE, "Folder for the unfinished product; default beside TARGET.")]
 JobFile = Annotated[Path | None, typer.Option(metavar="FILE", help="A job file (TOML); options here override it.")]

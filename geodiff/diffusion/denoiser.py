@@ -35,12 +35,14 @@ if TYPE_CHECKING:
 
     Planes = NDArray[np.float32]
 
-__all__ = ["Denoiser", "open_denoiser"]
+__all__ = ["Denoiser", "batch_on", "open_denoiser"]
 
 _log = logging.getLogger(__name__)
 
 _WIDEST = 4.0
 """Bound of |ln variance| that the value head may claim."""
+_BATCH = 8
+"""Samples of a call where nobody says how many, on what is no processor."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Denoiser:
         def run(some: Sequence[Crop]) -> Tensor:
             planes, told = self._planes(context, some), self._scalars(scalars, some)
             zeros = torch.zeros_like(planes[:, :1])
-            level = torch.full((1,), edm.SIGMA_MAX, device=self.device)  # one for all: its sums must not see the batch
+            level = torch.full((1,), edm.SIGMA_MAX)  # one for all: its sums must not see the batch
             mean, log_variance = self.network(zeros, planes, *_told(edm.c_noise(level), told))
             spread = torch.exp(0.5 * log_variance.float().clamp(-_WIDEST, _WIDEST))
             return torch.cat([edm.c_out(edm.SIGMA_MAX) * mean.float(), spread], dim=1)
@@ -106,7 +108,7 @@ class Denoiser:
             told = self._scalars(scalars, some)
 
             def network(x: Tensor, sigma: float) -> Tensor:
-                level = torch.full((1,), sigma, device=self.device)
+                level = torch.full((1,), sigma)
                 scaled = (edm.c_in(sigma) * x).to(self.dtype) * shown
                 output: Tensor = self.network(scaled, planes, *_told(edm.c_noise(level), told))[0].float()
                 return output
@@ -117,6 +119,23 @@ class Denoiser:
         self._batched(run, wanted, answer)
         return answer[:, 0]
 
+    def members(
+        self,
+        context: Planes,
+        wanted: NDArray[np.bool_],
+        noise: Planes,
+        scalars: Planes | None = None,
+        *,
+        sampler: str = "edm-dpm2m",
+        steps: int = 10,
+    ) -> Planes:
+        """As `residuals`, several for each sample, which share batches: (sample, member, row, column), as the noise."""
+        count = noise.shape[1]
+        shown, asked = np.repeat(context, count, axis=0), np.repeat(wanted, count, axis=0)
+        told = None if scalars is None else np.repeat(scalars, count, axis=0)
+        flat = noise.reshape(-1, *noise.shape[2:])
+        return self.residuals(shown, asked, flat, told, sampler=sampler, steps=steps).reshape(noise.shape)
+
     def _planes(self, planes: NDArray[Any], some: Sequence[Crop]) -> Tensor:
         """(crop, channel, row, column) of planes (sample, channel, row, column)."""
         return self._tensor(np.stack([part.of(planes) for part in some]).astype(np.float32, copy=False))
@@ -125,11 +144,14 @@ class Denoiser:
         return torch.from_numpy(np.ascontiguousarray(planes)).to(self.device, self.dtype)
 
     def _scalars(self, scalars: Planes | None, some: Sequence[Crop]) -> Tensor | None:
-        """(1 or crop, scalar) of scalars (sample, scalar), where there are any; one row where all samples share it."""
+        """(1 or crop, scalar) of scalars (sample, scalar), where there are any; one row where all samples share it.
+
+        On the processor, as noise levels are: the network reads both before it begins.
+        """
         if scalars is None:
             return None
         shared = bool((scalars == scalars[:1]).all())
-        return self._tensor(scalars[[0] if shared else [part.sample for part in some]])
+        return torch.from_numpy(scalars[[0] if shared else [part.sample for part in some]]).to(self.dtype)
 
     def _batched(self, run: Callable[[Sequence[Crop]], Tensor], wanted: NDArray[np.bool_], answer: Planes) -> None:
         """Run over the crops of all samples, `batch` of one size at a time, into (sample, plane, row, column).
@@ -160,6 +182,11 @@ class Denoiser:
                 for part, planes in zip(some, found, strict=True):
                     part.put(answer, planes)
                 start += len(some)
+
+
+def batch_on(device: torch.device) -> int:
+    """Samples of a call where nobody says how many."""
+    return 1 if device.type == "cpu" else _BATCH
 
 
 def _answer(run: Callable[[Sequence[Crop]], Tensor], some: Sequence[Crop]) -> Planes:
@@ -194,7 +221,8 @@ def _opened(folder: Path, device: str, dtype: str, stamp: tuple[object, ...]) ->
     except (RuntimeError, TypeError, ValueError, IndexError) as reason:
         raise ModelError(f"the weights in {folder} do not fit its unet/config.json; fetch the model again") from reason
     network.to(where).eval().requires_grad_(False)
-    return Denoiser(Joined(network, precision), read_calibration(folder), where, precision, model_hash(folder))
+    kept, shown = read_calibration(folder), model_hash(folder)
+    return Denoiser(Joined(network, precision), kept, where, precision, shown, batch_on(where))
 
 
 def open_denoiser(model: str | Path = "default", *, device: str = "auto", dtype: str = "auto") -> Denoiser:

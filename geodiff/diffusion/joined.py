@@ -71,7 +71,7 @@ class Joined(nn.Module):
         if len(c_noise) > 1:
             plain: tuple[Tensor, Tensor] = network(noisy, context, c_noise, scalars)
             return plain
-        blocks = self._blocks(c_noise, scalars)
+        blocks = self._blocks(c_noise, scalars, noisy.device)
         x = torch.cat([noisy, context], dim=1).contiguous(memory_format=torch.channels_last)
         h = F.conv2d(x, *self._stem, stride=network.fold, padding=network.fold)
         skips = []
@@ -87,14 +87,14 @@ class Joined(nn.Module):
         out = F.pixel_shuffle(network.head(_lit(h, _norm(network.norm))), network.fold)
         return out[:, :1], out[:, 1:]
 
-    def _blocks(self, c_noise: Tensor, scalars: Tensor | None) -> _Blocks:
+    def _blocks(self, c_noise: Tensor, scalars: Tensor | None, device: torch.device) -> _Blocks:
         """A value has one noise level, a member one for each step; so they are kept."""
         key = float(c_noise), *(() if scalars is None else scalars[0].tolist())
         blocks = self._kept.get(key)
         if blocks is None:
             with torch.inference_mode(mode=False), torch.no_grad():  # to be used by whoever asks for gradients too
-                told = None if scalars is None else scalars.clone()
-                blocks = _at(self.network, torch.full((1,), key[0], device=c_noise.device), told)
+                told = None if scalars is None else scalars.clone().to(device)
+                blocks = _at(self.network, torch.full((1,), key[0], device=device), told)
             if len(self._kept) >= _MOST:  # another thread may look for what is thrown away, and makes it anew
                 self._kept.clear()
             self._kept[key] = blocks

@@ -20,7 +20,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import logging
 from diffusers.utils.outputs import BaseOutput
 
-from geodiff.diffusion.denoiser import Denoiser
+from geodiff.diffusion.denoiser import Denoiser, batch_on
 from geodiff.diffusion.fields import Layer, Scene, context, whitening_error
 from geodiff.diffusion.folder import Calibration, check_folder, find_folder, front_matter, model_hash, stored_hash
 from geodiff.diffusion.network import GapFillUNet
@@ -128,7 +128,8 @@ class GapFillPipeline(DiffusionPipeline):
         """The network as the filler uses it."""
         unet = self.unet.eval().to(memory_format=torch.channels_last)
         stored = self.config.get("calibration")
-        return Denoiser(unet, Calibration.of(dict(stored)) if stored else Calibration(), unet.device, unet.dtype)
+        calibration = Calibration.of(dict(stored)) if stored else Calibration()
+        return Denoiser(unet, calibration, unet.device, unet.dtype, batch=batch_on(unet.device))
 
     @torch.inference_mode()
     def __call__(
@@ -204,15 +205,8 @@ class GapFillPipeline(DiffusionPipeline):
                 shape = (flat.shape[0] + 2 * margin, flat.shape[1] + 2 * margin)
                 return ground_noise(shape, row=-margin, column=-margin, seed=seed, band=band, member=number)
 
-            noise = starts(white, members)
-            tall = (members, *planes.shape[1:])
-            r = denoiser.residuals(
-                np.broadcast_to(planes[0], tall),
-                np.broadcast_to(wanted, noise.shape),
-                noise,
-                sampler=sampler,
-                steps=steps,
-            )
+            noise = starts(white, members)[None]
+            r = denoiser.members(planes, wanted, noise, sampler=sampler, steps=steps)[0]
             broad = Broad.of(white, members, away)
             departures = matched(np.where(wanted[0], r - mean, np.float32(0)), spread, wanted[0], broad)
             drawn = recentred(value + error * departures, value, _at(denoiser.calibration.spread, away))

@@ -9,7 +9,7 @@ seed, band, row and column.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from geodiff.diffusion.denoiser import Denoiser
 
     Plane = NDArray[np.float32]
+    _Answer = tuple[Plane, Plane, Plane]
 
 __all__ = ["FACTORS", "UNBOUNDED", "Restored", "cut_off", "estimate_noise", "restore_band"]
 
@@ -68,8 +69,8 @@ _SMALLEST = 64
 """Pixels a side of a frame that is restored at half the size too."""
 _BROAD = 0.8
 """Standard deviation, in pixels of the frame of half the size, of the lowpass of what that one tells."""
-_WINDOWS_A_CORE = 8
-"""Windows that are in memory at a time."""
+_WINDOWS_A_CORE, _BATCHES = 8, 4
+"""Windows that are in memory at a time, by the core; or by the batch, where the network takes several at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,51 +286,60 @@ def _blended(
 ) -> tuple[Plane, Plane, Plane]:
     """Value, standard error and members of a frame; the same on any number of cores: windows are added in order."""
     total, many = _Blend(frame.values.shape, draws.members), cores()
-    together = many * _WINDOWS_A_CORE
+    apart = denoiser.batch == 1  # each core has a window of its own; elsewhere windows share the network's calls
+    together = many * _WINDOWS_A_CORE if apart else _BATCHES * denoiser.batch
 
-    def made(window: Window) -> tuple[Plane, Plane, Plane]:
-        return _window(frame, window, denoiser, draws)
+    def view(window: Window) -> Prepared:
+        return _view(frame, window)
+
+    def alone(window: Window) -> _Answer:
+        return _answers(frame, [window], [view(window)], denoiser, draws)[0]
 
     with one_thread(), ThreadPoolExecutor(many) as pool:
         for start in range(0, len(windows), together):
             some = windows[start : start + together]
-            for window, layers in zip(some, pool.map(made, some), strict=True):
+            if apart:
+                made: Iterable[_Answer] = pool.map(alone, some)
+            else:
+                made = _answers(frame, some, list(pool.map(view, some)), denoiser, draws)
+            for window, layers in zip(some, made, strict=True):
                 total.add(window, *layers)
                 advance()
     return total.done()
 
 
-def _window(frame: Frame, window: Window, denoiser: Denoiser, draws: _Draws) -> tuple[Plane, Plane, Plane]:
-    """Value, variance and members' departures of a window, (.., 128, 128)."""
-    view = _view(frame, window)
-    context, wanted = view.context[None], np.ones((1, WINDOW, WINDOW), bool)
-    mean, spread = (a[0] for a in denoiser.value(context, wanted, view.scalars[None]))
-    classes = _classes(frame, window)
-    factor = np.asarray(denoiser.calibration.restore_factors, np.float32)[classes]
-    departures = np.empty((0, WINDOW, WINDOW), np.float32)
+def _answers(
+    frame: Frame, windows: Sequence[Window], views: Sequence[Prepared], denoiser: Denoiser, draws: _Draws
+) -> list[_Answer]:
+    """Value, variance and members' departures of each window, (.., 128, 128)."""
+    context, scalars = np.stack([view.context for view in views]), np.stack([view.scalars for view in views])
+    wanted = np.ones((len(views), WINDOW, WINDOW), bool)
+    means, spreads = denoiser.value(context, wanted, scalars)
     if draws.members:
-        departures = _departures(view, (mean, spread), denoiser, draws, window)
-        departures *= np.asarray(denoiser.calibration.restore_spread, np.float32)[classes]
-    return view.prior + view.error * mean, (view.error * spread * factor) ** 2, departures
-
-
-def _departures(
-    view: Prepared, estimate: tuple[Plane, Plane], denoiser: Denoiser, draws: _Draws, window: Window
-) -> Plane:
-    """(member, row, column), as wide as the value's own standard deviation; `estimate` is value and that."""
-
-    def start(member: int) -> Plane:
-        return ground_noise(
-            window.shape, row=window.row, column=window.column, seed=draws.seed, date=0, band=draws.band, member=member
-        )
-
-    noise = np.stack([start(member) for member in range(draws.members)])
-    context = np.broadcast_to(view.context, (draws.members, *view.context.shape))
-    scalars = np.broadcast_to(view.scalars, (draws.members, *view.scalars.shape))
-    r = denoiser.residuals(
-        context, np.ones(noise.shape, bool), noise, scalars, sampler=draws.sampler, steps=draws.steps
+        noise = np.stack([_starts(window, draws) for window in windows])
+        drawn = denoiser.members(context, wanted, noise, scalars, sampler=draws.sampler, steps=draws.steps)
+    else:
+        drawn = np.empty((len(views), 0, WINDOW, WINDOW), np.float32)
+    factors, widths = (
+        np.asarray(stored, np.float32)
+        for stored in (denoiser.calibration.restore_factors, denoiser.calibration.restore_spread)
     )
-    mean, spread = estimate
+    answers = []
+    for window, view, mean, spread, r in zip(windows, views, means, spreads, drawn, strict=True):
+        classes = _classes(frame, window)
+        variance = (view.error * spread * factors[classes]) ** 2
+        answers.append((view.prior + view.error * mean, variance, _departures(view, mean, spread, r) * widths[classes]))
+    return answers
+
+
+def _starts(window: Window, draws: _Draws) -> Plane:
+    """(member, row, column): noise that belongs to the frame."""
+    place = {"row": window.row, "column": window.column, "date": 0, "band": draws.band}
+    return np.stack([ground_noise(window.shape, **place, seed=draws.seed, member=m) for m in range(draws.members)])
+
+
+def _departures(view: Prepared, mean: Plane, spread: Plane, r: Plane) -> Plane:
+    """(member, row, column) of what was drawn, as wide as the value's own standard deviation."""
     departures = matched(r - mean, spread, np.ones(mean.shape, bool))
     return np.asarray(view.error * recentred(departures, np.zeros_like(mean)), np.float32)
 

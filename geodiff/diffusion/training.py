@@ -261,8 +261,8 @@ def _add_scores(sums: dict[str, list[float]], model: Any, cache: Cache, index: i
     noise = torch.randn(shown.shape, generator=torch.Generator().manual_seed(index)).to(device)
     levels = (edm.SIGMA_MAX,) if "degraded" in cache.names else (edm.SIGMA_MAX, 2.0, 0.5, 0.1)
     for level in levels:
-        value = torch.tensor([level == edm.SIGMA_MAX], device=device)
-        sigma = torch.tensor(level, device=device)[None, None, None, None]
+        value = torch.full((1,), level == edm.SIGMA_MAX, device=device)
+        sigma = torch.full((1, 1, 1, 1), level, device=device)
         batch = Batch(context, residual[:, None].float(), shown, sigma, noise, value, scalars)
         with torch.autocast(device.type, torch.bfloat16, enabled=_half(config)):
             error = (denoise(model, batch)[0] - batch.residual)[batch.hidden > 0]

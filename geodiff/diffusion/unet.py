@@ -131,9 +131,11 @@ class UNet(nn.Module):
         noisy : (sample, 1, row, column), c_in times the noisy residual; zeros for the value head.
         context : (sample, context channel, row, column).
         c_noise : (sample,) or (1,), ln(sigma) / 4.
-        scalars : (sample, scalar) or (1, scalar); plain inpainting without it.
+        scalars : (sample, scalar) or (1, scalar); plain inpainting without it. It and `c_noise` may lie on the
+            processor, where whoever calls can read them without waiting for the device.
         """
-        embedding = self.embedding(c_noise, scalars, noisy.dtype)
+        told = None if scalars is None else scalars.to(noisy.device)
+        embedding = self.embedding(c_noise.to(noisy.device), told, noisy.dtype)
         x = torch.cat([noisy, context], dim=1).contiguous(memory_format=torch.channels_last)
         h = self.stem(F.pixel_unshuffle(x, self.fold))
         skips = []

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.errors import GeodiffError
 from geodiff.fillers import Filled, Filler, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.series import days_of, median_step
 from geodiff.fillers.whitening import FLOOR, distance_to_known
@@ -402,7 +403,7 @@ class Calibrated:
     def fit(self, sample: SceneSample) -> Fitted:
         """Fit the filler, fill the trials with it and learn the factors."""
         inner = self.filler.fit(sample)
-        filled = self.filler.fill([t.patch for t in sample.trials], inner, seed=0)
+        filled = self._answers([t.patch for t in sample.trials], inner, seed=0)
         table = far_apart(sample.trials)
         factors = conformal_factors(
             error_ratio(sample.trials, filled),
@@ -413,8 +414,24 @@ class Calibrated:
 
     def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
         """Fill with the wrapped filler and scale its standard errors; members keep their own spread."""
-        filled = self.filler.fill(patches, fitted.parts[self.name], seed=seed)
+        filled = self._answers(patches, fitted.parts[self.name], seed=seed)
         return [_scaled(f, patch_factors(p, fitted.arrays["factors"])) for p, f in zip(patches, filled, strict=True)]
+
+
+    def _answers(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
+        """What the filler says; raises GeodiffError where that does not fit the patches."""
+        filled = list(self.filler.fill(patches, fitted, seed=seed))
+        if len(filled) != len(patches):
+            raise GeodiffError(f"filler {self.name!r} gave {len(filled)} answers for {len(patches)} patches; one each")
+        for patch, one in zip(patches, filled, strict=True):
+            for layer in ("value", "standard_error", "source"):
+                shape = np.shape(getattr(one, layer))
+                if shape != patch.missing.shape:
+                    raise GeodiffError(
+                        f"filler {self.name!r} gave a {layer} of shape {shape}; it must have that of `patch.missing`, "
+                        f"(target, band, row, column) of the window: {patch.missing.shape}"
+                    )
+        return filled
 
 
 def error_ratio(trials: Sequence[Trial], filled: Sequence[Filled]) -> NDArray[np.float32]:

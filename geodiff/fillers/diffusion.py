@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -65,6 +66,15 @@ class _Item:
     error: Planes
 
 
+class _Start(NamedTuple):
+    """An item and the noise that its members are made from."""
+
+    item: _Item
+    noise: Planes
+    """(member, row, column), from which the reverse diffusion starts."""
+    broad: Broad
+
+
 class _Estimate(NamedTuple):
     """Mean and standard deviation of an item's whitened residual."""
 
@@ -102,6 +112,11 @@ class Diffusion:
 
         opened = open_denoiser(self.settings.model, device=self.settings.device, dtype=self.settings.dtype)
         return opened if opened.device.type == "cpu" else replace(opened, batch=max(1, self.settings.batch))
+
+    @property
+    def planes_at_once(self) -> int:
+        """Bands of windows that fill batches, though crops of each size need their own; 0 where there are none."""
+        return 4 * self.denoiser.batch if self.denoiser.batch > 1 else 0
 
     def warm_up(self) -> None:
         """Load the network, which the first patch would wait for."""
@@ -154,17 +169,13 @@ class Diffusion:
     def _fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int, members: int) -> list[Filled]:
         """A few patches at a time, so that a batch of network calls is full and memory is bounded."""
         answer: list[Filled] = []
-        noise, at = cache(noise_in_time), None  # of one window: each band's is a sum over that of those before it
-        for group in _groups(patches, 2 * max(1, self.settings.batch)):
+        for group in _groups(patches, max(self.planes_at_once, 2 * self.settings.batch)):
             own: list[list[_Estimate]] = [[] for _ in group]
             items = ((place, item) for place, patch in enumerate(group) for item in self._items(patch, fitted))
             for place, estimate in self._estimates(items):
                 own[place].append(estimate)
-            for patch, estimates in zip(group, own, strict=True):
-                if patch.absolute != at:
-                    noise.cache_clear()
-                at = patch.absolute
-                answer.append(self._filled(patch, estimates, fitted, noise, seed=seed, members=members))
+            drawn = self._drawn(_starts(group, own, fitted, seed=seed, members=members), members)
+            answer += [self._filled(*each, drawn, fitted, members) for each in zip(group, own, strict=True)]
         return answer
 
     def _estimates(self, items: Iterator[tuple[int, _Item]]) -> list[tuple[int, _Estimate]]:
@@ -182,16 +193,28 @@ class Diffusion:
         mean, spread = self.denoiser.value(np.stack([i.context for i in items]), np.stack([i.wanted for i in items]))
         return [(n, _Estimate(*said)) for n, *said in zip(numbers, items, mean, spread, strict=True)]
 
+    def _drawn(self, begun: Iterator[_Start], members: int) -> Iterator[tuple[Planes, Broad]]:
+        """Whitened residuals (member, row, column) of each item; members of several items share full batches."""
+        together = max(1, self.planes_at_once // max(members, 1))
+        while some := list(islice(begun, together)):
+            r = self.denoiser.members(
+                np.stack([start.item.context for start in some]),
+                np.stack([start.item.wanted for start in some]),
+                np.stack([start.noise for start in some]),
+                sampler=self.settings.sampler,
+                steps=self.settings.steps,
+            )
+            yield from zip(r, (start.broad for start in some), strict=True)
+
     def _filled(
         self,
         patch: Patch,
         estimates: Sequence[_Estimate],
+        drawn: Iterator[tuple[Planes, Broad]],
         fitted: Fitted,
-        noise: Callable[..., Planes],
-        *,
-        seed: int,
         members: int,
     ) -> Filled:
+        """The answer for a patch; what was `drawn` for its items comes next."""
         rows, columns = patch.core
         value = patch.coarse[list(patch.targets)][..., rows, columns].astype(np.float32)
         error = np.zeros_like(value)
@@ -199,41 +222,28 @@ class Diffusion:
         for item, mean, spread in estimates:
             value[item.place] = item.prior + item.error * mean
             error[item.place] = item.error * spread * factor[item.place]
-        drawn = self._members(patch, estimates, value, fitted, noise, seed=seed, members=members) if members else None
-        return Filled(value, error, drawn, np.full(value.shape, CODES[self.name], np.uint8))
+        around = self._members(patch, estimates, drawn, value, fitted, members) if members else None
+        return Filled(value, error, around, np.full(value.shape, CODES[self.name], np.uint8))
 
     def _members(
         self,
         patch: Patch,
         estimates: Sequence[_Estimate],
+        drawn: Iterator[tuple[Planes, Broad]],
         value: Planes,
         fitted: Fitted,
-        noise: Callable[..., Planes],
-        *,
-        seed: int,
         members: int,
     ) -> Planes:
         """(member, target, band, row, column)."""
-        near, wide = target_distance(patch)[..., *patch.core], patch_factors(patch, self._departures(fitted.arrays))
-        drawn = np.repeat(value[None], members, axis=0)
-        mix, memory = _mix(fitted), float(fitted.facts.get("memory", 0.0))
+        wide = patch_factors(patch, self._departures(fitted.arrays))
+        around = np.repeat(value[None], members, axis=0)
         for item, _, width in estimates:
-            white = ground_white(patch, item.place, seed=seed, mix=mix, memory=memory, noise=noise)
-            begun = starts(white, members)
-            shape = (members, *item.context.shape)
-            r = self.denoiser.residuals(
-                np.broadcast_to(item.context, shape),
-                np.broadcast_to(item.wanted, begun.shape),
-                begun,
-                sampler=self.settings.sampler,
-                steps=self.settings.steps,
-            )
+            r, broad = next(drawn)
             mean = (value[item.place] - item.prior) / item.error
-            broad = Broad.of(white, members, near[item.place])
             departures = matched(np.where(item.wanted, r - mean, np.float32(0)), width, item.wanted, broad)
-            place = (slice(None), *item.place)
-            drawn[place] = recentred(item.prior + item.error * (mean + departures), value[item.place], wide[item.place])
-        return drawn
+            member = item.prior + item.error * (mean + departures)
+            around[(slice(None), *item.place)] = recentred(member, value[item.place], wide[item.place])
+        return around
 
     def _departures(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """(20 or 25,) factor on departures of members: the model's, times what trials ask beyond its factors."""
@@ -303,6 +313,22 @@ def _calibrated(trials: Sequence[Trial], filled: Sequence[Filled], factors: NDAr
     for trial, one in zip(trials, filled, strict=True):
         answers.append(replace(one, standard_error=one.standard_error * patch_factors(trial.patch, factors)))
     return answers
+
+
+def _starts(
+    group: Sequence[Patch], estimates: Sequence[Sequence[_Estimate]], fitted: Fitted, *, seed: int, members: int
+) -> Iterator[_Start]:
+    """What the members of each item of some patches are made from."""
+    mix, memory = _mix(fitted), float(fitted.facts.get("memory", 0.0))
+    noise, at = cache(noise_in_time), None  # of one window: each band's is a sum over that of those before it
+    for patch, own in zip(group, estimates, strict=True) if members else ():
+        near = target_distance(patch)[..., *patch.core]
+        if patch.absolute != at:
+            noise.cache_clear()
+        at = patch.absolute
+        for item, _, _ in own:
+            white = ground_white(patch, item.place, seed=seed, mix=mix, memory=memory, noise=noise)
+            yield _Start(item, starts(white, members), Broad.of(white, members, near[item.place]))
 
 
 def ground_white(

@@ -96,6 +96,11 @@ class Stacked:
         wanted = [int(getattr(part, "context_dates", 0)) for part in self.fillers]
         return -1 if min(wanted) < 0 else max(wanted)
 
+    @property
+    def planes_at_once(self) -> int:
+        """Bands of windows that a part would have together."""
+        return max(int(getattr(part, "planes_at_once", 0)) for part in self.fillers)
+
     def warm_up(self) -> None:
         """Load what parts need."""
         for part in self.fillers:
@@ -444,6 +449,10 @@ class Auto:
     @property
     def context_dates(self) -> int:
         return self.stack.context_dates
+
+    @property
+    def planes_at_once(self) -> int:
+        return self.stack.planes_at_once
 
     def warm_up(self) -> None:
         """Load the network."""

@@ -1,6 +1,7 @@
 """Training: it learns what there is to learn, repeats itself, resumes, and refuses a wrong configuration."""
 
 import resource
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from geodiff.diffusion.shipping import average_of, ship
 from geodiff.diffusion.trainconfig import TrainConfig
 from geodiff.diffusion.training import Trainer, _train, read_checkpoint, validation_scores
 from geodiff.errors import InputError, JobError, WriteError
+from tests.diffusion.elsewhere import another_device
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,28 @@ def test_a_small_network_learns_a_small_task(cache, tmp_path) -> None:
     scores = validation_scores(trainer.average, cache, trainer.config)
     assert scores["value/optical"] < 0.7, "the prior alone has 1"
     assert scores["denoise/2.0"] < 0.5, "the input alone has about 0.45 when it is scaled at best"
+
+
+def one_by_one(optimiser):
+    def build(*args, fused, **options):
+        return optimiser(*args, **options)
+
+    return build
+
+
+def test_a_training_there_is_the_training_here(cache, tmp_path, monkeypatch) -> None:
+    """What a GPU would refuse, because tensors there and here do not mix, is refused by the other device."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # it knows no such device,
+    monkeypatch.setattr(torch.optim, "AdamW", one_by_one(torch.optim.AdamW))  # nor do fused steps
+    here = run(Trainer(config(tmp_path / "here")), cache, 3)
+    with another_device() as device:
+        away = run(Trainer(config(tmp_path / "there", device=str(device))), cache, 3)
+        assert {p.device for p in away.model.parameters()} == {device}
+        numbers = [p.detach().cpu() for p in away.average.parameters()]
+        scores = validation_scores(away.average, cache, away.config)
+    for one, other in zip(here.average.parameters(), numbers, strict=True):
+        torch.testing.assert_close(other, one.detach(), atol=1e-5, rtol=1e-4)
+    assert scores == pytest.approx(validation_scores(here.average, cache, here.config), rel=1e-3)
 
 
 def test_a_batch_is_a_function_of_seed_and_step(cache, tmp_path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geodiff import fillers
-from geodiff.errors import JobError
+from geodiff.errors import GeodiffError, JobError
 from geodiff.fillers import Filled, Filler, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import (
     DISTANCES,
@@ -183,6 +183,25 @@ def test_calibrated_wraps_any_filler_and_makes_its_errors_honest(rng):
     np.testing.assert_allclose(filled.standard_error[hidden], 2.0, rtol=0.1)
     (again,) = filler.fill([replace(patch)], filler.fit(SceneSample()), seed=0)
     np.testing.assert_allclose(again.standard_error, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        (lambda z: [], "'overconfident' gave 0 answers for 1 patches"),
+        (lambda z: [Filled(z[0, 0], z, None, z)], r"a value of shape \(20, 20\).* of the window: \(1, 1, 20, 20\)"),
+        (lambda z: [Filled(z, z[0], None, z)], r"a standard_error of shape \(1, 20, 20\)"),
+    ],
+)
+def test_answers_that_do_not_fit_the_patch_are_told(answers, said, monkeypatch):
+    known = np.ones((1, 1, 28, 28), bool)
+    known[..., 8:12, 8:12] = False
+    monkeypatch.setattr(
+        Overconfident, "fill", lambda self, patches, fitted, *, seed: answers(np.zeros(patches[0].missing.shape))
+    )
+    fitted = Fitted("overconfident", {}, {}, {"overconfident": Fitted("overconfident")})
+    with pytest.raises(GeodiffError, match=said):
+        Calibrated(Overconfident()).fill([patch_of(known)], fitted, seed=0)
 
 
 def test_the_filler_of_a_third_party_is_calibrated_and_keeps_what_it_says_of_itself(monkeypatch):

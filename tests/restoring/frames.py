@@ -23,12 +23,13 @@ class Modest:
     """A network that adds nothing to the classical estimate, and whose realisations are the noise they begin with."""
 
     calibration: Calibration = field(default_factory=Calibration)
+    batch: int = 1
 
     def value(self, context: np.ndarray, wanted: np.ndarray, scalars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         assert context.shape[0] == wanted.shape[0] == scalars.shape[0]
         return np.zeros(wanted.shape, np.float32), np.ones(wanted.shape, np.float32)
 
-    def residuals(self, context: np.ndarray, wanted: np.ndarray, noise: np.ndarray, *_: Any, **__: Any) -> np.ndarray:
+    def members(self, context: np.ndarray, wanted: np.ndarray, noise: np.ndarray, *_: Any, **__: Any) -> np.ndarray:
         assert context.shape[0] == len(noise)
         return noise
 
