@@ -16,7 +16,7 @@ from geodiff.credentials import redacted
 from geodiff.errors import InputError, SourceError, TargetError
 from geodiff.io import open_raster
 from geodiff.io.filledbefore import filled_before
-from geodiff.io.gdal import address
+from geodiff.io.gdal import address, part_of
 from geodiff.io.places import exists, filesystem_of, local_path, read
 from geodiff.io.stacitem import item_fingerprint
 from geodiff.io.vector import area_files
@@ -66,15 +66,16 @@ def source_identity(raster: Raster, digests: Digests | None = None) -> str:
     """SHA-256 over the content of every file of a source; where it is remote, over what its store tells of it.
 
     Content and not clock times, so that a copied or touched file is the same source and a reprocessed one is not.
+    Where its name means a part of a file (a subdataset, a page, one file of an archive), that part is named too.
     With `digests`, files that nobody touched since they were read are not read again.
     """
-    return _identity(raster.files or (raster.path,), digests)
+    return _identity(raster.path, raster.files or (raster.path,), digests)
 
 
 def inputs_identity(job: FillJob, raster: Raster, digests: Digests | None = None) -> str:
     """Of the masks, fillable area and quality flags that a job names: content, or the name of a band of the source."""
     flags = [where for where in _flag_places(job) if flags_inside(raster, where) is not None]
-    return json.dumps([[_identity(files, digests) for files in _inputs(job, raster)], flags])
+    return json.dumps([[_identity(name, files, digests) for name, files in _inputs(job, raster)], flags])
 
 
 def source_stamp(raster: Raster) -> tuple[object, ...]:
@@ -84,22 +85,35 @@ def source_stamp(raster: Raster) -> tuple[object, ...]:
 
 def inputs_stamp(job: FillJob, raster: Raster) -> tuple[object, ...]:
     """The same of all files that `inputs_identity` goes by."""
-    return tuple(_stamp(files) for files in _inputs(job, raster))
+    return tuple(_stamp(files) for _, files in _inputs(job, raster))
 
 
-def _inputs(job: FillJob, raster: Raster) -> list[tuple[str, ...]]:
-    """The files behind each path that a job names beside its source, and the layers of the fill that made that."""
-    areas = [*job.mask, *({job.fillable} - {"auto", "all"})]
-    flags = [where for where in _flag_places(job) if flags_inside(raster, where) is None]
-    layers = [found.files for v in raster.variables if (found := filled_before(v)) is not None and found.files]
-    return [*map(area_files, areas), *(open_raster(where).files or (where,) for where in flags), *layers]
+def _inputs(job: FillJob, raster: Raster) -> list[tuple[str, tuple[str, ...]]]:
+    """Each path that a job names beside its source with the files behind it, and the layers of the fill that made that.
+
+    Those are named by none.
+    """
+    areas = [(name, area_files(name)) for name in (*job.mask, *({job.fillable} - {"auto", "all"}))]
+    flags = [
+        (where, open_raster(where).files or (where,))
+        for where in _flag_places(job)
+        if flags_inside(raster, where) is None
+    ]
+    layers = [("", found.files) for v in raster.variables if (found := filled_before(v)) is not None and found.files]
+    return [*areas, *flags, *layers]
 
 
 def _flag_places(job: FillJob) -> list[str]:
     return [where for text in job.qa if (where := text.partition(":")[2])]
 
 
-def _identity(names: Sequence[str], digests: Digests | None) -> str:
+def _identity(name: str, files: Sequence[str], digests: Digests | None) -> str:
+    """Of what a name means: the content of its files, and which part of them where that is not all."""
+    part = part_of(name, files)
+    return _digest(files, digests) + (f" {part}" if part else "")
+
+
+def _digest(names: Sequence[str], digests: Digests | None) -> str:
     places = [local_path(address(name)) for name in names]
     files = [file for place in places if place is not None for file in _files(place)]
     if digests is None or None in places or not files:
@@ -253,7 +267,7 @@ def assert_apart(job: FillJob, raster: Raster) -> None:
     there = [(name, place) for name in own if (place := _existing(name))]
     if not there:
         return
-    masks = [name for files in _inputs(job, raster) for name in files]
+    masks = [name for _, files in _inputs(job, raster) for name in files]
     for name in (raster.path, *raster.files, *masks):
         read = _existing(address(name))
         for written, target in there:

@@ -180,6 +180,8 @@ class FillJob(BaseModel):
         for q in quantiles:
             if not 0.0 < q < 1.0:
                 raise ValueError(f"quantile {q} is not between 0 and 1; write 5 % as 0.05")
+        if len(set(quantiles)) < len(quantiles):  # a coordinate that nothing could be selected by
+            raise ValueError("a quantile is there twice; name each once")
         return quantiles
 
     @field_validator("valid_range")

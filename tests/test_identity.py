@@ -140,6 +140,22 @@ def test_the_named_band_of_flags_counts(tmp_path: Path) -> None:
     assert len({identity.inputs_identity(job, source) for job in jobs}) == 2
 
 
+def test_the_named_layer_or_array_of_a_mask_counts(tmp_path: Path) -> None:
+    import xarray as xr
+
+    source, areas = open_raster(str(write(tmp_path / "scene.tif"))), tmp_path / "area.gpkg"
+    for layer in ("high", "low"):
+        geopandas.GeoDataFrame(geometry=[box(0, 0, 1, 1)], crs="EPSG:32618").to_file(areas, layer=layer)
+    xr.Dataset({name: (("y", "x"), np.ones((4, 6), "u1")) for name in ("cloud", "ice")}).to_netcdf(tmp_path / "m.nc")
+    for option in ("mask", "fillable"):
+        for names in (
+            (f"{areas}|layername=high", f"{areas}|layername=low"),
+            (f"NETCDF:{tmp_path}/m.nc:cloud", f'NETCDF:"{tmp_path}/m.nc":ice'),
+        ):
+            jobs = [geodiff.FillJob.build(source="s", target="t.tif", **{option: name}) for name in names]
+            assert len({identity.inputs_identity(job, source) for job in jobs}) == 2
+
+
 def test_a_mask_that_changes_while_the_blocks_are_filled_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,7 +172,33 @@ def test_a_mask_that_changes_while_the_blocks_are_filled_is_noticed(
         fill(source, tmp_path / "filled.tif", mask=str(mask))
 
 
-# -- folders of very many files, archives
+# -- folders of very many files, archives, parts of files
+
+
+def test_a_part_of_a_file_is_a_source_of_its_own(tmp_path: Path) -> None:
+    import zipfile
+
+    import xarray as xr
+
+    names = ("one", "two")
+    xr.Dataset({name: (("y", "x"), np.ones((4, 6))) for name in names}).to_netcdf(tmp_path / "m.nc")
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        for seed, name in enumerate(names):
+            archive.write(write(tmp_path / f"{name}.tif", seed), f"{name}.tif")
+    for seed in (0, 1):
+        with rasterio.open(tmp_path / "pages.tif", "w", **PROFILE, append_subdataset=seed == 1) as page:
+            page.write(np.full((40, 50), seed + 1, "u2"), 1)
+    (tmp_path / "moved").mkdir()
+    for file in ("m.nc", "m.zip", "pages.tif"):
+        shutil.copy(tmp_path / file, tmp_path / "moved")
+    for first, second in (
+        ("NETCDF:{}/m.nc:one", 'NETCDF:"{}/m.nc":two'),
+        ("/vsizip/{}/m.zip/one.tif", "zip://two.tif::{}/m.zip"),
+        ("GTIFF_DIR:1:{}/pages.tif", "GTIFF_DIR:2:{}/pages.tif"),
+    ):
+        one = open_raster(first.format(tmp_path))
+        assert source_identity(one) != source_identity(open_raster(second.format(tmp_path)))
+        assert source_identity(one) == source_identity(open_raster(first.format(tmp_path / "moved")))
 
 
 def test_a_rewritten_chunk_of_a_store_of_very_many_files_is_another_source(

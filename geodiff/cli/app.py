@@ -97,5 +97,17 @@ def what_is_missing(
 
 
 def chosen(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given."""
+    """The options that were given.
+
+    Raises JobError where one was given nothing, as shells do of a variable that is not set: a gate, a mask or bands
+    would otherwise be left out without a word, and an empty path is the folder one stands in.
+    """
+    from geodiff.errors import JobError
+
+    for name, value in options.items():
+        words = value if isinstance(value, tuple) else (value,)
+        if not words or any(isinstance(word, str) and not word.strip() for word in words):
+            option = name.removeprefix("begin_").replace("_", "-")
+            shown = name.upper() if name in ("source", "target") else f"--{option}"
+            raise JobError(f"{shown} was given nothing; give it a value or leave it out (is a shell variable not set?)")
     return {name: value for name, value in options.items() if value is not None}

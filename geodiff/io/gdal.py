@@ -12,7 +12,7 @@ import re
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
     from geodiff.lattice import Window
 
-__all__ = ["GdalReader", "Header", "address", "door", "gdal_path", "is_remote", "open_dataset", "read_header"]
+__all__ = [
+    "GdalReader", "Header", "address", "door", "gdal_path", "is_remote", "open_dataset", "part_of", "read_header",
+]  # fmt: skip
 
 DRIVERS = (
     "GTiff", "COG", "VRT", "JP2OpenJPEG", "PNG", "JPEG", "WEBP", "BMP", "GIF", "BIGGIF", "PNM", "GRIB", "netCDF",
@@ -67,6 +69,8 @@ NETWORK = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": "
 
 _HANDLES = 64
 _STORES = {"s3": "/vsis3/", "gs": "/vsigs/", "gcs": "/vsigs/", "az": "/vsiaz/", "abfs": "/vsiaz/"}
+_SUBDATASET = re.compile(r"[A-Za-z]\w+:(?!//)")
+"""How the name of a part of a file begins, such as `HDF5:"a.h5"://group/array`; of a URL the scheme alone matches."""
 _REMOTE = ("s3", "gs", "gcs", "az", "abfs", "http", "https", "ftp")
 
 
@@ -184,7 +188,7 @@ def is_remote(path: str) -> bool:
 def gdal_path(path: str) -> str:
     """A local path, a fsspec URL or a /vsi path as GDAL takes it."""
     scheme, separator, rest = path.partition("://")
-    if not separator or path.startswith("/vsi"):
+    if not separator or path.startswith("/vsi") or _SUBDATASET.match(path):
         return path
     if scheme == "file":
         return "/" + rest.lstrip("/") if rest.startswith("/") else rest
@@ -217,6 +221,28 @@ def address(name: str) -> str:
         if name.startswith(prefix):
             return f"{scheme}://{name.removeprefix(prefix)}"
     return name.removeprefix("/vsicurl/")
+
+
+def part_of(name: str, files: Sequence[str]) -> str:
+    """What of its files a name means: a subdataset, page or layer, one file of an archive; '' where it is all of them.
+
+    Without the place of the files, so that it is the same wherever they lie.
+
+    >>> part_of('NETCDF:"/data/m.nc":sst', ["/data/m.nc"]), part_of("clouds.gpkg|layername=high", ["clouds.gpkg"])
+    ('NETCDF::sst', '|layername=high')
+    >>> part_of("/vsizip/a.zip/b.tif", ["/vsizip/a.zip/b.tif"]), part_of("scenes/*.tif", ["scenes/a.tif"])
+    ('b.tif', '')
+    """
+    if name.startswith("zip://"):
+        name = gdal_path(name)
+    inside = _ARCHIVE.match(name)
+    if inside:
+        return name[inside.end() :]
+    bare = name.replace('"', "")
+    if not (_SUBDATASET.match(bare) or "|layername=" in bare) or os.path.exists(name):  # noqa: PTH110 - never raises
+        return ""
+    found = max((file for file in files if file in bare), key=len, default="")
+    return bare.replace(found, "") if found else bare
 
 
 @contextmanager

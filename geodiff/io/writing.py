@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import tempfile
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from geodiff.errors import GeodiffError, TargetError
 from geodiff.io import Kind
+from geodiff.io.axes import curvilinear
+from geodiff.io.cube import CubeReader
 from geodiff.io.placed import PlacedReader
 from geodiff.io.places import exists, local_path, put, upload
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from geodiff.io import Product, Raster, Variable
 
 __all__ = ["RECORD", "check_target", "fingerprint", "write"]
+
+_log = logging.getLogger(__name__)
 
 RECORD = "geodiff-product.json"
 """In a folder of GeoTIFFs: lists what it holds. Written last; before the first file it says that they change."""
@@ -89,7 +94,10 @@ def check_target(raster: Raster, target: str, filled: Sequence[Variable] = (), l
     if suffix == ".zarr":
         return
     local = Path(Path(target).name) if _is_remote(target, (*_TIFF, *_NETCDF)) else _local(target)
-    if target.endswith("/") or local.is_dir():
+    folder = target.endswith("/") or local.is_dir()
+    if (folder or suffix in _TIFF) and any(map(_is_swath, raster.variables)):
+        _log.warning("%s cannot hold the latitude and longitude of each pixel; use .nc or .zarr to keep them", target)
+    if folder:
         return
     if suffix in _NETCDF:
         from geodiff.io import netcdf
@@ -109,6 +117,15 @@ def check_target(raster: Raster, target: str, filled: Sequence[Variable] = (), l
         pds4.refuse_unfit(raster, local)
     else:
         raise TargetError(_no_kind(target))
+
+
+def _is_swath(variable: Variable) -> bool:
+    """Whether latitude and longitude of every pixel lie beside it, as 2-D coordinates, and nothing else places it."""
+    reader = getattr(variable.reader, "reader", variable.reader)
+    if variable.georeferenced or not isinstance(reader, CubeReader):
+        return False
+    dataset = reader.source.dataset()
+    return curvilinear(dataset, dataset.variables[reader.name]) is not None
 
 
 def _no_kind(target: str) -> str:

@@ -253,6 +253,12 @@ def test_a_full_disk_is_1_in_one_line(geodiff_cli: Run, scene: Path, monkeypatch
         (["fill", "a.tif", "b.tif", "--device", "gpu"], "--device gpu: choose auto, cpu, cuda, cuda:1"),
         (["fill", "a.tif", "b.tif", "--buffer", "-1"], "--buffer -1: it should be greater than or equal to 0"),
         (["fill", "a.tif", "b.tif", "--quantiles", "5,95"], "--quantiles 5.0,95.0: quantile 5.0 is not between"),
+        (["fill", "a.tif", "b.tif", "--quantiles", "0.5,0.5"], "--quantiles 0.5,0.5: a quantile is there twice"),
+        (["fill", "a.tif", "b.tif", "--gate", ""], "--gate was given nothing; give it a value or leave it out"),
+        (["fill", "a.tif", "b.tif", "--bands", " "], "--bands was given nothing"),
+        (["fill", "a.tif", "b.tif", "--mask", "m.tif", "--mask", ""], "--mask was given nothing"),
+        (["fill", "", "b.tif"], "SOURCE was given nothing"),
+        (["restore", "a.tif", "b.tif", "--task", "denoise", "--detect", ""], "--detect was given nothing"),
         (["fill", "--job", "none.toml"], "cannot read the job file none.toml: No such file or directory; `geodiff"),
     ],
 )

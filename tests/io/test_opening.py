@@ -40,6 +40,7 @@ def test_urls_are_what_gdal_calls_them() -> None:
     assert gdal_path("zip://in/a.tif::s3://bucket/a.zip") == "/vsizip/{/vsis3/bucket/a.zip}/in/a.tif"
     assert gdal_path("/vsis3/bucket/a.tif") == "/vsis3/bucket/a.tif"
     assert gdal_path("C.tif") == "C.tif"
+    assert gdal_path('HDF5:"a.h5"://group/array') == 'HDF5:"a.h5"://group/array'
     with pytest.raises(SourceError, match="hdfs://"):
         gdal_path("hdfs://node/a.tif")
     assert is_remote("s3://b/a.tif")

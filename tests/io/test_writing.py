@@ -231,3 +231,21 @@ def test_a_link_laid_in_the_way_of_a_product_is_not_followed(tmp_path: Path, suf
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["kept"]
     assert (tmp_path / f"a{suffix}" / "new").is_file()
     assert not (tmp_path / f"a{suffix}").is_symlink()
+
+
+def test_a_target_that_loses_the_places_of_a_swath_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    places = {
+        name: (("row", "column"), np.indices((4, 6))[n] * 1.0, {"units": f"degrees_{way}"})
+        for n, (name, way) in enumerate((("lat", "north"), ("lon", "east")))
+    }
+    swath = xr.Dataset({"bt": (("row", "column"), np.ones((4, 6), "f4"))}, coords=places)
+    swath.to_netcdf(tmp_path / "swath.nc", engine="h5netcdf")
+    swath.drop_vars(["lat", "lon"]).to_netcdf(tmp_path / "frame.nc", engine="h5netcdf")
+    told = {}
+    for name in ("swath.nc", "frame.nc"):
+        raster = open_raster(f"{tmp_path}/{name}")
+        for target in ("out.tif", "out/", "out.nc", "out.zarr"):
+            caplog.clear()
+            check_target(raster, f"{tmp_path}/{target}")
+            told[name, target] = "latitude and longitude of each pixel; use .nc or .zarr" in caplog.text
+    assert {at for at, lost in told.items() if lost} == {("swath.nc", "out.tif"), ("swath.nc", "out/")}
