@@ -59,6 +59,11 @@ _BESIDE = (".msk", ".ovr", ".MSK", ".OVR")
 """What GDAL opens beside a raster, of whatever format."""
 
 
+def _shortened(shown: str) -> str:
+    """Both ends of a long text: what is done, and the name it ends in."""
+    return shown if len(shown) <= 120 else f"{shown[:40]}...{shown[-77:]}"
+
+
 def refuse_reaching(path: str, open_file: Callable[[str], Any]) -> None:
     """Raise SourceError for a text that names what lies beyond this machine, runs code, or takes bytes from elsewhere.
 
@@ -135,7 +140,7 @@ class _Check:
         """Raise SourceError with what was found."""
         shown = " ".join(what.split())
         raise SourceError(
-            f"{self.source} reaches beyond its own files ({shown if len(shown) < 100 else shown[:100] + '...'}); "
+            f"{self.source} reaches beyond its own files ({_shortened(shown)}); "
             "opening a file must not fetch or run anything, nor show other people's bytes: open the raster by its own "
             "name or URL, or copy it next to the file"
         )
