@@ -6,16 +6,18 @@ import logging
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, NoReturn
 
+import prefect
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.filters import (
@@ -40,6 +42,8 @@ from prefect.states import Crashed
 from geodiff.errors import GeodiffError, InputError, forget_interruption
 
 __all__ = ["PORT", "answers", "complain", "local_prefect", "local_server", "quiet", "run_alone", "run_here"]
+
+logger = logging.getLogger(__name__)
 
 PORT = 4200
 """Where `prefect server start` listens."""
@@ -94,8 +98,9 @@ def _start_quiet() -> None:
                 if not left:
                     why = str(error) or type(error).__name__
                     raise GeodiffError(
-                        f"Prefect's server on this machine does not start ({why}); give the same command again, or "
-                        "start one with `prefect server start` and name it in PREFECT_API_URL"
+                        f"Prefect's server on this machine does not start ({why}); its state lies in "
+                        f"{PREFECT_HOME.value()}: move that away and give the same command again, or start a server "
+                        "with `prefect server start` and name it in PREFECT_API_URL"
                     ) from error
     finally:
         if before is None:
@@ -201,11 +206,33 @@ def _own_home() -> Path:
     """A folder that only this user can read, or one that goes with this machine's next clean-up."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     home = state / "geodiff" / "prefect"
+    if (why := _unusable(home / "prefect.db")) is not None:
+        own = home.with_name(f"prefect-{prefect.__version__}")
+        logger.warning("%s %s; its runs are left there, and Prefect %s keeps those of now in %s", home, why,
+                     prefect.__version__, own)  # fmt: skip
+        home = own
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
         return Path(tempfile.mkdtemp(prefix="geodiff-prefect-"))
     return home if os.access(home, os.W_OK) else Path(tempfile.mkdtemp(prefix="geodiff-prefect-"))
+
+
+def _unusable(database: Path) -> str | None:
+    """Why the Prefect that is installed could not open this; its server would end at once, each time it is started."""
+    if not database.is_file():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)) as opened:
+            (revision,) = opened.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.OperationalError:  # no table yet, or somebody writes
+        return None
+    except sqlite3.DatabaseError:
+        return "is damaged"
+    known = Path(prefect.__file__).parent / "server" / "database" / "_migrations" / "versions" / "sqlite"
+    if not known.is_dir() or any(known.glob(f"*{revision}*")):
+        return None
+    return "was written by a newer Prefect"
 
 
 def quiet() -> None:

@@ -3,10 +3,11 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ def test_a_server_that_answers_too_late_is_started_anew(
             with local_prefect():
                 assert "PREFECT_LOGGING_ROOT_LEVEL" not in os.environ
         else:
-            with pytest.raises(GeodiffError, match=r"does not start \(timed out\); give the same command again"):
+            with pytest.raises(GeodiffError, match=r"does not start \(timed out\); its state lies in .*: move"):
                 local_prefect().__enter__()
     assert tries == ["CRITICAL"] * min(late + 1, 3)
     assert stopped == list(range(1, late + 1)), "each that came up too late"
@@ -225,3 +226,32 @@ def test_no_page_of_another_site_may_start_runs(monkeypatch: pytest.MonkeyPatch)
     api = Settings().server.api
     assert (api.cors_allowed_origins, api.csrf_protection_enabled) == ("http://127.0.0.1:4207", True)
     assert "--host 127.0.0.1" in asked["words"]
+
+
+@pytest.mark.parametrize(
+    ("revision", "folder", "said"),
+    [(None, "prefect", ""), ("f416ea180ae1", "prefect", ""), ("0123456789ab", "prefect-", "was written by a newer")],
+)
+def test_the_state_of_a_newer_prefect_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, revision: str | None,
+    folder: str, said: str,
+) -> None:  # fmt: skip
+    """Prefect's server ends at once on a database whose revision it does not know, and is started again and again."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    home = tmp_path / "geodiff" / "prefect"
+    home.mkdir(parents=True)
+    with closing(sqlite3.connect(home / "prefect.db")) as database, database:
+        if revision:
+            database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+            database.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
+    assert local._own_home().name.startswith(folder)
+    assert (local._own_home() == home) is not bool(said)
+    assert said in caplog.text
+
+
+def test_a_damaged_state_is_left_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    home = tmp_path / "geodiff" / "prefect"
+    home.mkdir(parents=True)
+    (home / "prefect.db").write_bytes(b"not a database, but long enough to be read as one" * 200)
+    assert local._own_home() != home
