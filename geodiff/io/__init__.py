@@ -141,6 +141,8 @@ class Raster:
     """Every file the source consists of, for its identity."""
     origins: tuple[str, ...] = ()
     """What it was made of, where its path leads to several Items."""
+    names: tuple[str, ...] = ()
+    """What the scene of each date is called, where dates are scenes of several files."""
 
 
 @dataclass(frozen=True, slots=True)

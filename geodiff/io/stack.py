@@ -130,7 +130,7 @@ def stack_rasters(opened: Sequence[Raster], source: str) -> Raster:
     ordered = [single[i] for i in order]
     times = tuple(dates[i] for i in order)
     _say_doubles(times, ordered)
-    first = ordered[0]
+    first, names = ordered[0], tuple(str(raster.attributes.get("scene", "")) for raster in ordered)
     variables = tuple(_stacked(ordered, variable, times) for variable in first.variables)
     _say_tiles(times, ordered)
     return Raster(
@@ -140,6 +140,7 @@ def stack_rasters(opened: Sequence[Raster], source: str) -> Raster:
         quality=tuple(_stacked_quality(ordered, number, times) for number in range(len(first.quality))),
         attributes=common([raster.attributes for raster in ordered]),
         files=tuple(dict.fromkeys(name for raster in ordered for name in raster.files)),
+        names=names if all(names) else (),
     )
 
 

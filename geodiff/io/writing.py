@@ -198,8 +198,13 @@ def _stems(product: Product, variable: Variable) -> list[str]:
     from geodiff.io.tiffs import reader_at
 
     source = str(product.raster.attributes.get("scene") or _stem(product.raster.path))
-    readers = [_file_reader(reader_at(variable, date)) for date in range(len(variable.dates))]
-    own = [_stem(reader.path) if isinstance(reader, GdalReader) else None for reader in readers]
+    dates = len(variable.dates)
+    readers = [_file_reader(reader_at(variable, date)) for date in range(dates)]
+    scenes = product.raster.names if len(product.raster.names) == dates else (None,) * dates
+    own = [
+        _stem(reader.path) if isinstance(reader, GdalReader) else scene
+        for reader, scene in zip(readers, scenes, strict=True)
+    ]
     if len(own) == 1:
         return [own[0] or source]
     if None not in own and len(set(own)) == len(own):

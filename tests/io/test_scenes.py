@@ -322,3 +322,15 @@ def test_flags_stay_flags_in_the_product(tmp_path: Path, target: str) -> None:
     kinds = {band.name: band.kind for variable in open_raster(where).variables for band in variable.bands}
     flags = {name: kind for name, kind in kinds.items() if "QA_PIXEL" in name}
     assert set(flags.values()) == {Kind.FLAGS}
+
+
+def test_a_folder_keeps_the_names_of_the_scenes_of_a_stack(tmp_path: Path, rng: np.random.Generator) -> None:
+    from geodiff.io.writing import _files
+
+    for name in ("LC08_L2SP_190030_20210131_20210302_02_T1", "LC09_L2SP_190030_20210208_20210302_02_T1"):
+        for band in ("SR_B2", "SR_B4"):
+            values = rng.integers(1, 99, (20, 30)).astype("u2")
+            write(tmp_path / "many" / name / f"{name}_{band}.TIF", values, 30, nodata=0)
+    raster = open_raster(str(tmp_path / "many"))
+    stems = {stem for stem, _, _ in _files(Product(raster, (), {}, {}, {}))}
+    assert stems == set(raster.names) == {path.name for path in (tmp_path / "many").iterdir()}
