@@ -182,6 +182,7 @@ def _prepared(
     planned = replace(planned, done=frozenset(work.done()))
     _stop_if_empty(job, planned)
     _tell_of_earlier_fills(planned, scene)
+    _tell_of_one_date(planned, scene)
     if kept is None:
         logger.info("%s", planned)
     now, earlier = _fit(planned, scene, scans, gaps, work, kept, quiet=quiet), None
@@ -233,6 +234,7 @@ def _planned(job: FillJob, scene: Scene, fingerprint: str, kept: Kept | None, st
     planned = _plan(job, scene, fingerprint, kept)
     _stop_if_empty(job, planned)
     _tell_of_earlier_fills(planned, scene)
+    _tell_of_one_date(planned, scene)
     record = begin_record(job, fingerprint, "planned", started)
     return replace(record, variables={"plan": planned.facts(), "text": str(planned)}, blocks=len(planned.blocks))
 
@@ -481,6 +483,16 @@ def _tell_of_earlier_fills(planned: FillPlan, scene: Scene) -> None:
         "fill what that run was given instead if you can",
         redacted(planned.job.source), f" ({made})" if made else "", left,
     )  # fmt: skip
+
+
+def _tell_of_one_date(planned: FillPlan, scene: Scene) -> None:
+    """Say of a filler that lives by other dates that there is none."""
+    dated = any(len(cube.variable.dates) > 1 for cube in scene.cubes)
+    if planned.wanted and not dated and getattr(filler_of(planned.job), "needs_dates", False):
+        logger.warning(
+            "--filler %s fills from other dates, and %s has one: its gaps are filled in space alone, as by laplace",
+            planned.job.filler, redacted(planned.job.source),
+        )  # fmt: skip
 
 
 def _nothing_missing(job: FillJob) -> NothingMissingError:

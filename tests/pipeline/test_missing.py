@@ -107,3 +107,12 @@ def test_what_is_said_of_a_source_is_said_once(tmp_path: Path, caplog: pytest.Lo
     said = [record.getMessage() for record in caplog.records]
     assert sum("are both of" in line for line in said) == 1
     assert sum("moved to the nearest" in line for line in said) == 1
+
+
+@pytest.mark.parametrize(("filler", "told"), [("harmonic", True), ("laplace", False)])
+def test_of_one_date_a_temporal_filler_is_said_to_fill_in_space(
+    scene: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, filler: str, told: bool
+) -> None:
+    geodiff.fill(scene, tmp_path / "filled.tif", filler=filler)
+    assert ("filled in space alone" in caplog.text) is told
+    assert set(np.unique(read(tmp_path / "filled_source.tif"))) == {0, 3}
