@@ -417,7 +417,6 @@ class Calibrated:
         filled = self._answers(patches, fitted.parts[self.name], seed=seed)
         return [_scaled(f, patch_factors(p, fitted.arrays["factors"])) for p, f in zip(patches, filled, strict=True)]
 
-
     def _answers(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
         """What the filler says; raises GeodiffError where that does not fit the patches."""
         filled = list(self.filler.fill(patches, fitted, seed=seed))
