@@ -127,7 +127,7 @@ def time_apart(times: NDArray[Any], target: int, day: int) -> NDArray[Any]:
     Where most dates show some day at several hours, the same hour of another day is near too: light and warmth go
     round with the day, and noon is more like yesterday's noon than like the night between.
     """
-    straight = np.abs(times - times[target])
+    straight = np.asarray(np.abs(times - times[target]))
     if not has_hours(times, day):
         return straight
     turns = np.rint(straight / day)
