@@ -56,7 +56,9 @@ def test_rain_is_never_negative_and_closer_than_without_the_root(rng: np.random.
         ("rain_reflectivity", {"units": "dBZ"}, "linear"), ("chl", {}, "log10"), ("conc_chl", {}, "log10"),
         ("chlos", {"units": "kg m-3"}, "log10 of kg"), ("chl", {"units": "g/m^3"}, "log10 of g"),
         ("chlorophyll_fluorescence", {}, "linear"), ("chl_anomaly", {}, "linear"),
-        ("CHL", {"units": "lg(re 1 mg m-3)"}, "linear"),
+        ("CHL", {"units": "lg(re 1 mg m-3)"}, "linear"), ("PrecipRate", {"units": "mm/hr"}, "cbrt"),
+        ("hourlyPrecipRateGC", {}, "cbrt"), ("surfacePrecipitation", {}, "cbrt"), ("precipitationCal", {}, "cbrt"),
+        ("precipitationQualityIndex", {}, "linear"), ("probabilityLiquidPrecipitation", {}, "linear"),
     ],
 )  # fmt: skip
 def test_only_rain_is_filled_as_rain(tmp_path: Path, name: str, attributes: dict[str, str], expected: str) -> None:
