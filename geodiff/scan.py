@@ -236,8 +236,10 @@ def scan_cube(
     scan = _count(cube, gaps, cells, recipes)
     if cube.transform not in LOGARITHMS:  # which know no number below their beginning
         bands = _bands(cube)
-        physical = [values**3 for values in known] if cube.transform == "cbrt" else known
-        scan = replace(scan, suspects=suspects_of(bands, physical, whole=not scan.missing and physical is known))
+        rain = cube.transform == "cbrt"
+        physical = [values**3 for values in known] if rain else known
+        suspects = suspects_of(bands, physical, whole=not (scan.missing or rain), rain=rain)
+        scan = replace(scan, suspects=suspects)
     return scan, replace(gaps, occupied=scan.occupied, _latest={})
 
 
