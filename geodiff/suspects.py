@@ -67,6 +67,8 @@ _YEAR = Turn(365.25, 0.5)
 """Days from 1 to 365 or 366, by which 1 January is next to 31 December."""
 _YEARS, _MONTH_DAY, _DAY_OF_YEAR = (1850, 2150), 10_000, 1000
 """In which years dates lie, and what their years count in 20240131 and in 2024031."""
+_NO_ECHO = (-100.0, 0.0)
+"""dBZ between which no echo is written; beyond it stands for missing."""
 _ROUNDING = 1e-6
 """Share of a turn by which float32 may take an angle beyond its end."""
 _SEAM, _UNNAMED_SEAM, _AT_EACH_END = 1 / 36, 1 / 360, 0.001
@@ -302,7 +304,7 @@ def suspects_of(
     found = []
     for band, every, turn in zip(bands, known, turns or (None,) * len(bands), strict=True):
         suspects, share = suspect_values(every)
-        if suspects.size:
+        if suspects.size and not _no_echo(band, suspects):
             value, *codes = (_as_stored(band, number) for number in suspects.tolist())
             found.append(Suspect(band.name, value, share, codes=tuple(codes)))
         values = every[~np.isin(every, suspects)] if suspects.size else every
@@ -315,6 +317,12 @@ def suspects_of(
         elif whole and not suspects.size and band.encoding.offset == 0 and (share := many_zeros(values)):
             found.append(Suspect(band.name, 0.0, share, near=True))
     return tuple(found)
+
+
+def _no_echo(band: Band, numbers: NDArray[np.float64]) -> bool:
+    """Whether a number far below all others is what a radar has where it sees no rain (-32 dBZ), which is a value."""
+    low, high = _NO_ECHO
+    return band.units.strip().lower() == "dbz" and numbers.size == 1 and low <= float(numbers[0]) <= high
 
 
 def _as_stored(band: Band, value: float) -> float:
