@@ -28,15 +28,17 @@ from geodiff.beside import (
 )
 from geodiff.encoding import unpack
 from geodiff.errors import MemoryPlanError, NothingKnownError, SourceError, TargetError
-from geodiff.finishing import begin_record
+from geodiff.finishing import begin_record, peak_memory
 from geodiff.gaps import Reason, shares
 from geodiff.identity import (
     assert_apart,
     assert_nameable,
+    assert_unchanged,
     assert_writable,
     inputs_identity,
     model_identity,
     source_identity,
+    stamp_of,
     target_stem,
 )
 from geodiff.io import Product, check_target, read_fingerprint, write_product
@@ -103,6 +105,7 @@ def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
     """
     started = time.time()
     scene = open_scene(job.scene)
+    stamp = stamp_of(job.scene, scene.raster)  # before its identity is read, which must be that of what is restored
     raster = enlarged_raster(scene.raster, job.enlargement)
     check_target(raster, job.target)
     assert_nameable(job.target)
@@ -121,6 +124,7 @@ def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
             return _begin(job, fingerprint, "up to date", started)
         assert_own_layers(job.target, overwrite=job.overwrite)
         restored = _restored_cubes(scene, job, quiet)
+        assert_unchanged(job.scene, scene.raster, stamp)
         seconds = {"restore": time.time() - started}
         paths = tuple(write_product(_product(job, raster, restored, fingerprint), job.target))
         delete_left_layers(job.target, paths)
@@ -130,9 +134,11 @@ def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
             variables={cube.facts["name"]: cube.facts for cube in restored},
             blocks=len(restored),
             seconds={**seconds, "write": time.time() - started - seconds["restore"]},
+            peak_memory_bytes=peak_memory(),
         )
         keep_record(job.target, record.to_json())
         keep_digests(job.target, digests)
+        assert_unchanged(job.scene, scene.raster, stamp, written=True)
     return record
 
 
