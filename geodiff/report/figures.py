@@ -119,12 +119,14 @@ def _typical(worth: Sequence[Worth], product: FilledProduct) -> Iterator[str]:
         ends = number(one.low, one.high - one.low), with_units(number(one.high, one.high - one.low), one.units)
         span = f"90\u00a0% of the values of {one.band} lie between {ends[0]} and {ends[1]}"
         yield answer(name, with_units(number(one.error, one.error), one.units), f"{half}; {span}")
-    elif len({one.units for one in estimated}) == 1:
+    elif len({(one.variable, one.units) for one in estimated}) == 1:
         least, most = (by(one.error for one in estimated) for by in (min, max))
         ends = number(least, least), with_units(number(most, most), estimated[0].units)
         yield answer(name, f"{ends[0]} to {ends[1]}", f"by band, as the table below says; {half}")
     else:
-        yield answer(name, "by band", "in units of their own: see the table below")
+        shares = [one.error / (one.high - one.low) for one in estimated if one.high > one.low]
+        shown = " to ".join(_percent(by(shares, default=0.0), 1) for by in (min, max))
+        yield answer(name, shown, f"of the span of each band's values, as the table below says; {half}")
 
 
 def sections(product: FilledProduct, worth: Sequence[Worth] = ()) -> str:

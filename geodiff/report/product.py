@@ -76,9 +76,8 @@ class Picture:
 
     @property
     def south_up(self) -> bool:
-        """Whether the raster's first row is the southernmost of its map; it is shown with north above all the same."""
-        grid = self.value.geobox
-        return grid.crs is not None and grid.affine.e > 0 and grid.affine.b == grid.affine.d == 0
+        """Whether the raster's first row is its southernmost; it is shown with north above all the same."""
+        return self.value.south_up
 
     def read(self, date: int, window: Window) -> Layers:
         """All layers of a window, north above; (band, row, column). Rows are counted from the north."""

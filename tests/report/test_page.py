@@ -105,7 +105,7 @@ def test_the_error_is_told_in_the_units_of_its_band(filled: Path) -> None:
     assert "<strong>1.23\u00a0K</strong>" in one
     assert "90\u00a0% of the values of red lie between 271.3 and 301.4\u00a0K" in one
     assert "<strong>1.23 to 2.5\u00a0K</strong>" in two
-    assert "by band" in answers(product, [red, replace(red, units="m")])
+    assert "<strong>4.1\u00a0% to 8.2\u00a0%</strong>" in answers(product, [red, replace(red, units="m", error=2.468)])
     plain = re.sub(r"<[^>]+>", " ", sections(product, [red]))
     assert "271.3 to 301.4" in plain
     assert "4.1\u00a0%" in plain
