@@ -45,7 +45,6 @@ from geodiff.errors import (
     JobError,
     NothingKnownError,
     NothingMissingError,
-    SourceError,
     TargetError,
 )
 from geodiff.fillers import Fitted
@@ -81,7 +80,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from geodiff.digests import Digests
-    from geodiff.io import Raster
     from geodiff.io.earlier import Earlier
     from geodiff.io.store import WorkStore
     from geodiff.job import FillJob
