@@ -1,6 +1,6 @@
 """Numbers that are probably not what they pass for.
 
-A nodata tag that was lost on the way, classes and dates as quantities, directions that go round.
+A nodata tag that was lost on the way, classes and dates as quantities, directions that go round, a collar among gaps.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ __all__ = [
     "suspect_values",
     "suspects_of",
     "told",
+    "told_of_edge",
     "told_of_turns",
     "turns_of",
 ]
@@ -73,6 +74,10 @@ _ROUNDING = 1e-6
 _SEAM, _UNNAMED_SEAM, _AT_EACH_END = 1 / 36, 1 / 360, 0.001
 """How near to both ends of a turn numbers lie that go all the way round, as a share of it; where only the numbers
 themselves say so, as GDAL writes aspects, nearer, and none beyond, and how many of them lie at either end."""
+
+
+_MUCH_OF_EDGE = 0.4
+"""Share of a raster's edge that no lost lines along one side of it make up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,16 @@ def told(suspects: Sequence[Suspect]) -> list[str]:
         alike.setdefault((suspect.dates, suspect.distinct, values), []).append(suspect)
     found = ((max(some, key=lambda s: s.share), [suspect.band for suspect in some]) for some in alike.values())
     return [str(replace(first, band=_named(names))) for first, names in found]
+
+
+def told_of_edge(share: float) -> list[str]:
+    """A line where nodata along much of the raster's edge, as share of it, is too narrow for a collar and is filled."""
+    line = (
+        f"along {100 * share:.0f} % of the raster's edge lies nodata that is too narrow for `--fillable auto` to leave "
+        "it as the scene's collar, so it is filled, from one side alone; if the scene ends there, give its outline "
+        "with --fillable PATH"
+    )
+    return [line] if share >= _MUCH_OF_EDGE else []
 
 
 def told_of_turns(bands: Sequence[str], turns: Turns) -> list[str]:

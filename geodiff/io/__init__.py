@@ -106,6 +106,12 @@ class Variable:
         return self.bands[0].encoding.dtype
 
     @property
+    def south_up(self) -> bool:
+        """Whether the first row of a map is the southernmost."""
+        grid = self.geobox.affine
+        return self.geobox.crs is not None and grid.e > 0 and grid.b == grid.d == 0
+
+    @property
     def georeferenced(self) -> bool:
         """False for camera frames and swaths, which have no collar."""
         return self.geobox.crs is not None or not self.geobox.affine.is_identity
