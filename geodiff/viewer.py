@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from geodiff.errors import GeodiffError, InputError
+from geodiff.io.places import exists
 from geodiff.report.page import gap_places, served_page
 from geodiff.report.product import FilledProduct, open_product
 from geodiff.report.pyramid import Pyramid, Tile, encode
@@ -164,7 +165,8 @@ def serve(target: str, port: int = 0) -> LoopbackServer:
 
 def view(target: str, port: int = 0, *, browser: bool = True, say: Any = print) -> None:
     """Serve a product's page until Ctrl-C, and open it in the browser."""
-    logger.info("reading %s once for its overview", target)
+    if exists(target):  # else it is the first thing to be said, not what is done with it
+        logger.info("reading %s once for its overview", target)
     with serve(target, port) as server:
         say(f"{server.url} shows {target}; Ctrl-C ends it")
         if browser:

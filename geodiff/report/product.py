@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from geodiff.identity import target_stem
 from geodiff.io import Kind, Raster, Variable, open_raster
 from geodiff.io.places import exists, local_path, read
 from geodiff.io.writing import RECORD
+from geodiff.report.markup import spelt_units
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,15 +68,27 @@ class Picture:
         """Units of the bands; '' where there are none, or the numbers have no dimension ("1")."""
         common = str(self.value.attributes.get("units", ""))
         found = (self.value.bands[band].units or common for band in self.bands)
-        return tuple("" if units == "1" else units for units in found)
+        return tuple("" if units == "1" else spelt_units(units) for units in found)
 
     @property
     def dates(self) -> tuple[str, ...]:
         """One name a date; '' where the product has none."""
         return tuple("" if date is None else _date(date) for date in self.value.dates)
 
+    @property
+    def south_up(self) -> bool:
+        """Whether the raster's first row is its southernmost; it is shown with north above all the same."""
+        return self.value.south_up
+
     def read(self, date: int, window: Window) -> Layers:
-        """All layers of a window; (band, row, column)."""
+        """All layers of a window, north above; (band, row, column). Rows are counted from the north."""
+        if not self.south_up:
+            return self._read(date, window)
+        turned = self._read(date, replace(window, row=self.shape[0] - window.row - window.height))
+        up = (slice(None), slice(None, None, -1))
+        return Layers(turned.value[up], turned.source[up], turned.reason[up], turned.error[up])
+
+    def _read(self, date: int, window: Window) -> Layers:
         stored = self.value.reader.read(date, window)
         source = self._layer("source", date, window).astype(np.uint8)
         reason = self._layer("reason", date, window).astype(np.uint16)
@@ -158,10 +171,11 @@ def _sidecar(path: str, layer: str) -> str:
 
 def _pictures(path: str, *, single: bool) -> list[tuple[Picture, Raster]]:
     raster = open_raster(path)
-    layers = _inside(raster) or _beside(path)
+    inside = _inside(raster)
+    layers = inside or _beside(path)
     found = []
     for variable in raster.variables:
-        own = {layer: _of_variable(variable, layer, layers) for layer in _LAYERS}
+        own = {layer: _of_variable(variable, layer, layers, inside=bool(inside)) for layer in _LAYERS}
         bands = tuple(i for i, band in enumerate(variable.bands) if band.kind is Kind.CONTINUOUS)
         if bands and all(own.values()):
             name = variable.name if single else Path(path).stem
@@ -191,12 +205,16 @@ def _beside(path: str) -> dict[str, tuple[Variable, ...]]:
 
 
 def _of_variable(
-    variable: Variable, layer: str, layers: Mapping[str, tuple[Variable, ...]]
+    variable: Variable, layer: str, layers: Mapping[str, tuple[Variable, ...]], *, inside: bool
 ) -> tuple[Variable, tuple[int, ...]] | None:
-    """The layer of a variable and, for each of the variable's bands, its place in it; None where there is none."""
+    """The layer of a variable and, for each of the variable's bands, its place in it; None where there is none.
+
+    One beside the values may go by another name, where a STAC Item named them; one `inside` their dataset may not, or
+    the standard errors would be taken for values themselves.
+    """
     for candidate in layers.get(layer, ()):
         named = candidate.name == f"{variable.name}_{layer}"
-        alone = len(layers[layer]) == len(candidate.bands) == 1  # its file may say no name where a STAC Item did
+        alone = len(layers[layer]) == len(candidate.bands) == 1 and not inside
         fits = len(candidate.bands) == len(variable.bands) and candidate.shape[2:] == variable.shape[2:]
         if fits and (named or alone):
             return candidate, tuple(range(len(variable.bands)))
