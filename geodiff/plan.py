@@ -108,8 +108,8 @@ class CubePlan:
         left = tuple(b for b in self.blocks if b in kept)
         return replace(self, blocks=todo, kept=left, new_dates=new_dates, looks_at=looks_at)
 
-    def lines(self) -> list[str]:
-        """What the plan says about this variable."""
+    def lines(self, filler: str) -> list[str]:
+        """What the plan says about this variable, which that filler is to fill."""
         scan = self.scan
         dates, bands, rows, columns = self.shape
         size = f"{dates} dates, " if dates > 1 else ""
@@ -127,7 +127,7 @@ class CubePlan:
         rest = "; the others are copied" if with_gaps < self.all_blocks else ""
         text.append(f"  {with_gaps} of {self.all_blocks} blocks hold gaps{rest}")
         text += [f"  note: {line}" for line in self.notes]
-        text += [f"  warning: {line}" for line in told(scan.suspects)]
+        text += [f"  warning: {line}" for line in told(scan.suspects, filler)]
         if self.of_uncertainty:
             text.append(
                 f"  warning: {self.name} tells how sure observations are; how sure filled values are stands in their "
@@ -261,7 +261,7 @@ class FillPlan:
         job = self.job
         lines = [redacted(f"fill {job.source} -> {job.target} with {job.filler}")]
         for cube in self.cubes:
-            lines += [legible(line, lines=False) for line in cube.lines()]
+            lines += [legible(line, lines=False) for line in cube.lines(self.job.filler)]
         if job.mask and not any(Reason.USER_MASK.meaning in shares(c.scan.reasons, 1) for c in self.cubes):
             lines.append(
                 f"warning: no pixel lies in --mask {', '.join(map(redacted, job.mask))}, so it adds no gap; is it of "

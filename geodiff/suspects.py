@@ -121,10 +121,15 @@ class Suspect:
         )
 
 
-def told(suspects: Sequence[Suspect]) -> list[str]:
-    """One line for each number, also where many bands (the months of a series, often) hold it."""
+def told(suspects: Sequence[Suspect], filler: str = "") -> list[str]:
+    """One line for each number, also where many bands (the months of a series, often) hold it.
+
+    Nothing of classes and dates where the filler is `nearest`, which is what would be advised.
+    """
     alike: dict[tuple[bool, int, tuple[float, ...]], list[Suspect]] = {}
     for suspect in suspects:
+        if filler == "nearest" and (suspect.distinct or suspect.dates):
+            continue
         values = () if suspect.distinct or suspect.dates else (suspect.value, *suspect.codes)
         alike.setdefault((suspect.dates, suspect.distinct, values), []).append(suspect)
     found = ((max(some, key=lambda s: s.share), [suspect.band for suspect in some]) for some in alike.values())

@@ -130,6 +130,7 @@ def test_few_numbers_may_be_classes(tmp_path: Path, rng: np.random.Generator, dt
     source = str(tmp_path / "cover.tif")
     assert warned in render(describe(source))
     assert warned in str(geodiff.plan_fill(source, filler="laplace"))
+    assert "--filler nearest" not in str(geodiff.plan_fill(source, filler="nearest"))
 
 
 def test_pictures_and_few_pixels_are_no_classes(rng: np.random.Generator) -> None:

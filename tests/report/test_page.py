@@ -21,7 +21,7 @@ from geodiff.job import FillJob
 from geodiff.record import FEW_TRIALS
 from geodiff.report import report_path, run_and_report, write_report
 from geodiff.report.figures import Worth, _percent, answers, lead, sections
-from geodiff.report.markup import as_script_json, number, spelt_units, table, text
+from geodiff.report.markup import as_script_json, number, number_range, spelt_units, table, text
 from geodiff.report.plots import coverage_plot, pit_plot
 from geodiff.report.product import open_product
 
@@ -140,6 +140,11 @@ def test_numbers_have_the_digits_that_say_something(value: float, span: float, w
     assert number(value, span) == words
 
 
+def test_both_ends_of_a_range_have_a_power_of_ten_or_neither() -> None:
+    assert number_range(8.1e-4, 1.596e-3) == ("0.00081", "0.001596")
+    assert number_range(1.5e-5, 2.5e-4) == ("1.50 × 10⁻⁵", "2.50 × 10⁻⁴")
+
+
 def test_where_nothing_was_filled_the_page_promises_no_check(filled: Path) -> None:
     product = open_product(str(filled))
     told = {**product.record["variables"]["band_data"], "filled": 0, "values": 100}
@@ -158,8 +163,8 @@ def test_where_nothing_was_filled_the_page_promises_no_check(filled: Path) -> No
     ("units", "words"),
     [
         ("sr-1", "sr⁻¹"), ("m s-1", "m s⁻¹"), ("kg m**2", "kg m**2"), ("W m-2 sr-1", "W m⁻² sr⁻¹"), ("mg/m3", "mg/m³"),
-        ("degree_Celsius", "°C"), ("degrees", "°"), (HOSTILE, HOSTILE), ("days since 2000-1-1", "days since 2000-1-1"),
-        ("K", "K"), ("cm2 m-2", "cm² m⁻²"), ("degrees_north", "degrees_north"), ("ppm CO2", "ppm CO2"),
+        ("degree_Celsius", "°C"), ("degree Celsius", "°C"), ("degrees", "°"), (HOSTILE, HOSTILE),
+        ("days since 2000-1-1", "days since 2000-1-1"), ("K", "K"), ("cm2 m-2", "cm² m⁻²"), ("degrees_north", "degrees_north"), ("ppm CO2", "ppm CO2"),
     ],
 )  # fmt: skip
 def test_units_are_spelt_as_people_write_them(units: str, words: str) -> None:
