@@ -151,11 +151,16 @@ def serve(target: str, port: int = 0) -> LoopbackServer:
     TargetError : where there is no product, or nothing says what was filled in it.
     InputError : where the port is taken or not allowed.
     """
-    site = Site.of(open_product(target))
     try:
-        return LoopbackServer(site, port)
+        server = LoopbackServer(Site(b"", ()), port)  # before a large product is read: the port may be taken
     except (OSError, OverflowError) as error:
         raise InputError(f"--port {port} cannot be used: {error}; choose another, or 0 for any free one") from None
+    try:
+        server.site = Site.of(open_product(target))
+    except BaseException:
+        server.server_close()
+        raise
+    return server
 
 
 def view(target: str, port: int = 0, *, browser: bool = True, say: Any = print) -> None:

@@ -100,6 +100,8 @@ def test_a_taken_port_is_told_with_the_cure(server: LoopbackServer, tmp_path: Pa
     target = str(next(p for p in Path(server.site.pyramids[0].picture.value.reader.path).parent.glob("filled.tif")))
     with pytest.raises(InputError, match=r"--port \d+ cannot be used"):
         serve(target, server.server_port)
+    with pytest.raises(InputError, match="Address already in use"):  # before anything is read
+        serve(str(tmp_path / "nothing.zarr"), server.server_port)
     with pytest.raises(TargetError, match="does not exist"):
         serve(str(tmp_path / "nothing.zarr"))
 

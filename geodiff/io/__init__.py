@@ -92,6 +92,8 @@ class Variable:
     """Rows and columns that are cheap to read together."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """CF or tag attributes of the variable (standard_name, units, ...)."""
+    around: bool = False
+    """Whether its columns go once around a place, as rays of a radar: the last is then next to the first."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -15,8 +15,9 @@ from geodiff.codes import CODES, OBSERVED, OUTSIDE, UNFILLED
 from geodiff.encoding import unpack
 from geodiff.errors import TargetError
 from geodiff.gaps import Reason
+from geodiff.identity import target_stem
 from geodiff.io import Kind, Raster, Variable, open_raster
-from geodiff.io.places import exists, local_path
+from geodiff.io.places import exists, local_path, read
 from geodiff.io.writing import RECORD
 from geodiff.report.markup import spelt_units
 
@@ -150,17 +151,22 @@ def open_product(target: str) -> FilledProduct:
 def _files(target: str) -> list[str]:
     """The files that hold values: the target, or those of a folder without their sidecars."""
     local = local_path(target)
-    if local is None or not local.is_dir() or target.rstrip("/").endswith(".zarr"):
+    is_folder = target.endswith("/") if local is None else local.is_dir()
+    if not is_folder or target.rstrip("/").endswith(".zarr"):
         return [target]
+    folder = target.rstrip("/") if local is None else str(local)
     try:
-        names = json.loads((local / RECORD).read_text(encoding="utf-8"))["files"]
+        names = json.loads(read(f"{folder}/{RECORD}") or b"{}")["files"]
     except (OSError, ValueError, KeyError) as error:
-        raise TargetError(f"{target} holds no whole product of geodiff: {error}; run its fill again") from None
-    return [str(local / name) for name in names if _sidecar(local / name, "source").is_file()]
+        raise TargetError(
+            f"{target} holds no whole product of geodiff ({RECORD}: {error!r}); run its fill again"
+        ) from None
+    return [place for name in names if exists(_sidecar(place := f"{folder}/{name}", "source"))]
 
 
-def _sidecar(path: Path, layer: str) -> Path:
-    return path.with_name(f"{path.stem}_{layer}.tif")
+def _sidecar(path: str, layer: str) -> str:
+    folder, stem = target_stem(path)
+    return f"{folder}/{stem}_{layer}.tif"
 
 
 def _pictures(path: str, *, single: bool) -> list[tuple[Picture, Raster]]:
@@ -193,12 +199,9 @@ def _base(name: str, layer: str) -> str:
 
 
 def _beside(path: str) -> dict[str, tuple[Variable, ...]]:
-    """Layers in files beside a GeoTIFF or PNG."""
-    local = local_path(path)
-    if local is None:
-        return {}
-    files = {layer: _sidecar(local, layer) for layer in _LAYERS}
-    return {layer: open_raster(str(file)).variables for layer, file in files.items() if file.is_file()}
+    """Layers in files beside a GeoTIFF or PNG, here or on an object store."""
+    files = {layer: _sidecar(path, layer) for layer in _LAYERS}
+    return {layer: open_raster(file).variables for layer, file in files.items() if exists(file)}
 
 
 def _of_variable(

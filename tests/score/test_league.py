@@ -179,7 +179,7 @@ def test_peers_of_a_stack_are_said_to_see_one_date(rng):
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(7.8, "7.80"), (0.78, "0.780"), (53.7, "53.7"), (417, "417"), (1967.0, "1,967"), (999.7, "1,000"), (math.nan, "-")],
+    [(7.8, "7.80"), (0.78, "0.780"), (53.7, "53.7"), (417, "417"), (1967, "1,967"), (999.7, "1,000"), (math.nan, "-")],
 )
 def test_figures_of_a_column_have_the_same_digits(value: float, words: str) -> None:
     assert _number(value) == words
