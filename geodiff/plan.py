@@ -13,7 +13,7 @@ import numpy as np
 
 from geodiff.credentials import legible, redacted
 from geodiff.errors import MemoryPlanError
-from geodiff.gaps import Reason, shares
+from geodiff.gaps import Reason, percent, shares
 from geodiff.hidden import most_trials
 from geodiff.lattice import STRIDE, WINDOW, Window, blocks
 from geodiff.limits import free_memory
@@ -119,7 +119,7 @@ class CubePlan:
         ]
         if scan.missing:
             found = shares(scan.reasons, scan.total)
-            text.append("  because of " + ", ".join(f"{name} {_percent(share)}" for name, share in found.items()))
+            text.append("  because of " + ", ".join(f"{name} {percent(share)}" for name, share in found.items()))
         for cause, count in scan.left_out.items():
             if count:
                 text.append(f"  left as it is: {_share(count, scan.total)} ({CAUSES.get(cause, cause)})")
@@ -231,9 +231,7 @@ class FillPlan:
         cubes = tuple(CubePlan.of(cube, scans[cube.name], means.block_size) for cube in scene.cubes)
         return cls(job, fingerprint, means.block_size, cubes, means.memory, means.processes)
 
-    def only(
-        self, changed: Mapping[str, NDArray[np.bool_]], new_dates: Mapping[str, int], looks_at: int
-    ) -> FillPlan:
+    def only(self, changed: Mapping[str, NDArray[np.bool_]], new_dates: Mapping[str, int], looks_at: int) -> FillPlan:
         """The plan for a product that is extended; both by variable, see `CubePlan.only`."""
         cubes = tuple(cube.only(changed[cube.name], new_dates[cube.name], looks_at) for cube in self.cubes)
         return replace(self, cubes=cubes)
@@ -369,11 +367,7 @@ def _most_channels(cube: Cube) -> int:
 
 
 def _share(count: int, total: int) -> str:
-    return f"{count:,} values ({_percent(count / total)})"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.1f} %"
+    return f"{count:,} values ({percent(count / total)})"
 
 
 def _bytes(count: float) -> str:

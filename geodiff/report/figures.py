@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from geodiff.gaps import percent
 from geodiff.plan import CAUSES
 from geodiff.record import FEW_TRIALS, why_refused
 from geodiff.report.markup import (
@@ -146,15 +147,7 @@ def sections(product: FilledProduct, worth: Sequence[Worth] = ()) -> str:
 
 
 def _percent(part: float, whole: float) -> str:
-    """A share that is neither 0 nor all unless it is so: 0.0024 % of one side, 99.998 % of the other."""
-    share = 100 * part / whole if whole else 0.0
-    if 0 < share < 1:
-        return f"{share:.2g}\u00a0%"
-    if 99 < share < 100:
-        rest = f"{100 - share:.2g}"
-        shown = "> 99.99" if "e" in rest else f"{100 - float(rest):.{len(rest.partition('.')[2])}f}"
-        return f"{shown}\u00a0%"
-    return f"{share:.1f}\u00a0%"
+    return percent(part / whole if whole else 0.0, 0.01).replace(" ", "\u00a0")
 
 
 def _counted(part: int, whole: int) -> str:

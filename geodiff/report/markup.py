@@ -126,7 +126,7 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], o
     )
 
 
-_ONE = r"(> )?-?[\d,.]+( × 10[⁻⁰¹²³⁴-⁹]+)?"
+_ONE = r"(>\u00a0)?-?[\d,.]+( × 10[⁻⁰¹²³⁴-⁹]+)?"
 _NUMBER = re.compile(rf"{_ONE}( to {_ONE})?(\u00a0%)?( \({_ONE}\u00a0%\))?|–")
 
 
