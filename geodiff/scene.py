@@ -40,7 +40,9 @@ PlaneReader = Callable[[Window], "NDArray[np.bool_]"]
 """(window) to bool (row, column)."""
 
 _SEA = re.compile(r"sea_surface|sea_water|sea[_-]ice|(^|_)ocean_")
-_UNCERTAINTY = re.compile(r"(^|_)(precision|uncertainty|uncert|error|err|stdev|standard_(error|deviation))(_|$)")
+_UNCERTAINTY = re.compile(
+    r"(^|_)(precision|uncertainty|uncert|error|err|std(dev|ev)?|rms[de]|sses|standard_(error|deviation))(_|$)"
+)
 _SCAN_GAPS = re.compile(r"LE07_\w{4}_\d{6}_(\d{8})")
 """Landsat 7 product names; its scan line corrector failed on 2003-05-31."""
 
@@ -112,6 +114,16 @@ class Cube:
         return self.variable.shape[2:]
 
     @property
+    def by_level(self) -> bool:
+        """Whether each band has an outside of its own, which dates tell: below the sea floor there is no water."""
+        return self.variable.levels and len(self.variable.dates) > 1
+
+    @property
+    def outside_shape(self) -> tuple[int, ...]:
+        """Of what is outside: rows and columns, of each band where these are levels."""
+        return (len(self.bands), *self.shape) if self.by_level else self.shape
+
+    @property
     def lattice(self) -> Lattice:
         box = self.variable.geobox
         degrees = box.crs is not None and box.crs.geographic
@@ -177,7 +189,7 @@ class Cube:
         ]
         if kind == "special":
             return decoded[0]
-        return np.stack([np.bitwise_or.reduce(reason, axis=0) for reason in decoded])
+        return np.stack([np.bitwise_or.reduce(reason, axis=0) for reason in decoded]) & np.uint16(quality.only)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

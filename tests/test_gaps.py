@@ -288,3 +288,10 @@ def test_a_moved_shape_of_the_same_size_keeps_every_pixel(rng):
 def test_because_gives_bits_only_where_true():
     where = np.array([True, False])
     assert because(where, Reason.CLOUD | Reason.BUFFER).tolist() == [int(Reason.CLOUD | Reason.BUFFER), 0]
+
+
+def test_of_levels_each_has_a_ground_of_its_own():
+    missing = np.zeros((2, 2, 1, 3), bool)
+    missing[:, 1, 0, 1:] = missing[:, 0, 0, 2] = True
+    missing[0, 1, 0, 0] = True
+    assert never_seen(missing, by_level=True).tolist() == [[[False, False, True]], [[False, True, True]]]

@@ -287,6 +287,8 @@ def test_land_that_codes_tell_of_is_not_asked_for(tmp_path: Path) -> None:
         ("no2_precision", "", True),
         ("LST_uncertainty", "", True),
         ("CHL_NN_err", "", True),
+        ("chlor_a_log10_rmsd", "", True),
+        ("sses_bias", "", True),
         ("sst_quality", "sea_surface_temperature standard_error", True),
         ("precipitation", "precipitation_flux", False),
         ("terror", "", False),

@@ -30,7 +30,8 @@ def render(facts: Mapping[str, Any]) -> str:
     for quality in facts["quality"]:
         explains = quality["explains"] if isinstance(quality["explains"], str) else ", ".join(quality["explains"])
         of = "" if explains == quality["name"] else f", for {explains}"  # special numbers stand in the band itself
-        lines.append(f"quality: {quality['name']} read as {quality['preset']}{of}")
+        alone = f" ({', '.join(quality['alone'])} alone)" if "alone" in quality else ""
+        lines.append(f"quality: {quality['name']} read as {quality['preset']}{of}{alone}")
     for variable in facts["variables"]:
         lines += ["", *_variable_lines(variable)]
     return "\n".join(legible(line, lines=False) for line in lines)

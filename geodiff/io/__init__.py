@@ -92,6 +92,8 @@ class Variable:
     """Rows and columns that are cheap to read together."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """CF or tag attributes of the variable (standard_name, units, ...)."""
+    levels: bool = False
+    """Whether its bands are depths, heights or pressures, each with a ground of its own that it ends at."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -122,6 +124,8 @@ class QualityBand:
     """Which quality band of the preset; None is its first."""
     constants: Mapping[str, float] = field(default_factory=dict)
     """For `pds` and `cf-codes`: the label's keywords and numbers."""
+    only: int = 0xFFFF
+    """The reasons it may give, bits of `geodiff.gaps.Reason`."""
 
 
 @dataclass(frozen=True, slots=True)

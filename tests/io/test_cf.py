@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 
 from geodiff.encoding import pack, unpack
 from geodiff.errors import EncodingError, SourceError
+from geodiff.gaps import Reason
 from geodiff.io import Kind, OpenOptions
 from geodiff.io.cf import open_dataset_as_raster
 from geodiff.io.cube import Layout
+from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.quality import quality_of
+from geodiff.scene import scene_of
 
 DATA = os.environ.get("GEODIFF_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="GEODIFF_DATA is not set, so there are no real rasters to open")
@@ -319,6 +322,43 @@ def test_codes_beside_numbers_may_say_that_there_is_none(meanings, undefined):
 def test_whole_numbers_called_flags_are_such_without_attributes(name, dtype, attrs, kind):
     """Flags of NASA's HDF files were filled with numbers between flags."""
     assert _only(_dataset(dtype=dtype, attrs=attrs).rename(v=name)).bands[0].kind is kind
+
+
+@pytest.mark.parametrize(
+    ("dim", "axis", "expected"),
+    [
+        ("deptht", None, True),
+        ("isobaricInhPa", None, True),
+        ("s_rho", {"standard_name": "ocean_s_coordinate_g2"}, True),
+        ("st", {"axis": "Z"}, True),
+        ("k", {"positive": "down"}, True),
+        ("member", None, False),
+        ("wavelength", None, False),
+        ("level", {"standard_name": "realization"}, False),
+    ],
+)
+def test_depths_heights_and_pressures_are_levels(dim, axis, expected):
+    own = {} if axis is None else {dim: _axis(dim, [1.0, 2.0], **axis)}
+    assert _only(_dataset(("time", dim, "lat", "lon"), (2, 2, 3, 4), **own)).levels is expected
+
+
+def test_what_has_a_temperatures_quality_is_not_the_ice_beside_it():
+    """Known ice and wind were overwritten by estimates wherever clouds hid the temperature; land is none of either."""
+    words = "no_data bad_data worst_quality low_quality acceptable_quality best_quality"
+    graded = {"flag_values": np.arange(6, dtype="i1"), "flag_meanings": words}
+    masked = {"flag_masks": np.array([1, 2, 4], "i2"), "flag_meanings": "microwave land ice"}
+    dims, cloudy = ("time", "lat", "lon"), np.array([[[5, 1, 1, 5]] * 3] * 2, "i1")
+    dataset = _dataset().rename(v="sea_surface_temperature").assign(
+        sea_ice_fraction=(dims, np.full((2, 3, 4), 0.5, "f4")),
+        sst_dtime=(dims, np.ones((2, 3, 4), "i2"), {"units": "seconds"}),
+        quality_level=(dims, cloudy, graded),
+        l2p_flags=(dims, np.array([[[0, 4, 2, 2]] * 3] * 2, "i2"), masked),
+    )  # fmt: skip
+    temperature, ice = scene_of(open_dataset_as_raster(dataset), FillJob.build(source="a", target="b.nc")).cubes
+    window = Window(0, 0, 1, 4)
+    land, cloud, frozen = Reason.UNDEFINED, Reason.QUALITY, Reason.SNOW
+    assert temperature.reason(0, window).tolist() == [[[0, cloud | frozen, cloud | land, land]]]
+    assert ice.reason(0, window).tolist() == [[[0, 0, land, land]]]
 
 
 def test_known_quality_flags_are_found_with_the_variables_they_explain():
