@@ -119,6 +119,12 @@ class Cube:
         return self.variable.levels and len(self.variable.dates) > 1
 
     @property
+    def floor_unknown(self) -> bool:
+        """Whether nothing sets apart, of levels, what lies below the ground."""
+        variable = self.variable
+        return variable.levels and len(variable.bands) > 1 and not (self.by_level or self.rules.fill_everything)
+
+    @property
     def outside_shape(self) -> tuple[int, ...]:
         """Of what is outside: rows and columns, of each band where these are levels."""
         return (len(self.bands), *self.shape) if self.by_level else self.shape

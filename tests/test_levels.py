@@ -16,6 +16,7 @@ from geodiff.inspection import describe
 from geodiff.io.cf import open_dataset_as_raster
 from geodiff.job import FillJob
 from geodiff.lattice import Window
+from geodiff.pipeline import plan
 from geodiff.scan import scan_cube
 from geodiff.scene import scene_of
 from geodiff.score.hiding import bounded, hide, plan_rounds, scan_part
@@ -80,3 +81,10 @@ def test_all_means_the_rock_as_well() -> None:
     (cube,) = scene_of(open_dataset_as_raster(ocean()), job).cubes
     scan, _ = scan_cube(cube, np.zeros((4, 3, 60, 70), np.uint16), np.zeros(cube.outside_shape, bool), 0)
     assert scan.wanted == scan.missing > 4 * ROCK.sum()
+
+
+@pytest.mark.parametrize(("dates", "fillable", "unknown"), [(1, "auto", True), (1, "all", False), (2, "auto", False)])
+def test_one_date_is_said_not_to_tell_the_floor(tmp_path: Path, dates: int, fillable: str, *, unknown: bool) -> None:
+    ocean().isel(time=slice(dates)).to_netcdf(tmp_path / "ocean.nc")
+    job = FillJob.build(source=str(tmp_path / "ocean.nc"), target="filled.nc", fillable=fillable, filler="nearest")
+    assert ("does not tell the ground from gaps" in str(plan(job))) == unknown
