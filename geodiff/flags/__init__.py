@@ -382,7 +382,8 @@ def _decode_constants(
         meaning = table.constants.get(keyword.upper())
         if meaning is None:
             raise FlagError(f"{preset} knows no label constant {keyword!r}; it knows {', '.join(table.constants)}")
-        reason[_equal(values, number)] |= np.uint16(meaning)
+        bit = keyword.upper().endswith("_BIT")
+        reason[(values & values.dtype.type(int(number))) != 0 if bit else _equal(values, number)] |= np.uint16(meaning)
     return reason
 
 

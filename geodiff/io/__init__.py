@@ -7,6 +7,7 @@ name and renames it into place, the target itself last.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -65,6 +66,9 @@ KIND = "geodiff_kind"
 """Attribute or tag by which a product remembers that a copied band holds flags."""
 
 
+_SEA = re.compile(r"sea_surface|sea_water|sea[_-]ice|(^|_)ocean_")
+
+
 class Reader(Protocol):
     """Reads stored numbers of one variable by window; opened lazily, safe to build again in another process."""
 
@@ -106,6 +110,12 @@ class Variable:
         return self.bands[0].encoding.dtype
 
     @property
+    def of_the_sea(self) -> bool:
+        """Whether its standard or long name says that it exists at sea only."""
+        told = (str(self.attributes.get(key, "")) for key in ("standard_name", "long_name"))
+        return any(_SEA.search(text.lower().replace(" ", "_")) for text in told)
+
+    @property
     def georeferenced(self) -> bool:
         """False for camera frames and swaths, which have no collar."""
         return self.geobox.crs is not None or not self.geobox.affine.is_identity
@@ -126,6 +136,8 @@ class QualityBand:
     """For `pds` and `cf-codes`: the label's keywords and numbers."""
     only: int = 0xFFFF
     """The reasons it may give, bits of `geodiff.gaps.Reason`."""
+    of_gaps: bool = False
+    """Whether it says nothing of known values, only why others are missing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,8 @@ _CALLED_FLAGS = re.compile(
 """Words in the names of flags and classes that no attribute says to be such, as in HDF files of NASA's."""
 _CODES = "cf-codes"
 _ELSEWHERE = re.compile(r"(^|_)(land|coast(line|al)?|shore(line)?|lakes?|rivers?|water|ocean|sea)(_|$)")
+_LAND_WORDS = ("land", "land_mask", "is_land", "on_land", "over_land", "continent", "continental_ice_snow")
+"""Meanings of flags that say land of a whole pixel; `land_spill_over` and the like do not."""
 _UNSEEN = re.compile(r"cloud|missing|fill|no_?data")
 """Meanings of codes beside numbers: where there is no such quantity at all, though not where it was only not seen."""
 _OFFSETS = re.compile(r"(\w+_)?dtime")
@@ -332,7 +334,33 @@ def _quality(variables: Sequence[Variable], path: str, driver: str) -> tuple[Qua
             found.append(QualityBand(flags[match.band], match.preset, judged, layer=match.layer))
             if others and layer.tells_of_places:
                 found.append(replace(found[-1], applies_to=others, only=int(Reason.UNDEFINED)))
-    return (*found, *_codes_inside(variables))
+    known = {quality.variable.name for quality in found}
+    return (*found, *_land(variables, [v for name, v in flags.items() if name not in known]), *_codes_inside(variables))
+
+
+def _land(variables: Sequence[Variable], flags: Sequence[Variable]) -> list[QualityBand]:
+    """Flags whose meanings name land, for what is missing of the sea: one date alone does not tell it from a gap."""
+    of_the_sea = [v for v in variables if v.bands[0].kind is Kind.CONTINUOUS and v.of_the_sea]
+    found = []
+    for variable in flags:
+        users = tuple(v.name for v in of_the_sea if _alongside(variable, v))
+        words = str(variable.attributes.get("flag_meanings", "")).lower().split()
+        bits, numbers = (np.ravel(variable.attributes.get(key, [])) for key in ("flag_masks", "flag_values"))
+        codes = bits if numbers.size == 0 or np.array_equal(bits, numbers) else numbers if bits.size == 0 else ()
+        if not users or variable.dtype.kind not in "iu" or len(words) != len(codes):
+            continue
+        for word, code in zip(words, codes, strict=True):
+            if word in _LAND_WORDS:
+                constants = {"LAND_BIT" if codes is bits else "LAND_FLAG": float(code)}
+                found.append(QualityBand(variable, _CODES, users, constants=constants, of_gaps=True))
+    return found
+
+
+def _alongside(flags: Variable, variable: Variable) -> bool:
+    """Whether flags are of a variable's own pixels, on its dates or of all of them."""
+    one, other = flags.geobox, variable.geobox
+    same = one.shape == other.shape and one.affine == other.affine and one.crs == other.crs
+    return same and (len(flags.dates) == 1 or tuple(flags.dates) == tuple(variable.dates))
 
 
 def _judged(variables: Sequence[Variable], pattern: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -361,6 +361,33 @@ def test_what_has_a_temperatures_quality_is_not_the_ice_beside_it():
     assert ice.reason(0, window).tolist() == [[[0, 0, land, land]]]
 
 
+@pytest.mark.parametrize(
+    ("key", "numbers", "words", "dims", "expected"),
+    [
+        ("flag_values", [0, 1, 2], "open_ocean land continental_water", ("time", "lat", "lon"), True),
+        ("flag_masks", [4, 1, 2], "lake land land_spill_over", ("lat", "lon"), True),
+        ("flag_masks", [4, 1, 2], "lake land_spill_over land", ("lat", "lon"), False),
+        ("flag_values", [0, 1], "land", ("lat", "lon"), False),
+        ("flag_values", [1, 0], "land sea", ("hour", "lat", "lon"), False),
+    ],
+)
+def test_flags_beside_a_quantity_of_the_sea_tell_what_of_its_gaps_is_land(key, numbers, words, dims, expected):
+    """A single pass of SWOT was filled over land, which its own flags name; known values are left to be known."""
+    sea = {"standard_name": "sea_surface_height_above_geoid"}
+    told = {key: np.array(numbers, "u1"), "flag_meanings": words}
+    dataset = _dataset(attrs=sea).astype("f4")
+    dataset.v[:, 0] = np.nan
+    flags = np.array([[1, 1, 0, 0]] * 3, "u1")
+    flags = flags if len(dims) == 2 else np.broadcast_to(flags, (3 if dims[0] == "hour" else 2, 3, 4))
+    dataset["surface"] = xr.Variable(dims, flags, told)
+    dataset["air"] = dataset.v.assign_attrs(standard_name="air_temperature")
+    sea, air = scene_of(open_dataset_as_raster(dataset), FillJob.build(source="a", target="b.nc")).cubes
+    land = Reason.NODATA | (Reason.UNDEFINED if expected else 0)
+    window = Window(0, 0, 2, 4)
+    assert sea.reason(1, window).tolist() == [[[land, land, 1, 1], [0, 0, 0, 0]]]
+    assert air.reason(1, window).tolist() == [[[1, 1, 1, 1], [0, 0, 0, 0]]]
+
+
 def test_known_quality_flags_are_found_with_the_variables_they_explain():
     dataset = _dataset(attrs={"ancillary_variables": "quality_level"})
     flags = {
