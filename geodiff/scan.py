@@ -315,9 +315,14 @@ def _first_pass(
 
 
 def _beyond(cube: Cube, tile: Window, automatic: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What is outside: the user's own area, or under `auto` what no date saw (final) or may be collar (not yet)."""
+    """What is outside: the user's own area, or under `auto` what no date saw (final) or may be collar (not yet).
+
+    An area is one of the map: of levels, those below the ground are outside in it too.
+    """
     if cube.rules.fillable is not None:
-        return ~cube.rules.fillable(tile)
+        beyond = ~cube.rules.fillable(tile)
+        below = automatic & ~automatic.all(axis=0) if cube.by_level and beyond.ndim == 2 else False
+        return np.asarray(beyond | below)
     if cube.rules.fill_everything:
         return np.zeros(tile.shape, bool)
     stack = len(cube.variable.dates) > 1

@@ -76,6 +76,21 @@ def test_fits_and_scores_read_what_is_outside_by_level(name: str) -> None:
     assert left.read(own.cases[0].date, EXTENT).missing.sum() > gaps.read(own.cases[0].date, EXTENT).missing.sum()
 
 
+def test_an_area_of_the_map_is_one_of_its_water(tmp_path: Path) -> None:
+    """The sea was to be given as an area, and what lies below its floor was filled then."""
+    area = np.ones((60, 70), "u1")
+    area[:, 60:] = 0
+    axes = {"lat": ocean().lat, "lon": ocean().lon}
+    xr.Dataset({"sea": (("lat", "lon"), area)}, axes).to_netcdf(tmp_path / "sea.nc")
+    job = FillJob.build(source="v", target="filled.zarr", fillable=str(tmp_path / "sea.nc"))
+    dataset = ocean()
+    dataset.so[0, :, 10:20, 58:66] = np.nan
+    (cube,) = scene_of(open_dataset_as_raster(dataset), job).cubes
+    _, gaps = scan_cube(cube, np.zeros((4, 3, 60, 70), np.uint16), np.zeros(cube.outside_shape, bool), 0)
+    expected = np.broadcast_to(area, ROCK.shape) & ~(ROCK & ~ROCK.all(axis=0))
+    assert (gaps.read(0, EXTENT).fillable == expected).all()
+
+
 def test_all_means_the_rock_as_well() -> None:
     job = FillJob.build(source="v", target="filled.zarr", fillable="all")
     (cube,) = scene_of(open_dataset_as_raster(ocean()), job).cubes
