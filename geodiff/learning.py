@@ -75,6 +75,8 @@ class Learnt:
     """Whether it is the model in `model` now."""
     left_out: tuple[str, ...] = ()
     """Sources that nothing could be learnt from: unreadable, or too small."""
+    kept: int = 0
+    """Step whose weights the model has, the best of all that were validated; 0 is what it began from."""
 
 
 def user_sources(paths: Sequence[str], *, seed: int = 0, **options: Any) -> list[Source]:
@@ -253,7 +255,7 @@ def _learn(
 ) -> Learnt:
     from geodiff.diffusion.denoiser import open_denoiser
     from geodiff.diffusion.shipping import ship, user_card
-    from geodiff.diffusion.training import train
+    from geodiff.diffusion.training import read_checkpoint, train
 
     sources = user_sources(paths, seed=config.seed, **options)
     left_out = _unused(paths, sources)
@@ -279,7 +281,8 @@ def _learn(
         shutil.rmtree(draft, ignore_errors=True)
     stopped = "the time or the steps were spent" if trainer.progress >= 1 else "it no longer improved"
     minutes = trainer.seconds / 60
-    return Learnt(str(out), trainer.step, minutes, before, after, len(outcomes), stopped, left_out=left_out)
+    kept = int(read_checkpoint(best)[1]["step"])
+    return Learnt(str(out), trainer.step, minutes, before, after, len(outcomes), stopped, True, left_out, kept)
 
 
 def _start(config: TrainConfig) -> Any:

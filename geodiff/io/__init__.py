@@ -98,6 +98,8 @@ class Variable:
     """CF or tag attributes of the variable (standard_name, units, ...)."""
     levels: bool = False
     """Whether its bands are depths, heights or pressures, each with a ground of its own that it ends at."""
+    around: bool = False
+    """Whether its columns go once around a place, as rays of a radar: the last is then next to the first."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -114,6 +116,12 @@ class Variable:
         """Whether its standard or long name says that it exists at sea only."""
         told = (str(self.attributes.get(key, "")) for key in ("standard_name", "long_name"))
         return any(_SEA.search(text.lower().replace(" ", "_")) for text in told)
+
+    @property
+    def south_up(self) -> bool:
+        """Whether the first row of a map is the southernmost."""
+        grid = self.geobox.affine
+        return self.geobox.crs is not None and grid.e > 0 and grid.b == grid.d == 0
 
     @property
     def georeferenced(self) -> bool:

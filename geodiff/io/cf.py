@@ -21,7 +21,7 @@ from geodiff.io import KIND, Band, Kind, OpenOptions, QualityBand, Raster, Varia
 from geodiff.io.axes import coordinate_of, curvilinear, layout_of, role, scattered, spatial, upright
 from geodiff.io.calendars import Date, dates_of
 from geodiff.io.cube import CubeReader, Layout, MemorySource, Source, native, pick
-from geodiff.io.grids import grid_of
+from geodiff.io.grids import goes_around, grid_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -126,8 +126,10 @@ def _variable(dataset: xr.Dataset, name: str, layout: Layout, options: OpenOptio
     bands = tuple(Band(label, encoding, kind, units) for label in _band_names(dataset, name, layout))
     reader = CubeReader(source, name, layout, encoding.dtype)
     levels = any(upright(dim, coordinate_of(dataset, stored, dim)) for dim in layout.extras)
-    dates, chunk = _dates(dataset, stored, layout), _chunk(stored, layout)
-    return Variable(name, bands, geobox, reader, dates, chunk, attributes, levels)
+    dates, around = _dates(dataset, stored, layout), goes_around(dataset, stored, layout)
+    return Variable(
+        name, bands, geobox, reader, dates, _chunk(stored, layout), attributes, levels=levels, around=around
+    )
 
 
 # -- what numbers mean
