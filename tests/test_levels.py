@@ -102,4 +102,6 @@ def test_all_means_the_rock_as_well() -> None:
 def test_one_date_is_said_not_to_tell_the_floor(tmp_path: Path, dates: int, fillable: str, *, unknown: bool) -> None:
     ocean().isel(time=slice(dates)).to_netcdf(tmp_path / "ocean.nc")
     job = FillJob.build(source=str(tmp_path / "ocean.nc"), target="filled.nc", fillable=fillable, filler="nearest")
-    assert ("does not tell the ground from gaps" in str(plan(job))) == unknown
+    planned = str(plan(job))
+    assert ("does not tell the ground from gaps" in planned) == unknown
+    assert ("no date ever saw it; --fillable all or PATH would fill it" in planned) == (dates > 1)
