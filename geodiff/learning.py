@@ -22,7 +22,7 @@ from geodiff.identity import inputs_identity, source_identity
 from geodiff.io.store import lock
 from geodiff.job import FillJob
 from geodiff.lattice import Window
-from geodiff.progress import Progress
+from geodiff.progress import Progress, waiting
 from geodiff.scene import open_scene
 from geodiff.undated import has_season
 
@@ -55,6 +55,8 @@ _FAR, _WILD = 30.0, 1e4
 deviations, and on what is learnt from, in scales."""
 _ASIDE = 0.25
 """Share of the columns, in the east, that is set aside: by place, never by pixel."""
+_SCORING = "filling {} patches of the part set aside"
+"""Said of what takes minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,11 +271,13 @@ def _learn(
     ship(best, draft, calibration=_start(config))
     try:
         count = max(1, min(40, config.validation_patches))
-        outcomes, calibration = _calibrated(open_denoiser(draft), sources, count)
+        with waiting(_SCORING.format(count), quiet=quiet):
+            outcomes, calibration = _calibrated(open_denoiser(draft), sources, count)
         after = _skill(outcomes)
         before = None
         if config.begin_from is not None:
-            before = _skill(_calibrated(open_denoiser(config.begin_from), sources, count)[0])
+            with waiting(f"{_SCORING.format(count)}, by the model it began from", quiet=quiet):
+                before = _skill(_calibrated(open_denoiser(config.begin_from), sources, count)[0])
         used = [path for path in paths if path not in left_out]
         text = user_card(best, calibration, used, before, after, len(outcomes))
         ship(best, out, calibration=calibration, text=text)
@@ -359,15 +363,17 @@ def _skill(outcomes: Sequence[Any]) -> float:
 
 
 def recalibrate(
-    model: str, paths: Sequence[str], out: Path, *, count: int = 40, overwrite: bool = False, **options: Any
-) -> Any:
+    model: str, paths: Sequence[str], out: Path, *, count: int = 40, overwrite: bool = False, quiet: bool = False,
+    **options: Any,
+) -> Any:  # fmt: skip
     """Write a copy of a model whose intervals are calibrated on `count` patches of rasters; returns the calibration."""
     from geodiff.diffusion.denoiser import open_denoiser
     from geodiff.diffusion.shipping import copied
 
     denoiser = open_denoiser(model)
     sources = user_sources(paths, **options)
-    outcomes, calibration = _calibrated(denoiser, sources, count)
+    with waiting(_SCORING.format(count), quiet=quiet):
+        outcomes, calibration = _calibrated(denoiser, sources, count)
     left_out = _unused(paths, sources)
     names = ", ".join(Path(path).name for path in paths if path not in left_out)
     measured_on = f"{len(outcomes)} patches of the east quarter of {names}"

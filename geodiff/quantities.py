@@ -13,6 +13,10 @@ __all__ = ["has_two_signs", "is_elevation", "may_be_amount", "transform_of"]
 _RAIN = ("rain", "precipitation", "snowfall")
 _SIGNED = ("anom", "difference", "bias", "departure", "minus", "index", "standardi", "trend", "change", "deficit")
 """How words begin that name rain (a terrain and a strain are none), and what can be negative although it is of rain."""
+_ABOUT = ("probab", "quality", "fraction")
+"""Parts of the names of what is said about rain, and is none."""
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+"""Where a word ends in names as NASA and JAXA write them: hourlyPrecipRate, surfacePrecipitation."""
 _DEPARTURES = ("anom", "difference", "bias", "departure", "trend", "change")
 """How words begin that name what departs from something, this way or that."""
 _RARER = 0.25
@@ -71,10 +75,13 @@ def transform_of(variable: Variable) -> str:
 
     One of the transforms of `Normalisation`.
     """
-    named = f"{variable.name} {variable.attributes.get('standard_name', '')}".lower()
-    words = re.split("[^a-z]+", f"{named} {variable.attributes.get('long_name', '')}".lower())
+    named = f"{variable.name} {variable.attributes.get('standard_name', '')}"
+    spelt = _HUMP.sub("_", f"{named} {variable.attributes.get('long_name', '')}")
+    named, words = named.lower(), re.split("[^a-z]+", spelt.lower())
     if any(word.startswith(_SIGNED) for word in words) or _LOGARITHMS.match(variable.bands[0].units):
         return "linear"  # has no zero to keep to
+    if any(about in variable.name.lower() for about in _ABOUT):
+        return "linear"
     pigment = "chlorophyll" in named or "conc_chl" in named or named.startswith("chl")
     if pigment and "fluorescence" not in named:  # which is noise about zero
         mass = _MASS.match(variable.bands[0].units)

@@ -46,6 +46,8 @@ CHUNK = 256
 _TILE = (2 * CHUNK, 8 * CHUNK)
 _PILE = 0.01
 """Share of a band's values at its least or greatest from which that is taken for a bound."""
+_FEWEST_WET = 100
+"""Sampled pixels with rain from which their least one is the least there is."""
 _SAMPLE = 400_000
 """Known pixels a band from which the normalisation is taken."""
 _ENDED = 0.1
@@ -250,8 +252,10 @@ def scan_cube(
     scan = replace(_count(cube, gaps, cells, recipes), edge=_narrow_edge(cube, gaps))
     if cube.transform not in LOGARITHMS:  # which know no number below their beginning
         bands = _bands(cube)
-        physical = [values**3 for values in known] if cube.transform == "cbrt" else known
-        scan = replace(scan, suspects=suspects_of(bands, physical, whole=not scan.missing and physical is known))
+        rain = cube.transform == "cbrt"
+        physical = [values**3 for values in known] if rain else known
+        suspects = suspects_of(bands, physical, whole=not (scan.missing or rain), rain=rain)
+        scan = replace(scan, suspects=suspects)
     return scan, replace(gaps, occupied=scan.occupied, _latest={})
 
 
@@ -444,8 +448,15 @@ def _normalise(
             low, top = _known_bounds(values, own, cube.variable.bands[band])
             lowest, highest = low if lowest is None else lowest, top if highest is None else highest
         far = _far_out(values, own, float(centre), float(scale))
-        recipes.append(Normalisation(float(centre), float(scale), cube.transform, lowest, highest, *far))
+        trace = _trace(values) if cube.transform == "cbrt" else None
+        recipes.append(Normalisation(float(centre), float(scale), cube.transform, lowest, highest, *far, trace))
     return tuple(recipes)
+
+
+def _trace(roots: NDArray[np.float64]) -> float | None:
+    """The least rain that is any, from sampled cube roots; None where few are wet, or none are dry."""
+    wet = roots[roots > 0]
+    return float(wet.min()) ** 3 if _FEWEST_WET <= wet.size < roots.size else None
 
 
 def _known_bounds(

@@ -294,16 +294,23 @@ def are_dates(values: NDArray[np.float64]) -> bool:
 
 
 def suspects_of(
-    bands: Sequence[Band], known: Sequence[NDArray[np.float64]], turns: Turns = (), *, whole: bool = False
+    bands: Sequence[Band],
+    known: Sequence[NDArray[np.float64]],
+    turns: Turns = (),
+    *,
+    whole: bool = False,
+    rain: bool = False,
 ) -> tuple[Suspect, ...]:
     """Suspects among known physical values, one array a band, as the numbers that are stored.
 
     Of what goes round, no more than numbers far from all others. Where nothing is missing (`whole`), zeros are asked
-    about that may well be observations elsewhere.
+    about that may well be observations elsewhere. Of `rain` there is no less than none, however near.
     """
     found = []
     for band, every, turn in zip(bands, known, turns or (None,) * len(bands), strict=True):
         suspects, share = suspect_values(every)
+        if rain and not suspects.size and every.size and every.min() < 0:
+            suspects, share = every.min(keepdims=True), float(np.mean(every == every.min()))
         if suspects.size and not _no_echo(band, suspects):
             value, *codes = (_as_stored(band, number) for number in suspects.tolist())
             found.append(Suspect(band.name, value, share, codes=tuple(codes)))

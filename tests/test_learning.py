@@ -244,8 +244,10 @@ def test_two_trainings_do_not_share_a_work_folder(scene, tmp_path) -> None:
     assert not list(work.glob("train-*"))
 
 
-def test_recalibrating_keeps_the_weights(scene, tmp_path) -> None:
-    calibration = recalibrate("default", [scene], tmp_path / "own", count=2)
+def test_recalibrating_keeps_the_weights(scene, tmp_path, caplog) -> None:
+    with caplog.at_level("INFO"):
+        calibration = recalibrate("default", [scene], tmp_path / "own", count=2)
+    assert "filling 2 patches of the part set aside" in caplog.text
     assert all(f > 0 for f in calibration.factors)
     name = "unet/diffusion_pytorch_model.safetensors"
     assert (tmp_path / "own" / name).read_bytes() == (ROOT / "geodiff/models/default" / name).read_bytes()

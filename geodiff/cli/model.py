@@ -68,7 +68,7 @@ def calibrate(
     from geodiff.learning import recalibrate
 
     named = chosen(what_is_missing(variable, bands, qa, mask, nodata, valid_range))
-    calibration = recalibrate(name, sources, out, overwrite=overwrite, **named)
+    calibration = recalibrate(name, sources, out, overwrite=overwrite, quiet=quiet, **named)
     if as_json:
         say(json.dumps({"model": str(out), **asdict(calibration)}, indent=1))
         return

@@ -35,6 +35,7 @@ __all__ = [
     "Patch",
     "SceneSample",
     "Trial",
+    "filler_identity",
     "filler_names",
     "load_filler",
     "source_codes",
@@ -222,6 +223,15 @@ def source_codes() -> dict[str, int]:
     return {**CODES, **{name: 100 + i for i, name in enumerate(extra)}}
 
 
+def filler_identity(name: str) -> str:
+    """Package, version and code of a third party's filler; nothing for a built-in one, which is geodiff's version."""
+    if name in _BUILT_IN or name not in _registered():
+        return ""
+    package = getattr(_registered()[name], "dist", None)
+    told = f"{package.name} {package.version}" if package is not None else ""
+    return f"{told} {source_codes()[name]}"
+
+
 def load_filler(name: str, settings: FillerSettings | None = None) -> Filler:
     """Build the filler of that name; a class with a `configured(settings)` constructor is given the settings.
 
@@ -239,7 +249,7 @@ def load_filler(name: str, settings: FillerSettings | None = None) -> Filler:
         cls = _registered()[name].load()
     except (ImportError, AttributeError) as reason:
         raise JobError(f"filler {name!r} cannot be imported ({reason}); install its package again") from reason
-    return Calibrated(_built(cls, settings))
+    return Calibrated(_built(cls, settings), settings.members if settings is not None else 0)
 
 
 def _built(cls: Any, settings: FillerSettings | None) -> Filler:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.errors import GeodiffError
+from geodiff.errors import GeodiffError, JobError
 from geodiff.fillers import Filled, Filler, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.series import days_of, median_step
 from geodiff.fillers.whitening import FLOOR, distance_to_known
@@ -384,6 +384,8 @@ class Calibrated:
     """Any filler, with its standard errors scaled so that they hold 90 % of the trials' hidden pixels."""
 
     filler: Filler
+    members: int = 0
+    """How many the job asks for; where the filler gives others, or none, it is refused."""
 
     @property
     def name(self) -> str:
@@ -437,6 +439,13 @@ class Calibrated:
                         f"filler {self.name!r} gave a {layer} of shape {shape}; it must have that of `patch.missing`, "
                         f"(target, band, row, column) of the window: {patch.missing.shape}"
                     )
+            drawn = () if one.members is None else np.shape(one.members)
+            if self.members and drawn != (self.members, *patch.missing.shape):
+                gave = f"members of shape {drawn}" if drawn else "no members"
+                raise JobError(
+                    f"filler {self.name!r} gave {gave} where --members {self.members} asks for "
+                    f"{(self.members, *patch.missing.shape)}; use --members 0 with it"
+                )
         return filled
 
 

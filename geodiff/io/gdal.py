@@ -304,7 +304,7 @@ def _said(path: str, error: BaseException) -> str:
     if is_remote(path):
         shown = path.removeprefix("/vsicurl/")
         cure = "check the address, the credentials and that the server serves ranges, or copy the file here"
-        if "." not in shown.partition("?")[0].rpartition("/")[2]:
+        if not re.search(r"\.[a-z]\w*$", shown.partition("?")[0].rpartition("/")[2], re.IGNORECASE):
             cure = f"where it is a folder, end it in /; else {cure}"
         return f"{shown} cannot be read: {line}; {cure}"
     absent = "No such file" in line or "does not exist" in line

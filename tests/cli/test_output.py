@@ -66,7 +66,7 @@ def test_a_calibration_takes_what_a_training_takes(geodiff_cli: Run, monkeypatch
     words = ("--bands", "2", "--nodata", "-1", "--mask", "clouds.gpkg", "--valid-range", "0,1", "-q")
     assert geodiff_cli("model", "calibrate", "default", "scene.tif", "--out", "mine", *words).code == 0
     wanted = {"bands": ("2",), "nodata": -1.0, "mask": ("clouds.gpkg",), "valid_range": (0.0, 1.0)}
-    assert taken == {"overwrite": False, **wanted}
+    assert taken == {"overwrite": False, "quiet": True, **wanted}
 
 
 def test_an_exported_model_is_told_in_json(geodiff_cli: Run, tmp_path: Path) -> None:
