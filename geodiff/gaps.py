@@ -226,9 +226,12 @@ def collar_candidates(reason: NDArray[np.uint16]) -> NDArray[np.bool_]:
     return np.asarray(unnamed.all(axis=tuple(range(reason.ndim - 2))))
 
 
-def never_seen(missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels (row, column) that are missing in every date and band of `missing` (date, band, row, column)."""
-    return np.asarray(missing.all(axis=tuple(range(missing.ndim - 2))))
+def never_seen(missing: NDArray[np.bool_], by_level: bool = False) -> NDArray[np.bool_]:
+    """Pixels (row, column) that are missing in every date and band of `missing` (date, band, row, column).
+
+    Of levels each by itself, (band, row, column): what is water at the surface may be rock far below.
+    """
+    return np.asarray(missing.all(axis=0 if by_level else (0, 1)))
 
 
 def auto_fillable(
@@ -242,7 +245,7 @@ def auto_fillable(
     ----------
     reason : (band, row, column).
     collar : (row, column), from `geodiff.collar.Collar.outside`; None where there is none.
-    unseen : (row, column), from `never_seen`; None for a single date.
+    unseen : (row, column), or (band, row, column) of levels, from `never_seen`; None for a single date.
 
     Returns
     -------

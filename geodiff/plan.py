@@ -77,6 +77,8 @@ class CubePlan:
     """How many of a date's nearest dates its estimate is made from; -1 for all."""
     land_unknown: bool = False
     """Whether it is of the sea, and nothing tells its gaps from land."""
+    floor_unknown: bool = False
+    """Whether its bands are levels, and nothing tells their gaps from the ground that they end at."""
     of_uncertainty: bool = False
     """Whether it tells how sure observations are, of which there are none in its gaps."""
     notes: tuple[str, ...] = ()
@@ -98,6 +100,7 @@ class CubePlan:
         notes = tuple(told_of_turns([cube.variable.bands[band].name for band in cube.bands], scan.turns))
         return cls(
             cube.name, shape, scan, wanted, len(every) * len(cube.targets), asked, land_unknown=unknown,
+            floor_unknown=bool(wanted) and cube.floor_unknown,
             of_uncertainty=bool(wanted) and cube.of_uncertainty, notes=notes,
         )  # fmt: skip
 
@@ -138,6 +141,11 @@ class CubePlan:
                 "  one date of the sea does not tell land from clouds: if some of the gaps are land, give the sea with "
                 "--fillable PATH"
             )
+        if self.floor_unknown:
+            text.append(
+                "  warning: one date of several levels does not tell the ground from gaps: what lies below the sea "
+                "floor, or inside a mountain, would be filled too; give several dates"
+            )
         if self.new_dates is not None:
             text.append(
                 f"  new dates: {self.new_dates}; blocks that stay as they are: {len(self.kept)}; blocks to fill: "
@@ -160,7 +168,7 @@ CAUSES = {
     "qa_fill": "the quality band calls it fill; --fillable all would fill it",
     "undefined": "there is no such quantity here, on the wrong side of a coast or beyond the globe",
     "collar": "the scene's collar; --fillable all would fill it",
-    "never_seen": "no date ever saw it; --fillable all would fill it",
+    "never_seen": "no date ever saw it; --fillable all or PATH would fill it",
 }
 
 

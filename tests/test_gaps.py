@@ -300,3 +300,10 @@ def test_because_gives_bits_only_where_true():
 )  # fmt: skip
 def test_a_share_is_none_or_all_only_where_it_is(share: float, words: str) -> None:
     assert percent(share) == words
+
+
+def test_of_levels_each_has_a_ground_of_its_own():
+    missing = np.zeros((2, 2, 1, 3), bool)
+    missing[:, 1, 0, 1:] = missing[:, 0, 0, 2] = True
+    missing[0, 1, 0, 0] = True
+    assert never_seen(missing, by_level=True).tolist() == [[[False, False, True]], [[False, True, True]]]

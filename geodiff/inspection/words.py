@@ -18,7 +18,7 @@ _WHY = {
     "qa_fill": "the quality band calls it fill; `--fillable all` would fill it",
     "undefined": "there is no such quantity here, as no sea temperature on land and nothing beyond the globe",
     "collar": "the scene's collar or the swath's outside; `--fillable all` would fill it",
-    "never_seen": "no date ever saw it, as land in sea temperature; `--fillable all` would fill it",
+    "never_seen": "no date ever saw it, as land in sea temperature; `--fillable all` or `PATH` would fill it",
 }
 _WHY_ROUGHLY = {"never_seen": "at most: none of the dates looked at saw it; `--fillable all` would fill it"}
 
@@ -31,7 +31,8 @@ def render(facts: Mapping[str, Any]) -> str:
     for quality in facts["quality"]:
         explains = quality["explains"] if isinstance(quality["explains"], str) else ", ".join(quality["explains"])
         of = "" if explains == quality["name"] else f", for {explains}"  # special numbers stand in the band itself
-        lines.append(f"quality: {quality['name']} read as {quality['preset']}{of}")
+        alone = f" ({', '.join(quality['alone'])} alone)" if "alone" in quality else ""
+        lines.append(f"quality: {quality['name']} read as {quality['preset']}{of}{alone}")
     for variable in facts["variables"]:
         lines += ["", *_variable_lines(variable)]
     return "\n".join(legible(line, lines=False) for line in lines)
