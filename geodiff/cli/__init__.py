@@ -23,6 +23,8 @@ __all__ = ["app", "fill", "looking", "main", "model", "report", "restore", "scor
 def main() -> None:
     """The entry point: runs a verb and turns what went wrong into one line and an exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is an interruption like Ctrl-C
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # so is a terminal that goes away, unless nohup says no
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         sys.exit(_run())
     except GeodiffError as error:
