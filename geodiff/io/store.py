@@ -479,8 +479,8 @@ def _checksum(fitted: Fitted, before: int = 0) -> int:
     """CRC-32 over all arrays of a fit and of its parts, in the order of their names."""
     for name in sorted(fitted.arrays):
         array = np.asarray(fitted.arrays[name])
-        native = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-        before = zlib.crc32(native.reshape(-1).view(np.uint8), zlib.crc32(name.encode(), before))
+        native = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(-1)
+        before = zlib.crc32(native.view(np.uint8).data, zlib.crc32(name.encode(), before))
     for name in sorted(fitted.parts):
         before = _checksum(fitted.parts[name], zlib.crc32(name.encode(), before))
     return before

@@ -1,6 +1,7 @@
 """What the command line promises of its exit codes: one line for what went wrong, and how to go on."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import rasterio
 from affine import Affine
 
+from geodiff.cli import main
 from geodiff.job import FillJob
 from tests.cli.console import Broken, Run, raster, register
 
@@ -186,6 +188,23 @@ def test_interrupted_is_130_and_says_how_to_go_on(
     stopped = geodiff_cli("fill", scene, scene.with_name("filled.tif"))
     assert stopped.code == 130
     assert stopped.err.splitlines()[-1] == "interrupted; the same command goes on where this one stopped"
+
+
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_terminal_that_goes_away_is_an_interruption_unless_nohup_says_no(
+    monkeypatch: pytest.MonkeyPatch, before: Any
+) -> None:
+    kept = {stop: signal.getsignal(stop) for stop in (signal.SIGHUP, signal.SIGTERM)}
+    monkeypatch.setattr("geodiff.cli._run", lambda: 7)
+    try:
+        signal.signal(signal.SIGHUP, before)
+        with pytest.raises(SystemExit, match="7"):
+            main()
+        heard = signal.getsignal(signal.SIGHUP)
+    finally:
+        for stop, handler in kept.items():
+            signal.signal(stop, handler)
+    assert heard is (signal.default_int_handler if before is signal.SIG_DFL else signal.SIG_IGN)
 
 
 @pytest.mark.parametrize("module", ["geodiff", "flows.fill"])
