@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from geodiff.appending import kept_beside, load_kept, save_kept
 from geodiff.beside import delete_left_layers, keep_record
 from geodiff.blocks import BlockResult, fit_path, lost_blocks
 from geodiff.credentials import redacted
-from geodiff.errors import BlockError, GateError, WriteError
+from geodiff.errors import BlockError, GateError, TargetError, WriteError
 from geodiff.fillers import source_codes
 from geodiff.gaps import Reason
 from geodiff.identity import describe_model, record_path
@@ -117,7 +118,8 @@ def _assert_all_there(
     """
     scans = {cube.name: cube.scan.occupied for cube in planned.cubes if cube.name in gaps}
     if not all(is_kept(work, name, occupied) for name, occupied in scans.items()):
-        remove_work(work.path)
+        with suppress(TargetError):  # with its file system all of it may be gone
+            remove_work(work.path)
         what = "what the scan found"
     else:
         lost = {block.key for block in planned.blocks if block.key not in done and block.key not in failed}
