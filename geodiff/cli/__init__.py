@@ -89,6 +89,10 @@ def _complain(error: BaseException, code: int) -> None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         say(f"error: {error}; make room, or choose another place; the same command then goes on", err=True)
         sys.exit(code)
+    if isinstance(error, OSError) and error.filename is None and str(error):  # of a store or a server, as they word it
+        cure = f"check the place, its permissions and credentials{_GOES_ON.get(_verb(), '')}"
+        say(f"error: {str(error).rstrip('.')}; {cure}", err=True)
+        sys.exit(code)
     known = isinstance(error, (GeodiffError, OSError))
     say(f"error: {error}" if known and str(error) else f"error: {type(error).__name__}: {error}", err=True)
     sys.exit(code)

@@ -63,6 +63,19 @@ def test_nothing_known_is_2(geodiff_cli: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "filled.tif").exists()
 
 
+def test_credentials_that_expire_are_1_with_the_way_on(
+    geodiff_cli: Run, scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def expired(job: FillJob, *, quiet: bool = False) -> None:
+        raise PermissionError("The provided token has expired.")  # as s3fs words it, without a place
+
+    monkeypatch.setattr("geodiff.report.run", expired)
+    failed = geodiff_cli("fill", scene, scene.with_name("filled.tif"))
+    assert failed.code == 1
+    assert failed.err.startswith("error: The provided token has expired; check the place, its permissions and cred")
+    assert failed.err.endswith("; the same command goes on where this one stopped\n")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
