@@ -321,7 +321,8 @@ def _tell_of_loss(job: FillJob) -> None:
     """Say why a product is made anew that nobody asked to replace."""
     lost = lost_of(job.target, read_fingerprint(job.target) or "")
     if lost and not job.overwrite:
-        logger.warning("%s is gone, or shorter than it was written: all of the product is made anew", ", ".join(lost))
+        told = "%s is gone, shorter than it was written, or another run's: all of the product is made anew"
+        logger.warning(told, ", ".join(lost))
 
 
 def _warn_of_refusal(job: FillJob, fingerprint: str) -> None:
