@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geodiff.fillers import Filler
+from geodiff.fillers.series import time_apart
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +24,7 @@ Span = tuple[float, float]
 
 LEAST_DATES = 3
 """Of a stack that shows fewer, gaps that last are not looked for, and one of two dates is hidden whole."""
+_DAY = 86_400
 _GOLDEN = (math.sqrt(5) - 1) / 2
 """Multiples of it fill the unit interval evenly, however many are taken."""
 
@@ -35,6 +37,7 @@ def seen_dates(scan: Scan) -> tuple[bool, ...]:
 def context(cube: Cube, filler: Filler, target: int, seen: Sequence[bool]) -> list[int]:
     """Indices of the dates a filler looks at for one target date, ascending: the nearest in time, the target included.
 
+    Where dates show the day's course, those of the same hour on days around are near as well.
     A filler says with `context_dates` how many neighbours it wants: 0 (the default) none, -1 every date. Dates that
     show nothing at all are none of them.
     """
@@ -45,8 +48,7 @@ def nearest_dates(seconds: NDArray[np.int64], filler: Filler, target: int, seen:
     """`context` for dates in seconds since 1970; without dates the nearest are those beside it in the stack."""
     wanted = int(getattr(filler, "context_dates", 0))
     line = _time_line(seconds)
-    apart = np.abs(line - line[target])
-    others = [int(i) for i in np.argsort(apart, kind="stable") if i != target and seen[i]]
+    others = [int(i) for i in np.argsort(time_apart(line, target, _DAY), kind="stable") if i != target and seen[i]]
     return sorted([target, *(others if wanted < 0 else others[:wanted])])
 
 

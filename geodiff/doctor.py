@@ -107,8 +107,8 @@ def _packages(problems: list[str], warnings: list[str]) -> dict[str, str | None]
     if absent:
         problems.append(f"{', '.join(absent)} not installed; pip install -c constraints.txt .")
     broken: dict[tuple[bool, str], list[str]] = {}  # what one library lacks, all that build on it lack
-    for name, number in found.items():
-        if number and name not in (*_TOLD_OF, *_OF_FLOWS) and (why := _why_not(name)):
+    for name, installed in found.items():
+        if installed and name not in (*_TOLD_OF, *_OF_FLOWS) and (why := _why_not(name)):
             broken.setdefault((name in _PACKAGES, why), []).append(name)
     for (needed, why), names in broken.items():
         which = ", ".join(f"{name} {found[name]}" for name in names)

@@ -465,3 +465,10 @@ def test_the_context_of_a_date_is_what_lies_beside_it_with_or_without_times(seco
     few = Listener(context_dates=2)
     assert nearest_dates(seconds, few, 6, [True] * 9) == [5, 6, 7]
     assert nearest_dates(seconds, few, 6, [True] * 5 + [False, True, True, True]) == [4, 6, 7]
+
+
+def test_the_context_of_an_hour_is_that_hour_of_other_days_too() -> None:
+    """Noon under clouds is told by yesterday's noon, and not by the night."""
+    found = np.array(nearest_dates(3600 * np.arange(120), Listener(context_dates=12), 60, [True] * 120)) - 60
+    assert {-24, -1, 0, 1, 24} <= set(found.tolist())
+    assert not ((np.abs(found) > 6) & (np.abs(found) < 18)).any()

@@ -51,7 +51,6 @@ from geodiff.restoring.job import RestoreJob
 from geodiff.restoring.product import Layers, enlarged_raster
 from geodiff.scan import scan_cube
 from geodiff.scene import open_scene
-from geodiff.suspects import told
 from geodiff.threads import side_by_side
 
 if TYPE_CHECKING:
@@ -202,7 +201,7 @@ def _restored_cubes(scene: Scene, job: RestoreJob, quiet: bool) -> list[_Restore
             f"no value of {job.source} is known, so nothing can be restored; check --nodata and --qa"
         )
     for scan, _ in scanned:
-        for line in told(scan.suspects):
+        for line in scan.warnings:
             _log.warning("%s", line)
     pairs = list(zip(scene.cubes, scanned, strict=True))
     turning = [cube.name for cube, (scan, _) in pairs if scan.turns]

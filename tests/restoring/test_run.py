@@ -38,7 +38,9 @@ def test_the_same_job_gives_the_same_bytes_and_is_not_done_twice(frame: Path, tm
     assert not (tmp_path / "a" / "out_members.tif").exists()  # of the product that was replaced
 
 
-@pytest.mark.parametrize(("when", "left"), [("_restored_cubes", "nothing was"), ("write_product", "--overwrite")])
+@pytest.mark.parametrize(
+    ("when", "left"), [("_restored_cubes", "nothing was written"), ("write_product", "--overwrite")]
+)
 def test_a_source_that_changes_under_a_restoration_is_told(
     frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, left: str
 ) -> None:
