@@ -33,6 +33,7 @@ __all__ = [
     "dilate",
     "never_seen",
     "outside_counts",
+    "percent",
     "shares",
     "stored_reason",
     "tally",
@@ -194,6 +195,17 @@ def tally(reason: NDArray[np.uint16]) -> NDArray[np.int64]:
 def shares(counts: NDArray[np.int64], pixels: int) -> dict[str, float]:
     """A tally as shares of `pixels`, by the reasons' meanings; only those that occur."""
     return {bit.meaning: int(n) / pixels for bit, n in zip(_BITS, counts, strict=True) if n}
+
+
+def percent(share: float, small: float = 0.1) -> str:
+    """A share as people read it: 0 % and 100 % only where it is none and all, two digits where it is `small`."""
+    percents = 100 * share
+    if share < small:
+        return f"{percents:.2g} %"
+    if not 0.99 < share < 1:
+        return f"{percents:.1f} %"
+    rest = f"{100 - percents:.2g}"  # as precise as the share that it leaves
+    return "> 99.99 %" if "e" in rest else f"{100 - float(rest):.{len(rest.partition('.')[2])}f} %"
 
 
 # --fillable auto: arithmetic of one window; geodiff/collar.py finds the collar of a whole raster.

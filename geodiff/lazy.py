@@ -223,7 +223,7 @@ def _fitted(cube: Cube, job: FillJob) -> _Fit:
         raise _nothing_known(cube.name, scan.total)
     for line in told_of_turns([cube.variable.bands[band].name for band in cube.bands], scan.turns):
         logger.info("%s", line)
-    for line in scan.warnings if scan.wanted else ():
+    for line in scan.warnings(job.filler) if scan.wanted else ():
         logger.warning("%s: %s", cube.name, line)
     return _Fit(outside, scan.occupied, fit_cube(cube, scan, gaps, _filler(job)) if scan.wanted else None)
 

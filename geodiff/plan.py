@@ -13,7 +13,7 @@ import numpy as np
 
 from geodiff.credentials import legible, redacted
 from geodiff.errors import MemoryPlanError
-from geodiff.gaps import Reason, shares
+from geodiff.gaps import Reason, percent, shares
 from geodiff.hidden import most_trials
 from geodiff.lattice import STRIDE, WINDOW, Window, blocks
 from geodiff.limits import free_memory
@@ -108,8 +108,8 @@ class CubePlan:
         left = tuple(b for b in self.blocks if b in kept)
         return replace(self, blocks=todo, kept=left, new_dates=new_dates, looks_at=looks_at)
 
-    def lines(self) -> list[str]:
-        """What the plan says about this variable."""
+    def lines(self, filler: str) -> list[str]:
+        """What the plan says about this variable, which that filler is to fill."""
         scan = self.scan
         dates, bands, rows, columns = self.shape
         size = f"{dates} dates, " if dates > 1 else ""
@@ -119,7 +119,7 @@ class CubePlan:
         ]
         if scan.missing:
             found = shares(scan.reasons, scan.total)
-            text.append("  because of " + ", ".join(f"{name} {_percent(share)}" for name, share in found.items()))
+            text.append("  because of " + ", ".join(f"{name} {percent(share)}" for name, share in found.items()))
         for cause, count in scan.left_out.items():
             if count:
                 text.append(f"  left as it is: {_share(count, scan.total)} ({CAUSES.get(cause, cause)})")
@@ -127,7 +127,7 @@ class CubePlan:
         rest = "; the others are copied" if with_gaps < self.all_blocks else ""
         text.append(f"  {with_gaps} of {self.all_blocks} blocks hold gaps{rest}")
         text += [f"  note: {line}" for line in self.notes]
-        text += [f"  warning: {line}" for line in scan.warnings]
+        text += [f"  warning: {line}" for line in scan.warnings(filler)]
         if self.of_uncertainty:
             text.append(
                 f"  warning: {self.name} tells how sure observations are; how sure filled values are stands in their "
@@ -231,9 +231,7 @@ class FillPlan:
         cubes = tuple(CubePlan.of(cube, scans[cube.name], means.block_size) for cube in scene.cubes)
         return cls(job, fingerprint, means.block_size, cubes, means.memory, means.processes)
 
-    def only(
-        self, changed: Mapping[str, NDArray[np.bool_]], new_dates: Mapping[str, int], looks_at: int
-    ) -> FillPlan:
+    def only(self, changed: Mapping[str, NDArray[np.bool_]], new_dates: Mapping[str, int], looks_at: int) -> FillPlan:
         """The plan for a product that is extended; both by variable, see `CubePlan.only`."""
         cubes = tuple(cube.only(changed[cube.name], new_dates[cube.name], looks_at) for cube in self.cubes)
         return replace(self, cubes=cubes)
@@ -261,7 +259,7 @@ class FillPlan:
         job = self.job
         lines = [redacted(f"fill {job.source} -> {job.target} with {job.filler}")]
         for cube in self.cubes:
-            lines += [legible(line, lines=False) for line in cube.lines()]
+            lines += [legible(line, lines=False) for line in cube.lines(self.job.filler)]
         if job.mask and not any(Reason.USER_MASK.meaning in shares(c.scan.reasons, 1) for c in self.cubes):
             lines.append(
                 f"warning: no pixel lies in --mask {', '.join(map(redacted, job.mask))}, so it adds no gap; is it of "
@@ -369,11 +367,7 @@ def _most_channels(cube: Cube) -> int:
 
 
 def _share(count: int, total: int) -> str:
-    return f"{count:,} values ({_percent(count / total)})"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.1f} %"
+    return f"{count:,} values ({percent(count / total)})"
 
 
 def _bytes(count: float) -> str:

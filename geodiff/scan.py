@@ -205,10 +205,9 @@ class Scan:
     edge: float = 0.0
     """Share of the raster's edge along which nodata that is too narrow for a collar will be filled."""
 
-    @property
-    def warnings(self) -> list[str]:
-        """What is probably not what it passes for, a line each."""
-        return [*told(self.suspects), *told_of_edge(self.edge)]
+    def warnings(self, filler: str = "") -> list[str]:
+        """What is probably not what it passes for, a line each; but for what that filler does no harm to."""
+        return [*told(self.suspects, filler), *told_of_edge(self.edge)]
 
     @property
     def by_band(self) -> tuple[Normalisation | None, ...]:

@@ -6,6 +6,7 @@ by window: what is stored, and for which reasons a pixel is missing. Nothing is 
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.codes import CODES
 from geodiff.credentials import redacted
 from geodiff.encoding import can_hold
 from geodiff.errors import EncodingError, JobError, SourceError
@@ -26,6 +28,7 @@ from geodiff.io.globe import Space, space_of
 from geodiff.lattice import Lattice, Window
 from geodiff.quality import band_places, quality_of, read_aligned, same_date
 from geodiff.quantities import transform_of
+from geodiff.suspects import called_classes
 from geodiff.undated import ordinals
 
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from geodiff.job import FillJob
 
 __all__ = ["Cube", "Scene", "open_scene", "scene_of"]
+
+_log = logging.getLogger(__name__)
 
 PlaneReader = Callable[[Window], "NDArray[np.bool_]"]
 """(window) to bool (row, column)."""
@@ -231,7 +236,7 @@ def scene_of(raster: Raster, job: FillJob) -> Scene:
     """Resolve everything a job says about a raster that is open already; raises as `open_scene`."""
     cubes = []
     variables = _dated(_chosen(raster, job.variable), job.dates)
-    for variable, bands in zip(variables, _bands(variables, job.bands), strict=True):
+    for variable, bands in zip(variables, _averaged(job, variables), strict=True):
         if bands:
             rules = _rules(raster, variable, job)
             cubes.append(Cube(variable, bands, _targets(variable, job.dates), rules, transform_of(variable)))
@@ -286,6 +291,22 @@ def _dated(variables: list[Variable], dates: str | None) -> list[Variable]:
     """With --dates, the variables that have dates; those that have none are copied."""
     dated = [variable for variable in variables if variable.dates != (None,)]
     return dated if dates is not None and dated else variables
+
+
+def _averaged(job: FillJob, variables: Sequence[Variable]) -> list[tuple[int, ...]]:
+    """The bands to fill: those wanted, or all but the ones that are called classes, which built-in fillers average."""
+    bands = _bands(variables, job.bands)
+    averages = job.filler != "nearest" and job.filler in (*CODES, "auto")
+    pairs = list(zip(variables, bands, strict=True))
+    classes = [v.bands[i].name for v, own in pairs for i in own if called_classes(v.bands[i])]
+    if job.bands or not averages or not classes:
+        return bands
+    cure = f"between classes there is nothing; --filler nearest fills them, --bands {','.join(classes)} as quantities"
+    said = f"{', '.join(classes)} of {job.source} {'are' if len(classes) > 1 else 'is'} called by classes"
+    if len(classes) == sum(map(len, bands)):
+        raise SourceError(f"{said}, and {cure}")
+    _log.warning("%s and copied as it is: %s", said, cure)
+    return [tuple(i for i in own if not called_classes(v.bands[i])) for v, own in pairs]
 
 
 def _bands(variables: Sequence[Variable], wanted: Sequence[str]) -> list[tuple[int, ...]]:

@@ -50,7 +50,7 @@ def describe(source: str, **missing: Any) -> dict[str, Any]:
     SourceError, FlagError, JobError
         With the cure, as `fill` would.
     """
-    job = FillJob.build(source=source, target="unused.zarr", **missing)
+    job = FillJob.build(source=source, target="unused.zarr", filler="nearest", **missing)  # which leaves out no classes
     raster = open_raster(source, OpenOptions(job.nodata, job.valid_range, job.resolution))
     gaps = _gap_facts(job, raster)
     return {

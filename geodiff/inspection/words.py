@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from geodiff.credentials import legible
+from geodiff.gaps import percent
 from geodiff.inspection.picture import GAP, LEFT_OUT
 from geodiff.suspects import Suspect, told, told_of_edge
 
@@ -122,7 +123,7 @@ def _gap_rows(gaps: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [("gaps", "none" if gaps["exact"] else f"none in the {gaps['looked_at']:,} values looked at")]
     rows = [("missing", _share(gaps["missing"], total))]
     rows += [
-        ("" if i else "because", f"{name} {_percent(share)}") for i, (name, share) in enumerate(gaps["reasons"].items())
+        ("" if i else "because", f"{name} {percent(share)}") for i, (name, share) in enumerate(gaps["reasons"].items())
     ]
     if gaps["missing"] == total:
         rows.append(("warning", "no value is known, so nothing can be filled; check nodata, masks and quality flags"))
@@ -137,11 +138,7 @@ def _gap_rows(gaps: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _share(count: int, total: int) -> str:
-    return f"{count:,} of {total:,} values ({_percent(count / total)})"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.1f} %"
+    return f"{count:,} of {total:,} values ({percent(count / total)})"
 
 
 def _picture_lines(shown: Mapping[str, Any] | None) -> list[str]:

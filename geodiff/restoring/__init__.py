@@ -201,7 +201,7 @@ def _restored_cubes(scene: Scene, job: RestoreJob, quiet: bool) -> list[_Restore
             f"no value of {job.source} is known, so nothing can be restored; check --nodata and --qa"
         )
     for scan, _ in scanned:
-        for line in scan.warnings:
+        for line in scan.warnings():
             _log.warning("%s", line)
     pairs = list(zip(scene.cubes, scanned, strict=True))
     turning = [cube.name for cube, (scan, _) in pairs if scan.turns]
