@@ -55,7 +55,8 @@ GPU = "geodiff-gpu"
 """On the scenes whose network runs on a GPU; `python -m flows.deploy` lets one of them run at a time."""
 _NETWORK = re.compile(
     r"(?:can(?:no|')t|could(?: not|n't)|failed to) (?:connect|resolve)|name resolution|timed out|slow ?down|"
-    r"connection.{0,20}(?:refused|reset|closed|aborted)|service unavailable|http.{0,20}\b(?:429|50[0234])\b",
+    r"connection.{0,20}(?:refused|reset|closed|aborted)|service unavailable|server broke off|"
+    r"http.{0,20}\b(?:429|50[0234])\b",
     re.IGNORECASE,
 )
 """What those who read over a network say when it, or a server, is away for a while: they have no error in common."""

@@ -33,6 +33,8 @@ class _Record(Protocol):
 
 
 R = TypeVar("R", bound=_Record)
+_LINES = 100
+"""Scenes that the state of a run names; a server that is away makes thousands fail, and alerts carry that text."""
 
 
 class SomeFailedError(GeodiffError):
@@ -111,10 +113,11 @@ def source_name() -> str:
 
 
 def failures(what: str, records: Sequence[_Record]) -> str:
-    """How many failed, and on a line each, why."""
+    """How many failed, and on a line each, why; of very many the first ones, as the table has all."""
     bad = [record for record in records if record.failed]
-    lines = [f"{record.name}: {record.status}: {record.message}" for record in bad]
-    return "\n".join([f"{len(bad)} of {len(records)} {what} failed", *lines])
+    lines = [f"{record.name}: {record.status}: {record.message}" for record in bad[:_LINES]]
+    more = [f"and {len(bad) - _LINES} more"] if len(bad) > _LINES else []
+    return "\n".join([f"{len(bad)} of {len(records)} {what} failed", *lines, *more])
 
 
 def linked(name: str, page: str) -> str:

@@ -131,10 +131,10 @@ def is_whole(target: str, fingerprint: str) -> bool:
 
 
 def lost_of(target: str, fingerprint: str) -> list[str]:
-    """Paths of a product with that fingerprint that are gone, or shorter than they were when they were written.
+    """Paths of a product with that fingerprint that are gone, shorter than they were when written, or another run's.
 
-    A copy that broke off, a power cut and a chunk that was deleted leave such; who adds overviews or notes makes files
-    longer.
+    A copy that broke off, a power cut and a chunk that was deleted leave such, and so does a run that ended after it
+    had replaced some of the layers; who adds overviews or notes makes files longer.
     """
     return _lost(record_of(target), target, fingerprint)
 
@@ -143,8 +143,15 @@ def _lost(record: Mapping[str, Any], target: str, fingerprint: str) -> list[str]
     """The same by a record that was read already."""
     if record.get("fingerprint") != fingerprint:
         return []
-    sizes, pairs = record.get(_SIZES, {}), zip(record.get("products", ()), _written(record, target), strict=True)
-    return [now for then, now in pairs if not exists(now) or (size_of(now) or 0) < sizes.get(then, 0)]
+    sizes, layers = record.get(_SIZES, {}), {Path(layer).name for layer in sidecars(target)}
+    pairs = zip(record.get("products", ()), _written(record, target), strict=True)
+    return [
+        now
+        for then, now in pairs
+        if not exists(now)
+        or (size_of(now) or 0) < sizes.get(then, 0)
+        or (Path(now).name in layers and read_fingerprint(now) not in (None, "", fingerprint))
+    ]
 
 
 # -- what was read

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from geodiff.patches import Blended
     from geodiff.plan import Block
 
-__all__ = ["BlockResult", "block_layers", "fill_block", "filler_of", "fit_path", "forget", "lend"]
+__all__ = ["BlockResult", "block_layers", "fill_block", "filler_of", "fit_path", "forget", "lend", "lost_blocks"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,8 @@ class BlockResult:
     steps: tuple[list[float], list[int]] = ([], [])
     """Sums and counts of |difference| between filled neighbours, in normalised units, by the place on the lattice of
     the line between them; empty where nothing was filled."""
+    chunks: dict[str, int] = field(default_factory=dict)
+    """By layer, how many chunks it wrote."""
     seconds: float = 0.0
     error: str = ""
 
@@ -124,8 +126,23 @@ def fill_block(work_path: str, block: Block) -> BlockResult:
 def _marker(result: BlockResult) -> dict[str, Any]:
     return {
         "windows": result.windows, "filled": result.filled, "refused": result.refused, "steps": list(result.steps),
-        "seconds": result.seconds,
+        "chunks": result.chunks, "seconds": result.seconds,
     }  # fmt: skip
+
+
+def lost_blocks(work: WorkStore, blocks: Sequence[Block], markers: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Keys of blocks that are marked as done and that have lost a layer, or a part of one, since."""
+    there: dict[tuple[str, str], frozenset[str]] = {}
+    lost = []
+    for block in blocks:
+        for layer, count in markers.get(block.key, {}).get("chunks", {}).items():
+            place = block.variable, layer
+            if place not in there:
+                there[place] = work.chunks_there(*place)
+            if len(there[place].intersection(work.chunks_of(*place, block.date, block.window))) < count:
+                lost.append(block.key)
+                break
+    return lost
 
 
 def filler_of(job: FillJob) -> Filler:
@@ -159,11 +176,13 @@ def _write(
 ) -> BlockResult:
     """Write one block's layers; known pixels are never in them."""
     layers, kept, refused = block_layers(line.job, cube, fit, blended, wanted)
-    for layer, data in layers.items():
-        write_block(line.work.array(block.variable, layer), block.date, block.window, data)
+    chunks = {
+        layer: write_block(line.work.array(block.variable, layer), block.date, block.window, data)
+        for layer, data in layers.items()
+    }
     shown = kept[bands_of(fit.turns)] if fit.turns else kept
     steps = _steps(cube, block.window, blended.value[0], shown)
-    return BlockResult(block.key, windows, int(kept.sum()), refused, steps)
+    return BlockResult(block.key, windows, int(kept.sum()), refused, steps, chunks)
 
 
 def block_layers(

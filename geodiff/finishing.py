@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,18 +16,20 @@ import numpy as np
 from geodiff import __version__
 from geodiff.appending import kept_beside, load_kept, save_kept
 from geodiff.beside import delete_left_layers, keep_record
-from geodiff.blocks import BlockResult, fit_path
+from geodiff.blocks import BlockResult, fit_path, lost_blocks
 from geodiff.credentials import redacted
-from geodiff.errors import BlockError, GateError
+from geodiff.errors import BlockError, GateError, TargetError, WriteError
 from geodiff.fillers import source_codes
 from geodiff.gaps import Reason
 from geodiff.identity import describe_model, record_path
 from geodiff.io import Product, write_product
 from geodiff.io.places import exists
 from geodiff.io.stacitem import write_item
+from geodiff.io.store import remove_work
 from geodiff.layers import product_variable
 from geodiff.plan import FillPlan, scan_facts
 from geodiff.record import RunRecord, versions
+from geodiff.scanned import is_kept
 from geodiff.seams import seam
 
 if TYPE_CHECKING:
@@ -63,14 +66,17 @@ def finish(
 ) -> RunRecord:
     """Judge, write the product, the fit and the record; with an `earlier` product, extend that.
 
-    Raises BlockError where every block failed and GateError where a gate refuses; the target is then as it was.
+    Raises BlockError where every block failed, WriteError where the working store has lost what the others wrote, and
+    GateError where a gate refuses; the target is then as it was.
     """
     job = planned.job
     failed = {result.key: result.error for result in results if result.error}
     if failed and len(failed) == len(planned.blocks):
         raise BlockError(f"every block failed; the first one with: {next(iter(failed.values()))}")
+    done = work.done()
+    _assert_all_there(planned, work, gaps, done, failed)
     kept = load_kept(fit_path(work.path))
-    markers = {**kept.done, **work.done()}
+    markers = {**kept.done, **done}
     variables = _variable_facts(planned, markers, kept.fitted)
     figures = _figures(variables, markers)
     if planned.wanted:  # where nothing was to be filled there is nothing to judge
@@ -96,6 +102,37 @@ def finish(
     keep_record(job.target, record.to_json())
     deliver_item(job, scene, paths, planned.fingerprint)
     return record
+
+
+def _assert_all_there(
+    planned: FillPlan,
+    work: WorkStore,
+    gaps: Mapping[str, GapReader],
+    done: Mapping[str, Mapping[str, Any]],
+    failed: Mapping[str, str],
+) -> None:
+    """Raise WriteError where the working store does not hold any more what the scan and the blocks put there.
+
+    A file system that went away for a while and who cleans up temporary files leave such a store. What is gone reads as
+    no gap and as no estimate, and would be delivered as that. What is left of it must not be believed by the next run.
+    """
+    scans = {cube.name: cube.scan.occupied for cube in planned.cubes if cube.name in gaps}
+    if not all(is_kept(work, name, occupied) for name, occupied in scans.items()):
+        with suppress(TargetError):  # with its file system all of it may be gone
+            remove_work(work.path)
+        what = "what the scan found"
+    else:
+        lost = {block.key for block in planned.blocks if block.key not in done and block.key not in failed}
+        lost.update(lost_blocks(work, planned.blocks, done))
+        if not lost:
+            return
+        for key in lost:
+            work.forget(key)
+        what = f"what it held of {len(lost)} blocks"
+    raise WriteError(
+        f"the working store {work.path} has lost {what} during the run; see that nothing deletes or unmounts it, or "
+        "choose another place with --work: the same command then goes on"
+    )
 
 
 def deliver_item(job: FillJob, scene: Scene, products: Sequence[str], fingerprint: str) -> None:

@@ -10,7 +10,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ from geodiff.beside import (
     work_path,
     written_before,
 )
-from geodiff.blocks import BlockResult, fill_block, filler_of, fit_path, forget, lend
+from geodiff.blocks import BlockResult, fill_block, filler_of, fit_path, forget, lend, lost_blocks
 from geodiff.credentials import redacted
 from geodiff.errors import (
     GateError,
@@ -70,7 +70,7 @@ from geodiff.io.stacitem import item_fingerprint
 from geodiff.io.store import VariableSpec, create_work, has_fit, open_work, remove_work
 from geodiff.plan import FillPlan, Means
 from geodiff.progress import Progress, waiting
-from geodiff.running import assert_scheduler, local_workers, run_blocks
+from geodiff.running import assert_main_guard, assert_scheduler, local_workers, run_blocks
 from geodiff.scan import GapReader, Scan, scan_cube, tile_count
 from geodiff.scanned import load_scans, save_scans
 from geodiff.scene import Cube, Scene, open_scene
@@ -157,6 +157,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
 
 def _assert_may_begin(job: FillJob) -> None:
     """Raise before anything is read where what the run needs cannot be written or reached."""
+    assert_main_guard(job)
     assert_writable(target_stem(job.target)[0], "the folder of TARGET")
     assert_writable(job.work or target_stem(job.target)[0], "--work")
     if job.stac is not None:
@@ -177,7 +178,7 @@ def _prepared(
     """Scan, plan and fit, all of it kept in the working store; with what is `kept` of TARGET, how that is extended."""
     scans, gaps = _scan(scene, work, job, kept, quiet)
     planned = FillPlan.of(scene, scans, job, filler_of(job), fingerprint, means)
-    planned = replace(planned, done=frozenset(work.done()))
+    planned = replace(planned, done=_done(work, planned))
     _stop_if_empty(job, planned)
     _tell_of_earlier_fills(planned, scene)
     _tell_of_one_date(planned, scene)
@@ -320,7 +321,8 @@ def _tell_of_loss(job: FillJob) -> None:
     """Say why a product is made anew that nobody asked to replace."""
     lost = lost_of(job.target, read_fingerprint(job.target) or "")
     if lost and not job.overwrite:
-        logger.warning("%s is gone, or shorter than it was written: all of the product is made anew", ", ".join(lost))
+        told = "%s is gone, shorter than it was written, or another run's: all of the product is made anew"
+        logger.warning(told, ", ".join(lost))
 
 
 def _warn_of_refusal(job: FillJob, fingerprint: str) -> None:
@@ -415,6 +417,17 @@ def _scan(
     return scans, gaps
 
 
+def _done(work: WorkStore, planned: FillPlan) -> frozenset[str]:
+    """The blocks that an earlier run filled; those whose layers are not there any more are filled again."""
+    markers = work.done()
+    lost = lost_blocks(work, planned.blocks, markers)
+    if lost:
+        logger.warning("%s has lost what it held of %d blocks: they are filled again", work.path, len(lost))
+    for key in lost:
+        work.forget(key)
+    return frozenset(markers).difference(lost)
+
+
 def _gap_reader(cube: Cube, work: WorkStore, job: FillJob, scan: Scan) -> GapReader:
     reason, outside = work.array(cube.name, "scan_reason"), work.array(cube.name, "outside")
     return GapReader(reason, outside, cube.shape, job.buffer, cube.rules.fill_everything, scan.occupied)
@@ -497,7 +510,8 @@ def _fit(
     """Fit every cube once and keep it in the working store; a resumed run finds it there."""
     path = fit_path(work.path)
     if has_fit(path):
-        return load_kept(path)
+        with suppress(TargetError):  # it is damaged, and the same one is made again
+            return load_kept(path)
     filler, parts = filler_of(planned.job), {}
     known = {} if kept is None else kept.fitted.parts
     for cube in scene.cubes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import sys
 import time
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from geodiff.plan import Block
     from geodiff.progress import Progress
 
-__all__ = ["assert_scheduler", "local_workers", "run_blocks"]
+__all__ = ["assert_main_guard", "assert_scheduler", "local_workers", "run_blocks"]
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ _WORTH_HELP = 30.0
 """Seconds that blocks must still take in one process for several to be started: a start costs each some six seconds."""
 _TOLD = 0.25
 """Blocks that must be done to tell how long the others take."""
+_GUARD = "put the call under `if __name__ == '__main__':`, or use workers=1"
 _AT_ONCE = 20_000
 """Tasks a scheduler holds at a time: each takes some kilobytes and, before it runs, a millisecond."""
 
@@ -249,6 +251,13 @@ def _on_gpu(job: FillJob) -> bool:
     return pick_device(job.device).type != "cpu"
 
 
+def assert_main_guard(job: FillJob) -> None:
+    """Raise InputError in a worker that runs the script which asks for it once more, as each imports it first."""
+    importing = getattr(multiprocessing.current_process(), "_inheriting", False)
+    if importing and job.workers not in (None, 1) and not job.scheduler:
+        raise InputError(f"workers={job.workers} starts processes, and each of them runs this script first; {_GUARD}")
+
+
 def assert_scheduler(job: FillJob) -> None:
     """Raise InputError, before anything is scanned or fitted, where the cluster that a job names does not answer."""
     if job.scheduler:
@@ -342,15 +351,20 @@ def _local_client(job: FillJob, workers: int, held: ExitStack) -> Any:
     if os.environ.get("MALLOC_TRIM_THRESHOLD_") == "65536":  # left here by another Dask cluster of this process
         del os.environ["MALLOC_TRIM_THRESHOLD_"]
     with dask.config.set({_SPAWN: {**dask.config.get(_SPAWN), **_MALLOC}}):
-        cluster = LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,  # one thread a process: the same sums in the same order on every worker
-            processes=True,
-            silence_logs=logging.ERROR,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",  # any free port: two jobs on one machine do not meet
-            memory_limit=0,  # the plan bounds memory; a worker killed at a guess would only be restarted
-        )
+        try:
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,  # one thread a process: the same sums in the same order on every worker
+                processes=True,
+                silence_logs=logging.ERROR,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",  # any free port: two jobs on one machine do not meet
+                memory_limit=0,  # the plan bounds memory; a worker killed at a guess would only be restarted
+            )
+        except RuntimeError as error:
+            raise InputError(
+                f"{workers} worker processes could not be started ({error}); in a script, {_GUARD}"
+            ) from error
     client = held.enter_context(Client(held.enter_context(cluster), set_as_default=False))
     client.run(_warm_up, job)
     return client

@@ -17,6 +17,7 @@ import numpy as np
 from geodiff.channels import Turns, bands_of, in_channels, outside_of_channels, reasons_of_channels, turns_in
 from geodiff.collar import find_collar, in_long_runs
 from geodiff.encoding import LOGARITHMS, Normalisation, piles_up, unpack
+from geodiff.errors import TargetError
 from geodiff.gaps import Gaps, auto_fillable, collar_candidates, never_seen, outside_counts, tally
 from geodiff.lattice import Window
 from geodiff.pyramid import CellSums
@@ -111,12 +112,21 @@ def occupied_parts(index: NDArray[np.bool_], window: Window) -> Iterator[Window]
 def read_occupied(
     array: Any, key: tuple[Any, ...], window: Window, index: NDArray[np.bool_] | None, front: tuple[int, ...]
 ) -> NDArray[Any]:
-    """A window (*front, row, column) of a stored array at `key`; 0 without reading where no chunk holds anything."""
-    if index is None:
-        return np.asarray(array[(*key, *window.slices)])
-    values = np.zeros((*front, *window.shape), array.dtype)
-    for part in occupied_parts(index, window):
-        values[(..., *part.within(window))] = array[(*key, *part.slices)]
+    """A window (*front, row, column) of a stored array at `key`; 0 without reading where no chunk holds anything.
+
+    Raises TargetError for a chunk that cannot be unpacked.
+    """
+    try:
+        if index is None:
+            return np.asarray(array[(*key, *window.slices)])
+        values = np.zeros((*front, *window.shape), array.dtype)
+        for part in occupied_parts(index, window):
+            values[(..., *part.within(window))] = array[(*key, *part.slices)]
+    except RuntimeError as reason:  # of codecs
+        raise TargetError(
+            f"a chunk of {array.store_path} is damaged ({reason}); delete that working store, and give the same "
+            "command again"
+        ) from reason
     return values
 
 

@@ -9,19 +9,21 @@ from collections.abc import Mapping
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from geodiff.channels import load_turns, stored_turns
 from geodiff.encoding import Normalisation
 from geodiff.errors import TargetError
 from geodiff.fillers import Fitted
 from geodiff.io.store import load_fit, save_fit
 from geodiff.pyramid import CellSums
-from geodiff.scan import Occupied, Scan
+from geodiff.scan import CHUNK, Occupied, Scan
 from geodiff.suspects import Suspect
 
 if TYPE_CHECKING:
     from geodiff.io.store import WorkStore
 
-__all__ = ["load_occupied", "load_scans", "save_scans"]
+__all__ = ["is_kept", "load_occupied", "load_scans", "save_scans"]
 
 _SCAN, _CHUNKS = "geodiff-scan", "geodiff-chunks"
 _PLAIN = ("missing", "known", "total", "left_out")
@@ -37,13 +39,28 @@ def save_scans(work: WorkStore, scans: Mapping[str, Scan]) -> None:
 
 
 def load_scans(work: WorkStore) -> dict[str, Scan] | None:
-    """The scans that an earlier run kept; None where there are none."""
+    """The scans that an earlier run kept; None where there are none, or where what they found is not there any more."""
     try:
         stored, _ = load_fit(f"{work.path}/{_SCAN}")
+        index = load_occupied(work.path)
     except TargetError:
         return None
-    index = load_occupied(work.path)
+    if not all(is_kept(work, name, occupied) for name, occupied in index.items()):
+        return None
     return {name: _scan(part, index[name]) for name, part in stored.parts.items()}
+
+
+def is_kept(work: WorkStore, name: str, occupied: Occupied) -> bool:
+    """Whether all that a scan found of a variable is in the working store: a chunk that is gone reads as no gap."""
+    for layer, index in (("scan_reason", occupied.reason[:, None]), ("outside", occupied.outside)):
+        if not index.any():
+            continue
+        array = work.array(name, layer)
+        steps = (*[1] * (index.ndim - 2), CHUNK, CHUNK)
+        places = {tuple(np.multiply(place, steps) // array.chunks) for place in np.argwhere(index)}
+        if not {array.metadata.encode_chunk_key(place) for place in places} <= work.chunks_there(name, layer):
+            return False
+    return True
 
 
 def load_occupied(work_path: str) -> dict[str, Occupied]:

@@ -112,6 +112,17 @@ def test_a_product_that_lost_a_part_is_made_anew(
     assert fill().status in ("up to date", "nothing to append")
 
 
+def test_layers_that_another_run_replaced_before_it_ended_are_made_anew(scene: Path, tmp_path: Path) -> None:
+    """On an object store, or with --work elsewhere, nothing else tells of that run."""
+    geodiff.fill(scene, tmp_path / "a.tif", filler="nearest")
+    geodiff.fill(scene, tmp_path / "other" / "a.tif", filler="idw")
+    layer = tmp_path / "a_source.tif"
+    own, other = layer.read_bytes(), (tmp_path / "other" / "a_source.tif").read_bytes()
+    layer.write_bytes(other + bytes(len(own)))  # and not shorter either
+    assert geodiff.fill(scene, tmp_path / "a.tif", filler="nearest").status == "done"
+    assert layer.read_bytes() == own
+
+
 # -- the layers
 
 

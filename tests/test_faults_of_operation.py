@@ -186,6 +186,68 @@ def test_a_resumed_run_does_not_scan_again(tmp_path: Path, monkeypatch: pytest.M
     assert np.array_equal(_read(target), _read(tmp_path / "other.tif"))
 
 
+_LOST = {
+    "an estimate": "band_data/value/c/0/0/0/0",
+    "its source": "band_data/source/c/0/0/0/0",
+    "a gap": "band_data/scan_reason/c/0/0/1/1",
+    "which chunks hold gaps": "geodiff-chunks/parts/band_data/arrays/wanted/c/0/0/0",
+    "a marker": "geodiff-done/band_data%2F0%2F0%2F0%2F256x256.json",
+    "the fit": "../filled.geodiff-work.zarr.fit/parts/band_data/arrays/cells/c/0/0/0/0",
+}
+
+
+@pytest.mark.parametrize(
+    ("lost", "how"),
+    [(lost, "emptied" if lost in ("its source", "a marker") else "deleted") for lost in _LOST],
+)
+def test_what_a_working_store_lost_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str, how: str
+) -> None:
+    """Who cleans up temporary files deletes chunks, and a power cut empties them: both would read as no gap."""
+    values = _noise(300, 300)
+    values[280:284, 280:290] = 0
+    scene, target = _write(tmp_path / "scene.tif", values), tmp_path / "filled.tif"
+    _stop_after(1, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        geodiff.fill(scene, target, filler="nearest", block_size=256)
+    monkeypatch.undo()
+    file = tmp_path / "filled.geodiff-work.zarr" / _LOST[lost]
+    assert file.stat().st_size
+    if how == "deleted":
+        file.unlink()
+    else:
+        file.write_bytes(b"")
+    record = geodiff.fill(scene, target, filler="nearest", block_size=256)
+    again = lost in ("an estimate", "its source", "a marker")
+    assert (record.exit_code, record.blocks, record.blocks_resumed) == (0, 2, 0 if again else 1)
+    assert [facts["filled"] for facts in record.variables.values()] == [82]
+    assert _read(target).all()
+    assert (_read(tmp_path / "filled_source.tif") != 0).sum() == 82
+
+
+@pytest.mark.parametrize("lost", ["an estimate", "a gap", "a marker"])
+def test_a_working_store_that_loses_a_part_in_mid_run_makes_no_product(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    values = _noise(300, 300)
+    values[280:284, 280:290] = 0
+    scene, target = _write(tmp_path / "scene.tif", values), tmp_path / "filled.tif"
+    real = pipeline.finish
+
+    def losing(*arguments: object, **options: object) -> object:
+        (tmp_path / "filled.geodiff-work.zarr" / _LOST[lost]).unlink()
+        return real(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pipeline, "finish", losing)
+    with pytest.raises(WriteError, match=r"has lost .*--work"):
+        geodiff.fill(scene, target, filler="nearest", block_size=256)
+    monkeypatch.undo()
+    assert not target.exists()
+    record = geodiff.fill(scene, target, filler="nearest", block_size=256)
+    assert (record.exit_code, [facts["filled"] for facts in record.variables.values()]) == (0, [82])
+    assert _read(target).all()
+
+
 def test_a_resumed_run_keeps_its_blocks_when_memory_is_short_now(
     scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

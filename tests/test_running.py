@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import pickle
 import signal
@@ -242,6 +243,30 @@ def test_our_own_workers_keep_the_memory_of_their_arrays() -> None:
         (found,) = client.run(lambda: dict(os.environ)).values()
     assert int(found["MALLOC_TRIM_THRESHOLD_"]) > int(found["MALLOC_MMAP_THRESHOLD_"]) >= 2**24
     assert found["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize(("workers", "refused"), [(2, True), (0, True), (1, False), (None, False)])
+def test_a_script_without_a_main_guard_is_told_the_cure(
+    monkeypatch: pytest.MonkeyPatch, workers: int | None, refused: bool
+) -> None:
+    """Each worker imports the script that started it, which would begin the same run there."""
+    job = FillJob.build(source="a.tif", target="b.tif", workers=workers)
+    running.assert_main_guard(job)
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    if refused:
+        with pytest.raises(InputError, match="__main__"):
+            running.assert_main_guard(job)
+    else:
+        running.assert_main_guard(job)
+
+
+def test_workers_that_cannot_start_name_the_main_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(**_: object) -> None:
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr("dask.distributed.LocalCluster", failing)
+    with pytest.raises(InputError, match=r"2 worker .*Nanny failed.*__main__"), ExitStack() as held:
+        running._local_client(FillJob.build(source="a.tif", target="b.tif"), 2, held)
 
 
 def _slow_at_home(work_path: str, block: Block) -> BlockResult:

@@ -23,6 +23,8 @@ __all__ = ["app", "fill", "looking", "main", "model", "report", "restore", "scor
 def main() -> None:
     """The entry point: runs a verb and turns what went wrong into one line and an exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is an interruption like Ctrl-C
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # so is a terminal that goes away, unless nohup says no
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         sys.exit(_run())
     except GeodiffError as error:
@@ -86,6 +88,10 @@ def _complain(error: BaseException, code: int) -> None:
         logging.getLogger(__name__).debug("where it went wrong", exc_info=error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         say(f"error: {error}; make room, or choose another place; the same command then goes on", err=True)
+        sys.exit(code)
+    if isinstance(error, OSError) and error.filename is None and str(error):  # of a store or a server, as they word it
+        cure = f"check the place, its permissions and credentials{_GOES_ON.get(_verb(), '')}"
+        say(f"error: {str(error).rstrip('.')}; {cure}", err=True)
         sys.exit(code)
     known = isinstance(error, (GeodiffError, OSError))
     say(f"error: {error}" if known and str(error) else f"error: {type(error).__name__}: {error}", err=True)

@@ -56,6 +56,7 @@ OPTIONS: dict[str, str | int] = {
     "GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE": "SIBLING_OR_CHILD_OF_VRT_PATH",  # from 3.12 on; `reach` goes further
     "GDAL_NUM_THREADS": "1",
     "GDAL_TIFF_INTERNAL_MASK": "YES",
+    "GTIFF_USE_DEFER_STRILE_LOADING": "NO",  # where tiles lie is read at once: later a failing server made them zeros
     "GDAL_MAX_DATASET_POOL_SIZE": "100",
     "JPEGMEM": "512M",
     "GDAL_CACHEMAX": 2**28,  # bytes; the default is a share of the machine
@@ -66,6 +67,13 @@ NO_NETWORK = {
     "GDAL_HTTPS_PROXY": "127.0.0.1:9",
 }
 NETWORK = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": "3", "GDAL_HTTP_RETRY_DELAY": "1"}
+_PATIENCE = {
+    "GDAL_HTTP_CONNECTTIMEOUT": "30",
+    "GDAL_HTTP_LOW_SPEED_TIME": "60",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
+}
+"""Seconds, and bytes a second. GDAL itself would wait for good for a server that took the question and says nothing."""
+_BROKEN_OFF = re.compile("IReadBlock failed|Read failed|Read error|TIFFRead")
 
 _HANDLES = 64
 _STORES = {"s3": "/vsis3/", "gs": "/vsigs/", "gcs": "/vsigs/", "az": "/vsiaz/", "abfs": "/vsiaz/"}
@@ -306,6 +314,8 @@ def _said(path: str, error: BaseException) -> str:
         cure = "check the address, the credentials and that the server serves ranges, or copy the file here"
         if not re.search(r"\.[a-z]\w*$", shown.partition("?")[0].rpartition("/")[2], re.IGNORECASE):
             cure = f"where it is a folder, end it in /; else {cure}"
+        if _BROKEN_OFF.search(line):
+            cure = "the server broke off or did not answer in time, or the file is damaged; try again, or copy it here"
         return f"{shown} cannot be read: {line}; {cure}"
     absent = "No such file" in line or "does not exist" in line
     cure = "check the path" if absent else "the file looks damaged or incomplete; a fresh copy may help"
@@ -318,7 +328,8 @@ def environment(path: str) -> Any:
     import rasterio
 
     # what was closed is asked for anew: it may have been replaced since
-    network = {**NETWORK, **_endpoint(), "CPL_VSIL_CURL_NON_CACHED": path}
+    patience = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
+    network = {**NETWORK, **patience, **_endpoint(), "CPL_VSIL_CURL_NON_CACHED": path}
     return rasterio.Env(**OPTIONS, **(network if _is_networked(path) else NO_NETWORK))
 
 

@@ -73,9 +73,11 @@ def open_geotiff(path: str, options: OpenOptions) -> Raster:
 def band_names(header: Header) -> list[str]:
     """Descriptions where the file has them, `band_N` where not; each once."""
     names: list[str] = []
+    taken: set[str] = set()  # of tens of thousands of bands, as a VRT of many dates has them
     for number, text in enumerate(header.descriptions, 1):
         name = (text or "").strip() or f"band_{number}"
-        names.append(name if name not in names else f"{name}_{number}")
+        names.append(name if name not in taken else f"{name}_{number}")
+        taken.add(names[-1])
     return names
 
 
@@ -192,8 +194,8 @@ def encoding_of(header: Header, index: int, kind: Kind, options: OpenOptions) ->
     if kind is not Kind.CONTINUOUS:
         return Encoding(dtype, missing.nodata if kind is not Kind.COMPLEX and _fits(missing.nodata, dtype) else None)
     nodata = missing.nodata
-    told = options.nodata is not None or header.alpha is not None or header.dataset_mask
-    if told and not _fits(nodata, dtype):
+    # what looks at all bands comes last: it is asked for each band, and there may be tens of thousands
+    if not _fits(nodata, dtype) and (options.nodata is not None or header.alpha is not None or header.dataset_mask):
         nodata = None  # the tag can never match, and what is missing is told otherwise
     added = () if options.nodata is None else (options.nodata,)  # for the bands that can have it
     extra = tuple(dict.fromkeys((*missing.extra, *added)))

@@ -21,6 +21,7 @@ __all__ = [
     "delete",
     "exists",
     "expanded",
+    "files_with_content",
     "filesystem_of",
     "listing",
     "local_path",
@@ -215,6 +216,19 @@ def _files(local: Path) -> list[Path]:
     if not local.is_dir():
         return [local]
     return [Path(root, name) for root, _, names in os.walk(local) for name in names]
+
+
+def files_with_content(folder: str) -> frozenset[str]:
+    """Names, seen from the folder, of the files below it that hold any byte; a power cut leaves others."""
+    local = local_path(folder)
+    if local is not None:
+        inside = ((Path(root, name), os.path.relpath(Path(root, name), local)) for root, _, names in os.walk(local)
+                  for name in names)  # fmt: skip
+        return frozenset(name for path, name in inside if path.stat().st_size)
+    filesystem, root = filesystem_of(folder)
+    filesystem.invalidate_cache()
+    found = filesystem.find(root, detail=True).items()
+    return frozenset(name.removeprefix(f"{root}/") for name, facts in found if facts["size"])
 
 
 def remove_tree(path: str) -> None:

@@ -15,6 +15,7 @@ import logging
 import os
 import socket
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -26,7 +27,17 @@ import numpy as np
 
 from geodiff.errors import GridError, LockedError, TargetError
 from geodiff.fillers import Fitted
-from geodiff.io.places import appearing, delete, exists, local_path, put, read, read_all, remove_tree
+from geodiff.io.places import (
+    appearing,
+    delete,
+    exists,
+    files_with_content,
+    local_path,
+    put,
+    read,
+    read_all,
+    remove_tree,
+)
 from geodiff.lattice import Window
 
 if TYPE_CHECKING:
@@ -60,6 +71,8 @@ OUTSIDE_LAYER = "outside"
 """(row, column) bool: the collar and what no date ever saw; (band, row, column) of levels."""
 
 _KIND = "geodiff_store"
+_SUM = "checksum"
+"""Of a fit: of all numbers in it, as a chunk that is gone reads as zeros."""
 _DONE = "geodiff-done"
 
 
@@ -124,8 +137,17 @@ class WorkStore:
         put(f"{self.path}/{_DONE}/{quote(key, safe='')}.json", json.dumps(record, default=_plain).encode())
 
     def done(self) -> dict[str, dict[str, Any]]:
-        """Records of the finished blocks, by key, in the order of the keys."""
-        return {unquote(name[:-5]): json.loads(text) for name, text in read_all(f"{self.path}/{_DONE}").items()}
+        """Records of the finished blocks, by key, in the order of the keys; one that was cut short is none."""
+        found = {unquote(name[:-5]): _parsed(text) for name, text in read_all(f"{self.path}/{_DONE}").items()}
+        return {key: record for key, record in found.items() if record is not None}
+
+    def chunks_there(self, variable: str, layer: str) -> frozenset[str]:
+        """Keys of the chunks of a layer that are on disk, for `chunks_of`: a chunk that is gone reads as blank."""
+        return files_with_content(f"{self.path}/{_key(variable)}/{layer}")
+
+    def chunks_of(self, variable: str, layer: str, date: int, window: Window) -> list[str]:
+        """Keys of the chunks of a layer under one date of a window that starts with a chunk."""
+        return list(_chunk_keys(self.array(variable, layer), date, window))
 
     def forget(self, key: str) -> None:
         """Take a block's marker away, so that it is computed again."""
@@ -188,13 +210,25 @@ def remove_work(path: str) -> None:
     remove_tree(path)
 
 
-def write_block(array: zarr.Array[Any], date: int, window: Window, data: NDArray[Any]) -> None:
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def write_block(array: zarr.Array[Any], date: int, window: Window, data: NDArray[Any]) -> int:
     """Write one date of one window, whole chunks only, and wait until it is on disk.
 
     Parameters
     ----------
     array : (date, band, row, column), or with a member or quantile axis in front.
     data : (band, row, column), or with that axis in front.
+
+    Returns
+    -------
+    int : chunks that must be there from now on; those of nothing but the fill value are not written.
 
     Raises
     ------
@@ -205,7 +239,16 @@ def write_block(array: zarr.Array[Any], date: int, window: Window, data: NDArray
     _assert_aligned(array, unit, date, window)
     rows, columns = window.slices
     array[(Ellipsis, date, slice(None), rows, columns)] = data
-    _sync_to_disk(array, unit, date, window)
+    _sync_to_disk(array, date, window)
+    return _busy_chunks(data, array.fill_value, unit)
+
+
+def _busy_chunks(data: NDArray[Any], fill: Any, unit: Sequence[int]) -> int:
+    """Chunks of (..., band, row, column) that hold anything else than the fill value."""
+    blank = np.isnan(data) if fill != fill else data == fill  # noqa: PLR0124 - NaN is the one number that is not itself
+    busy = ~blank.all(axis=-3)
+    by_row = np.logical_or.reduceat(busy, np.arange(0, busy.shape[-2], unit[-2]), axis=-2)
+    return int(np.logical_or.reduceat(by_row, np.arange(0, busy.shape[-1], unit[-1]), axis=-1).sum())
 
 
 def _assert_aligned(array: zarr.Array[Any], unit: Sequence[int], date: int, window: Window) -> None:
@@ -229,19 +272,25 @@ def _assert_aligned(array: zarr.Array[Any], unit: Sequence[int], date: int, wind
             )
 
 
-def _sync_to_disk(array: zarr.Array[Any], unit: Sequence[int], date: int, window: Window) -> None:
+def _sync_to_disk(array: zarr.Array[Any], date: int, window: Window) -> None:
     """Flush the chunk files of a block, so that a marker never outlives its data in a power cut."""
     from zarr.storage import LocalStore
 
     if not isinstance(array.store, LocalStore):
         return
     root = array.store.root / array.path  # and not its URL, in which `#`, `%` and relative paths mean something else
+    for key in _chunk_keys(array, date, window):
+        _flush(root / key)
+
+
+def _chunk_keys(array: zarr.Array[Any], date: int, window: Window) -> Iterator[str]:
+    """Of the chunks, or shards, under one date of a window that starts with one."""
+    unit = array.shards or array.chunks
     first = [0] * (array.ndim - 4) + [date // unit[-4], 0, window.row // unit[-2], window.column // unit[-1]]
     stop = [-(-n // c) for n, c in zip(array.shape, unit, strict=True)]
     stop[-4], stop[-2], stop[-1] = first[-4] + 1, -(-window.stop[0] // unit[-2]), -(-window.stop[1] // unit[-1])
     for offset in np.ndindex(*(b - a for a, b in zip(first, stop, strict=True))):
-        index = tuple(a + b for a, b in zip(first, offset, strict=True))
-        _flush(root / array.metadata.encode_chunk_key(index))
+        yield array.metadata.encode_chunk_key(tuple(a + b for a, b in zip(first, offset, strict=True)))
 
 
 def _flush(path: Path) -> None:
@@ -402,7 +451,7 @@ def save_fit(path: str, fitted: Fitted, extra: Mapping[str, Any] | None = None) 
 def _write_fit(place: str, fitted: Fitted, extra: Mapping[str, Any] | None) -> None:
     group = _new_group(place, "fit")
     _save_part(group, fitted)
-    told = {_KIND: "fit", "complete": True, "extra": json.dumps(extra or {}, default=_plain)}
+    told = {_KIND: "fit", "complete": True, "extra": json.dumps(extra or {}, default=_plain), _SUM: _checksum(fitted)}
     group.attrs.update(_part_attributes(fitted) | told)
 
 
@@ -418,12 +467,31 @@ def load_fit(path: str) -> tuple[Fitted, dict[str, Any]]:
     if not found or found.get(_KIND) != "fit" or not found.get("complete"):
         raise TargetError(f"no fit of geodiff at {path}; run with --refit to make one")
     try:
-        return _load_part(_open_group(path, "r")), json.loads(found["extra"])
+        fitted, extra = _load_part(_open_group(path, "r")), json.loads(found["extra"])
+        _assert_same(fitted, found.get(_SUM))
     except (RuntimeError, ValueError, LookupError) as reason:  # of codecs, and of what is not there
         raise TargetError(
             f"the fit at {path} is damaged ({type(reason).__name__}: {reason}); delete it, and give the same command "
             "again, for a product that is there with --overwrite"
         ) from reason
+    return fitted, extra
+
+
+def _assert_same(fitted: Fitted, checksum: int | None) -> None:
+    """Raise ValueError for other numbers than those that were written; older fits have no checksum."""
+    if checksum is not None and _checksum(fitted) != checksum:
+        raise ValueError("its numbers are not those that were written")
+
+
+def _checksum(fitted: Fitted, before: int = 0) -> int:
+    """CRC-32 over all arrays of a fit and of its parts, in the order of their names."""
+    for name in sorted(fitted.arrays):
+        array = np.asarray(fitted.arrays[name])
+        native = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(-1)
+        before = zlib.crc32(native.view(np.uint8).data, zlib.crc32(name.encode(), before))
+    for name in sorted(fitted.parts):
+        before = _checksum(fitted.parts[name], zlib.crc32(name.encode(), before))
+    return before
 
 
 def _save_part(group: zarr.Group, fitted: Fitted) -> None:
@@ -456,7 +524,10 @@ def _save_array(home: zarr.Group, name: str, array: NDArray[Any]) -> None:
     stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     chunks = tuple(max(1, min(n, 4096)) for n in stored.shape)
     attributes: dict[str, Any] = {} if plain else {"dtype": array.dtype.str, "shape": list(array.shape)}
-    kept = home.create_array(name, shape=stored.shape, chunks=chunks, dtype=stored.dtype, attributes=attributes)
+    kept = home.create_array(
+        name, shape=stored.shape, chunks=chunks, dtype=stored.dtype, attributes=attributes,
+        config={"write_empty_chunks": True},  # or -0.0 would come back as 0
+    )  # fmt: skip
     if stored.size:
         kept[...] = stored
 

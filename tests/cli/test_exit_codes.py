@@ -1,6 +1,7 @@
 """What the command line promises of its exit codes: one line for what went wrong, and how to go on."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import rasterio
 from affine import Affine
 
+from geodiff.cli import main
 from geodiff.fillers import Filled
 from geodiff.job import FillJob
 from tests.cli.console import Broken, Run, raster, register
@@ -60,6 +62,19 @@ def test_nothing_known_is_2(geodiff_cli: Run, tmp_path: Path) -> None:
     refused = geodiff_cli("fill", empty, tmp_path / "filled.tif", "--filler", "laplace", "--fillable", "all", "-q")
     assert refused.code == 2
     assert not (tmp_path / "filled.tif").exists()
+
+
+def test_credentials_that_expire_are_1_with_the_way_on(
+    geodiff_cli: Run, scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def expired(job: FillJob, *, quiet: bool = False) -> None:
+        raise PermissionError("The provided token has expired.")  # as s3fs words it, without a place
+
+    monkeypatch.setattr("geodiff.report.run", expired)
+    failed = geodiff_cli("fill", scene, scene.with_name("filled.tif"))
+    assert failed.code == 1
+    assert failed.err.startswith("error: The provided token has expired; check the place, its permissions and cred")
+    assert failed.err.endswith("; the same command goes on where this one stopped\n")
 
 
 @pytest.mark.parametrize(
@@ -212,6 +227,23 @@ def test_interrupted_is_130_and_says_how_to_go_on(
     stopped = geodiff_cli("fill", scene, scene.with_name("filled.tif"))
     assert stopped.code == 130
     assert stopped.err.splitlines()[-1] == "interrupted; the same command goes on where this one stopped"
+
+
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_terminal_that_goes_away_is_an_interruption_unless_nohup_says_no(
+    monkeypatch: pytest.MonkeyPatch, before: Any
+) -> None:
+    kept = {stop: signal.getsignal(stop) for stop in (signal.SIGHUP, signal.SIGTERM)}
+    monkeypatch.setattr("geodiff.cli._run", lambda: 7)
+    try:
+        signal.signal(signal.SIGHUP, before)
+        with pytest.raises(SystemExit, match="7"):
+            main()
+        heard = signal.getsignal(signal.SIGHUP)
+    finally:
+        for stop, handler in kept.items():
+            signal.signal(stop, handler)
+    assert heard is (signal.default_int_handler if before is signal.SIG_DFL else signal.SIG_IGN)
 
 
 @pytest.mark.parametrize("module", ["geodiff", "flows.fill"])

@@ -263,6 +263,7 @@ def test_scenes_for_the_gpu_carry_the_tag_that_limits_them(
         (ClusterError("the Dask scheduler at tcp://h:8786 went away in mid-run"), True),
         (SourceError("/vsis3/b/a.tif cannot be read: CURL error: Failed to connect to h port 80"), True),
         (SourceError("https://h/item.json cannot be read: HTTP Error 503: Service Unavailable"), True),
+        (SourceError("/vsis3/b/a.tif cannot be read: IReadBlock failed; the server broke off or did not answer"), True),
         (SourceError("/vsicurl/https://h/a.tif cannot be read: HTTP response code: 404"), False),
         (SourceError("a.tif has 503 x 429 pixels and b.tif 500 x 400"), False),
     ],

@@ -15,7 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from flows.finding import called, find_scenes
 from flows.scenes import SceneRecord, fill_new, refusal, scene_jobs, settled, twins
-from flows.telling import Teller
+from flows.telling import Teller, failures
 from flows.verdicts import keep_verdict
 from geodiff import pipeline
 from geodiff.errors import GateError, JobError, LockedError, SourceError, TargetError
@@ -368,3 +368,12 @@ def test_a_file_called_as_a_command_of_a_terminal_is_spelt_out(capsys: pytest.Ca
     record = SceneRecord("in/a\x1b[2J\nb: done.tif", "out/a.tif", "failed", message="no\x07")
     Teller("scenes", "t", lambda _: {}, (), lambda _: (), lambda _: "").print([record])
     assert capsys.readouterr().out == "a\\x1b[2J\\nb: done.tif: failed: no\\x07\n"
+
+
+def test_the_state_of_a_run_names_the_first_of_very_many_failures() -> None:
+    """A server that is away makes thousands fail, and alerts carry that text."""
+    records = [SceneRecord(f"s{n:04d}.tif", "", "failed" if n % 2 else "done", message="why") for n in range(5000)]
+    lines = failures("scenes", records).splitlines()
+    assert lines[:2] == ["2500 of 5000 scenes failed", "s0001.tif: failed: why"]
+    assert (len(lines), lines[-1]) == (102, "and 2400 more")
+    assert len(failures("scenes", records[:10]).splitlines()) == 6

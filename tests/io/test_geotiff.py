@@ -89,6 +89,24 @@ def test_an_impossible_nodata_tag_does_not_matter_beside_alpha(tmp_path: Path) -
     assert valid.tolist() == [[False, True]]
 
 
+def test_what_looks_at_all_bands_is_not_asked_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A VRT of 60,000 bands took minutes to open."""
+    from geodiff.io.gdal import Header
+
+    asked: list[Header] = []
+    real = Header.dataset_mask.fget  # type: ignore[attr-defined]
+    monkeypatch.setattr(Header, "dataset_mask", property(lambda self: asked.append(self) or real(self)))
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", height=2, width=2, count=40, dtype="uint8", nodata=0,
+        transform=Affine(10, 0, 0, 0, -10, 0),
+    ) as out:  # fmt: skip
+        for band in range(1, 41):
+            out.set_band_description(band, "twice" if band in (3, 7) else f"b{band}")
+    names = [band.name for band in open_raster(str(tmp_path / "a.tif")).variables[0].bands]
+    assert (names[2], names[6], len(set(names))) == ("twice", "twice_7", 40)
+    assert len(asked) < 4
+
+
 def test_nodata_of_all_bands_together(tmp_path: Path) -> None:
     values = np.array([[[0, 0, 4]], [[0, 3, 9]]], "u1")
     source = write_source(tmp_path / "a.tif", values, describe=lambda file: file.update_tags(NODATA_VALUES="0 0"))

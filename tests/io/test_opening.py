@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import rasterio
 from affine import Affine
 
 from geodiff.errors import SourceError
-from geodiff.io import open_raster
+from geodiff.io import gdal, open_raster
 from geodiff.io.gdal import gdal_path, is_remote
 from geodiff.lattice import Window
 
@@ -93,6 +94,47 @@ def test_remote_rasters_open_where_the_caller_names_them(tmp_path: Path) -> None
         with pytest.raises(SourceError, match=r"b\.tif.*check the address"):
             open_raster(url.replace("a.tif", "b.tif"))
         server.shutdown()
+
+
+class Failing(Ranges):
+    """The same, until it fails or falls silent."""
+
+    fault = ""
+    ended = threading.Event()
+
+    def answer(self, *, body: bool) -> None:
+        if self.fault == "silent":
+            self.ended.wait(60)
+        if self.fault:
+            with suppress(OSError):  # who asked has gone
+                self.send_error(500)
+        else:
+            super().answer(body=body)
+
+
+@pytest.mark.parametrize("fault", ["failing", "silent"])
+def test_a_server_that_breaks_off_or_says_nothing_ends_a_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """GDAL would wait for good for the one that says nothing, and so would a run at night.
+
+    Where it asks only now where the tiles lie, it takes no answer for tiles that were left out, and gives zeros.
+    """
+    assert {"GDAL_HTTP_CONNECTTIMEOUT", "GDAL_HTTP_LOW_SPEED_LIMIT"} <= set(gdal._PATIENCE)
+    monkeypatch.setitem(gdal._PATIENCE, "GDAL_HTTP_LOW_SPEED_TIME", "1")
+    monkeypatch.setitem(gdal.NETWORK, "GDAL_HTTP_MAX_RETRY", "0")
+    content = write(tmp_path / "a.tif", 3, height=400, width=400, tiled=True, blockxsize=128, blockysize=128)
+    handler = type("OneFile", (Failing,), {"content": content.read_bytes(), "ended": threading.Event()})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        reader = open_raster(f"http://127.0.0.1:{server.server_port}/a.tif").variables[0].reader
+        handler.fault = fault  # type: ignore[attr-defined]
+        try:
+            with pytest.raises(SourceError, match=r"a\.tif cannot be read: .*broke off or did not answer in time"):
+                reader.read(0, Window(300, 300, 90, 90))
+        finally:
+            handler.ended.set()  # type: ignore[attr-defined]
+            server.shutdown()
 
 
 def test_netcdf_and_hdf4_are_known_by_their_first_bytes(tmp_path: Path) -> None:

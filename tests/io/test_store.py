@@ -77,7 +77,23 @@ def test_a_half_written_marker_does_not_count(tmp_path):
     work = store.create_work(str(tmp_path / "w.zarr"), [_spec()])
     work.mark_done("a", {})
     (tmp_path / "w.zarr" / "geodiff-done" / ".b.json.1234.partial").write_text("{")
+    (tmp_path / "w.zarr" / "geodiff-done" / "c.json").write_text('{"filled": 3')  # as a power cut leaves it
+    (tmp_path / "w.zarr" / "geodiff-done" / "d.json").write_text("")
     assert list(work.done()) == ["a"]
+
+
+def test_what_a_block_wrote_can_be_told_from_what_is_there(path):
+    work = store.create_work(path, [_spec(members=2, dtype="f4")])
+    window, data = Window(32, 0, 38, 50), np.zeros((2, 3, 38, 50), "f4")
+    data[1, 2, 37, 40] = 1
+    data[0] = np.nan
+    assert store.write_block(work.array("sst", "members"), 1, window, data) == 4  # of 8: NaN means nothing there
+    assert store.write_block(work.array("sst", "reason"), 1, window, np.zeros((3, 38, 50), "u2")) == 0
+    keys = set(work.chunks_of("sst", "members", 1, window))
+    assert len(keys) == 8
+    assert keys & work.chunks_there("sst", "members") == {key for key in keys if key.startswith("c/1/")}
+    assert not set(work.chunks_of("sst", "members", 0, window)) & work.chunks_there("sst", "members")
+    assert not set(work.chunks_of("sst", "reason", 1, window)) & work.chunks_there("sst", "reason")
 
 
 @pytest.mark.parametrize("folder", [".", "100%25", "a#1", "why?"])
@@ -336,6 +352,17 @@ def test_a_damaged_fit_is_told_with_its_place(tmp_path, damaged):
     os.truncate(path / "arrays" / "weights" / damaged, 3)
     with pytest.raises(TargetError, match=rf"the fit at {path} is damaged .*--overwrite"):
         store.load_fit(str(path))
+
+
+def test_a_fit_that_lost_a_chunk_is_damaged_and_not_full_of_zeros(path):
+    from geodiff.io.places import delete
+
+    numbers = {"zeros": np.array([0.0, -0.0]), "weights": np.arange(9), "when": np.array(["2024-01-01"], "M8[D]")}
+    store.save_fit(path, Fitted("auto", {}, {}, {"x": Fitted("part", {}, numbers)}))
+    assert np.signbit(store.load_fit(path)[0].parts["x"].arrays["zeros"]).tolist() == [False, True]
+    delete(f"{path}/parts/x/arrays/weights/c/0")
+    with pytest.raises(TargetError, match=r"damaged .*not those that were written"):
+        store.load_fit(path)
 
 
 def test_a_store_that_is_half_removed_is_none_any_more(path, monkeypatch):
