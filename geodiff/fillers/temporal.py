@@ -59,6 +59,9 @@ _MOST_TRIALS = 12
 """Trials, of one band each, that choose among settings."""
 _MOST_BLIND = 6
 """Trials, of one band and another date each, that tell how well a date is predicted of which nothing is known."""
+_MOST_ALONE = 24
+"""Trials, of another date each, that choose what a lost date is predicted by; of each the middle of its patch, so that
+all cost what six whole ones would."""
 _MOST_CALIBRATED = 30
 """Trials, of one band each, that scale the standard error."""
 
@@ -74,7 +77,7 @@ class TemporalFiller(ABC):
     name: ClassVar[str]
     halo: ClassVar[int] = 32
     context_dates: ClassVar[int] = -1
-    """Dates besides the target that it looks at, the nearest ones; -1 all."""
+    """Dates besides the target that it looks at, the nearest ones, as `context.nearest_dates` takes them; -1 all."""
     needs_dates: ClassVar[bool] = True
     fixed: ClassVar[bool] = True
     """A fit chooses one of a few settings; that hardly depends on any one trial, so a stack need not refit it."""
@@ -355,6 +358,7 @@ _ALONE: Mapping[str, Callable[[Series], Plane]] = {
     "screened": lambda series: linear(screened(series)),
     "screened smooth": lambda series: whittaker(screened(series), 1.0),
     "seasonal": seasonal,
+    "harmonic": lambda series: harmonic(series, 2, 1.0),
 }
 """Predictions of a date of which nothing is known: between interpolation and an average, with and without outliers."""
 
@@ -378,6 +382,10 @@ class Regression(TemporalFiller):
         ridge = regressors(series).trend(float(fitted.facts["ridge"])).reshape(series.seen.shape)
         return _mixed(ridge, one_date_regressions(series), share) if share else ridge
 
+    def _series(self, patch: Patch, target: int, band: int) -> Series:
+        """Of a date that shows nothing here all dates, those of the same season in other years too."""
+        return Series.of(patch, target, band, self.context_dates if patch.known[target, band].any() else -1)
+
     def learnt(self, sample: SceneSample) -> Fitted:
         """All settings on one preparation of each trial."""
         losses, alone = np.zeros(len(self.settings)), np.zeros((len(_ALONE), len(_ALONE)))
@@ -385,8 +393,8 @@ class Regression(TemporalFiller):
             series = Series.of(trial.patch, trial.patch.targets[0], band, self.context_dates)
             if series.seen.any():
                 losses += [_squared_error(trial, band, plane) for plane in self._candidates(series)]
-        for trial, band in _some(_one_a_date(sample.trials), _MOST_BLIND):
-            series = Series.of(trial.patch, trial.patch.targets[0], band, self.context_dates)
+        for trial, band in _some(_one_a_date(sample.trials), _MOST_ALONE):
+            series = Series.of(trial.patch, trial.patch.targets[0], band, -1)
             if series.seen.any():
                 alone += _alone_products(series, trial, band)
         return Fitted(self.name, {**self.settings[int(np.argmin(losses))], "alone": _alone_weights(alone)})
@@ -411,7 +419,7 @@ def _alone(series: Series, weights: Mapping[str, float]) -> Plane:
 
 
 def _alone_products(series: Series, trial: Trial, band: int) -> NDArray[np.float64]:
-    """Products of the errors of `_ALONE` on what the target really shows, all of it hidden.
+    """Products of the errors of `_ALONE` on what the target really shows, all of it hidden, in the middle of the patch.
 
     In units of the first one's squared error, so that no trial outweighs the others.
     """
@@ -419,9 +427,10 @@ def _alone_products(series: Series, trial: Trial, band: int) -> NDArray[np.float
     hidden = trial.hidden[0, band]
     truth[trial.patch.core][hidden] = trial.truth[0, band][hidden]
     shown[trial.patch.core] |= hidden
-    known = series.known.copy()
+    middle = tuple(slice(side // 4, side - side // 4) for side in truth.shape)
+    truth, shown, known = truth[middle], shown[middle], series.known[:, *middle].copy()
     known[series.target] = False
-    blind = replace(series, known=known)
+    blind = replace(series, values=series.values[:, *middle], known=known)
     errors = np.stack([(_without_holes(of(blind)) - truth)[shown] for of in _ALONE.values()]).astype(np.float64)
     products = errors @ errors.T
     scaled: NDArray[np.float64] = products / max(float(products[0, 0]), 1e-12)
