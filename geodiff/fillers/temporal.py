@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from scipy.ndimage import uniform_filter
 
 from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import conformal_factors, far_apart, patch_factors, strata, told
@@ -62,6 +63,9 @@ _MOST_BLIND = 6
 _MOST_ALONE = 24
 """Trials, of another date each, that choose what a lost date is predicted by; of each the middle of its patch, so that
 all cost what six whole ones would."""
+_PAIR, _BROAD = 2, 32
+"""Seen dates of which a third, lost one is drawn to the mean around, and pixels to each side over which that is taken,
+which is the halo: every window sees the same."""
 _MOST_CALIBRATED = 30
 """Trials, of one band each, that scale the standard error."""
 
@@ -348,6 +352,15 @@ def _filled_linear(series: Series) -> Plane:
     return regressors(series).base.reshape(series.seen.shape)
 
 
+def _broad(series: Series) -> Plane:
+    """Linear in time, each pixel the mean of what is told around it: what two dates do not share is no fine detail."""
+    line = linear(series)
+    told = np.isfinite(line)
+    total, count = (uniform_filter(plane, 2 * _BROAD + 1) for plane in (np.where(told, line, 0.0), told * 1.0))
+    mean: Plane = np.divide(total, count, out=np.full(line.shape, np.nan), where=told).astype(np.float32)
+    return mean
+
+
 _ALONE: Mapping[str, Callable[[Series], Plane]] = {
     "linear": linear,
     "smooth": lambda series: whittaker(series, 1.0),
@@ -359,8 +372,10 @@ _ALONE: Mapping[str, Callable[[Series], Plane]] = {
     "screened smooth": lambda series: whittaker(screened(series), 1.0),
     "seasonal": seasonal,
     "harmonic": lambda series: harmonic(series, 2, 1.0),
+    "broad": _broad,
 }
-"""Predictions of a date of which nothing is known: between interpolation and an average, with and without outliers."""
+"""Predictions of a date of which nothing is known: between interpolation and an average, with and without outliers. The
+last one where two dates are seen, which are no series to take a mean of."""
 
 
 class Regression(TemporalFiller):
@@ -397,6 +412,8 @@ class Regression(TemporalFiller):
             series = Series.of(trial.patch, trial.patch.targets[0], band, -1)
             if series.seen.any():
                 alone += _alone_products(series, trial, band)
+        # each of two dates is told by the other: both misses are one and the same difference
+        alone = alone / 2 if sum(sample.seen) == _PAIR else alone[:-1, :-1]
         return Fitted(self.name, {**self.settings[int(np.argmin(losses))], "alone": _alone_weights(alone)})
 
     def _candidates(self, series: Series) -> Iterator[Plane]:
@@ -439,11 +456,11 @@ def _alone_products(series: Series, trial: Trial, band: int) -> NDArray[np.float
 
 def _alone_weights(products: NDArray[np.float64]) -> dict[str, float]:
     """Convex weights of `_ALONE`, drawn to linear alone, which has it all where there are no trials; small ones go."""
-    trials, linear_alone = float(products[0, 0]), np.eye(len(_ALONE))[0]
+    trials, linear_alone = float(products[0, 0]), np.eye(len(products))[0]
     if not trials:
         return {"linear": 1.0}
     weights = (trials * simplex_minimum(products) + _CAUTION * linear_alone) / (trials + _CAUTION)
-    kept = {name: float(weight) for name, weight in zip(_ALONE, weights, strict=True) if weight >= _LEAST_WEIGHT}
+    kept = {name: float(weight) for name, weight in zip(_ALONE, weights, strict=False) if weight >= _LEAST_WEIGHT}
     return {name: weight / sum(kept.values()) for name, weight in kept.items()}
 
 

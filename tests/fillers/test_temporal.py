@@ -309,6 +309,25 @@ def test_a_date_that_shows_nothing_is_told_by_all_dates_of_its_patch() -> None:
     assert (lost, shown) == (31, 25)
 
 
+def test_of_two_dates_a_third_keeps_what_they_share(rng: np.random.Generator) -> None:
+    """Where two dates have nothing in common but their level, fine detail of either is no news of a third one."""
+    planes = rng.normal(size=(3, SIDE + 2 * HALO, SIDE + 2 * HALO)) + np.array([0.0, 0.0, 0.2])[:, None, None]
+    dates, trials = np.array([0, 10, 20]) * DAY, []
+    for target, other in ((0, 1), (1, 0)):
+        known = np.zeros((2, *planes.shape[1:]), bool)
+        known[1] = True
+        patch = a_patch(planes[[target, other]].astype(np.float32), known, dates[[target, other]], 0)
+        trials.append(Trial(patch, planes[target][patch.core][None, None].astype(np.float32), patch.missing))
+    regression = load_filler("regression")
+    pair, more = (regression.fit(SceneSample(tuple(trials), 1, seen)) for seen in ((True, True, False), (True,) * 3))
+    assert "broad" not in more.facts["alone"]
+    known = np.ones(planes.shape, bool)
+    known[2] = False
+    lost = a_patch(planes.astype(np.float32), known, dates, 2)
+    off = [regression.estimate(lost, fit)[0, 0] - planes[2][lost.core] for fit in (pair, more)]
+    assert np.mean(off[0] ** 2) < 0.9 * np.mean(off[1] ** 2)
+
+
 def as_series(values: np.ndarray, known: np.ndarray, days: np.ndarray, target: int) -> Series:
     return Series(np.asarray(values, np.float32), np.asarray(known, bool), np.asarray(days, np.float64), target)
 
