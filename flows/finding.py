@@ -104,7 +104,7 @@ def _remote(address: str) -> list[str]:
     if not bare.endswith("/") or bare.endswith(".zarr/"):
         return [address]
     names = [name for name in listing(address) if Path(name).suffix.lower() in {*_RASTERS, ".zarr"}]
-    band = next((name for name in names if parsed(Path(name))), None)
+    band = next((name for name in names if parsed(name)), None)
     if band is not None:
         raise SourceError(
             f"{address} holds the bands of scenes file by file ({called(band)}); give a STAC catalogue of the scenes, "

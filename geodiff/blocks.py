@@ -15,7 +15,6 @@ import numpy as np
 
 from geodiff.channels import bands_of, first_channels
 from geodiff.encoding import pack
-from geodiff.errors import GeodiffError
 from geodiff.estimate import estimate
 from geodiff.fillers import OBSERVED, UNFILLED, FillerSettings, load_filler
 from geodiff.fitting import CubeFit, load_cube_fit, normalised_rounding
@@ -116,7 +115,7 @@ def fill_block(work_path: str, block: Block) -> BlockResult:
         line = _line(work_path)
         result = replace(_fill_block(line, block), seconds=time.time() - began)
         line.work.mark_done(block.key, _marker(result))
-    except (GeodiffError, OSError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
+    except Exception as error:  # a filler of a third party raises what it likes
         logger.debug("block %s failed", block.key, exc_info=True)
         return BlockResult(block.key, error=f"{type(error).__name__}: {error}", seconds=time.time() - began)
     return result
@@ -182,7 +181,7 @@ def block_layers(
     refused = wanted & (errors > job.max_error) if job.max_error is not None else np.zeros_like(wanted)
     first = first_channels(fit.turns, len(wanted))
     refused |= wanted & ~np.array(fit.estimable)[first, None, None]
-    refused |= wanted & ~np.isfinite(physical)  # no hole is called filled
+    refused |= wanted & (~np.isfinite(physical) | np.isnan(errors))  # no hole is called filled, and none without an error
     kept = wanted & ~refused
     codes = np.where(kept, blended.source[0, first], np.uint8(OBSERVED))
     codes[refused] = UNFILLED

@@ -18,7 +18,7 @@ from geodiff.errors import GridError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["HALO", "OPENING", "Collar", "Read", "find_collar", "opened"]
+__all__ = ["HALO", "OPENING", "Collar", "Read", "find_collar", "in_long_runs", "opened"]
 
 OPENING = 33
 """Side in pixels of the square of the opening: wider than any scan gap of Landsat 7 (14 lines) or lost packet."""
@@ -108,6 +108,11 @@ def opened(candidates: NDArray[np.bool_]) -> NDArray[np.bool_]:
     grown = np.zeros(candidates.shape, bool)
     grown[: corners.shape[0], : corners.shape[1]] = corners
     return _any_of_run(_any_of_run(grown, 0), 1)
+
+
+def in_long_runs(line: NDArray[np.bool_], some: NDArray[np.bool_]) -> int:
+    """How many of `some` pixels of a line (pixel,) lie in runs of True as long as the opening's square at least."""
+    return sum(int(np.count_nonzero(some[run])) for run in _runs(line))
 
 
 def _all_of_run(where: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:

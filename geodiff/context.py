@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geodiff.fillers import Filler
+from geodiff.fillers.series import time_apart
 from geodiff.undated import has_season
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ LEAST_DATES = 3
 """Of a stack that shows fewer, gaps that last are not looked for, and one of two dates is hidden whole."""
 SERIES = 24
 """Nearest dates that come before any that is looked at for its season."""
-_YEAR, _FORTNIGHT = round(365.2425 * 86_400), 14 * 86_400
+_DAY = 86_400
+_YEAR, _FORTNIGHT = round(365.2425 * _DAY), 14 * _DAY
 _GOLDEN = (math.sqrt(5) - 1) / 2
 """Multiples of it fill the unit interval evenly, however many are taken."""
 
@@ -39,6 +41,7 @@ def seen_dates(scan: Scan) -> tuple[bool, ...]:
 def context(cube: Cube, filler: Filler, target: int, seen: Sequence[bool]) -> list[int]:
     """Indices of the dates a filler looks at for one target date, ascending, the target included; see `nearest_dates`.
 
+    Where dates show the day's course, those of the same hour on days around are near as well.
     A filler says with `context_dates` how many neighbours it wants: 0 (the default) none, -1 every date. Dates that
     show nothing at all are none of them.
     """
@@ -53,11 +56,10 @@ def nearest_dates(seconds: NDArray[np.int64], filler: Filler, target: int, seen:
     """
     wanted = int(getattr(filler, "context_dates", 0))
     line = _time_line(seconds)
-    apart = np.abs(line - line[target])
-    others = [int(i) for i in np.argsort(apart, kind="stable") if i != target and seen[i]]
+    others = [int(i) for i in np.argsort(time_apart(line, target, _DAY), kind="stable") if i != target and seen[i]]
     if SERIES < wanted < len(others) and has_season(int(seconds[target])):
-        rest = others[SERIES:]
-        others[SERIES:] = [rest[i] for i in np.argsort(_from_season(apart[rest]), kind="stable")]
+        rest = np.array(others[SERIES:])
+        others[SERIES:] = rest[np.argsort(_from_season(np.abs(line[rest] - line[target])), kind="stable")].tolist()
     return sorted([target, *(others if wanted < 0 else others[:wanted])])
 
 

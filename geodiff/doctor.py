@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import tempfile
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,15 @@ _PACKAGES = (
     "safetensors", "pydantic", "typer", "rich", "matplotlib",
 )  # fmt: skip
 _OPTIONAL = ("netCDF4", "s3fs", "prefect", "accelerate", "pyarrow")
+_MODULES = {
+    "scipy": "scipy.linalg", "scikit-image": "skimage.restoration", "odc-geo": "odc.geo.geobox",
+    "rio-cogeo": "rio_cogeo", "diffusers": "diffusers.pipelines.pipeline_utils", "safetensors": "safetensors.numpy",
+}  # fmt: skip
+"""What to load of a package where that is not its own name, or that loads nothing by itself."""
+_TOLD_OF = ("rasterio", "pyproj", "torch")
+"""Loaded by what looks closer at them, which tells of it."""
+_OF_FLOWS = ("prefect",)
+"""What geodiff itself never loads."""
 _DRIVERS = (
     "GTiff",
     "COG",
@@ -78,7 +88,7 @@ def examine() -> dict[str, Any]:
     facts = {
         "geodiff": geodiff.__version__,
         "python": f"{platform.python_version()} on {platform.platform()}",
-        "packages": _packages(problems),
+        "packages": _packages(problems, warnings),
         "gdal": _gdal(problems),
         "proj": _proj(problems),
         "environment": _environment(warnings),
@@ -90,12 +100,34 @@ def examine() -> dict[str, Any]:
     return {**facts, "warnings": warnings, "problems": problems}
 
 
-def _packages(problems: list[str]) -> dict[str, str | None]:
+def _packages(problems: list[str], warnings: list[str]) -> dict[str, str | None]:
+    """Versions; what is installed must load too, as a half-done upgrade or a library of another Python does not."""
     found = {name: _version(name) for name in (*_PACKAGES, *_OPTIONAL)}
     absent = [name for name in _PACKAGES if found[name] is None]
     if absent:
         problems.append(f"{', '.join(absent)} not installed; pip install -c constraints.txt .")
+    broken: dict[tuple[bool, str], list[str]] = {}  # what one library lacks, all that build on it lack
+    for name, installed in found.items():
+        if installed and name not in (*_TOLD_OF, *_OF_FLOWS) and (why := _why_not(name)):
+            broken.setdefault((name in _PACKAGES, why), []).append(name)
+    for (needed, why), names in broken.items():
+        which = ", ".join(f"{name} {found[name]}" for name in names)
+        told = f"{which} cannot be loaded ({why}); pip install --force-reinstall {' '.join(names)}"
+        (problems if needed else warnings).append(told)
     return found
+
+
+def _why_not(package: str) -> str:
+    """Why a package that is installed does not load; empty where it does."""
+    try:
+        import_module(_MODULES.get(package, package))
+    except Exception as error:  # noqa: BLE001  # whatever its own code raises
+        return _said(error)
+    return ""
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _version(package: str) -> str | None:
@@ -110,8 +142,8 @@ def _gdal(problems: list[str]) -> dict[str, Any]:
     try:
         import rasterio
         from rasterio.env import Env
-    except ImportError as error:
-        problems.append(f"rasterio cannot be loaded ({error}); pip install --force-reinstall rasterio")
+    except Exception as error:  # noqa: BLE001  # whatever its own code raises
+        problems.append(f"rasterio cannot be loaded ({_said(error)}); pip install --force-reinstall rasterio")
         return {}
     with Env() as env:
         drivers = env.drivers()
@@ -155,8 +187,8 @@ def _rasterio() -> tuple[str, Transform]:
 def _sanity(name: str, load: Callable[[], tuple[str, Transform]], problems: list[str]) -> dict[str, Any]:
     try:
         number, transform = load()
-    except ImportError as error:
-        problems.append(f"{name} cannot be loaded ({error}); pip install --force-reinstall {name}")
+    except Exception as error:  # noqa: BLE001  # whatever its own code raises
+        problems.append(f"{name} cannot be loaded ({_said(error)}); pip install --force-reinstall {name}")
         return {}
     off = {f"{a} to {b}": _metres_off(transform, a, b, point, right) for a, b, point, right in _KNOWN_POINTS}
     for pair, metres in off.items():
@@ -201,8 +233,8 @@ def _devices(problems: list[str]) -> dict[str, Any]:
     facts: dict[str, Any] = {"processors": cores(), "cpu_flags": _cpu_flags()}
     try:
         from geodiff.diffusion.device import dtype_of, pick_device
-    except ImportError as error:
-        problems.append(f"the network cannot be loaded ({error}); pip install -c constraints.txt .")
+    except Exception as error:  # noqa: BLE001  # torch raises OSError where a library of its own is missing
+        problems.append(f"the network cannot be loaded ({_said(error)}); pip install -c constraints.txt .")
         return facts
     for name in ("cpu", "cuda", "mps"):
         try:
@@ -229,8 +261,8 @@ def _model(problems: list[str]) -> dict[str, Any]:
         folder = find_folder("default")
         check_folder(folder)
         size = weights_path(folder).stat().st_size
-    except (GeodiffError, OSError, ImportError) as error:
-        problems.append(f"the shipped model: {error}")
+    except Exception as error:  # noqa: BLE001  # whatever the packages that read it raise
+        problems.append(f"the shipped model: {_said(error)}")
         return {"name": "default", "sound": False}
     named = stored_hash(folder)
     if named is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,6 +122,9 @@ class Normalisation:
     do not see it, because one such number spoils every fit. None where there is none."""
     most_seen: float | None = None
     """The same of what is more."""
+    trace: float | None = None
+    """Least amount above nothing that is known, in physical units: of rain, less than half of it is none, as it would
+    be in whole numbers. None where nothing says so."""
 
     def forward(self, physical: NDArray[np.float64]) -> NDArray[np.float32]:
         """Physical values, any shape, to normalised float32; the subtraction is in float64."""
@@ -155,7 +158,8 @@ class Normalisation:
 
     def _physical(self, transformed: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.transform == "cbrt":
-            return np.maximum(transformed, 0.0) ** 3  # less than no rain is none
+            rain = np.maximum(transformed, 0.0) ** 3  # less than no rain is none
+            return rain if self.trace is None else np.where(rain < self.trace / 2, 0.0, rain)
         return 10.0**transformed if self.transform in LOGARITHMS else transformed
 
     def error(self, physical: NDArray[np.float64], standard_error: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -168,8 +172,9 @@ class Normalisation:
         spread = standard_error.astype(np.float64) * self.scale
         if self.transform != "linear":
             middle = self.transformed(np.maximum(physical, 0.0))
+            exact = replace(self, trace=None)
             with np.errstate(over="ignore"):
-                most, least = (self._physical(middle + sign * _NINETY * spread) for sign in (1, -1))
+                most, least = (exact._physical(middle + sign * _NINETY * spread) for sign in (1, -1))
             spread = (most - least) / (2 * _NINETY)
         return spread.astype(np.float32)
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from geodiff.scan import GapReader
     from geodiff.scene import Scene
 
-__all__ = ["Times", "begin_record", "deliver_item", "finish", "judge"]
+__all__ = ["Times", "begin_record", "deliver_item", "finish", "judge", "peak_memory"]
 
 
 _DATASETS = ("Zarr", "netCDF", "HDF5")
@@ -91,7 +91,7 @@ def finish(
         failed_blocks=failed,
         gates=figures,
         seconds=_seconds(times),
-        peak_memory_bytes=_peak_memory(),
+        peak_memory_bytes=peak_memory(),
     )
     keep_record(job.target, record.to_json())
     deliver_item(job, scene, paths, planned.fingerprint)
@@ -225,6 +225,7 @@ def begin_record(job: FillJob, fingerprint: str, status: str, started: float) ->
     )
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
+    """The most bytes that this process has held."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -25,6 +25,7 @@ from geodiff.context import seen_dates
 from geodiff.encoding import Normalisation
 from geodiff.errors import NothingKnownError
 from geodiff.fillers import Filler, Fitted, SceneSample, Trial, load_filler
+from geodiff.fillers.calibration import tried
 from geodiff.fillers.spatial import SpatialFiller
 from geodiff.patches import Cells
 from geodiff.threads import one_thread
@@ -212,7 +213,8 @@ def _check(filler: Filler, fitted: Fitted, spared: list[Trial], rounding: NDArra
         return SelfCheck()
     errors, spreads = [], []
     filler = getattr(filler, "quiet", filler)  # members are not looked at, and each costs ten times a value
-    for trial, filled in zip(spared, filler.fill([t.patch for t in spared], fitted, seed=0), strict=True):
+    spared, answers = tried(filler.name, spared, lambda some: filler.fill([t.patch for t in some], fitted, seed=0))
+    for trial, filled in zip(spared, answers, strict=True):
         errors.append((filled.value - trial.truth)[trial.hidden])
         spreads.append(np.hypot(filled.standard_error, rounding)[trial.hidden])
     error, spread = np.concatenate(errors).astype(np.float64), np.concatenate(spreads)

@@ -31,15 +31,15 @@ __all__ = [
     "WITH_SIDECARS",
     "assert_apart",
     "assert_nameable",
+    "assert_unchanged",
     "assert_writable",
     "describe_model",
     "inputs_identity",
-    "inputs_stamp",
     "model_identity",
     "record_path",
     "sidecars",
     "source_identity",
-    "source_stamp",
+    "stamp_of",
     "suffix_of",
     "target_stem",
 ]
@@ -78,14 +78,28 @@ def inputs_identity(job: FillJob, raster: Raster, digests: Digests | None = None
     return json.dumps([[_identity(name, files, digests) for name, files in _inputs(job, raster)], flags])
 
 
-def source_stamp(raster: Raster) -> tuple[object, ...]:
-    """Sizes and times of a source's files, or what their stores tell of them: cheap to compare while a run lasts."""
+def stamp_of(job: FillJob, raster: Raster) -> tuple[object, ...]:
+    """Sizes and times of a source's files and of all that `inputs_identity` goes by, or what their stores tell of them.
+
+    Cheap to compare while a run lasts.
+    """
+    return _source_stamp(raster), tuple(_stamp(files) for _, files in _inputs(job, raster))
+
+
+def assert_unchanged(job: FillJob, raster: Raster, stamp: tuple[object, ...], *, written: bool = False) -> None:
+    """Raise SourceError where a source, or what masks it, is not what it was when `stamp_of` gave its stamp.
+
+    What was not touched is still to be copied: it must come from the very source that the estimates were made from.
+    """
+    if stamp_of(job, raster) != stamp:
+        what = raster.path if _source_stamp(raster) != stamp[0] else f"what masks {raster.path}"
+        mixed = f"so {job.target}, which is written, may hold parts of both; run this again with --overwrite"
+        left = mixed if written else "so nothing was written; run this again"
+        raise SourceError(f"{what} changed while it was being filled, {left}")
+
+
+def _source_stamp(raster: Raster) -> tuple[object, ...]:
     return _stamp(raster.files or (raster.path,))
-
-
-def inputs_stamp(job: FillJob, raster: Raster) -> tuple[object, ...]:
-    """The same of all files that `inputs_identity` goes by."""
-    return tuple(_stamp(files) for _, files in _inputs(job, raster))
 
 
 def _inputs(job: FillJob, raster: Raster) -> list[tuple[str, tuple[str, ...]]]:

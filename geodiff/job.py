@@ -210,6 +210,11 @@ class FillJob(BaseModel):
         return gate
 
     @model_validator(mode="after")
+    def _zarr_format_belongs_to_zarr(self) -> FillJob:
+        assert_zarr_format(self.target, self.zarr_format)
+        return self
+
+    @model_validator(mode="after")
     def _member_product_needs_members(self) -> FillJob:
         if self.product == "member" and not self.draws_members:
             raise ValueError(f"--product member: --filler {self.filler} draws no members; use auto or diffusion")
@@ -306,6 +311,12 @@ def _as_word(value: Any) -> str:
 def wrong(verb: str, error: ValidationError) -> str:
     """Every field that a verb's job cannot take, in one line: `--field value: reason`."""
     return "; ".join(_lines(verb, error.errors()))
+
+
+def assert_zarr_format(target: str, zarr_format: int) -> None:
+    """Raise ValueError where an older format is asked for of what is no Zarr store."""
+    if zarr_format != 3 and not target.rstrip("/").endswith(".zarr"):
+        raise ValueError(f"--zarr-format {zarr_format} is for a Zarr store, which {target} is none; leave it out")
 
 
 def _lines(verb: str, errors: Sequence[Any]) -> list[str]:

@@ -83,7 +83,7 @@ class Lattice:
     origin: tuple[int, int] = (0, 0)
     """Absolute row and column of the raster's first pixel on the ground's own pixel lattice."""
     periodic: bool = False
-    """Whether the raster goes once around the globe: its last column is then next to its first one."""
+    """Whether the raster goes once around the globe, or a radar: its last column is then next to its first one."""
 
     @classmethod
     def of(cls, shape: tuple[int, int], affine: Affine | None, turn: float | None = None) -> Lattice:

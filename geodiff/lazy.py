@@ -36,7 +36,7 @@ from geodiff.layers import product_variable
 from geodiff.record import versions
 from geodiff.scan import CHUNK, GapReader, Occupied, scan_cube
 from geodiff.scene import Cube, Scene, scene_of
-from geodiff.suspects import told, told_of_turns
+from geodiff.suspects import told_of_turns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -223,7 +223,7 @@ def _fitted(cube: Cube, job: FillJob) -> _Fit:
         raise _nothing_known(cube.name, scan.total)
     for line in told_of_turns([cube.variable.bands[band].name for band in cube.bands], scan.turns):
         logger.info("%s", line)
-    for line in told(scan.suspects) if scan.wanted else ():
+    for line in scan.warnings if scan.wanted else ():
         logger.warning("%s: %s", cube.name, line)
     return _Fit(outside, scan.occupied, fit_cube(cube, scan, gaps, _filler(job)) if scan.wanted else None)
 

@@ -22,7 +22,7 @@ from geodiff.identity import inputs_identity, source_identity
 from geodiff.io.store import lock
 from geodiff.job import FillJob
 from geodiff.lattice import Window
-from geodiff.progress import Progress
+from geodiff.progress import Progress, waiting
 from geodiff.scene import open_scene
 from geodiff.undated import has_season
 
@@ -55,6 +55,8 @@ _FAR, _WILD = 30.0, 1e4
 deviations, and on what is learnt from, in scales."""
 _ASIDE = 0.25
 """Share of the columns, in the east, that is set aside: by place, never by pixel."""
+_SCORING = "filling {} patches of the part set aside"
+"""Said of what takes minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class Learnt:
     """Whether it is the model in `model` now."""
     left_out: tuple[str, ...] = ()
     """Sources that nothing could be learnt from: unreadable, or too small."""
+    kept: int = 0
+    """Step whose weights the model has, the best of all that were validated; 0 is what it began from."""
 
 
 def user_sources(paths: Sequence[str], *, seed: int = 0, **options: Any) -> list[Source]:
@@ -253,7 +257,7 @@ def _learn(
 ) -> Learnt:
     from geodiff.diffusion.denoiser import open_denoiser
     from geodiff.diffusion.shipping import ship, user_card
-    from geodiff.diffusion.training import train
+    from geodiff.diffusion.training import read_checkpoint, train
 
     sources = user_sources(paths, seed=config.seed, **options)
     left_out = _unused(paths, sources)
@@ -267,11 +271,13 @@ def _learn(
     ship(best, draft, calibration=_start(config))
     try:
         count = max(1, min(40, config.validation_patches))
-        outcomes, calibration = _calibrated(open_denoiser(draft), sources, count)
+        with waiting(_SCORING.format(count), quiet=quiet):
+            outcomes, calibration = _calibrated(open_denoiser(draft), sources, count)
         after = _skill(outcomes)
         before = None
         if config.begin_from is not None:
-            before = _skill(_calibrated(open_denoiser(config.begin_from), sources, count)[0])
+            with waiting(f"{_SCORING.format(count)}, by the model it began from", quiet=quiet):
+                before = _skill(_calibrated(open_denoiser(config.begin_from), sources, count)[0])
         used = [path for path in paths if path not in left_out]
         text = user_card(best, calibration, used, before, after, len(outcomes))
         ship(best, out, calibration=calibration, text=text)
@@ -279,7 +285,8 @@ def _learn(
         shutil.rmtree(draft, ignore_errors=True)
     stopped = "the time or the steps were spent" if trainer.progress >= 1 else "it no longer improved"
     minutes = trainer.seconds / 60
-    return Learnt(str(out), trainer.step, minutes, before, after, len(outcomes), stopped, left_out=left_out)
+    kept = int(read_checkpoint(best)[1]["step"])
+    return Learnt(str(out), trainer.step, minutes, before, after, len(outcomes), stopped, True, left_out, kept)
 
 
 def _start(config: TrainConfig) -> Any:
@@ -356,15 +363,17 @@ def _skill(outcomes: Sequence[Any]) -> float:
 
 
 def recalibrate(
-    model: str, paths: Sequence[str], out: Path, *, count: int = 40, overwrite: bool = False, **options: Any
-) -> Any:
+    model: str, paths: Sequence[str], out: Path, *, count: int = 40, overwrite: bool = False, quiet: bool = False,
+    **options: Any,
+) -> Any:  # fmt: skip
     """Write a copy of a model whose intervals are calibrated on `count` patches of rasters; returns the calibration."""
     from geodiff.diffusion.denoiser import open_denoiser
     from geodiff.diffusion.shipping import copied
 
     denoiser = open_denoiser(model)
     sources = user_sources(paths, **options)
-    outcomes, calibration = _calibrated(denoiser, sources, count)
+    with waiting(_SCORING.format(count), quiet=quiet):
+        outcomes, calibration = _calibrated(denoiser, sources, count)
     left_out = _unused(paths, sources)
     names = ", ".join(Path(path).name for path in paths if path not in left_out)
     measured_on = f"{len(outcomes)} patches of the east quarter of {names}"

@@ -45,7 +45,6 @@ from geodiff.errors import (
     JobError,
     NothingKnownError,
     NothingMissingError,
-    SourceError,
     TargetError,
 )
 from geodiff.fillers import Fitted
@@ -54,12 +53,12 @@ from geodiff.fitting import extended_fit, fit_cube, load_cube_fit
 from geodiff.identity import (
     assert_apart,
     assert_nameable,
+    assert_unchanged,
     assert_writable,
     inputs_identity,
-    inputs_stamp,
     model_identity,
     source_identity,
-    source_stamp,
+    stamp_of,
     target_stem,
 )
 from geodiff.io import check_target, read_fingerprint
@@ -81,7 +80,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from geodiff.digests import Digests
-    from geodiff.io import Raster
     from geodiff.io.earlier import Earlier
     from geodiff.io.store import WorkStore
     from geodiff.job import FillJob
@@ -121,7 +119,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
     started = time.time()
     with ExitStack() as held:
         scene = open_scene(job)
-        stamp = _stamp(job, scene.raster)  # before its identity is read, which must be that of what is filled
+        stamp = stamp_of(job, scene.raster)  # before its identity is read, which must be that of what is filled
         assert_nameable(job.target)  # before its record is looked for
         there, kept = _what_is_there(job), _kept(job)
         stands = _stands(job, scene, kept, started)
@@ -138,7 +136,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
             if stands.record is not None:
                 return stands.record
             assert_own_layers(job.target, overwrite=job.overwrite)
-        _assert_unchanged(job, scene.raster, stamp)
+        assert_unchanged(job, scene.raster, stamp)
         _tell_of_loss(job)
         work, means = _open_or_create(job, scene, stands.fingerprint, kept)
         held.callback(forget, work.path)
@@ -148,10 +146,10 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
                 planned, gaps, earlier = _prepared(job, scene, stands.fingerprint, work, means, kept, quiet=quiet)
             fitted = time.time()
             results = _run_blocks(planned, work.path, local, quiet)
-        _assert_unchanged(job, scene.raster, stamp)
+        assert_unchanged(job, scene.raster, stamp)
         record = finish(planned, scene, work, gaps, results, Times(started, fitted, time.time()), earlier)
         keep_digests(job.target, stands.digests)
-        _assert_unchanged(job, scene.raster, stamp, written=True)
+        assert_unchanged(job, scene.raster, stamp, written=True)
         if not record.failed_blocks:
             _remove(work)
         return record
@@ -435,19 +433,6 @@ def _nothing_left_of_a_refusal(work: WorkStore) -> Iterator[None]:
 def _remove(work: WorkStore) -> None:
     remove_tree(fit_path(work.path))
     remove_work(work.path)
-
-
-def _stamp(job: FillJob, raster: Raster) -> tuple[object, ...]:
-    return source_stamp(raster), inputs_stamp(job, raster)
-
-
-def _assert_unchanged(job: FillJob, raster: Raster, stamp: tuple[object, ...], *, written: bool = False) -> None:
-    """What no block touched is still to be copied: it must come from the very source the blocks were filled from."""
-    if _stamp(job, raster) != stamp:
-        what = raster.path if source_stamp(raster) != stamp[0] else f"what masks {raster.path}"
-        mixed = f"so {job.target}, which is written, may hold parts of both; run this again with --overwrite"
-        left = mixed if written else "so nothing was written; run this again"
-        raise SourceError(f"{what} changed while it was being filled, {left}")
 
 
 def _stop_if_empty(job: FillJob, planned: FillPlan) -> None:

@@ -19,7 +19,7 @@ from geodiff.lattice import STRIDE, WINDOW, Window, blocks
 from geodiff.limits import free_memory
 from geodiff.patches import EDGE_MEMORY, patch_bytes
 from geodiff.scan import CHUNK, chunk_span
-from geodiff.suspects import may_go_round, told, told_of_turns
+from geodiff.suspects import may_go_round, told_of_turns
 from geodiff.threads import cores
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class CubePlan:
         rest = "; the others are copied" if with_gaps < self.all_blocks else ""
         text.append(f"  {with_gaps} of {self.all_blocks} blocks hold gaps{rest}")
         text += [f"  note: {line}" for line in self.notes]
-        text += [f"  warning: {line}" for line in told(scan.suspects)]
+        text += [f"  warning: {line}" for line in scan.warnings]
         if self.of_uncertainty:
             text.append(
                 f"  warning: {self.name} tells how sure observations are; how sure filled values are stands in their "
@@ -311,6 +311,7 @@ def scan_facts(cube: CubePlan) -> dict[str, Any]:
         "reasons": shares(scan.reasons, scan.total),
         "left_out": scan.left_out,
         "suspects": [asdict(suspect) for suspect in scan.suspects],
+        "narrow_edge": scan.edge,
         "notes": list(cube.notes),
         "blocks_with_gaps": len(cube.blocks) + len(cube.kept),
         "blocks": cube.all_blocks,

@@ -62,7 +62,7 @@ def _of_preset(raster: Raster, variable: Variable, preset: str, found: Sequence[
     same = [q for q in found if q.preset == preset]
     if same:
         return same
-    if preset in ("isis-special", "pds"):  # the special numbers stand in the data bands themselves
+    if preset in ("isis-special", "pds", "modis-snow"):  # the special numbers stand in the data bands themselves
         return [QualityBand(variable, preset)]
     raise FlagError(f"--qa {preset}: {raster.path} names no such quality band; say where it is with --qa {preset}:PATH")
 

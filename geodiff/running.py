@@ -170,7 +170,8 @@ def _with_help(
         left = (time.monotonic() - began) / max(done, 1e-9) * (len(blocks) - done)
         workers = min(most - 1, len(todo))
         if not asked and done >= _TOLD and workers and left > _WORTH_HELP:
-            _log.info("about %.0f s of blocks are left: starting %d more processes", left, workers)
+            count = f"{workers} more process{'es' * (workers > 1)}"
+            _log.info("about %.0f s of blocks are left: starting %s", left, count)
             asked, client = True, starting.begin(job, workers)
         elif client is not None and client.done():
             started, client = client, None

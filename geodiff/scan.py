@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.channels import Turns, bands_of, in_channels, reasons_of_channels, turns_in
-from geodiff.collar import find_collar
+from geodiff.collar import find_collar, in_long_runs
 from geodiff.encoding import LOGARITHMS, Normalisation, piles_up, unpack
 from geodiff.gaps import Gaps, auto_fillable, collar_candidates, never_seen, outside_counts, tally
 from geodiff.lattice import Window
 from geodiff.pyramid import CellSums
 from geodiff.quantities import is_elevation, may_be_amount
-from geodiff.suspects import Suspect, suspects_of
+from geodiff.suspects import Suspect, suspects_of, told, told_of_edge
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,6 +46,8 @@ CHUNK = 256
 _TILE = (2 * CHUNK, 8 * CHUNK)
 _PILE = 0.01
 """Share of a band's values at its least or greatest from which that is taken for a bound."""
+_FEWEST_WET = 100
+"""Sampled pixels with rain from which their least one is the least there is."""
 _SAMPLE = 400_000
 """Known pixels a band from which the normalisation is taken."""
 _ENDED = 0.1
@@ -150,17 +152,20 @@ class GapReader:
     def _read(self, date: int, window: Window) -> Gaps:
         outer = window.expand(self.buffer).intersect(Window(0, 0, *self.shape))
         assert outer is not None
-        index = self.occupied
-        bands = (int(self.reason.shape[1]),)
-        missing_in = None if index is None else index.reason[date]
-        reason = read_occupied(self.reason, (date, slice(None)), outer, missing_in, bands)
-        outside = read_occupied(self.outside, (), outer, None if index is None else index.outside, ())
-        fillable = np.broadcast_to(~outside, reason.shape) if self.everything else auto_fillable(reason, outside)
-        gaps = Gaps.of(reason, fillable)
+        gaps = Gaps.of(*self.stored(date, outer))
         if not self.buffer:
             return gaps
         gaps, inner = gaps.dilate(self.buffer), (slice(None), *window.within(outer))
         return Gaps.of(gaps.reason[inner], gaps.fillable[inner])
+
+    def stored(self, date: int, window: Window) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
+        """Reasons before the buffer, and where may be filled, both (band, row, column), of a window inside."""
+        index = self.occupied
+        bands = (int(self.reason.shape[1]),)
+        missing_in = None if index is None else index.reason[date]
+        reason = read_occupied(self.reason, (date, slice(None)), window, missing_in, bands)
+        outside = read_occupied(self.outside, (), window, None if index is None else index.outside, ())
+        return reason, np.broadcast_to(~outside, reason.shape) if self.everything else auto_fillable(reason, outside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +192,13 @@ class Scan:
     """Numbers that count as known and may stand for missing."""
     turns: Turns = ()
     """Of the bands that go round, which are estimated by way of two channels each, as are `cells`."""
+    edge: float = 0.0
+    """Share of the raster's edge along which nodata that is too narrow for a collar will be filled."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is probably not what it passes for, a line each."""
+        return [*told(self.suspects), *told_of_edge(self.edge)]
 
     @property
     def by_band(self) -> tuple[Normalisation | None, ...]:
@@ -231,11 +243,13 @@ def scan_cube(
     recipes = _normalise(cube, known, ends)
     if not all(recipe.measured(own[np.isfinite(own)]).all() for recipe, own in zip(recipes, ends, strict=True)):
         cells = _sums_of_measurements(cube, gaps, cells, recipes)
-    scan = _count(cube, gaps, cells, recipes)
+    scan = replace(_count(cube, gaps, cells, recipes), edge=_narrow_edge(cube, gaps))
     if cube.transform not in LOGARITHMS:  # which know no number below their beginning
         bands = _bands(cube)
-        physical = [values**3 for values in known] if cube.transform == "cbrt" else known
-        scan = replace(scan, suspects=suspects_of(bands, physical, whole=not scan.missing and physical is known))
+        rain = cube.transform == "cbrt"
+        physical = [values**3 for values in known] if rain else known
+        suspects = suspects_of(bands, physical, whole=not (scan.missing or rain), rain=rain)
+        scan = replace(scan, suspects=suspects)
     return scan, replace(gaps, occupied=scan.occupied, _latest={})
 
 
@@ -256,7 +270,7 @@ def _scan_channels(
     reasons, channels = reasons_of_channels(reason, turns), in_channels(cube, turns)
     scan, gaps = scan_cube(channels, reasons, outside, buffer, cell=cell, turns=())
     gaps = replace(gaps, reason=reason, _latest={})
-    counted = _count(cube, gaps, scan.cells, scan.normalisations, summed=True)
+    counted = replace(_count(cube, gaps, scan.cells, scan.normalisations, summed=True), edge=scan.edge)
     suspects = suspects_of(_bands(cube), known, turns, whole=not counted.missing)
     return replace(counted, suspects=suspects, turns=turns), replace(gaps, occupied=counted.occupied, _latest={})
 
@@ -350,6 +364,23 @@ def _keep_outside(
         outside[rows] = kept
 
 
+def _narrow_edge(cube: Cube, gaps: GapReader) -> float:
+    """Share of the raster's edge that lies in long runs of nodata which are no collar, because they are narrow."""
+    automatic = cube.rules.fillable is None and not cube.rules.fill_everything
+    if len(cube.variable.dates) > 1 or not automatic or not cube.variable.georeferenced:
+        return 0.0
+    rows, columns = cube.shape
+    edges = [Window(0, 0, 1, columns), Window(rows - 1, 0, 1, columns)]
+    if not cube.lattice.periodic:
+        edges += [Window(0, 0, rows, 1), Window(0, columns - 1, rows, 1)]
+    narrow = 0
+    for edge in edges:
+        reason, fillable = gaps.stored(0, edge)
+        filled = ((reason != 0) & fillable).all(axis=0)
+        narrow += in_long_runs(filled.ravel(), (collar_candidates(reason) & filled).ravel())  # other gaps cut no run
+    return narrow / sum(edge.height * edge.width for edge in edges)
+
+
 def _values(cube: Cube, stored: NDArray[Any]) -> NDArray[np.float64]:
     """Transformed physical values (band, row, column) of the bands to fill, as `cube.read` gives them."""
     plain = Normalisation(0.0, 1.0, cube.transform)
@@ -406,8 +437,15 @@ def _normalise(
             low, top = _known_bounds(values, own, cube.variable.bands[band])
             lowest, highest = low if lowest is None else lowest, top if highest is None else highest
         far = _far_out(values, own, float(centre), float(scale))
-        recipes.append(Normalisation(float(centre), float(scale), cube.transform, lowest, highest, *far))
+        trace = _trace(values) if cube.transform == "cbrt" else None
+        recipes.append(Normalisation(float(centre), float(scale), cube.transform, lowest, highest, *far, trace))
     return tuple(recipes)
+
+
+def _trace(roots: NDArray[np.float64]) -> float | None:
+    """The least rain that is any, from sampled cube roots; None where few are wet, or none are dry."""
+    wet = roots[roots > 0]
+    return float(wet.min()) ** 3 if _FEWEST_WET <= wet.size < roots.size else None
 
 
 def _known_bounds(

@@ -60,7 +60,7 @@ def _stored(scan: Scan) -> Fitted:
     facts = {name: getattr(scan, name) for name in _PLAIN}
     facts |= {"normalisations": [list(astuple(recipe)) for recipe in scan.normalisations], "cell": scan.cells.cell}
     facts["suspects"] = [list(astuple(suspect)) for suspect in scan.suspects]
-    facts["turns"] = stored_turns(scan.turns)
+    facts |= {"turns": stored_turns(scan.turns), "edge": scan.edge}
     arrays = {name: getattr(scan, name) for name in _ARRAYS}
     return Fitted("scan", facts, {**arrays, "cell_total": scan.cells.total, "cell_count": scan.cells.count})
 
@@ -76,4 +76,5 @@ def _scan(part: Fitted, occupied: Occupied) -> Scan:
         occupied=occupied,
         suspects=tuple(Suspect(*suspect) for suspect in facts["suspects"]),
         turns=load_turns(facts.get("turns", ())),
+        edge=facts.get("edge", 0.0),
     )

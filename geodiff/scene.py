@@ -113,6 +113,8 @@ class Cube:
 
     @property
     def lattice(self) -> Lattice:
+        if self.variable.around:
+            return Lattice(self.shape, periodic=True)
         box = self.variable.geobox
         degrees = box.crs is not None and box.crs.geographic
         return Lattice.of(self.shape, box.affine, 360.0 if degrees else None)

@@ -1,6 +1,6 @@
 """Numbers that are probably not what they pass for.
 
-A nodata tag that was lost on the way, classes and dates as quantities, directions that go round.
+A nodata tag that was lost on the way, classes and dates as quantities, directions that go round, a collar among gaps.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ __all__ = [
     "suspect_values",
     "suspects_of",
     "told",
+    "told_of_edge",
     "told_of_turns",
     "turns_of",
 ]
@@ -66,11 +67,17 @@ _YEAR = Turn(365.25, 0.5)
 """Days from 1 to 365 or 366, by which 1 January is next to 31 December."""
 _YEARS, _MONTH_DAY, _DAY_OF_YEAR = (1850, 2150), 10_000, 1000
 """In which years dates lie, and what their years count in 20240131 and in 2024031."""
+_NO_ECHO = (-100.0, 0.0)
+"""dBZ between which no echo is written; beyond it stands for missing."""
 _ROUNDING = 1e-6
 """Share of a turn by which float32 may take an angle beyond its end."""
 _SEAM, _UNNAMED_SEAM, _AT_EACH_END = 1 / 36, 1 / 360, 0.001
 """How near to both ends of a turn numbers lie that go all the way round, as a share of it; where only the numbers
 themselves say so, as GDAL writes aspects, nearer, and none beyond, and how many of them lie at either end."""
+
+
+_MUCH_OF_EDGE = 0.4
+"""Share of a raster's edge that no lost lines along one side of it make up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +134,16 @@ def told(suspects: Sequence[Suspect]) -> list[str]:
         alike.setdefault((suspect.dates, suspect.distinct, values), []).append(suspect)
     found = ((max(some, key=lambda s: s.share), [suspect.band for suspect in some]) for some in alike.values())
     return [str(replace(first, band=_named(names))) for first, names in found]
+
+
+def told_of_edge(share: float) -> list[str]:
+    """A line where nodata along much of the raster's edge, as share of it, is too narrow for a collar and is filled."""
+    line = (
+        f"along {100 * share:.0f} % of the raster's edge lies nodata that is too narrow for `--fillable auto` to leave "
+        "it as the scene's collar, so it is filled, from one side alone; if the scene ends there, give its outline "
+        "with --fillable PATH"
+    )
+    return [line] if share >= _MUCH_OF_EDGE else []
 
 
 def told_of_turns(bands: Sequence[str], turns: Turns) -> list[str]:
@@ -277,17 +294,24 @@ def are_dates(values: NDArray[np.float64]) -> bool:
 
 
 def suspects_of(
-    bands: Sequence[Band], known: Sequence[NDArray[np.float64]], turns: Turns = (), *, whole: bool = False
+    bands: Sequence[Band],
+    known: Sequence[NDArray[np.float64]],
+    turns: Turns = (),
+    *,
+    whole: bool = False,
+    rain: bool = False,
 ) -> tuple[Suspect, ...]:
     """Suspects among known physical values, one array a band, as the numbers that are stored.
 
     Of what goes round, no more than numbers far from all others. Where nothing is missing (`whole`), zeros are asked
-    about that may well be observations elsewhere.
+    about that may well be observations elsewhere. Of `rain` there is no less than none, however near.
     """
     found = []
     for band, every, turn in zip(bands, known, turns or (None,) * len(bands), strict=True):
         suspects, share = suspect_values(every)
-        if suspects.size:
+        if rain and not suspects.size and every.size and every.min() < 0:
+            suspects, share = every.min(keepdims=True), float(np.mean(every == every.min()))
+        if suspects.size and not _no_echo(band, suspects):
             value, *codes = (_as_stored(band, number) for number in suspects.tolist())
             found.append(Suspect(band.name, value, share, codes=tuple(codes)))
         values = every[~np.isin(every, suspects)] if suspects.size else every
@@ -300,6 +324,12 @@ def suspects_of(
         elif whole and not suspects.size and band.encoding.offset == 0 and (share := many_zeros(values)):
             found.append(Suspect(band.name, 0.0, share, near=True))
     return tuple(found)
+
+
+def _no_echo(band: Band, numbers: NDArray[np.float64]) -> bool:
+    """Whether a number far below all others is what a radar has where it sees no rain (-32 dBZ), which is a value."""
+    low, high = _NO_ECHO
+    return band.units.strip().lower() == "dbz" and numbers.size == 1 and low <= float(numbers[0]) <= high
 
 
 def _as_stored(band: Band, value: float) -> float:

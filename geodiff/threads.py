@@ -69,7 +69,7 @@ def _come_in() -> None:
 
     with _lock:
         if not _inside:
-            _control_here()
+            _anyone_may_set()
             _limit = threadpool_limits(1, user_api="blas")
         _inside += 1
 
@@ -79,12 +79,13 @@ def _go_out() -> None:
     with _lock:
         _inside -= 1
         if not _inside:
-            _control_here()
+            _anyone_may_set()
             _limit.restore_original_limits()
+            _anyone_may_set()  # this thread may live on in a pool, and the caller's own limits would do nothing
 
 
-def _control_here() -> None:
-    """Newer threadpoolctl lets only the thread that limited OpenBLAS set it again; any of ours has to."""
+def _anyone_may_set() -> None:
+    """Newer threadpoolctl lets only the thread that limited OpenBLAS set it again, while that lives."""
     from threadpoolctl import ThreadpoolController
 
     for library in ThreadpoolController().lib_controllers:

@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from geodiff.errors import GeodiffError, InputError
+from geodiff.io.places import exists
 from geodiff.report.page import gap_places, served_page
 from geodiff.report.product import FilledProduct, open_product
 from geodiff.report.pyramid import Pyramid, Tile, encode
@@ -150,16 +151,22 @@ def serve(target: str, port: int = 0) -> LoopbackServer:
     TargetError : where there is no product, or nothing says what was filled in it.
     InputError : where the port is taken or not allowed.
     """
-    site = Site.of(open_product(target))
     try:
-        return LoopbackServer(site, port)
+        server = LoopbackServer(Site(b"", ()), port)  # before a large product is read: the port may be taken
     except (OSError, OverflowError) as error:
         raise InputError(f"--port {port} cannot be used: {error}; choose another, or 0 for any free one") from None
+    try:
+        server.site = Site.of(open_product(target))
+    except BaseException:
+        server.server_close()
+        raise
+    return server
 
 
 def view(target: str, port: int = 0, *, browser: bool = True, say: Any = print) -> None:
     """Serve a product's page until Ctrl-C, and open it in the browser."""
-    logger.info("reading %s once for its overview", target)
+    if exists(target):  # else it is the first thing to be said, not what is done with it
+        logger.info("reading %s once for its overview", target)
     with serve(target, port) as server:
         say(f"{server.url} shows {target}; Ctrl-C ends it")
         if browser:

@@ -72,10 +72,30 @@ def test_a_changed_model_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "its card says" in problems[0]
 
 
+@pytest.mark.parametrize("error", [ImportError("numpy.core failed to import"), OSError("libx.so: no such file")])
+def test_a_package_that_is_installed_and_does_not_load_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(module: str) -> None:
+        if module in ("zarr", "skimage.restoration", "pyarrow"):
+            raise error
+        if module == "xarray":
+            raise RuntimeError
+
+    monkeypatch.setattr(doctor, "import_module", broken)
+    problems: list[str] = []
+    warnings: list[str] = []
+    doctor._packages(problems, warnings)
+    assert [text.partition(" ")[0] for text in problems] == ["scikit-image", "xarray"]
+    assert [text.partition(" ")[0] for text in warnings] == ["pyarrow"]  # a fill may do without
+    assert f"cannot be loaded ({error}); pip install --force-reinstall scikit-image zarr" in problems[0]
+    assert "(RuntimeError)" in problems[1]
+
+
 def test_a_missing_package_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_PACKAGES", ("numpy", "no-such-package-at-all"))
     problems: list[str] = []
-    assert doctor._packages(problems)["no-such-package-at-all"] is None
+    assert doctor._packages(problems, [])["no-such-package-at-all"] is None
     assert problems == ["no-such-package-at-all not installed; pip install -c constraints.txt ."]
 
 

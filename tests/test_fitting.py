@@ -481,3 +481,10 @@ def test_beyond_the_nearest_dates_those_of_the_same_season_are_context() -> None
     undated = ordinals(140 * 16)[::16]
     assert nearest_dates(undated, many, 70, everyone) == list(range(55, 86))
     assert nearest_dates(dated, Listener(context_dates=24), 70, everyone) == list(range(58, 83))
+
+
+def test_the_context_of_an_hour_is_that_hour_of_other_days_too() -> None:
+    """Noon under clouds is told by yesterday's noon, and not by the night."""
+    found = np.array(nearest_dates(3600 * np.arange(120), Listener(context_dates=12), 60, [True] * 120)) - 60
+    assert {-24, -1, 0, 1, 24} <= set(found.tolist())
+    assert not ((np.abs(found) > 6) & (np.abs(found) < 18)).any()

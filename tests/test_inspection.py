@@ -304,3 +304,12 @@ def test_dates_are_told_from_first_to_last_in_any_order(tmp_path: Path, days: li
 def test_dates_without_a_time_are_told(tmp_path: Path) -> None:
     said = _stack(tmp_path / "cube.nc", [1, 2, 3], long_name="month")
     assert said == "dates     3 without a time that could be read; taken for evenly spaced, in the order of the file"
+
+
+def test_a_south_up_map_has_its_north_above(tmp_path: Path, rng: np.random.Generator) -> None:
+    values = rng.integers(1, 1000, (1, 120, 160)).astype(np.int16)
+    values[:, 10:40, 60:100] = -1
+    name = write(tmp_path / "scene.tif", values, Affine(30, 0, 400000, 0, 30, 5000000), nodata=-1)
+    lines = only(describe(name))["thumbnail"]["lines"]
+    marked = [i / len(lines) for i, line in enumerate(lines) if "×" in line]
+    assert min(marked) > 0.6

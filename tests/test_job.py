@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +15,7 @@ from geodiff.diffusion.trainconfig import read_fields
 from geodiff.errors import JobError
 from geodiff.job import FillJob, parse_gates
 from geodiff.record import RunRecord
+from geodiff.restoring.job import RestoreJob
 
 
 def _job(**fields: object) -> FillJob:
@@ -127,3 +130,12 @@ def _as_a_shell(command: str) -> list[str]:
 
 def test_no_quality_flags_are_spelt() -> None:
     assert _job(qa=()).command() == "geodiff fill a.tif b.tif --qa none"
+
+
+@pytest.mark.parametrize("build", [FillJob.build, RestoreJob.build])
+def test_a_zarr_format_is_refused_for_what_is_no_zarr(build: Any) -> None:
+    build = partial(build, task="denoise") if build == RestoreJob.build else build
+    assert build(source="a.tif", target="out.zarr/", zarr_format=2).zarr_format == 2
+    for target in ("filled.tif", "filled.nc", "folder/"):
+        with pytest.raises(JobError, match=r"--zarr-format 2 .*, which " + target):
+            build(source="a.tif", target=target, zarr_format=2)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter
 
-from geodiff.cli.train import _configuration
+from geodiff.cli.train import _configuration, _kept
 from geodiff.diffusion.folder import Calibration, check_folder
 from geodiff.diffusion.journal import Verdict
 from geodiff.diffusion.losses import named_loss, spectral_difference
@@ -22,7 +22,7 @@ from geodiff.diffusion.trainconfig import read_config
 from geodiff.diffusion.training import train
 from geodiff.errors import InputError, JobError, LockedError, TargetError
 from geodiff.io.store import lock
-from geodiff.learning import FINE_TUNING, learn, next_model, recalibrate, user_sources
+from geodiff.learning import FINE_TUNING, Learnt, learn, next_model, recalibrate, user_sources
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")
 
@@ -109,8 +109,20 @@ def test_a_model_is_fine_tuned_scored_and_opens(scene, tmp_path) -> None:
     card = (tmp_path / "model" / "README.md").read_text()
     assert "scene.tif" in card
     assert f"{learnt.after:.3f}" in card
+    assert ", from default." in card
+    assert learnt.kept in (0, 2)
+    assert f"trained for {learnt.kept} steps" in card
     with pytest.raises(TargetError, match="--overwrite"):
         learn([scene], tmp_path / "model", made, quiet=True)
+
+
+def test_whose_weights_a_model_has_is_said() -> None:
+    def told(kept: int, before: float | None) -> str:
+        return _kept(Learnt("mine", 40, 2.0, before, 0.9, 8, "the steps were spent", kept=kept))
+
+    assert told(40, 0.95) == ""
+    assert "the model it began from, whose weights are kept" in told(0, 0.9)
+    assert "step 20 did best and is kept" in told(20, None)
 
 
 def test_a_resumed_training_ends_where_one_run_does(scene, tmp_path) -> None:
@@ -232,8 +244,10 @@ def test_two_trainings_do_not_share_a_work_folder(scene, tmp_path) -> None:
     assert not list(work.glob("train-*"))
 
 
-def test_recalibrating_keeps_the_weights(scene, tmp_path) -> None:
-    calibration = recalibrate("default", [scene], tmp_path / "own", count=2)
+def test_recalibrating_keeps_the_weights(scene, tmp_path, caplog) -> None:
+    with caplog.at_level("INFO"):
+        calibration = recalibrate("default", [scene], tmp_path / "own", count=2)
+    assert "filling 2 patches of the part set aside" in caplog.text
     assert all(f > 0 for f in calibration.factors)
     name = "unet/diffusion_pytorch_model.safetensors"
     assert (tmp_path / "own" / name).read_bytes() == (ROOT / "geodiff/models/default" / name).read_bytes()

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 import geodiff
 from geodiff.encoding import LOGARITHMS, Encoding, Normalisation, pack, unpack
 from geodiff.job import FillJob
-from geodiff.quantities import is_elevation
+from geodiff.quantities import has_two_signs, is_elevation
 from geodiff.scan import scan_cube
 from geodiff.scene import open_scene
 from tests.rasters import write
@@ -230,3 +230,20 @@ def test_elevation_is_known_by_its_vertical_reference_or_by_metres_without_a_nam
         raster.units = (units,)
     (cube,) = open_scene(FillJob(source=str(tmp_path / "a.tif"), target="filled.tif")).cubes
     assert is_elevation(cube.variable, cube.variable.bands[0]) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "units", "low", "high", "expected"),
+    [
+        ("u10", "m s-1", -8.0, 12.0, True), ("sst_anomaly", "degC", -0.2, 3.0, True),
+        ("t2m", "degC", -8.0, 12.0, False), ("elevation", "m", -60.0, 90.0, False), ("ndvi", "1", -0.1, 0.9, False),
+        ("sst", "K", 271.0, 303.0, False),
+    ],
+)  # fmt: skip
+def test_a_zero_parts_opposites_or_is_a_convention(
+    tmp_path: Path, name: str, units: str, low: float, high: float, *, expected: bool
+) -> None:
+    with rasterio.open(write(tmp_path / f"{name}.tif", skewed(0.5).astype("f4"), nodata=None), "r+") as raster:
+        raster.units, raster.descriptions = (units,), (name,)
+    (cube,) = open_scene(FillJob(source=str(tmp_path / f"{name}.tif"), target="filled.tif")).cubes
+    assert has_two_signs(cube.variable, cube.variable.bands[0], low, high) is expected

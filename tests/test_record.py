@@ -23,6 +23,12 @@ def test_a_record_prints_what_was_filled_and_written() -> None:
     assert last == "wrote b.tif"
 
 
+def test_a_fill_that_could_not_be_checked_says_so() -> None:
+    facts = {**FILLED, "self_check": {"coverage90": None, "pixels": 0, "trials": 0}}
+    said = str(RunRecord("a.tif", "b.tif", "geodiff fill a.tif b.tif", "done", variables={"v": facts}))
+    assert "; not checked: too little is known, or the gaps are too small" in said
+
+
 @pytest.mark.parametrize(
     ("status", "variables", "said"),
     [

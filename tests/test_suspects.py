@@ -269,3 +269,22 @@ def test_nodata_among_rain_is_asked_about_in_its_own_units(tmp_path: Path, rng: 
     xr.DataArray(rain, dims=("y", "x"), name="precipitation").to_netcdf(tmp_path / "rain.nc")
     planned = str(geodiff.plan_fill(str(tmp_path / "rain.nc"), filler="laplace"))
     assert "are exactly -9999, far from all others; if that stands for missing, add --nodata -9999" in planned
+
+
+@pytest.mark.parametrize(("units", "told_of", "lowest"), [("dBZ", 0, -32.0), ("dBZ", 1, -9999.0), ("K", 1, -32.0)])
+def test_no_echo_is_what_a_radar_measured(
+    rng: np.random.Generator, units: str, told_of: int, lowest: float
+) -> None:
+    """With its code as nodata all that is dry would be filled with rain."""
+    values = np.concatenate([rng.uniform(5, 45, 4000), np.full(6000, lowest)])
+    assert len(suspects_of([Band("data", Encoding(np.dtype("f4")), units=units)], [values])) == told_of
+
+
+def test_less_than_no_rain_is_no_rain(rng: np.random.Generator) -> None:
+    """Where MRMS has no radar it has -3, not far from a drizzle, and no tag says so."""
+    values = np.concatenate([rng.gamma(0.5, 4.0, 3000), np.zeros(5000), np.full(900, -3.0)])
+    band = Band("PrecipRate", Encoding(np.dtype("f8")))
+    (found,) = suspects_of([band], [values], rain=True)
+    assert (found.value, found.share) == (-3.0, pytest.approx(900 / 8900))
+    assert not suspects_of([band], [values])
+    assert not suspects_of([band], [values[values >= 0]], rain=True)

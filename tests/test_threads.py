@@ -62,6 +62,14 @@ def test_the_last_to_go_out_gives_it_back() -> None:
             assert _threads() == {1}
 
 
+def test_the_callers_own_limits_hold_again_while_a_thread_of_ours_lives() -> None:
+    """threadpoolctl obeys none but the thread that set OpenBLAS last, without a word."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(one_thread()(lambda: None)).result()
+        with threadpool_limits(2, user_api="blas"):
+            assert _threads() == {2}
+
+
 def test_an_error_inside_gives_it_back() -> None:
     with threadpool_limits(2, user_api="blas"):
         with pytest.raises(ZeroDivisionError), one_thread():

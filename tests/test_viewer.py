@@ -64,7 +64,7 @@ def test_tiles_and_gaps_are_made_when_asked_for(server: LoopbackServer) -> None:
     assert status == 200
     assert headers["Content-Type"] == "application/json"
     assert json.loads(body)[:2] == [90, 144]
-    assert json.loads(get(server, "/gaps/0/0")[1]) == [[30, 45]]
+    assert json.loads(get(server, "/gaps/0/0")[1]) == [[30, 45, 30]]
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,8 @@ def test_a_taken_port_is_told_with_the_cure(server: LoopbackServer, tmp_path: Pa
     target = str(next(p for p in Path(server.site.pyramids[0].picture.value.reader.path).parent.glob("filled.tif")))
     with pytest.raises(InputError, match=r"--port \d+ cannot be used"):
         serve(target, server.server_port)
+    with pytest.raises(InputError, match="Address already in use"):  # before anything is read
+        serve(str(tmp_path / "nothing.zarr"), server.server_port)
     with pytest.raises(TargetError, match="does not exist"):
         serve(str(tmp_path / "nothing.zarr"))
 
@@ -115,3 +117,9 @@ def test_ctrl_c_ends_it(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch)
     view(target, browser=False, say=said.append)
     assert "Ctrl-C ends it" in said[0]
     assert said[1] == "ended"
+
+
+def test_of_what_is_not_there_nothing_else_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="geodiff"), pytest.raises(TargetError, match="does not exist"):
+        view(str(tmp_path / "none.tif"), browser=False)
+    assert caplog.messages == []

@@ -43,7 +43,9 @@ def info(
 
 @app.command(epilog=examples("geodiff demo", "geodiff demo --folder out --members 8"))
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the products go.")] = Path("geodiff-demo"),
+    folder: Annotated[
+        Path, typer.Option(parser=options.path, help="Where the products go.")
+    ] = Path("geodiff-demo"),
     members: Annotated[int, typer.Option(help="Realisations to draw.")] = 4,
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -70,7 +72,9 @@ def doctor(as_json: Json = False, verbose: Verbose = 0, quiet: Quiet = False) ->
 
 @app.command(epilog=examples("geodiff init", "geodiff init my-job.toml", "geodiff fill --job my-job.toml"))
 def init(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The file to write.")] = Path("job.toml"),
+    path: Annotated[
+        Path, typer.Argument(parser=options.path, metavar="PATH", help="The file to write.")
+    ] = Path("job.toml"),
     overwrite: Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace the file.")] = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,

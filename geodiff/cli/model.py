@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from geodiff.cli.app import Json, Quiet, Verbose, app, examples, say, talk
+from geodiff.cli import options
+from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, say, talk, what_is_missing
 
 __all__ = ["model"]
 
@@ -27,7 +28,7 @@ model = typer.Typer(
 app.add_typer(model, name="model")
 
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, or the name of a shipped one.")]
-Out = Annotated[Path, typer.Option(help="The folder to write.")]
+Out = Annotated[Path, typer.Option(parser=options.path, help="The folder to write.")]
 Replace = Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace OUT.")]
 
 
@@ -51,7 +52,12 @@ def calibrate(
     name: Name,
     sources: Annotated[list[str], typer.Argument(metavar="SOURCES", help="Rasters to calibrate on.")],
     out: Out,
-    qa: Annotated[list[str] | None, typer.Option(help="Quality flags, as for fill.")] = None,
+    variable: options.Variable = None,
+    bands: options.Bands = None,
+    qa: options.Qa = None,
+    mask: options.Mask = None,
+    nodata: options.Nodata = None,
+    valid_range: options.ValidRange = None,
     overwrite: Replace = False,
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -61,7 +67,8 @@ def calibrate(
     talk(verbose, quiet=quiet)
     from geodiff.learning import recalibrate
 
-    calibration = recalibrate(name, sources, out, overwrite=overwrite, qa=tuple(qa) if qa else ("auto",))
+    named = chosen(what_is_missing(variable, bands, qa, mask, nodata, valid_range))
+    calibration = recalibrate(name, sources, out, overwrite=overwrite, quiet=quiet, **named)
     if as_json:
         say(json.dumps({"model": str(out), **asdict(calibration)}, indent=1))
         return
@@ -95,11 +102,20 @@ def prune(
 
 @model.command(epilog=examples("geodiff model export default --out for-the-hub"))
 def export(
-    name: Name, out: Out, overwrite: Replace = False, verbose: Verbose = 0, quiet: Quiet = False
+    name: Name,
+    out: Out,
+    overwrite: Replace = False,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Copy a model as a folder for the Hub: float16 safetensors, configuration and card, nothing that runs."""
     talk(verbose, quiet=quiet)
+    from geodiff.diffusion.folder import model_hash
     from geodiff.diffusion.shipping import copied
 
     copied(name, out, overwrite=overwrite)
+    if as_json:
+        say(json.dumps({"model": str(out), "sha256": model_hash(out)}, indent=1))
+        return
     say(f"wrote {out}; upload it with: huggingface-cli upload OWNER/NAME {quote(str(out))}")

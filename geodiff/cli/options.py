@@ -11,11 +11,21 @@ __all__ = [
     "Append", "Bands", "Batch", "BlockSize", "Buffer", "Dates", "Detect", "Device", "DryRun", "Dtype", "FailIfEmpty",
     "Fillable", "Filler", "Gate", "JobFile", "Mask", "MaxError", "Members", "Model", "Nodata", "Overwrite", "Product",
     "Qa", "Quantiles", "Refit", "Report", "Resolution", "Sampler", "Scheduler", "Seed", "Stac", "Steps", "ValidRange",
-    "Variable", "Work", "Workers", "ZarrFormat",
+    "Variable", "Work", "Workers", "ZarrFormat", "path",
 ]  # fmt: skip
 
 _WHAT, _MISSING, _METHOD = "What is filled", "What is missing, and may be filled", "How it is filled"
 _PRODUCT, _PLACE = "What is written", "Where it runs"
+
+
+def path(text: str | Path) -> Path:
+    """A path of this machine: a `Path` would take an address for a folder called `s3:`, and write into it."""
+    from geodiff.io.places import local_path
+
+    local = local_path(str(text))
+    if local is None:
+        raise typer.BadParameter(f"{text} is not on this machine, as it has to be here; copy it from or to there")
+    return local
 
 
 def _valued(metavar: str, panel: str, text: str) -> Any:
@@ -42,7 +52,7 @@ Qa = Annotated[
         _MISSING,
         "Quality flags, repeatable: auto (default: what the product names as its own), none, or a preset with the "
         "file, quoted glob or band that holds them. Presets: landsat-c2 landsat-c1 sentinel2-scl hls-fmask modis-vi "
-        "modis-state viirs goes-dqf ghrsst isis-special pds eolearn-clm cf-codes.",
+        "modis-state modis-lst modis-snow viirs ecostress goes-dqf ghrsst isis-special pds eolearn-clm cf-codes.",
     ),
 ]
 Mask = Annotated[
@@ -144,4 +154,6 @@ Batch = Annotated[
     int | None, _valued("N", _PLACE, "Windows x bands x members in a call of the network on a GPU (default 8).")
 ]
 Work = Annotated[str | None, _valued("DIR", _PLACE, "Folder for the unfinished product; default beside TARGET.")]
-JobFile = Annotated[Path | None, typer.Option(metavar="FILE", help="A job file (TOML); options here override it.")]
+JobFile = Annotated[
+    Path | None, typer.Option(parser=path, metavar="FILE", help="A job file (TOML); options here override it.")
+]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
 
-from geodiff.cli.app import Quiet, Verbose, app, examples, say, talk
+from geodiff.cli.app import Json, Quiet, Verbose, app, examples, say, talk
 
 __all__ = ["report", "view"]
 
@@ -17,6 +18,7 @@ Target = Annotated[str, typer.Argument(metavar="TARGET", help="What `geodiff fil
 def report(
     target: Target,
     out: Annotated[str | None, typer.Option(help="HTML file, or a folder for it; default beside TARGET.")] = None,
+    as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -24,7 +26,8 @@ def report(
     talk(verbose, quiet=quiet)
     from geodiff.report import write_report
 
-    say(f"wrote {write_report(target, out)}")
+    written = write_report(target, out)
+    say(json.dumps({"report": str(written)}, indent=1) if as_json else f"wrote {written}")
 
 
 @app.command(epilog=examples("geodiff view filled.zarr", "geodiff view filled.tif --port 8000 --no-browser"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -43,14 +42,17 @@ def score(
         bool, typer.Option("--quick", metavar="", help="4 gaps, 3 draws, little tuning: a first look.")
     ] = False,
     realism: Annotated[bool, typer.Option("--realism", metavar="", help="Add texture distances to the truth.")] = False,
-    encoder: Annotated[str, typer.Option(help="What they are measured by: texture or inception.")] = "texture",
-    out: Annotated[Path | None, typer.Option(help="Folder for score.json, league.csv and pictures.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="What they are measured by: texture (default) or inception.")
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for score.json, league.csv and pictures.")] = None,
     as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
     """Hide known pixels under realistic gaps, fill them with every filler and peer, and print the league."""
     talk(verbose, quiet=quiet)
+    from geodiff.errors import JobError
     from geodiff.job import FillJob
     from geodiff.score import Budget
     from geodiff.score import score as run_score
@@ -59,7 +61,9 @@ def score(
     job = FillJob.build(source=source, target="score.tif", seed=seed, **chosen(given))
     budget = Budget.quick() if quick else Budget()
     changed = chosen({"trials": trials, "draws": members})
-    changed |= {"encoder": encoder} if realism else {}
+    if encoder is not None and not realism:
+        raise JobError(f"--encoder {encoder} belongs to --realism; give both, or leave it out")
+    changed |= {"encoder": encoder or "texture"} if realism else {}
     wanted = None if peers is None else tuple(p for p in words(peers) or () if p != "none")
     league = run_score(job, budget=replace(budget, **changed), fillers=words(fillers), peers=wanted, quiet=quiet)
     paths = league.save(out) if out is not None else []

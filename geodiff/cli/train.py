@@ -14,6 +14,7 @@ from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, say, ta
 
 if TYPE_CHECKING:
     from geodiff.diffusion.trainconfig import TrainConfig
+    from geodiff.learning import Learnt
 
 __all__ = ["train"]
 
@@ -33,10 +34,14 @@ def train(
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCES", help="Rasters to learn from, gaps and all: anything `fill` takes.")
     ],
-    out: Annotated[Path, typer.Option(help="The model folder to write.")],
+    out: Annotated[Path, typer.Option(parser=options.path, help="The model folder to write.")],
     begin_from: Annotated[str | None, typer.Option("--from", help="Fine-tune this model: a folder or a name.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML or JSON with any field of the training.")] = None,
-    work: Annotated[Path | None, typer.Option(help="Checkpoints, patches and logs; default beside OUT.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(parser=options.path, help="TOML or JSON with any field of the training.")
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option(parser=options.path, help="Checkpoints, patches and logs; default beside OUT.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", metavar="", help="Go on from the checkpoint in the work folder.")
     ] = False,
@@ -76,11 +81,20 @@ def train(
         return
     gained = f", {learnt.before:.3f} before" if learnt.before is not None else ""
     say(
-        f"wrote {learnt.model}: {learnt.steps:,} steps, {learnt.minutes:.0f} min ({learnt.stopped}); on "
+        f"wrote {learnt.model}: {learnt.steps:,} steps, {learnt.minutes:.0f} min ({learnt.stopped}){_kept(learnt)}; on "
         f"{learnt.held_out} patches set aside the value's RMSE is {learnt.after:.3f} of kriging's{gained}"
     )
     if learnt.left_out:
         say(f"left out {len(learnt.left_out)} of {len(sources)} sources: {', '.join(learnt.left_out)}")
+
+
+def _kept(learnt: Learnt) -> str:
+    """Whose weights the model has, where they are not those of the last step."""
+    if learnt.kept == learnt.steps:
+        return ""
+    if learnt.kept == 0 and learnt.before is not None:
+        return ", none of which did better than the model it began from, whose weights are kept"
+    return f", of which step {learnt.kept:,} did best and is kept"
 
 
 def _configuration(out: Path, path: Path | None, given: dict[str, Any]) -> TrainConfig:

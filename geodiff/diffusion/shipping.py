@@ -27,6 +27,7 @@ from geodiff.diffusion.folder import (
 from geodiff.diffusion.network import GapFillUNet
 from geodiff.diffusion.trainconfig import TrainConfig
 from geodiff.diffusion.training import part_of, read_checkpoint
+from geodiff.errors import GeodiffError
 
 __all__ = ["average_of", "card", "copied", "gflop", "ship", "ship_scored", "user_card", "write_card"]
 
@@ -120,7 +121,7 @@ def user_card(
     return (
         f"# A geodiff model\n\n"
         f"`GapFillUNet` with {parameters:,} parameters, trained for {facts['step']:,} "
-        f"steps ({facts['seconds'] / 60:.0f} minutes){f', from {start}' if start else ''}.\n\n"
+        f"steps ({facts['seconds'] / 60:.0f} minutes){f', from {Path(start).name}' if start else ''}.\n\n"
         f"Learnt from: {', '.join(Path(p).name for p in paths)}. Their east quarter was set aside.\n\n"
         f"On {examples} patches of that quarter the RMSE of the value is {after:.3f} of kriging's.{was}\n\n"
         f"Standard errors are multiplied by {_listed(calibration.factors)} by distance to data, departures of "
@@ -194,7 +195,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=24, help="validation patches of each kind")
     given = parser.parse_args()
-    print(ship_scored(given.checkpoint, given.out, count=given.count))  # noqa: T201 (a command line)
+    try:
+        print(ship_scored(given.checkpoint, given.out, count=given.count))  # noqa: T201 (a command line)
+    except GeodiffError as error:
+        parser.exit(error.exit_code, f"error: {error}\n")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from geodiff.diffusion.losses import denoise, edm_loss, try_loss
 from geodiff.diffusion.network import GapFillUNet
 from geodiff.diffusion.processes import Processes
 from geodiff.diffusion.trainconfig import TrainConfig, read_config
-from geodiff.errors import InputError, JobError, WriteError
+from geodiff.errors import GeodiffError, InputError, JobError, WriteError
 
 if TYPE_CHECKING:
     from geodiff.diffusion.sources import Source
@@ -428,7 +428,10 @@ def main() -> None:
     given = vars(parser.parse_args())
     resume, path = given.pop("resume"), given.pop("config")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    train(read_config(path, **given), resume=resume)
+    try:
+        train(read_config(path, **given), resume=resume)
+    except GeodiffError as error:
+        parser.exit(error.exit_code, f"error: {error}\n")
 
 
 if __name__ == "__main__":

@@ -239,7 +239,7 @@ def load_filler(name: str, settings: FillerSettings | None = None) -> Filler:
         cls = _registered()[name].load()
     except (ImportError, AttributeError) as reason:
         raise JobError(f"filler {name!r} cannot be imported ({reason}); install its package again") from reason
-    return Calibrated(_built(cls, settings))
+    return Calibrated(_built(cls, settings), settings.members if settings is not None else 0)
 
 
 def _built(cls: Any, settings: FillerSettings | None) -> Filler:

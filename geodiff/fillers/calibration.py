@@ -8,14 +8,16 @@ quantile only counts as far as its number of pixels, thinned, outweighs the defa
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.errors import GeodiffError
+from geodiff.errors import GeodiffError, JobError
 from geodiff.fillers import Filled, Filler, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.series import days_of, median_step
 from geodiff.fillers.whitening import FLOOR, distance_to_known
@@ -47,7 +49,10 @@ __all__ = [
     "strata",
     "target_distance",
     "told",
+    "tried",
 ]
+
+_log = logging.getLogger(__name__)
 
 Z90 = 1.6448536269514722
 """Half-width of a 90 % interval in standard errors."""
@@ -379,6 +384,8 @@ class Calibrated:
     """Any filler, with its standard errors scaled so that they hold 90 % of the trials' hidden pixels."""
 
     filler: Filler
+    members: int = 0
+    """How many the job asks for; where the filler gives others, or none, it is refused."""
 
     @property
     def name(self) -> str:
@@ -403,14 +410,16 @@ class Calibrated:
     def fit(self, sample: SceneSample) -> Fitted:
         """Fit the filler, fill the trials with it and learn the factors."""
         inner = self.filler.fit(sample)
-        filled = self._answers([t.patch for t in sample.trials], inner, seed=0)
-        table = far_apart(sample.trials)
+        trials, filled = tried(
+            self.name, sample.trials, lambda some: self._answers([t.patch for t in some], inner, seed=0)
+        )
+        table = far_apart(trials)
         factors = conformal_factors(
-            error_ratio(sample.trials, filled),
-            hidden_pixels(sample.trials, [strata(t.patch, table=table) for t in sample.trials]).astype(np.int8),
+            error_ratio(trials, filled),
+            hidden_pixels(trials, [strata(t.patch, table=table) for t in trials]).astype(np.int8),
             (1.0,) * DISTANCES,
         )
-        return Fitted(self.name, {"trials": len(sample.trials)}, {"factors": factors}, {self.name: inner})
+        return Fitted(self.name, {"trials": len(trials)}, {"factors": factors}, {self.name: inner})
 
     def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
         """Fill with the wrapped filler and scale its standard errors; members keep their own spread."""
@@ -430,7 +439,39 @@ class Calibrated:
                         f"filler {self.name!r} gave a {layer} of shape {shape}; it must have that of `patch.missing`, "
                         f"(target, band, row, column) of the window: {patch.missing.shape}"
                     )
+            drawn = () if one.members is None else np.shape(one.members)
+            if self.members and drawn != (self.members, *patch.missing.shape):
+                gave = f"members of shape {drawn}" if drawn else "no members"
+                raise JobError(
+                    f"filler {self.name!r} gave {gave} where --members {self.members} asks for "
+                    f"{(self.members, *patch.missing.shape)}; use --members 0 with it"
+                )
         return filled
+
+
+def tried(
+    name: str, trials: Sequence[Trial], answers: Callable[[Sequence[Trial]], list[Filled]]
+) -> tuple[list[Trial], list[Filled]]:
+    """The trials that a filler answers, and its answers: what fails at one place is no reason to fill no other.
+
+    Raises what the filler raised where it answers none, and GeodiffError and MemoryError at once.
+    """
+    try:
+        return list(trials), answers(trials)
+    except (GeodiffError, MemoryError):
+        raise
+    except Exception as reason:
+        told: list[tuple[Trial, Filled]] = []
+        for trial in trials:
+            with suppress(Exception):
+                told += zip([trial], answers([trial]), strict=True)
+        if not told:
+            raise
+        _log.warning(
+            "filler %r failed on %d of %d places that it was tried on (%s: %s); the others are what it is judged by",
+            name, len(trials) - len(told), len(trials), type(reason).__name__, reason,
+        )  # fmt: skip
+    return [trial for trial, _ in told], [filled for _, filled in told]
 
 
 def error_ratio(trials: Sequence[Trial], filled: Sequence[Filled]) -> NDArray[np.float32]:

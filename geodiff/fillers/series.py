@@ -25,6 +25,7 @@ __all__ = [
     "climatology",
     "days_of",
     "harmonic",
+    "has_hours",
     "interpolated",
     "linear",
     "near_mean",
@@ -32,6 +33,7 @@ __all__ = [
     "seasonal",
     "spacing",
     "spread",
+    "time_apart",
     "times_around",
     "whittaker",
 ]
@@ -45,6 +47,14 @@ _SEASONS = 1.5
 """Years from which on dates tell a season from a trend."""
 _TOGETHER = 4096
 """Pixels whose series are smoothed at a time: some 30 dates of them fit into a core's cache."""
+_SAME_DAY = (1 / 24, 0.4)
+"""Days between dates that show one day at two hours: tiles of a pass lie nearer together, day and night farther."""
+_OTHER_DAY = 1 / 8
+"""Days as which a whole day counts where dates show the day's course: yesterday's noon is as near as three hours."""
+_DAYS = 1.5
+"""Days from which on dates tell the day's course from a trend."""
+_HOUR = 1.5 / 24
+"""Standard deviation, in days, of how near an hour of the day is."""
 _STICKS_OUT = 6.0
 """Robust standard deviations; 4 and 8 gained as much or less on validation stacks."""
 
@@ -107,8 +117,34 @@ def _nearest(days: NDArray[np.float64], target: int, most: int, known: Known) ->
     """The target and the nearest other dates that show something, the earlier of two as near."""
     share = np.array([np.count_nonzero(plane) / plane.size for plane in known])
     useful = np.flatnonzero((share > _FEWEST) & (np.arange(len(days)) != target))
-    order = useful[np.argsort(np.abs(days[useful] - days[target]), kind="stable")]
+    order = useful[np.argsort(time_apart(days, target, 1)[useful], kind="stable")]
     return np.append(order[:most] if most >= 0 else order, target)
+
+
+def time_apart(times: NDArray[Any], target: int, day: int) -> NDArray[Any]:
+    """(date,) how far dates are from one of them, in the units of `times`, of which a day has `day`.
+
+    Where most dates show some day at several hours, the same hour of another day is near too: light and warmth go
+    round with the day, and noon is more like yesterday's noon than like the night between.
+    """
+    straight = np.asarray(np.abs(times - times[target]))
+    if not has_hours(times, day):
+        return straight
+    turns = np.rint(straight / day)
+    return np.asarray(np.minimum(straight, np.abs(straight - day * turns) + _OTHER_DAY * day * turns))
+
+
+def has_hours(times: NDArray[Any], day: int) -> bool:
+    """Whether dates show the day's course: most of them have another one of the same day, some hours away."""
+    line = np.sort(times)
+    low, high = (share * day for share in _SAME_DAY)
+    seen = _any_between(line, low, high) | _any_between(line, -high, -low)
+    return bool(2 * np.count_nonzero(seen) > len(line))
+
+
+def _any_between(line: NDArray[Any], low: float, high: float) -> NDArray[np.bool_]:
+    """(date,) whether one of the dates, ascending, lies so far after each."""
+    return np.asarray(np.searchsorted(line, line + high, "right") > np.searchsorted(line, line + low))
 
 
 def spacing(days: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -284,6 +320,7 @@ def _doubled(planes: Planes, axis: int) -> Planes:
 def harmonic(series: Series, order: int, ridge: float) -> NDArray[np.float32]:
     """A trend and `order` yearly harmonics through each pixel's other dates, at the target; NaN where there is none.
 
+    And as many daily ones, where the dates show the day's course.
     Each pixel's coefficients are drawn by ridge regression to those of all pixels of the window together (Roerink et
     al. 2000, with the penalty of Zhou et al. 2015); the constant is drawn to them a hundred times less.
     """
@@ -294,7 +331,7 @@ def harmonic(series: Series, order: int, ridge: float) -> NDArray[np.float32]:
 
 def _harmonics(series: Series, order: int, ridge: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(date, term) and (pixel, term): what `harmonic` fits, and its coefficients."""
-    terms = _yearly(series.days, series.days[series.target], order)
+    terms = _waves(series.days, series.days[series.target], order)
     others = series.others
     known = series.known[others].reshape(len(others), -1).astype(np.float64)
     values = series.values[others].reshape(len(others), -1) * known
@@ -311,13 +348,14 @@ def _harmonics(series: Series, order: int, ridge: float) -> tuple[NDArray[np.flo
 
 
 def seasonal(series: Series, order: int = 2, ridge: float = 1.0) -> NDArray[np.float32]:
-    """`linear` of what the other dates depart from yearly harmonics through them, and these; NaN where `linear` is.
+    """`linear` of what the other dates depart from harmonics through them, and these; NaN where `linear` is.
 
-    A line between the dates around cuts the top off a year, by the more the farther they are apart. As `linear` where
-    the dates tell of less than a year and a half, which a trend and harmonics follow as they like.
+    A line between the dates around cuts the top off a year, or a day, by the more the farther they are apart. As
+    `linear` where the dates tell of less than a year and a half, and show no day's course, which a trend and harmonics
+    follow as they like.
     """
     others = series.others
-    if not len(others) or np.ptp(series.days[others]) < _SEASONS * YEAR:
+    if not len(others) or not (np.ptp(series.days[others]) >= _SEASONS * YEAR or _tells_hours(series.days)):
         return linear(series)
     terms, coefficients = _harmonics(series, order, ridge)
     curve = (terms @ coefficients.T).reshape(series.values.shape).astype(np.float32)
@@ -336,16 +374,24 @@ def _within_range(curve: Planes, series: Series) -> Planes:
     return held
 
 
-def _yearly(days: NDArray[np.float64], centre: float, order: int) -> NDArray[np.float64]:
-    """(date, term): 1, years from `centre`, then cosines and sines of the year."""
+def _waves(days: NDArray[np.float64], centre: float, order: int) -> NDArray[np.float64]:
+    """(date, term): 1, years from `centre`, then cosines and sines of the year, and of the day where it is told."""
     years = (days - centre) / YEAR
     span = max(float(np.ptp(years)), 1e-6)
-    waves = [f(2 * np.pi * (n + 1) * days / YEAR) for n in range(order) for f in (np.cos, np.sin)]
+    periods = (YEAR, 1.0) if _tells_hours(days) else (YEAR,)
+    waves = [f(2 * np.pi * (n + 1) * days / p) for p in periods for n in range(order) for f in (np.cos, np.sin)]
     return np.stack([np.ones_like(years), years / span, *waves], axis=1)
+
+
+def _tells_hours(days: NDArray[np.float64]) -> bool:
+    """Whether dates show the day's course, and of more than one day."""
+    return bool(np.ptp(days) >= _DAYS) and has_hours(days, 1)
 
 
 def climatology(series: Series, width: float, background: float = 0.02) -> NDArray[np.float32]:
     """Mean of the other dates weighted by nearness in the year, at the target; NaN where no other date knows a pixel.
+
+    Where dates show the day's course, the mean is of that hour of the day.
 
     Parameters
     ----------
@@ -353,8 +399,11 @@ def climatology(series: Series, width: float, background: float = 0.02) -> NDArr
     background : weight of a date half a year away, for pixels that are known in no other season.
     """
     apart = np.abs(series.days - series.days[series.target]) % YEAR
-    apart = np.minimum(apart, YEAR - apart)
-    return _weighted_mean(series, (np.exp(-0.5 * (apart / width) ** 2) + background).astype(np.float32))
+    squares = (np.minimum(apart, YEAR - apart) / width) ** 2
+    if _tells_hours(series.days):
+        straight = np.abs(series.days - series.days[series.target])
+        squares += ((straight - np.rint(straight)) / _HOUR) ** 2
+    return _weighted_mean(series, (np.exp(-0.5 * squares) + background).astype(np.float32))
 
 
 def near_mean(series: Series) -> NDArray[np.float32]:

@@ -67,6 +67,7 @@ def _scan_facts(cube: Cube, scan: Scan) -> dict[str, Any]:
         "left_out": {cause: n for cause, n in scan.left_out.items() if n},
         "dates_with_gaps": int((by_date > 0).sum()),
         "suspects": [asdict(suspect) for suspect in scan.suspects],
+        "narrow_edge": scan.edge,
         "notes": told_of_turns([cube.variable.bands[band].name for band in cube.bands], scan.turns),
     }
 

@@ -113,12 +113,13 @@ def as_picture(sums: NDArray[np.float64]) -> Picture:
 
 
 def shown(cube: Cube, date: int, picture: Picture) -> dict[str, Any]:
-    """The thumbnail's band, date and lines."""
+    """The thumbnail's band, date and lines, north above."""
+    lines = thumbnail(picture.mean, picture.gaps, picture.left_out)
     when = cube.variable.dates[date]
     return {
         "band": cube.variable.bands[cube.bands[0]].name,
         "date": None if when is None else day(when),
-        "lines": thumbnail(picture.mean, picture.gaps, picture.left_out),
+        "lines": lines[::-1] if cube.variable.south_up else lines,
     }
 
 

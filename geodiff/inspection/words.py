@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from geodiff.credentials import legible
 from geodiff.inspection.picture import GAP, LEFT_OUT
-from geodiff.suspects import Suspect, told
+from geodiff.suspects import Suspect, told, told_of_edge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,6 +47,7 @@ def _variable_lines(facts: Mapping[str, Any]) -> list[str]:
         rows += _gap_rows(facts["gaps"])
         rows += [("note", line) for line in facts["gaps"].get("notes", ())]
         rows += [("warning", line) for line in told([Suspect(**s) for s in facts["gaps"].get("suspects", ())])]
+        rows += [("warning", line) for line in told_of_edge(facts["gaps"].get("narrow_edge", 0.0))]
     else:
         rows.append(("gaps", "not looked for: no continuous band; `fill` copies it as it is"))
     shown = facts.get("thumbnail")

@@ -92,6 +92,8 @@ class Variable:
     """Rows and columns that are cheap to read together."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """CF or tag attributes of the variable (standard_name, units, ...)."""
+    around: bool = False
+    """Whether its columns go once around a place, as rays of a radar: the last is then next to the first."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -102,6 +104,12 @@ class Variable:
     def dtype(self) -> np.dtype[Any]:
         """The one stored dtype of all bands."""
         return self.bands[0].encoding.dtype
+
+    @property
+    def south_up(self) -> bool:
+        """Whether the first row of a map is the southernmost."""
+        grid = self.geobox.affine
+        return self.geobox.crs is not None and grid.e > 0 and grid.b == grid.d == 0
 
     @property
     def georeferenced(self) -> bool:

@@ -11,7 +11,17 @@ from geodiff.io.cube import Layout, pick
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["coordinate_of", "curvilinear", "layout_of", "references", "role", "scattered", "spatial", "with_axes"]
+__all__ = [
+    "AZIMUTH",
+    "coordinate_of",
+    "curvilinear",
+    "layout_of",
+    "references",
+    "role",
+    "scattered",
+    "spatial",
+    "with_axes",
+]
 
 _NAMES = {
     "x": re.compile(
@@ -45,14 +55,18 @@ spectrometer, which come last in NASA's swaths, and of a palette."""
 _PHONY = "phony_dim"
 """How h5netcdf calls axes that have no name."""
 
+AZIMUTH = "ray_azimuth_angle"
+"""CfRadial's standard name of what lies along the rays of a radar; across them lies the range."""
 _STANDARD = {
     "longitude": "x",
     "projection_x_coordinate": "x",
     "projection_x_angular_coordinate": "x",
+    AZIMUTH: "x",
     "grid_longitude": "x",
     "latitude": "y",
     "projection_y_coordinate": "y",
     "projection_y_angular_coordinate": "y",
+    "projection_range_coordinate": "y",
     "grid_latitude": "y",
     "time": "t",
 }

@@ -19,7 +19,7 @@ from geodiff.io import KIND, Band, Kind, OpenOptions, QualityBand, Raster, Varia
 from geodiff.io.axes import coordinate_of, curvilinear, layout_of, role, scattered, spatial
 from geodiff.io.calendars import Date, dates_of
 from geodiff.io.cube import CubeReader, Layout, MemorySource, Source, native, pick
-from geodiff.io.grids import grid_of
+from geodiff.io.grids import goes_around, grid_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -119,7 +119,8 @@ def _variable(dataset: xr.Dataset, name: str, layout: Layout, options: OpenOptio
     units = str(pick(stored, "units", ""))
     bands = tuple(Band(label, encoding, kind, units) for label in _band_names(dataset, name, layout))
     reader = CubeReader(source, name, layout, encoding.dtype)
-    return Variable(name, bands, geobox, reader, _dates(dataset, stored, layout), _chunk(stored, layout), attributes)
+    dates, around = _dates(dataset, stored, layout), goes_around(dataset, stored, layout)
+    return Variable(name, bands, geobox, reader, dates, _chunk(stored, layout), attributes, around)
 
 
 # -- what numbers mean

@@ -282,16 +282,30 @@ def _line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__).rstrip(".")[:300]
 
 
+_PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".gz", ".7z")
+
+
+def _cure(path: str) -> str:
+    """What to do with a file that is no raster."""
+    if path.lower().endswith(_PACKED):
+        return "unpack it, and give the file or the scene's folder in it"
+    if path.lower().endswith((".xml", ".txt", ".safe")):
+        return "where it tells of a scene of one file a band, give the scene's folder"
+    return "convert it to GeoTIFF first"
+
+
 def _said(path: str, error: BaseException) -> str:
     """What is wrong with a path, and the cure, in one line."""
     line = _line(error)
     if "not recognized as being" in line and not is_remote(path):
-        return f"{path} is not recognized as a raster by this build of GDAL; convert it to GeoTIFF first"
+        return f"{path} is not recognized as a raster by this build of GDAL; {_cure(path)}"
     if "ENVI header file" in line:
         return f"{path} is an ENVI header; open the data file beside it instead"
     if is_remote(path):
         shown = path.removeprefix("/vsicurl/")
         cure = "check the address, the credentials and that the server serves ranges, or copy the file here"
+        if not re.search(r"\.[a-z]\w*$", shown.partition("?")[0].rpartition("/")[2], re.IGNORECASE):
+            cure = f"where it is a folder, end it in /; else {cure}"
         return f"{shown} cannot be read: {line}; {cure}"
     absent = "No such file" in line or "does not exist" in line
     cure = "check the path" if absent else "the file looks damaged or incomplete; a fresh copy may help"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from affine import Affine
 
-from geodiff.io.axes import coordinate_of, curvilinear, role
+from geodiff.io.axes import AZIMUTH, coordinate_of, curvilinear, role
 from geodiff.io.cube import Layout, native, pick
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "coordinate_attributes",
+    "goes_around",
     "grid_mapping_name",
     "grid_of",
     "has_other_units",
@@ -45,6 +46,8 @@ _METRES = {
     "kilometre": 1e3,
     "kilometer": 1e3,
 }
+_FEWEST_RAYS = 8
+"""Fewer make no circle."""
 _WESTWARD = "x is positive to the west"
 """Said of the scan angles of Meteosat Third Generation, whose columns go east as all others' do (EUMETSAT, FCI level 1c
 product user guide, reference grid)."""
@@ -60,6 +63,8 @@ def grid_of(dataset: xr.Dataset, variable: xr.Variable, layout: Layout) -> tuple
     shape = (layout.sizes[layout.y], layout.sizes[layout.x])
     mapping = _mapping(dataset, variable, layout)
     y, x = (coordinate_of(dataset, variable, dim) for dim in (layout.y, layout.x))
+    if x is not None and _is_azimuth(x):
+        return GeoBox(shape, Affine.identity(), None), "index space: rays and ranges of a radar"
     crs = _crs(mapping, y, x)
     affine, note = _affine(mapping, y, x, crs, shape)
     if affine is None and not note and curvilinear(dataset, variable) is not None:
@@ -70,6 +75,20 @@ def grid_of(dataset: xr.Dataset, variable: xr.Variable, layout: Layout) -> tuple
     if affine is None or (crs is None and _counts_pixels(affine, whole=counted)):
         return GeoBox(shape, Affine.identity(), None), note
     return GeoBox(shape, affine, crs), note
+
+
+def goes_around(dataset: xr.Dataset, variable: xr.Variable, layout: Layout) -> bool:
+    """Whether columns are the rays of a radar, once around: no step misses that of even rays by half of it."""
+    x = coordinate_of(dataset, variable, layout.x)
+    if x is None or not _is_azimuth(x) or x.size < _FEWEST_RAYS:
+        return False
+    azimuth, ray = np.asarray(x.values, np.float64), 360.0 / x.size
+    steps = np.diff(azimuth, append=azimuth[0]) % 360
+    return bool(np.all(np.abs(np.minimum(steps, 360 - steps) - ray) <= ray / 2))
+
+
+def _is_azimuth(x: xr.Variable) -> bool:
+    return str(pick(x, "standard_name", "")).lower() == AZIMUTH
 
 
 def _counts_pixels(affine: Affine, *, whole: bool) -> bool:

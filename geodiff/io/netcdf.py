@@ -80,6 +80,7 @@ class NetcdfSource(FileSource):
         import h5py
 
         from geodiff.io import hdfeos, odim
+        from geodiff.io.ease import on_ease
 
         if not group:
             return dataset
@@ -89,7 +90,7 @@ class NetcdfSource(FileSource):
             metadata = file.get(hdfeos.METADATA) if group.startswith("HDFEOS/") else None
             said = None if metadata is None or metadata.shape != () else metadata[()]
         text = said.decode("ascii", "replace") if isinstance(said, bytes) else str(said or "")
-        return hdfeos.structured(dataset, group, text)
+        return hdfeos.structured(dataset, group, text) if text else on_ease(dataset)
 
 
 def open_netcdf(path: str, options: OpenOptions | None = None) -> Raster:

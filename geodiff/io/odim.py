@@ -14,6 +14,7 @@ import numpy as np
 from affine import Affine
 
 from geodiff.errors import SourceError
+from geodiff.io.axes import AZIMUTH
 from geodiff.io.inherited import gridded, rebuilt
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def dressed(dataset: xr.Dataset, group: str, file: Any) -> xr.Dataset:
     held.dims = (y, x)
     time = _time(what)
     geobox = _geobox(where, held.shape) if y == "y" else None
-    made = rebuilt(dataset, {**named, **({} if time is None else {"time": time})})
+    polar = {} if y == "y" else _rays(where, held.shape)
+    made = rebuilt(dataset, {**named, **polar, **({} if time is None else {"time": time})})
     return made if geobox is None else gridded(made, "y", "x", geobox)
 
 
@@ -120,6 +122,19 @@ def _time(what: Mapping[str, Any]) -> xr.Variable | None:
         return None
     about = {"standard_name": "time", "units": "seconds since 1970-01-01", "calendar": "standard"}
     return xr.Variable((), moment.astype(np.int64), about)
+
+
+def _rays(where: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, xr.Variable]:
+    """Azimuths and ranges of a scan, once around from north, at the middle of its bins, in CfRadial's words."""
+    import xarray as xr
+
+    azimuth = (np.arange(shape[0]) + 0.5) * 360.0 / shape[0]
+    start, step = 1000.0 * float(where.get("rstart", 0.0)), float(where.get("rscale", 1.0))
+    distance = start + step * (np.arange(shape[1]) + 0.5)
+    return {
+        "azimuth": xr.Variable(("azimuth",), azimuth, {"standard_name": AZIMUTH, "units": "degrees"}),
+        "range": xr.Variable(("range",), distance, {"standard_name": "projection_range_coordinate", "units": "m"}),
+    }
 
 
 def _geobox(where: Mapping[str, Any], shape: tuple[int, ...]) -> GeoBox | None:

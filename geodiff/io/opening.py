@@ -43,7 +43,7 @@ def open_source(source: str, options: OpenOptions) -> Raster:
     path = _without_scheme(str(source))
     several = _several(path)
     if several is not None:
-        return _open_stack(several, path, options)
+        return _open_scene_elsewhere(several, path, options) or _open_stack(several, path, options)
     if _is_zarr(path):
         from geodiff.io.zarr import open_zarr
 
@@ -73,6 +73,14 @@ def _several(path: str) -> list[str] | None:
         return listing(path) if is_pattern or (path.endswith("/") and not _is_zarr(path)) else None
     is_pattern = any(sign in path for sign in "*?[") and not Path(path).exists()
     return sorted(glob.glob(path, recursive=True)) if is_pattern else None  # noqa: PTH207  # absolute or not
+
+
+def _open_scene_elsewhere(members: list[str], path: str, options: OpenOptions) -> Raster | None:
+    """The scene whose band files the address of a folder has listed; None where they are not of one scene."""
+    from geodiff.io.scenes import bands_among, open_scene_folder
+
+    files = bands_among(members) if path.endswith("/") else []
+    return open_scene_folder(path, options, files) if len({file.scene for file in files}) == 1 else None
 
 
 def _is_local(path: str) -> bool:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from geodiff.lattice import Window
 
 __all__ = [
-    "BandsReader", "SceneFile", "as_flags", "grouped", "is_scene", "open_scene_folder", "parsed", "resampled",
-    "scene_files",
+    "BandsReader", "SceneFile", "as_flags", "bands_among", "grouped", "is_scene", "open_scene_folder", "parsed",
+    "resampled", "scene_files",
 ]  # fmt: skip
 
 
@@ -43,7 +43,7 @@ __all__ = [
 class SceneFile:
     """One band file of a scene."""
 
-    path: Path
+    path: str
     scene: str
     """Which scene it belongs to."""
     band: str
@@ -86,7 +86,12 @@ def is_scene(path: str) -> bool:
 def scene_files(folder: Path) -> list[SceneFile]:
     """The band files of a folder, by name; each band once, at its finest resolution."""
     inside = [*folder.glob("GRANULE/*/IMG_DATA/*"), *folder.glob("GRANULE/*/IMG_DATA/R??m/*")]
-    found = [file for path in sorted(inside or folder.iterdir()) if path.is_file() and (file := parsed(path))]
+    return bands_among([str(path) for path in sorted(inside or folder.iterdir()) if path.is_file()])
+
+
+def bands_among(paths: Sequence[str]) -> list[SceneFile]:
+    """The band files among paths or addresses, as `scene_files` gives them."""
+    found = [file for path in paths if (file := parsed(path))]
     finest: dict[tuple[str, str], SceneFile] = {}
     for file in sorted(found, key=lambda file: file.resolution, reverse=True):
         finest[file.scene, file.band] = file
@@ -98,18 +103,19 @@ def _natural(band: str) -> tuple[Any, ...]:
     return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", band) if part)
 
 
-def parsed(path: Path) -> SceneFile | None:
+def parsed(path: str) -> SceneFile | None:
     """What the name of a band file says; None for any other file."""
-    if found := _LANDSAT.fullmatch(path.name):
+    *_, folder, name = "", *path.rsplit("/", 2)
+    if found := _LANDSAT.fullmatch(name):
         return SceneFile(path, found["scene"], found["band"], _day(found["date"]))
-    if found := _LANDSAT_BEFORE.fullmatch(path.name):
+    if found := _LANDSAT_BEFORE.fullmatch(name):
         fill = None if found["band"].upper() == "BQA" else 0
         return SceneFile(path, found["scene"], found["band"], _ordinal(found["date"]), nodata=fill)
-    if found := _HLS.fullmatch(path.name):
+    if found := _HLS.fullmatch(name):
         return SceneFile(path, found["scene"], found["band"], _ordinal(found["date"]))
-    if found := _EARTH_SEARCH.fullmatch(f"{path.parent.name}/{path.name}"):
+    if found := _EARTH_SEARCH.fullmatch(f"{folder}/{name}"):
         return SceneFile(path, found["scene"], found["band"], _day(found["date"]))
-    found = _SENTINEL.fullmatch(path.name)
+    found = _SENTINEL.fullmatch(name)
     if found is None or found["band"] in _PREVIEWS:
         return None
     missing = 0 if found["band"] != "SCL" else None
@@ -145,19 +151,20 @@ class BandsReader:
         return None if not masks else np.logical_and.reduce(masks)
 
 
-def open_scene_folder(path: str, options: OpenOptions) -> Raster:
+def open_scene_folder(path: str, options: OpenOptions, files: Sequence[SceneFile] | None = None) -> Raster:
     """Open a scene folder: its bands by name, its quality bands with their presets.
 
-    Raises SourceError where the folder holds several scenes, or a file cannot be read.
+    `files` are its band files where it lies elsewhere and they were listed. Raises SourceError where the folder holds
+    several scenes, or a file cannot be read.
     """
-    files = scene_files(Path(path))
+    files = scene_files(Path(path)) if files is None else files
     scenes = sorted({file.scene for file in files})
     if len(scenes) > 1:
         raise SourceError(
             f"{path} holds bands of {len(scenes)} scenes ({', '.join(scenes[:3])}, ...); "
             "give each a folder of its own, then the folder that holds them as one stack"
         )
-    headers = [_with_nodata(read_header(str(file.path)), file) for file in files]
+    headers = [_with_nodata(read_header(file.path), file) for file in files]
     singles = [_single(file, header, options) for file, header in zip(files, headers, strict=True)]
     if options.resolution is not None:
         singles = resampled(singles, options.resolution)
@@ -194,7 +201,7 @@ def as_flags(variable: Variable) -> Variable:
 
 
 def _quality(files: Sequence[SceneFile], singles: Sequence[Variable]) -> list[QualityBand]:
-    by_name = {file.path.name: variable for file, variable in zip(files, singles, strict=True)}
+    by_name = {Path(file.path).name: variable for file, variable in zip(files, singles, strict=True)}
     found = matches(ProductFacts(files=tuple(by_name)))
     return [QualityBand(by_name[m.file], m.preset, layer=m.layer) for m in found if m.file in by_name]
 

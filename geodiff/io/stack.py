@@ -114,11 +114,11 @@ def _refuse_bands(paths: Sequence[str], source: str) -> None:
     """The files of a scene are its bands, which would pass for dates."""
     from geodiff.io.scenes import parsed
 
-    bands = sorted({file.band for path in paths if (file := parsed(Path(path))) is not None})
+    bands = sorted({file.band for path in paths if (file := parsed(path)) is not None})
     if len(bands) > 1:
         raise SourceError(
             f"{source} names the bands of scenes file by file ({', '.join(bands[:4])}), and a stack is of dates; give "
-            "the folder of a scene, or the one that holds several (a scene elsewhere: download it, or its STAC Item)"
+            "the folder of a scene, or the one that holds several"
         )
 
 

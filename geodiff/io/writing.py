@@ -14,7 +14,7 @@ from geodiff.io import Kind
 from geodiff.io.axes import curvilinear
 from geodiff.io.cube import CubeReader
 from geodiff.io.placed import PlacedReader
-from geodiff.io.places import exists, local_path, put, upload
+from geodiff.io.places import exists, local_path, put, read, upload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,8 @@ _HALF = "half_written_by"
 _TIFF = (".tif", ".tiff")
 _NETCDF = (".nc", ".nc4")
 _PDS4 = ".xml"
+_FOLDER = "/"
+"""What a target ends in that is a folder of files."""
 
 
 def write(product: Product, target: str) -> list[str]:
@@ -47,7 +49,7 @@ def write(product: Product, target: str) -> list[str]:
         from geodiff.io.zarr import write_zarr
 
         return list(write_zarr(product, target))
-    if _is_remote(target, _TIFF):
+    if _is_remote(target, (*_TIFF, _FOLDER)):
         return _write_elsewhere(product, target)
     if _is_remote(target, _NETCDF):
         from geodiff.io.netcdf import write_netcdf
@@ -93,7 +95,7 @@ def check_target(raster: Raster, target: str, filled: Sequence[Variable] = (), l
         refuse_foreign_layers(filled, layers)
     if suffix == ".zarr":
         return
-    local = Path(Path(target).name) if _is_remote(target, (*_TIFF, *_NETCDF)) else _local(target)
+    local = Path(Path(target).name) if _is_remote(target, (*_TIFF, *_NETCDF, _FOLDER)) else _local(target)
     folder = target.endswith("/") or local.is_dir()
     if (folder or suffix in _TIFF) and any(map(_is_swath, raster.variables)):
         _log.warning("%s cannot hold the latitude and longitude of each pixel; use .nc or .zarr to keep them", target)
@@ -136,7 +138,8 @@ def _local(target: str) -> Path:
     local = local_path(target)
     if local is None:
         raise TargetError(
-            f"{target} is remote, where .zarr, .tif and .nc can be written; use one, or write locally and upload"
+            f"{target} is remote, where .zarr, .tif, .nc and folders (ending in /) can be written; use one, or write "
+            "locally and upload"
         )
     return local
 
@@ -146,12 +149,15 @@ def _is_remote(target: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def _write_elsewhere(product: Product, target: str) -> list[str]:
-    """Make a GeoTIFF and its sidecars here, then upload them one by one, the target last."""
+    """Make GeoTIFFs here, then upload them one by one, the target, or the record of a folder, last."""
     from geodiff.io.tiffs import write_geotiff
 
     folder, _, name = target.rpartition("/")
     with tempfile.TemporaryDirectory(prefix="geodiff-upload-") as scratch:
-        made = [Path(path).name for path in write_geotiff(product, Path(scratch) / name)]
+        paths = write_geotiff(product, Path(scratch) / name) if name else _write_folder(product, Path(scratch))
+        made = [Path(path).name for path in paths]
+        if not name:  # what is replaced is no longer whole
+            put(f"{folder}/{RECORD}", _half(product))
         beside = {path.name for path in Path(scratch).iterdir()} - set(made)  # CRS in `.aux.xml`
         for file in [*sorted(beside), *made]:
             upload(Path(scratch) / file, f"{folder}/{file}")
@@ -164,13 +170,18 @@ def _write_folder(product: Product, folder: Path) -> list[str]:
 
     fingerprint = product.attributes.get("geodiff_fingerprint", "")
     written: list[str] = []
-    put(str(folder / RECORD), json.dumps({_HALF: fingerprint}, indent=1).encode())
+    put(str(folder / RECORD), _half(product))
     for stem, variables, date in _files(product):
         target = folder / f"{stem}.tif"
         written += write_slice(slice_of(product, variables, date, target), target)
     names = [Path(path).name for path in written]
     put(str(folder / RECORD), json.dumps({"geodiff_fingerprint": fingerprint, "files": names}, indent=1).encode())
     return [*written, str(folder / RECORD)]
+
+
+def _half(product: Product) -> bytes:
+    """The record of a folder that is being written."""
+    return json.dumps({_HALF: product.attributes.get("geodiff_fingerprint", "")}, indent=1).encode()
 
 
 def _files(product: Product) -> list[tuple[str, list[Variable], int]]:
@@ -263,8 +274,10 @@ def fingerprint(target: str) -> str | None:
         from geodiff.io.netcdf import netcdf_fingerprint
 
         return netcdf_fingerprint(target) or ""
+    if _is_remote(target, (_FOLDER,)):
+        return _folder_fingerprint(target.rstrip("/"))
     local = _local(target)
-    return _folder_fingerprint(local) if local.is_dir() else _file_fingerprint(local)
+    return _folder_fingerprint(str(local)) if local.is_dir() else _file_fingerprint(local)
 
 
 def _file_fingerprint(local: Path) -> str:
@@ -279,12 +292,12 @@ def _file_fingerprint(local: Path) -> str:
     return _tag_fingerprint(str(local))
 
 
-def _folder_fingerprint(folder: Path) -> str | None:
+def _folder_fingerprint(folder: str) -> str | None:
     try:
-        facts = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        facts = json.loads(read(f"{folder}/{RECORD}") or b"")
         if _HALF in facts:
             return None
-        whole = all((folder / name).is_file() for name in facts["files"])
+        whole = all(exists(f"{folder}/{name}") for name in facts["files"])
         return str(facts["geodiff_fingerprint"]) if whole else ""
     except (OSError, ValueError, KeyError, TypeError):
         return ""

@@ -17,6 +17,8 @@ __all__ = ["BUDGET", "Embedded", "embed"]
 
 BUDGET = 9_300_000
 """Characters of base64 text and JSON that all tiles together may take; the page adds about 100 kB."""
+_EXACT = 1_500_000
+"""Values of all pictures up to which each is kept to its step of grey, in two megabytes or less."""
 _OVERVIEWS = 0.5
 """Share of the budget for overviews, where there are many dates."""
 _LEVEL_SHARE = 0.35
@@ -41,20 +43,28 @@ class Embedded:
     """Tiles of full resolution that hold gaps, over the dates shown."""
     whole: bool = True
     """Every tile of every date is in the file."""
+    exact: bool = False
+    """No tile lost a step of grey to compression."""
 
 
 def embed(pyramids: Sequence[Pyramid], budget: int = BUDGET) -> list[Embedded]:
     """Choose and encode tiles of several pictures so that together they stay within the budget."""
-    chosen = []
+    chosen: list[Embedded] = []
+    exact = sum(_values(pyramid) for pyramid in pyramids) <= _EXACT
     for place, pyramid in enumerate(pyramids):
-        done, spent = _embedded(pyramid, budget // (len(pyramids) - place))
+        done, spent = _embedded(pyramid, budget // (len(pyramids) - place), Embedded(exact=exact))
         chosen.append(done)
         budget -= spent
     return chosen
 
 
-def _embedded(pyramid: Pyramid, budget: int) -> tuple[Embedded, int]:
-    done, top = Embedded(), pyramid.levels - 1
+def _values(pyramid: Pyramid) -> int:
+    picture = pyramid.picture
+    return len(picture.dates) * len(picture.bands) * picture.shape[0] * picture.shape[1]
+
+
+def _embedded(pyramid: Pyramid, budget: int, done: Embedded) -> tuple[Embedded, int]:
+    top = pyramid.levels - 1
     left = int(budget * (_OVERVIEWS if len(pyramid.picture.dates) > 1 else 1.0))
     spent = 0
     for date in _by_gaps(pyramid):
@@ -126,7 +136,7 @@ def _add(pyramid: Pyramid, done: Embedded, date: int, tiles: Iterable[Tile], roo
     for tile in tiles:
         if f"{date}/0/{tile.key}" in done.tiles:
             continue
-        for key, parts in _encoded(pyramid, date, tile):
+        for key, parts in _encoded(pyramid, date, tile, exact=done.exact):
             made[key] = parts
             size += _size(key, parts)
         if size > room:
@@ -135,10 +145,10 @@ def _add(pyramid: Pyramid, done: Embedded, date: int, tiles: Iterable[Tile], roo
     return size
 
 
-def _encoded(pyramid: Pyramid, date: int, tile: Tile) -> Iterator[tuple[str, list[Any]]]:
+def _encoded(pyramid: Pyramid, date: int, tile: Tile, *, exact: bool) -> Iterator[tuple[str, list[Any]]]:
     level = pyramid.read(date, tile)
     for band, coding in enumerate(pyramid.codings):
-        yield f"{date}/{band}/{tile.key}", encode(level, band, coding)
+        yield f"{date}/{band}/{tile.key}", encode(level, band, coding, exact=exact)
 
 
 def _size(key: str, parts: Iterable[Any]) -> int:

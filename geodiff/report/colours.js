@@ -13,14 +13,28 @@ const KINDS = [
   [200, 200, 200], [120, 120, 220],
 ];
 
+// For numbers on both sides of a zero (ColorBrewer's RdBu), and for those that go round (matplotlib's twilight); neither
+// holds the grey of their gaps.
+const ABOUT_ZERO = [
+  [5, 48, 97], [32, 101, 171], [67, 147, 195], [144, 196, 221], [209, 229, 240], [247, 247, 247],
+  [253, 219, 199], [243, 164, 129], [214, 96, 77], [177, 24, 43], [103, 0, 31],
+];
+const ROUND = [
+  [226, 217, 226], [179, 198, 206], [123, 161, 194], [98, 118, 186], [94, 67, 165], [78, 24, 111], [47, 20, 54],
+  [88, 22, 71], [142, 44, 80], [178, 86, 82], [198, 138, 109], [212, 188, 172], [226, 217, 226],
+];
+const GAP_OF_COLOURS = [96, 96, 96];
+
 const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
 
-// Begins above black, which would read as a dark observation.
-function inferno(share) {
-  const place = (0.15 + 0.85 * Math.min(Math.max(share, 0), 1)) * (INFERNO.length - 1);
-  const low = Math.min(Math.floor(place), INFERNO.length - 2);
-  return INFERNO[low].map((c, i) => Math.round(c + (place - low) * (INFERNO[low + 1][i] - c)));
+function between(colours, share) {
+  const place = Math.min(Math.max(share, 0), 1) * (colours.length - 1);
+  const low = Math.min(Math.floor(place), colours.length - 2);
+  return colours[low].map((c, i) => Math.round(c + (place - low) * (colours[low + 1][i] - c)));
 }
+
+// Begins above black, which would read as a dark observation.
+const inferno = (share) => between(INFERNO, 0.15 + 0.85 * Math.min(Math.max(share, 0), 1));
 
 // The value below which a share of the observed values lies, from the histogram of codes.
 function percentile(band, share) {
@@ -34,20 +48,38 @@ function percentile(band, share) {
   return band.table[255];
 }
 
-// The values that are black and white. look: { low, high: shares, gamma, scale: "linear" or "log" }
-const bounds = (band, look) => [percentile(band, look.low), percentile(band, look.high)];
-
-// The grey level at a share of the way from black's value to white's.
-function greyOf(share, look) {
-  const t = look.scale === "log" ? Math.log1p(99 * share) / Math.log(100) : share;
-  return Math.round(255 * t ** (1 / look.gamma));
+// The values at the two ends of the scale. look: { low, high: shares, gamma, scale: "linear" or "log", colours: "grey",
+// "zero" or "round" }
+function bounds(band, look) {
+  if (look.colours === "round") return band.turn;
+  const [low, high] = [percentile(band, look.low), percentile(band, look.high)];
+  if (look.colours !== "zero") return [low, high];
+  const most = Math.max(Math.abs(low), Math.abs(high));
+  return [-most, most];
 }
 
-// Grey levels (256) of the codes of a band.
+// How far towards the end of the scale a share of the way to it is.
+function bent(share, look) {
+  const t = look.scale === "log" ? Math.log1p(99 * share) / Math.log(100) : share;
+  return t ** (1 / look.gamma);
+}
+
+// The colour at a share of the way from one end of the scale to the other.
+function colourOf(share, look) {
+  if (look.colours === "round") return between(ROUND, share);
+  if (look.colours === "zero") {
+    const away = 2 * share - 1;
+    return between(ABOUT_ZERO, 0.5 + 0.5 * Math.sign(away) * bent(Math.abs(away), look));
+  }
+  return Array(3).fill(Math.round(255 * bent(share, look)));
+}
+
+// Red, green and blue (256 each) of the codes of a band.
 function stretched(band, look) {
   const [low, high] = bounds(band, look);
   const span = high - low || 1;
-  return Uint8Array.from(band.table, (value) => greyOf(Math.min(Math.max((value - low) / span, 0), 1), look));
+  const colours = band.table.map((value) => colourOf(Math.min(Math.max((value - low) / span, 0), 1), look));
+  return [0, 1, 2].map((channel) => Uint8Array.from(colours, (colour) => colour[channel]));
 }
 
 // The reason to show where there are several: a named one before plain nodata or an invalid number.
@@ -77,8 +109,9 @@ function put(canvas, image) {
   return canvas;
 }
 
-// The picture as it came (gaps coloured) and as it is now. tiles: one a colour channel, or one for grey.
-function painted(tiles, greys, before) {
+// The picture as it came (gaps coloured) and as it is now. tiles: one a colour channel, or one for all.
+// shades: what the codes of each channel become.
+function painted(tiles, shades, gapColour, before) {
   const canvas = blank(tiles[0]);
   const image = new ImageData(canvas.width, canvas.height);
   const pixels = image.data;
@@ -94,10 +127,10 @@ function painted(tiles, greys, before) {
       if (source === UNFILLED || tile.value === null) empty = true;
     }
     if (outside) continue;
-    const flat = before && gap ? GAP : !before && empty ? EMPTY : null;
-    pixels[4 * i] = flat ? flat[0] : greys[red][tiles[red].value?.[i] ?? 0];
-    pixels[4 * i + 1] = flat ? flat[1] : greys[green][tiles[green].value?.[i] ?? 0];
-    pixels[4 * i + 2] = flat ? flat[2] : greys[blue][tiles[blue].value?.[i] ?? 0];
+    const flat = before && gap ? gapColour : !before && empty ? EMPTY : null;
+    pixels[4 * i] = flat ? flat[0] : shades[0][tiles[red].value?.[i] ?? 0];
+    pixels[4 * i + 1] = flat ? flat[1] : shades[1][tiles[green].value?.[i] ?? 0];
+    pixels[4 * i + 2] = flat ? flat[2] : shades[2][tiles[blue].value?.[i] ?? 0];
     pixels[4 * i + 3] = 255;
   }
   return put(canvas, image);

@@ -35,6 +35,7 @@ function fillChoosers() {
   byId("date").replaceChildren(...now.shown.map((i) => option(i, now.dates[i] || "the only one")));
   byId("date-field").hidden = now.dates.length < 2;
   byId("band-field").hidden = names.length < 2;
+  fillColours();
   frame.style.aspectRatio = `${Math.max(now.columns, now.rows / 2)} / ${now.rows}`;
   byId("canvas").setAttribute("aria-label", `Picture of ${now.name}, ${byId("picture-title").textContent.toLowerCase()}`);
   let note = "";
@@ -44,13 +45,30 @@ function fillChoosers() {
   byId("date-note").textContent = note;
 }
 
+// What the colours of one band can be: greys, and what its numbers ask for.
+function fillColours() {
+  const chosen = bandsChosen();
+  const band = picture().bands[chosen[0]];
+  const offered = [option("grey", "grey")];
+  if (chosen.length === 1 && band.table[0] < 0 && band.table[255] > 0) offered.push(option("zero", "blue and red about zero"));
+  if (chosen.length === 1 && band.turn) offered.push(option("round", "round, as the numbers go"));
+  byId("colours").replaceChildren(...offered);
+  byId("colours").value = chosen.length === 1 ? band.colours : "grey";
+  byId("colours-field").hidden = offered.length < 2;
+}
+
 function look() {
   const low = Number(byId("stretch").value);
   const gamma = 2 ** (Number(byId("gamma").value) / 10);
   byId("gamma-value").textContent = gamma.toFixed(2);
   byId("gamma").setAttribute("aria-valuetext", gamma.toFixed(2));
-  return { low: low / 100, high: 1 - low / 100, gamma, scale: byId("scale").value };
+  const colours = byId("colours").value;
+  for (const id of ["stretch", "scale", "gamma"]) byId(id).disabled = colours === "round";
+  return { low: low / 100, high: 1 - low / 100, gamma, scale: byId("scale").value, colours };
 }
+
+const gapColour = () => (byId("colours").value === "grey" ? GAP : GAP_OF_COLOURS);
+const shadesOf = (bands) => (bands.length === 3 ? bands.map((one, channel) => one[channel]) : bands[0]);
 
 function show() {
   const now = picture();
@@ -62,7 +80,8 @@ function show() {
     bands,
     overlay: byId("overlay").value,
     overlayBand: bands[0],
-    greys: bands.map((band) => stretched(now.bands[band], look())),
+    shades: shadesOf(bands.map((band) => stretched(now.bands[band], look()))),
+    gapColour: gapColour(),
   });
 }
 
@@ -79,12 +98,17 @@ function drawn({ coarse, level, busy }) {
   legend();
 }
 
+const RAISED = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
+
 // A number to about a hundredth of the span that it is one of (101325 Pa among pressures, 0.1234 among reflectances), and
 // to seven digits at most, which is what float32 holds.
 function number(value, span) {
   const most = Math.floor(Math.log10(Math.max(Math.abs(value), span)));
   const least = Math.max(Math.floor(Math.log10(span)) - 2, most - 6);
-  if (value !== 0 && (most >= 7 || most < -3)) return value.toExponential(Math.max(most - least, 1));
+  if (value !== 0 && (most >= 7 || most < -3)) {
+    const [digits, power] = value.toExponential(Math.max(most - least, 1)).split("e");
+    return `${digits} × 10${[...String(Number(power))].map((sign) => RAISED[sign]).join("")}`;
+  }
   return String(Number(value.toFixed(Math.min(Math.max(-least, 0), 20))));
 }
 
@@ -99,24 +123,25 @@ function swatch(colour, text) {
   return item;
 }
 
-function ramp(colourAt, low, high) {
+function ramp(colourAt, words, low, high) {
   const item = document.createElement("li");
   const bar = document.createElement("span");
   bar.className = "ramp";
   bar.style.backgroundImage = `linear-gradient(90deg, ${Array.from({ length: 17 }, (_, i) => css(colourAt(i / 16)))})`;
-  item.append(`${low} `, bar, ` ${high}`);
+  item.append(`${words}: ${low} `, bar, ` ${high}`);
   return item;
 }
 
 function errorRamp({ error, units, name }) {
-  return ramp(inferno, "0", `${withUnits(number(error, error), units)} or more: standard error of ${name}`);
+  return ramp(inferno, `standard error of ${name}`, "0", `${withUnits(number(error, error), units)} or more`);
 }
 
-// What black and white stand for; grey in between as the stretch has it.
-function greyRamp(band) {
-  const [low, high] = bounds(band, look());
-  const grey = (share) => Array(3).fill(greyOf(share, look()));
-  return ramp(grey, number(low, spanOf(band)), `${withUnits(number(high, spanOf(band)), band.units)}: ${band.name}`);
+// What the two ends of the scale stand for; in between as the stretch has it.
+function valueRamp(band) {
+  const now = look();
+  const [low, high] = bounds(band, now);
+  const colour = (share) => colourOf(share, now);
+  return ramp(colour, band.name, number(low, spanOf(band)), withUnits(number(high, spanOf(band)), band.units));
 }
 
 const withUnits = (words, units) => (units ? `${words} ${units}` : words);
@@ -136,15 +161,15 @@ function reasonWords(bits) {
 function legend() {
   const overlay = byId("overlay").value;
   const seen = [...view.seen].sort((a, b) => a - b);
-  const choices = ["band", "variable", "stretch", "scale", "gamma"].map((name) => byId(name).value);
+  const choices = ["band", "variable", "stretch", "scale", "gamma", "colours"].map((name) => byId(name).value);
   const state = [overlay, seen, view.gapSeen, view.emptySeen, view.outsideSeen, view.valueSeen, ...choices].join("|");
   if (state === legendWas) return;
   legendWas = state;
-  const items = view.gapSeen ? [swatch(GAP, "left of the line: was missing")] : [];
+  const items = view.gapSeen ? [swatch(gapColour(), "left of the line: was missing")] : [];
   if (view.emptySeen) items.push(swatch(EMPTY, "missing still: left empty"));
   if (view.outsideSeen) items.push(chequered("outside: not to be filled"));
   const band = picture().bands[bandsChosen()[0]];
-  if (bandsChosen().length === 1 && view.valueSeen) items.unshift(greyRamp(band));
+  if (bandsChosen().length === 1 && view.valueSeen) items.unshift(valueRamp(band));
   if (overlay === "error" && view.gapSeen && band.error > 0) items.push(errorRamp(band));
   if (overlay === "source") {
     items.push(...seen.filter((c) => c !== UNFILLED).map((c) => swatch(kindColour(c), `filled by ${page.sources[c] ?? c}`)));
@@ -159,6 +184,9 @@ function sourceWords(pixel) {
   const why = `missing because: ${reasonWords(pixel.reason)}`;
   return pixel.source === UNFILLED ? `left empty; ${why}` : `filled by ${page.sources[pixel.source] ?? pixel.source}; ${why}`;
 }
+
+// The row of the raster that is drawn in a row of the picture, which has north above.
+const rowOf = (row) => (picture().south_up ? picture().rows - 1 - row : row);
 
 function readOut(x, y) {
   const band = bandsChosen()[0];
@@ -176,7 +204,7 @@ function readOut(x, y) {
     const size = withUnits(number((error * pixel.error) / 255, error), units);
     value += `, standard error about ${size}${pixel.error === 255 ? " or more" : ""}`;
   }
-  byId("pixel").textContent = `Row ${pixel.row}, column ${pixel.column}, ${name}:${value} (${sourceWords(pixel)})`;
+  byId("pixel").textContent = `Row ${rowOf(pixel.row)}, column ${pixel.column}, ${name}:${value} (${sourceWords(pixel)})`;
 }
 
 // -- the swipe
@@ -289,9 +317,13 @@ async function nextGap() {
     return;
   }
   gapSeen = (gapSeen + 1) % gaps.length;
-  const [row, column] = gaps[gapSeen];
-  view.visit(column, row, Math.max(window.devicePixelRatio || 1, view.smallest));
-  byId("pixel").textContent = `Gap ${gapSeen + 1} of ${gaps.length}, around row ${row}, column ${column}`;
+  const [row, column, extent] = gaps[gapSeen];
+  const ratio = window.devicePixelRatio || 1;
+  const large = Math.min(view.area.width, view.area.height) / (6 * extent); // a gap of three pixels is to be seen too
+  const scale = Math.max(ratio, view.smallest, Math.min(large, 16 * ratio));
+  const aside = extent * scale < view.area.height / 4 ? view.area.height / 4 / scale : 0; // not under the line's handle
+  view.visit(column, row + aside, scale);
+  byId("pixel").textContent = `Gap ${gapSeen + 1} of ${gaps.length}, around row ${rowOf(row)}, column ${column}`;
 }
 
 function stepDate(step) {
@@ -319,7 +351,11 @@ function start() {
     gapSeen = -1;
     show();
   });
-  for (const id of ["date", "band", "overlay", "stretch", "scale"]) byId(id).addEventListener("change", show);
+  byId("band").addEventListener("change", () => {
+    fillColours();
+    show();
+  });
+  for (const id of ["date", "overlay", "stretch", "scale", "colours"]) byId(id).addEventListener("change", show);
   byId("gamma").addEventListener("input", show);
   byId("before-date").addEventListener("click", () => stepDate(-1));
   byId("after-date").addEventListener("click", () => stepDate(1));

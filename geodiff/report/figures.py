@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from geodiff.plan import CAUSES
 from geodiff.record import FEW_TRIALS, why_refused
-from geodiff.report.markup import figure, items, paragraph, preformatted, section, table
+from geodiff.report.markup import answer, figure, items, number, paragraph, preformatted, section, table, with_units
 from geodiff.report.plots import coverage_plot, pit_plot
 from geodiff.report.product import FilledProduct
 
-__all__ = ["lead", "sections"]
+__all__ = ["Worth", "answers", "lead", "sections"]
 
 _STAGES = {"scan_and_fit": "finding gaps and fitting", "fill": "filling", "restore": "restoring", "write": "writing"}
 _GATES = {
@@ -20,7 +21,24 @@ _GATES = {
     "seam": "steepness across the edges of work windows over that elsewhere (about 1 where no seam shows)",
     "seam_chance": "how far chance alone moves that: lines laid elsewhere differ by as much",
 }
+_ABOUT_RIGHT = (0.85, 0.95)
+"""Shares that intervals of 90 % hold of hidden values where their width is about right."""
 _DISTANCES = ("≤ 2 pixels", "2 to 4", "4 to 8", "8 to 16", "farther")
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What an estimate of one band is worth, in its own units."""
+
+    variable: str
+    band: str
+    units: str
+    low: float
+    """All but a twentieth of the band's values are larger,"""
+    high: float
+    """and all but a twentieth smaller."""
+    error: float
+    """The median standard error of what was filled; 0 where nothing was."""
 
 
 def lead(product: FilledProduct) -> str:
@@ -30,19 +48,16 @@ def lead(product: FilledProduct) -> str:
         return f"{len(product.pictures)} filled variable{'s' * (len(product.pictures) > 1)}; the run's record is gone."
     filled = sum(facts.get("filled", 0) for facts in told.values())
     values = sum(facts.get("values", 0) for facts in told.values())
-    coverage = product.record.get("gates", {}).get("coverage90")
     if product.restored:
         gaps = f"{filled:,} of them ({_percent(filled, values)})" if filled else "none of them"
         return f"{values:,} values were restored; {gaps} had been missing."
+    missing = sum(facts.get("missing", 0) for facts in told.values())
     if not filled:
-        return _nothing_filled(sum(facts.get("missing", 0) for facts in told.values()), values)
-    words = f"{filled:,} of {values:,} values ({_percent(filled, values)}) were missing and are now estimated"
-    if coverage is not None:
-        words += f"; on hidden known values the 90\u00a0% intervals held {100 * coverage:.0f}\u00a0%"
-        places = sum(facts.get("self_check", {}).get("trials", 0) for facts in told.values())
-        if 0 < places < FEW_TRIALS:
-            words += f" (in {places} place{'s' * (places > 1)} only: that says little)"
-    return f"{words}."
+        return _nothing_filled(missing, values)
+    words = f"{missing:,} of {values:,} values ({_percent(missing, values)}) were missing; "
+    if filled == missing:
+        return words + "all of them are now estimated."
+    return words + f"{_counted(filled, values)} are now estimated, the others are left as they were."
 
 
 def _nothing_filled(missing: int, values: int) -> str:
@@ -50,19 +65,90 @@ def _nothing_filled(missing: int, values: int) -> str:
     return f"Nothing was filled: {left if missing else f'none of the {values:,} values was missing'}."
 
 
-def sections(product: FilledProduct) -> str:
+def answers(product: FilledProduct, worth: Sequence[Worth] = ()) -> str:
+    """Whether the estimates can be trusted, in a few figures that stand before everything else; HTML."""
+    told = [facts for facts in _variables(product).values() if facts.get("filled") or product.restored]
+    if not told:
+        return ""
+    checks = [facts.get("self_check") or {} for facts in told]
+    found = [*_intervals(product, checks), *_beside_others(product, checks), *_typical(worth, product)]
+    return f'<dl class="answers" aria-label="Can it be trusted?">{"".join(found)}</dl>'
+
+
+def _intervals(product: FilledProduct, checks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if product.restored:
+        return
+    name, coverage = "90\u00a0% intervals held", product.record.get("gates", {}).get("coverage90")
+    if coverage is None:
+        yield answer(name, "not checked", "nothing could be hidden in this scene to check the errors by")
+        return
+    pixels = sum(check.get("pixels") or 0 for check in checks)
+    places = max(check.get("trials") or 0 for check in checks)  # of variables on one grid much the same ones
+    of = f"of {pixels:,} known values hidden for the purpose"
+    if 0 < places < FEW_TRIALS:
+        judged = f"in {places} place{'s' * (places > 1)} only: that says little"
+    else:
+        low, high = _ABOUT_RIGHT
+        sides = "too small" if coverage < low else "too large" if coverage > high else "about right"
+        judged = f"the standard errors are {sides} here"
+    yield answer(name, f"{100 * coverage:.0f}\u00a0%", f"{of}; {judged}")
+
+
+def _beside_others(product: FilledProduct, checks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The error at hidden values and that of the best simple method, where one variable has been checked."""
+    leagues = [check["league"] for check in checks if check.get("league")]
+    if len(leagues) != 1:
+        return
+    own = str(product.attributes.get("geodiff_filler") or leagues[0][0][0])
+    errors = {name: rmse for name, rmse, _ in leagues[0]}
+    others = [(rmse, name) for name, rmse in errors.items() if name != own]
+    if own in errors:
+        words = "of the spread of the values, root mean square"
+        words += f"; the best other of its list, {min(others)[1]}: {min(others)[0]:.2f}" if others else ""
+        yield answer("Error at hidden values", f"{errors[own]:.2f}", words)
+
+
+def _typical(worth: Sequence[Worth], product: FilledProduct) -> Iterator[str]:
+    estimated = [one for one in worth if one.error > 0]
+    if not estimated:
+        return
+    name = "Typical standard error"
+    half = "half of all have less" if product.restored else "half of the estimates have less"
+    if len(estimated) == 1:
+        (one,) = estimated
+        ends = number(one.low, one.high - one.low), with_units(number(one.high, one.high - one.low), one.units)
+        span = f"90\u00a0% of the values of {one.band} lie between {ends[0]} and {ends[1]}"
+        yield answer(name, with_units(number(one.error, one.error), one.units), f"{half}; {span}")
+    elif len({(one.variable, one.units) for one in estimated}) == 1:
+        least, most = (by(one.error for one in estimated) for by in (min, max))
+        ends = number(least, least), with_units(number(most, most), estimated[0].units)
+        yield answer(name, f"{ends[0]} to {ends[1]}", f"by band, as the table below says; {half}")
+    else:
+        shares = [one.error / (one.high - one.low) for one in estimated if one.high > one.low]
+        shown = " to ".join(_percent(by(shares, default=0.0), 1) for by in (min, max))
+        yield answer(name, shown, f"of the span of each band's values, as the table below says; {half}")
+
+
+def sections(product: FilledProduct, worth: Sequence[Worth] = ()) -> str:
     """Everything below the picture, as HTML."""
-    return "\n".join([_measured(product), _gaps(product), _trust(product), _run(product)])
+    return "\n".join([_measured(product), _gaps(product), _trust(product, worth), _run(product)])
 
 
 def _percent(part: float, whole: float) -> str:
+    """A share that is neither 0 nor all unless it is so: 0.0024 % of one side, 99.998 % of the other."""
     share = 100 * part / whole if whole else 0.0
-    return f"{share:.2g}\u00a0%" if 0 < share < 1 else f"{share:.1f}\u00a0%"
+    if 0 < share < 1:
+        return f"{share:.2g}\u00a0%"
+    if 99 < share < 100:
+        rest = f"{100 - share:.2g}"
+        shown = "> 99.99" if "e" in rest else f"{100 - float(rest):.{len(rest.partition('.')[2])}f}"
+        return f"{shown}\u00a0%"
+    return f"{share:.1f}\u00a0%"
 
 
 def _counted(part: int, whole: int) -> str:
     """A count and its share, which a narrow screen may break in two lines."""
-    return f"{part:,} ({_percent(part, whole)})"
+    return f"{part:,} ({_percent(part, whole)})" if part else "0"
 
 
 def _variables(product: FilledProduct) -> Mapping[str, Any]:
@@ -172,13 +258,13 @@ def _spoken(word: str) -> str:
 # -- trust
 
 
-def _trust(product: FilledProduct) -> str:
+def _trust(product: FilledProduct, worth: Sequence[Worth]) -> str:
     if product.restored:
         words = (
             "A restoration hides no pixels of the frame to check itself. How near it comes on frames whose truth is "
             "known, and how often its intervals hold it, stands in the model's card: geodiff model show."
         )
-        return section("trust", "How far to trust it", paragraph(words))
+        return section("trust", "How far to trust it", paragraph(words), *_worths(worth))
     if product.record and not any(facts.get("filled") for facts in _variables(product).values()):
         return section("trust", "How far to trust it", paragraph("Every value is as it was; there is no estimate."))
     hidden = (
@@ -194,15 +280,16 @@ def _trust(product: FilledProduct) -> str:
             continue  # nothing was estimated
         tables = [*_league(name, check, product), *_weights(name, facts.get("fit", {}))]
         parts += [*_checked(name, check), f'<div class="side-by-side">{"".join(tables)}</div>' if tables else ""]
-    parts += _judged(product.record.get("gates", {}))
+    parts += [*_worths(worth), *_judged(product.record.get("gates", {}))]
     return section("trust", "How far to trust it", *parts)
 
 
 def _checked(name: str, check: Mapping[str, Any]) -> Iterator[str]:
     if not check.get("pixels"):
         yield paragraph(
-            f"{name}: too few pixels are known to hide some and check the fill by them. Weights and standard errors "
-            "are the stored ones of ordinary scenes, and nothing here says how well they suit this one."
+            f"{name}: the fill could not be checked here: too little is known to hide some of it, or the gaps are "
+            "smaller than is worth hiding. Weights and standard errors are the stored ones of ordinary scenes, and "
+            "nothing here says how well they suit this one."
         )
         return
     trials, pixels = check["trials"], check["pixels"]
@@ -238,6 +325,25 @@ def _plots(name: str, check: Mapping[str, Any]) -> Iterator[str]:
             "errors too narrow, a hump too wide, a slope a bias."
         )
         yield figure(pit_plot(counts, words), words)
+
+
+def _worths(worth: Sequence[Worth]) -> Iterator[str]:
+    """What an estimate of each band is worth, in units that a reader knows."""
+    plain = len({one.variable for one in worth}) == 1
+    rows = [
+        (
+            one.band if plain or one.band == one.variable else f"{one.variable}: {one.band}",
+            number(one.error, one.error),
+            f"{number(one.low, one.high - one.low)} to {number(one.high, one.high - one.low)}",
+            one.units or "–",
+            _percent(one.error, one.high - one.low) if one.high > one.low else "–",
+        )
+        for one in worth
+        if one.error > 0
+    ]
+    if rows:
+        head = ("Band", "Typical standard error", "90\u00a0% of all values", "Units", "Error over their span")
+        yield table("What an estimate is worth: the median standard error beside the values", head, rows)
 
 
 def _weights(name: str, fit: Mapping[str, Any]) -> Iterator[str]:

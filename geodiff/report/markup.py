@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-__all__ = ["as_script_json", "figure", "items", "paragraph", "preformatted", "section", "table", "text"]
+__all__ = [
+    "answer",
+    "as_script_json",
+    "figure",
+    "items",
+    "number",
+    "paragraph",
+    "preformatted",
+    "section",
+    "spelt_units",
+    "table",
+    "text",
+    "with_units",
+]
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def text(value: object) -> str:
@@ -20,6 +36,47 @@ def as_script_json(value: Any) -> str:
     """JSON that may stand inside a script element, whatever its strings hold."""
     plain = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def number(value: float, span: float) -> str:
+    """A number to about a hundredth of the span that it is one of, and to seven digits at most, as the page's script.
+
+    101325 Pa among pressures, 0.1234 among reflectances, 4.56 × 10⁻⁵ among what is as small.
+    """
+    span = abs(span) or abs(value) or 1.0
+    most = math.floor(math.log10(max(abs(value), span)))
+    least = max(math.floor(math.log10(span)) - 2, most - 6)
+    if value and not -3 <= most < 7:
+        digits, _, power = f"{value:.{max(most - least, 1)}e}".partition("e")
+        return f"{digits} × 10{str(int(power)).translate(_RAISED)}"
+    shown = f"{value:.{max(-least, 0)}f}"
+    shown = shown.rstrip("0").rstrip(".") if "." in shown else shown
+    return "0" if shown in ("-0", "") else shown
+
+
+def with_units(words: str, units: str) -> str:
+    """A number and its units, where it has any."""
+    return f"{words}\u00a0{units}" if units else words
+
+
+_UNITS = "a|cm|d|day|g|h|hPa|hr|Hz|J|K|kg|km|m|mg|min|mm|mol|N|nm|Pa|s|sr|um|W|yr"
+_POWER = re.compile(rf"(?<![^\s./*])({_UNITS})\^?(-?[1-4])(?![^\s./*])")
+_SPELT = {
+    **dict.fromkeys(("degc", "deg_c", "celsius", "degree_celsius", "degrees_celsius", "degree_c", "degrees_c"), "°C"),
+    **dict.fromkeys(("degree", "degrees", "deg"), "°"),
+    "percent": "%",
+}
+
+
+def spelt_units(units: str) -> str:
+    """Units as people write them: m s⁻¹ for `m s-1`, °C for `degree_Celsius`; others as they are."""
+    whole = _SPELT.get(units.strip().lower())
+    return whole or _POWER.sub(lambda found: found[1] + found[2].translate(_RAISED), units)
+
+
+def answer(name: str, value: str, words: str) -> str:
+    """One figure of a list of them: what it is, what it is here, and what to make of it."""
+    return f"<div><dt>{text(name)}</dt><dd><strong>{text(value)}</strong> <span>{text(words)}</span></dd></div>"
 
 
 def section(name: str, title: str, *parts: str) -> str:
@@ -61,7 +118,8 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], o
     )
 
 
-_NUMBER = re.compile(r"-?[\d,.]+(e-?\d+)?(\u00a0%)?( \(-?[\d.]+\u00a0%\))?|–")
+_ONE = r"(> )?-?[\d,.]+( × 10[⁻⁰¹²³⁴-⁹]+)?"
+_NUMBER = re.compile(rf"{_ONE}( to {_ONE})?(\u00a0%)?( \({_ONE}\u00a0%\))?|–")
 
 
 def _is_number(cell: object) -> bool:

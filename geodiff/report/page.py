@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff import __version__
+from geodiff.quantities import has_two_signs
 from geodiff.report.budget import Embedded
-from geodiff.report.figures import lead, sections
+from geodiff.report.figures import Worth, answers, lead, sections
 from geodiff.report.markup import as_script_json, text
 from geodiff.report.pyramid import TILE, Coding, Pyramid
+from geodiff.suspects import goes_round
 
 if TYPE_CHECKING:
     from geodiff.report.product import FilledProduct, Picture
@@ -39,6 +41,8 @@ _SIDES = {
     True: ("The restored frame", "gaps marked", "restored"),
 }
 """What the picture is called, and its sides, left and right of the line."""
+_STRETCHED = 0.02
+"""Share of the values at either end that the picture's stretch cuts off at first."""
 _MOST_PLACES = 40
 _PLACES_WITHIN = 512
 
@@ -51,16 +55,24 @@ def file_page(product: FilledProduct, pyramids: Sequence[Pyramid], chosen: Seque
         for pyramid, done in zip(pyramids, chosen, strict=True)
     ]
     block = f'<script type="application/json" id="page-tiles">{as_script_json(tiles)}</script>'
-    return _page(product, pictures, block, _left_out(product, chosen), "'none'")
+    return _page(product, pyramids, pictures, block, _left_out(product, chosen), "'none'")
 
 
 def served_page(product: FilledProduct, pyramids: Sequence[Pyramid]) -> str:
     """The same page for `geodiff view`, which sends tiles when they are looked at."""
     pictures = [_described(pyramid, range(len(pyramid.picture.dates)), None) for pyramid in pyramids]
-    return _page(product, pictures, "", "Every tile is read from the product itself.", "'self'")
+    return _page(product, pyramids, pictures, "", "Every tile is read from the product itself.", "'self'")
 
 
-def _page(product: FilledProduct, pictures: Sequence[Mapping[str, Any]], tiles: str, words: str, connect: str) -> str:
+def _page(
+    product: FilledProduct,
+    pyramids: Sequence[Pyramid],
+    pictures: Sequence[Mapping[str, Any]],
+    tiles: str,
+    words: str,
+    connect: str,
+) -> str:
+    worth = [one for pyramid in pyramids for one in _worth(pyramid)]
     style, script = _part("page.css"), _script()
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; connect-src {connect}; "
@@ -78,13 +90,14 @@ def _page(product: FilledProduct, pictures: Sequence[Mapping[str, Any]], tiles: 
         generator=f"geodiff {__version__}",
         title=text(PurePosixPath(product.target.rstrip("/")).name),
         lead=text(lead(product)),
+        answers=answers(product, worth),
         picture_title=picture_title,
         left=left,
         right=right,
         style=style,
         coarse_note="Finer pixels of this place are not in this file; geodiff view shows them.",
         coarse_words=text(words),
-        sections=sections(product),
+        sections=sections(product, worth),
         footer=text(f"Made by geodiff {__version__}. {_KINDS[product.restored]}"),
         facts=as_script_json(facts),
         tiles=tiles,
@@ -95,7 +108,9 @@ def _page(product: FilledProduct, pictures: Sequence[Mapping[str, Any]], tiles: 
 def _left_out(product: FilledProduct, chosen: Sequence[Embedded]) -> str:
     """What of the product is not in the file."""
     if all(one.whole for one in chosen):
-        return "This file holds every pixel of the product, in 256 steps of grey."
+        words = "This file holds every pixel of the product, in 256 steps of grey"
+        exact = all(one.exact for one in chosen)
+        return f"{words}." if exact else f"{words}, compressed as photographs are; geodiff view shows them as they are."
     full, of = sum(one.full for one in chosen), sum(one.full_of for one in chosen)
     dates = sum(len(one.dates) for one in chosen), sum(len(p.dates) for p in product.pictures)
     kept = f"{full:,} of the {of:,} tiles that hold gaps" if full < of else f"all {of:,} tiles that hold gaps"
@@ -109,11 +124,12 @@ def _described(pyramid: Pyramid, shown: Sequence[int], gaps: Mapping[int, Any] |
     """What the script has to know of one picture."""
     picture = pyramid.picture
     rows, columns = picture.shape
-    bands = [_band(*facts) for facts in zip(picture.band_names, picture.units, pyramid.codings, strict=True)]
+    bands = [_band(picture, place, coding) for place, coding in enumerate(pyramid.codings)]
     return {
         "name": picture.name,
         "rows": rows,
         "columns": columns,
+        "south_up": picture.south_up,
         "levels": pyramid.levels,
         "tile": TILE,
         "bands": bands,
@@ -125,9 +141,29 @@ def _described(pyramid: Pyramid, shown: Sequence[int], gaps: Mapping[int, Any] |
     }
 
 
-def _band(name: str, units: str, coding: Coding) -> dict[str, Any]:
-    table = [float(f"{value:.7g}") for value in coding.table]
-    return {"name": name, "units": units, "table": table, "histogram": coding.histogram.tolist(), "error": coding.error}
+def _band(picture: Picture, place: int, coding: Coding) -> dict[str, Any]:
+    variable, band = picture.value, picture.value.bands[picture.bands[place]]
+    turn = goes_round(band, coding.table, variable.name) if coding.histogram.any() else None
+    two_signs = has_two_signs(variable, band, *coding.range(_STRETCHED))
+    return {
+        "name": picture.band_names[place],
+        "units": picture.units[place],
+        "table": [float(f"{value:.7g}") for value in coding.table],
+        "histogram": coding.histogram.tolist(),
+        "error": coding.error,
+        "turn": [turn.start, turn.start + turn.length] if turn else None,
+        "colours": "round" if turn else "zero" if two_signs else "grey",
+    }
+
+
+def _worth(pyramid: Pyramid) -> list[Worth]:
+    picture = pyramid.picture
+    bands = zip(picture.band_names, picture.units, pyramid.codings, strict=True)
+    return [
+        Worth(picture.name, name, units, *coding.range(0.05), coding.typical)
+        for name, units, coding in bands
+        if coding.histogram.any()
+    ]
 
 
 def _composite(picture: Picture, codings: Sequence[Coding]) -> list[int] | None:
@@ -143,7 +179,7 @@ def _composite(picture: Picture, codings: Sequence[Coding]) -> list[int] | None:
 
 
 def gap_places(pyramid: Pyramid, date: int) -> list[list[int]]:
-    """Row and column of the middle of the largest gaps of a date, largest first."""
+    """Row and column of the middle of the largest gaps of a date, and how many pixels they span; largest first."""
     from scipy.ndimage import find_objects, label
 
     level = next(k for k in range(pyramid.levels) if max(pyramid.size(k)) <= _PLACES_WITHIN or k == pyramid.levels - 1)
@@ -152,7 +188,10 @@ def gap_places(pyramid: Pyramid, date: int) -> list[list[int]]:
     sizes = np.bincount(marked.ravel())[1:]
     boxes = find_objects(marked)
     largest = np.argsort(-sizes, kind="stable")[:_MOST_PLACES]
-    return [[((s.start + s.stop) << level) // 2 for s in boxes[i]] for i in largest]
+    return [
+        [*(((s.start + s.stop) << level) // 2 for s in boxes[i]), max(s.stop - s.start for s in boxes[i]) << level]
+        for i in largest
+    ]
 
 
 def _script() -> str:

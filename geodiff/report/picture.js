@@ -15,7 +15,7 @@ class PictureView {
     this.asked = false;
   }
 
-  // chosen: { picture, place, date, bands, overlay, look, greys }
+  // chosen: { picture, place, date, bands, overlay, overlayBand, shades, gapColour }
   show(chosen) {
     const same = this.chosen && this.chosen.picture === chosen.picture;
     this.chosen = chosen;
@@ -114,7 +114,7 @@ class PictureView {
     const name = `${level}/${row}/${column}`;
     const found = this.kept.get(name);
     if (found) return found;
-    const { bands, overlay, greys, overlayBand } = this.chosen;
+    const { bands, overlay, shades, gapColour, overlayBand } = this.chosen;
     const parts = bands.map((band) => this.store.peek(this.key(band, level, row, column)));
     const over = overlay === "none" ? true : this.store.peek(this.key(overlayBand, level, row, column));
     if (parts.includes(null) || over === null) return null;
@@ -123,8 +123,8 @@ class PictureView {
     if (parts.some((part) => part.source.includes(OUTSIDE))) this.outsideSeen = true;
     if (parts.some((part) => part.value !== null)) this.valueSeen = true;
     const made = {
-      before: painted(parts, greys, true),
-      after: painted(parts, greys, false),
+      before: painted(parts, shades, gapColour, true),
+      after: painted(parts, shades, gapColour, false),
       over: over === true ? null : overlaid(over, overlay, this.seen),
     };
     this.kept.set(name, made);
@@ -184,7 +184,18 @@ class PictureView {
     context.clearRect(0, 0, width, height);
     this.half(context, pieces, [0, 0, cut, height], "before");
     this.half(context, pieces, [cut, 0, width - cut, height], "after");
+    this.edge(context);
     this.whenDrawn({ coarse, level: this.level, busy: this.store.busy });
+  }
+
+  // A line around the raster: what is left empty in it looks like what lies beside it.
+  edge(context) {
+    const { rows, columns } = this.chosen.picture;
+    const left = (0 - this.centre[0]) * this.scale + this.area.width / 2;
+    const top = (0 - this.centre[1]) * this.scale + this.area.height / 2;
+    context.strokeStyle = "rgb(128 128 128)";
+    context.lineWidth = window.devicePixelRatio || 1;
+    context.strokeRect(left, top, columns * this.scale, rows * this.scale);
   }
 
   half(context, pieces, clip, side) {

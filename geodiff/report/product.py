@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,11 @@ from geodiff.codes import CODES, OBSERVED, OUTSIDE, UNFILLED
 from geodiff.encoding import unpack
 from geodiff.errors import TargetError
 from geodiff.gaps import Reason
+from geodiff.identity import target_stem
 from geodiff.io import Kind, Raster, Variable, open_raster
-from geodiff.io.places import exists, local_path
+from geodiff.io.places import exists, local_path, read
 from geodiff.io.writing import RECORD
+from geodiff.report.markup import spelt_units
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,15 +68,27 @@ class Picture:
         """Units of the bands; '' where there are none, or the numbers have no dimension ("1")."""
         common = str(self.value.attributes.get("units", ""))
         found = (self.value.bands[band].units or common for band in self.bands)
-        return tuple("" if units == "1" else units for units in found)
+        return tuple("" if units == "1" else spelt_units(units) for units in found)
 
     @property
     def dates(self) -> tuple[str, ...]:
         """One name a date; '' where the product has none."""
         return tuple("" if date is None else _date(date) for date in self.value.dates)
 
+    @property
+    def south_up(self) -> bool:
+        """Whether the raster's first row is its southernmost; it is shown with north above all the same."""
+        return self.value.south_up
+
     def read(self, date: int, window: Window) -> Layers:
-        """All layers of a window; (band, row, column)."""
+        """All layers of a window, north above; (band, row, column). Rows are counted from the north."""
+        if not self.south_up:
+            return self._read(date, window)
+        turned = self._read(date, replace(window, row=self.shape[0] - window.row - window.height))
+        up = (slice(None), slice(None, None, -1))
+        return Layers(turned.value[up], turned.source[up], turned.reason[up], turned.error[up])
+
+    def _read(self, date: int, window: Window) -> Layers:
         stored = self.value.reader.read(date, window)
         source = self._layer("source", date, window).astype(np.uint8)
         reason = self._layer("reason", date, window).astype(np.uint16)
@@ -137,25 +151,31 @@ def open_product(target: str) -> FilledProduct:
 def _files(target: str) -> list[str]:
     """The files that hold values: the target, or those of a folder without their sidecars."""
     local = local_path(target)
-    if local is None or not local.is_dir() or target.rstrip("/").endswith(".zarr"):
+    is_folder = target.endswith("/") if local is None else local.is_dir()
+    if not is_folder or target.rstrip("/").endswith(".zarr"):
         return [target]
+    folder = target.rstrip("/") if local is None else str(local)
     try:
-        names = json.loads((local / RECORD).read_text(encoding="utf-8"))["files"]
+        names = json.loads(read(f"{folder}/{RECORD}") or b"{}")["files"]
     except (OSError, ValueError, KeyError) as error:
-        raise TargetError(f"{target} holds no whole product of geodiff: {error}; run its fill again") from None
-    return [str(local / name) for name in names if _sidecar(local / name, "source").is_file()]
+        raise TargetError(
+            f"{target} holds no whole product of geodiff ({RECORD}: {error!r}); run its fill again"
+        ) from None
+    return [place for name in names if exists(_sidecar(place := f"{folder}/{name}", "source"))]
 
 
-def _sidecar(path: Path, layer: str) -> Path:
-    return path.with_name(f"{path.stem}_{layer}.tif")
+def _sidecar(path: str, layer: str) -> str:
+    folder, stem = target_stem(path)
+    return f"{folder}/{stem}_{layer}.tif"
 
 
 def _pictures(path: str, *, single: bool) -> list[tuple[Picture, Raster]]:
     raster = open_raster(path)
-    layers = _inside(raster) or _beside(path)
+    inside = _inside(raster)
+    layers = inside or _beside(path)
     found = []
     for variable in raster.variables:
-        own = {layer: _of_variable(variable, layer, layers) for layer in _LAYERS}
+        own = {layer: _of_variable(variable, layer, layers, inside=bool(inside)) for layer in _LAYERS}
         bands = tuple(i for i, band in enumerate(variable.bands) if band.kind is Kind.CONTINUOUS)
         if bands and all(own.values()):
             name = variable.name if single else Path(path).stem
@@ -179,21 +199,22 @@ def _base(name: str, layer: str) -> str:
 
 
 def _beside(path: str) -> dict[str, tuple[Variable, ...]]:
-    """Layers in files beside a GeoTIFF or PNG."""
-    local = local_path(path)
-    if local is None:
-        return {}
-    files = {layer: _sidecar(local, layer) for layer in _LAYERS}
-    return {layer: open_raster(str(file)).variables for layer, file in files.items() if file.is_file()}
+    """Layers in files beside a GeoTIFF or PNG, here or on an object store."""
+    files = {layer: _sidecar(path, layer) for layer in _LAYERS}
+    return {layer: open_raster(file).variables for layer, file in files.items() if exists(file)}
 
 
 def _of_variable(
-    variable: Variable, layer: str, layers: Mapping[str, tuple[Variable, ...]]
+    variable: Variable, layer: str, layers: Mapping[str, tuple[Variable, ...]], *, inside: bool
 ) -> tuple[Variable, tuple[int, ...]] | None:
-    """The layer of a variable and, for each of the variable's bands, its place in it; None where there is none."""
+    """The layer of a variable and, for each of the variable's bands, its place in it; None where there is none.
+
+    One beside the values may go by another name, where a STAC Item named them; one `inside` their dataset may not, or
+    the standard errors would be taken for values themselves.
+    """
     for candidate in layers.get(layer, ()):
         named = candidate.name == f"{variable.name}_{layer}"
-        alone = len(layers[layer]) == len(candidate.bands) == 1  # its file may say no name where a STAC Item did
+        alone = len(layers[layer]) == len(candidate.bands) == 1 and not inside
         fits = len(candidate.bands) == len(variable.bands) and candidate.shape[2:] == variable.shape[2:]
         if fits and (named or alone):
             return candidate, tuple(range(len(variable.bands)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,14 @@ class Coding:
     """(256,) how often each code occurs in the sample; all 0 where the band has no value."""
     error: float
     """The standard error of code 255; 0 where nothing was filled."""
+    typical: float = 0.0
+    """The median standard error of what was filled; 0 where nothing was."""
+
+    def range(self, share: float) -> tuple[float, float]:
+        """The values between which all but a share at either end lie."""
+        below = np.cumsum(self.histogram)
+        low, high = (np.searchsorted(below, part * below[-1]) for part in (share, 1 - share))
+        return float(self.table[low]), float(self.table[min(high, 255)])
 
     def codes(self, value: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Codes of values, any shape; 0 for NaN."""
@@ -94,9 +102,9 @@ def _coding(values: NDArray[np.float32], errors: NDArray[np.float32]) -> Coding:
     table[0], table[-1] = min(rank[0], table[0]), max(rank[-1], table[-1])
     span = max(table[-1] - table[0], abs(table[0]) * 1e-6, 1e-12)
     table = np.maximum.accumulate(table) + span * 1e-6 * np.arange(256)  # strictly ascending, as interpolation asks
-    coding = Coding(table, np.zeros(256, np.int64), float(np.quantile(errors, 0.995)) if errors.size else 0.0)
-    histogram = np.bincount(coding.codes(values), minlength=256)
-    return Coding(table, histogram, coding.error)
+    typical, largest = np.quantile(errors, [0.5, 0.995]).tolist() if errors.size else (0.0, 0.0)
+    coding = Coding(table, np.zeros(256, np.int64), largest, typical)
+    return replace(coding, histogram=np.bincount(coding.codes(values), minlength=256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,16 +305,23 @@ def _count(counts: NDArray[np.int64], key: NDArray[np.uint32], window: Window) -
     counts[row : row + cells.shape[0], column : column + cells.shape[1]] += cells
 
 
-def encode(level: Level, band: int, coding: Coding) -> list[Any]:
+def encode(level: Level, band: int, coding: Coding, *, exact: bool = True) -> list[Any]:
     """One band of a tile as the page reads it.
+
+    Parameters
+    ----------
+    level : the tile, all bands.
+    exact : keep every code; otherwise values and errors are compressed as photographs are, to about a third, which
+        leaves ripples beside what is bright and steps in what is even.
 
     Returns
     -------
     list
-        Height, width, then images as base64 text or None: value (JPEG, grey), standard error (JPEG, grey), and
+        Height, width, then images as base64 text or None: value (PNG or JPEG, grey), standard error (the same), and
         source and reason (PNG: red is the source, green and blue the reason), or one number where all have one source
         and no reason.
     """
+    drawn = _grey_png if exact else _jpeg
     value, key, error = level.value[band], level.key[band], level.error[band]
     height, width = value.shape
     there = np.isfinite(value)
@@ -320,8 +335,8 @@ def encode(level: Level, band: int, coding: Coding) -> list[Any]:
     return [
         height,
         width,
-        _text(_jpeg(codes)) if there.any() else None,
-        _text(_jpeg(errors)) if gap.any() else None,
+        _text(drawn(codes)) if there.any() else None,
+        _text(drawn(errors)) if gap.any() else None,
         int(key[0, 0] >> 16 & 255) if (key == key[0, 0]).all() and not key[0, 0] & 0xFFFF else _text(_png(key)),
     ]
 
@@ -331,6 +346,14 @@ def _jpeg(codes: NDArray[np.uint8]) -> bytes:
 
     held = io.BytesIO()
     Image.fromarray(codes).save(held, "JPEG", quality=_QUALITY, optimize=True)
+    return held.getvalue()
+
+
+def _grey_png(codes: NDArray[np.uint8]) -> bytes:
+    from PIL import Image
+
+    held = io.BytesIO()
+    Image.fromarray(codes).save(held, "PNG")
     return held.getvalue()
 
 

@@ -1,5 +1,5 @@
 // Tiles: where they come from, and what is in them. A tile is [height, width, value, error, source and reason];
-// value and error are grey JPEGs, source and reason a PNG (red: source; green and blue: reason) or one number.
+// value and error are grey PNGs or JPEGs, source and reason a PNG (red: source; green and blue: reason) or one number.
 
 const OUTSIDE = 254;
 const UNFILLED = 255;
@@ -11,7 +11,8 @@ function bytesOf(base64) {
   return bytes;
 }
 
-async function pixelsOf(base64, type, width, height) {
+async function pixelsOf(base64, width, height) {
+  const type = base64.startsWith("/9j/") ? "image/jpeg" : "image/png";
   const blob = new Blob([bytesOf(base64)], { type });
   const options = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
   const bitmap = await createImageBitmap(blob, options);
@@ -33,13 +34,13 @@ function everyFourth(data) {
 async function decoded([height, width, value, error, gaps]) {
   const size = height * width;
   const tile = { height, width, value: null, error: null, source: new Uint8Array(size), reason: new Uint16Array(size) };
-  if (value !== null) tile.value = everyFourth(await pixelsOf(value, "image/jpeg", width, height));
-  if (error !== null) tile.error = everyFourth(await pixelsOf(error, "image/jpeg", width, height));
+  if (value !== null) tile.value = everyFourth(await pixelsOf(value, width, height));
+  if (error !== null) tile.error = everyFourth(await pixelsOf(error, width, height));
   if (typeof gaps === "number") {
     tile.source.fill(gaps);
     return tile;
   }
-  const data = await pixelsOf(gaps, "image/png", width, height);
+  const data = await pixelsOf(gaps, width, height);
   for (let i = 0; i < size; i += 1) {
     tile.source[i] = data[4 * i];
     tile.reason[i] = 256 * data[4 * i + 1] + data[4 * i + 2];

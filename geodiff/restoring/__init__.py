@@ -28,15 +28,17 @@ from geodiff.beside import (
 )
 from geodiff.encoding import unpack
 from geodiff.errors import MemoryPlanError, NothingKnownError, SourceError, TargetError
-from geodiff.finishing import begin_record
+from geodiff.finishing import begin_record, peak_memory
 from geodiff.gaps import Reason, shares
 from geodiff.identity import (
     assert_apart,
     assert_nameable,
+    assert_unchanged,
     assert_writable,
     inputs_identity,
     model_identity,
     source_identity,
+    stamp_of,
     target_stem,
 )
 from geodiff.io import Product, check_target, read_fingerprint, write_product
@@ -49,7 +51,6 @@ from geodiff.restoring.job import RestoreJob
 from geodiff.restoring.product import Layers, enlarged_raster
 from geodiff.scan import scan_cube
 from geodiff.scene import open_scene
-from geodiff.suspects import told
 from geodiff.threads import side_by_side
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
     """
     started = time.time()
     scene = open_scene(job.scene)
+    stamp = stamp_of(job.scene, scene.raster)  # before its identity is read, which must be that of what is restored
     raster = enlarged_raster(scene.raster, job.enlargement)
     check_target(raster, job.target)
     assert_nameable(job.target)
@@ -122,6 +124,7 @@ def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
             return _begin(job, fingerprint, "up to date", started)
         assert_own_layers(job.target, overwrite=job.overwrite)
         restored = _restored_cubes(scene, job, quiet)
+        assert_unchanged(job.scene, scene.raster, stamp)
         seconds = {"restore": time.time() - started}
         paths = tuple(write_product(_product(job, raster, restored, fingerprint), job.target))
         delete_left_layers(job.target, paths)
@@ -131,9 +134,11 @@ def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
             variables={cube.facts["name"]: cube.facts for cube in restored},
             blocks=len(restored),
             seconds={**seconds, "write": time.time() - started - seconds["restore"]},
+            peak_memory_bytes=peak_memory(),
         )
         keep_record(job.target, record.to_json())
         keep_digests(job.target, digests)
+        assert_unchanged(job.scene, scene.raster, stamp, written=True)
     return record
 
 
@@ -196,7 +201,7 @@ def _restored_cubes(scene: Scene, job: RestoreJob, quiet: bool) -> list[_Restore
             f"no value of {job.source} is known, so nothing can be restored; check --nodata and --qa"
         )
     for scan, _ in scanned:
-        for line in told(scan.suspects):
+        for line in scan.warnings:
             _log.warning("%s", line)
     pairs = list(zip(scene.cubes, scanned, strict=True))
     turning = [cube.name for cube, (scan, _) in pairs if scan.turns]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from geodiff.errors import JobError
-from geodiff.job import FillJob, as_list, spelled, without_places, wrong
+from geodiff.job import FillJob, as_list, assert_zarr_format, spelled, without_places, wrong
 
 __all__ = ["RestoreJob"]
 
@@ -70,6 +70,7 @@ class RestoreJob(BaseModel):
 
     @model_validator(mode="after")
     def _options_belong_to_tasks(self) -> RestoreJob:
+        assert_zarr_format(self.target, self.zarr_format)
         for option, task in {"noise": "denoise", "poisson": "denoise", "factor": "superres"}.items():
             if getattr(self, option) is not None and task not in self.task:
                 raise ValueError(f"--{option} belongs to {task}; use --task {','.join((task, *self.task))}")

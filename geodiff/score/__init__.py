@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from geodiff.errors import InputError, JobError
 from geodiff.fillers import FillerSettings, filler_names, load_filler
 from geodiff.io.cube import files_closed
+from geodiff.io.places import local_path, upload
 from geodiff.peers import PEERS, load_peers
 from geodiff.peers.null import NAME as NULL
 from geodiff.progress import Progress
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from geodiff.scene import Cube
 
 __all__ = ["PEER_NAMES", "Budget", "League", "Scored", "as_text", "fillers_for", "league", "score", "score_cube"]
+
+logger = logging.getLogger(__name__)
 
 PEER_NAMES = (*PEERS, NULL)
 """The fixed list of peers."""
@@ -78,8 +83,18 @@ class League:
         looks = [] if self.encoder == "" else [as_table(scored.realism)]
         return "\n".join([as_text(title, self.tables[scored.name]), *notes, *looks])
 
-    def save(self, folder: Path) -> list[Path]:
+    def save(self, folder: str | Path) -> list[str]:
         """Write score.json, league.csv and the pictures; with several variables, each in a folder of its own."""
+        local, place = local_path(str(folder)), str(folder).rstrip("/")
+        if local is not None:
+            return [str(path) for path in self._saved(local)]
+        with TemporaryDirectory(prefix="geodiff-upload-") as scratch:
+            made = {f"{place}/{path.relative_to(scratch)}": path for path in self._saved(Path(scratch))}
+            for address, path in made.items():
+                upload(path, address)
+        return list(made)
+
+    def _saved(self, folder: Path) -> list[Path]:
         from geodiff.score.plots import draw_plots
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,15 +109,27 @@ class League:
 
 
 def fillers_for(cube: Cube, wanted: Sequence[str] | None) -> list[str]:
-    """The wanted fillers, or every one that can work on the cube; raises JobError for one that cannot."""
+    """The wanted fillers, or every one that can work on the cube; raises JobError for a wanted one that cannot.
+
+    Where none is named, a third party's that cannot be imported is left out with a warning.
+    """
     stack = len(cube.variable.dates) > 1
-    able = [n for n in filler_names() if stack or not getattr(load_filler(n), "needs_dates", False)]
+    able = []
+    for name in filler_names():
+        try:
+            loaded = load_filler(name)
+        except JobError as reason:  # only of a third party; whoever named it is told below
+            if not wanted:
+                logger.warning("left out: %s", reason)
+            continue
+        if stack or not getattr(loaded, "needs_dates", False):
+            able.append(name)
     for name in wanted or ():
-        if name in filler_names() and name not in able:
+        if name not in able:
+            load_filler(name)
             raise JobError(
                 f"--fillers {name}: it works on several dates and {cube.name} has one; choose from {', '.join(able)}"
             )
-        load_filler(name)
     return list(wanted) if wanted else able
 
 

@@ -190,13 +190,13 @@ def test_the_greys_of_one_band_have_a_legend(opened: Callable[..., Opened], repo
     said = [here.page.inner_text("#legend")]
     here.choose("stretch", "0")
     said.append(here.page.inner_text("#legend"))
-    ends = [[float(n) for n in re.findall(r"\d+(?:\.\d+)?", words.split(": green")[0])] for words in said]
+    ends = [[float(n) for n in re.findall(r"\d+(?:\.\d+)?", words.split("green:")[1])] for words in said]
     assert ends[1][0] < ends[0][0] < ends[0][1] < ends[1][1], "the whole range is wider than 2 to 98 %"
 
 
 def test_the_greys_have_their_legend_from_the_start(opened: Callable[..., Opened], dated: Path) -> None:
     here = opened(dated)
-    here.page.wait_for_function("() => document.getElementById('legend').textContent.match(/^28\\d/)")
+    here.page.wait_for_function("() => document.getElementById('legend').textContent.match(/sst: 28\\d/)")
 
 
 def test_bands_stretch_scale_and_gamma_change_the_picture(opened: Callable[..., Opened], report: Path) -> None:
@@ -216,6 +216,37 @@ def test_bands_stretch_scale_and_gamma_change_the_picture(opened: Callable[..., 
     seen.add(here.picture())
     assert here.page.inner_text("#gamma-value") == "2.83"
     assert len(seen) == 5
+
+
+def test_what_has_two_signs_or_goes_round_has_colours_of_its_own(
+    opened: Callable[..., Opened], tmp_path: Path
+) -> None:
+    slope = np.linspace(-2, 3, 60 * 80, dtype=np.float32).reshape(60, 80)
+    bands = {"anomaly": (slope, "K"), "aspect": ((slope + 2) * 72 % 360, "degrees"), "elevation": (slope * 100, "m")}
+    stored = np.stack([values for values, _ in bands.values()])
+    stored[1, 0, :25], stored[1, -1, :25] = 0.01, 359.99
+    stored[:, 20:30, 30:45] = np.nan
+    profile = {"driver": "GTiff", "width": 80, "height": 60, "count": 3, "dtype": "float32", "nodata": np.nan}
+    with rasterio.open(tmp_path / "scene.tif", "w", **profile, transform=Affine(10, 0, 5e5, 0, -10, 5e6)) as dataset:
+        dataset.write(stored)
+        dataset.descriptions, dataset.units = tuple(bands), tuple(units for _, units in bands.values())
+    geodiff.fill(tmp_path / "scene.tif", tmp_path / "filled.tif", filler="nearest")
+    here = opened(Path(write_report(str(tmp_path / "filled.tif"))))
+    chosen, ends = [], []
+    for band in range(3):
+        here.choose("band", str(band))
+        chosen.append(here.page.input_value("#colours"))
+        ends.append((here.colour(0.3, 0.03)[:3], here.colour(0.7, 0.97)[:3]))
+    assert chosen == ["zero", "round", "grey"]
+    (blue, red), (first, last), greys = ends
+    assert blue[2] > blue[0]
+    assert red[0] > red[2]
+    assert max(abs(a - b) for a, b in zip(first, last, strict=True)) < 12, "360 is next to 0"
+    assert all(len(set(grey)) == 1 for grey in greys)
+    here.choose("band", "0")
+    assert "anomaly: -2." in here.page.inner_text("#legend")
+    here.choose("colours", "grey")
+    assert len(set(here.colour(0.7, 0.97)[:3])) == 1
 
 
 def test_zoom_and_pan_by_keys_buttons_wheel_and_drag(opened: Callable[..., Opened], report: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import rasterio
 from affine import Affine
 
+from geodiff.fillers import Filled
 from geodiff.job import FillJob
 from tests.cli.console import Broken, Run, raster, register
 
@@ -158,6 +159,31 @@ def test_some_failed_blocks_are_3_and_listed(geodiff_cli: Run, tmp_path: Path, m
     assert (tmp_path / "filled.tif").exists()
 
 
+def test_a_filler_that_fails_where_it_is_tried_too_is_3(
+    geodiff_cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lost(Broken):
+        def fill(self, patches: Any, fitted: Any, *, seed: int) -> list[Filled]:
+            if any(patch.window.column >= 400 for patch in patches):
+                return {}["nowhere"]
+            filled = super().fill(patches, fitted, seed=0)
+            for patch, one in zip(patches, filled, strict=True):
+                one.standard_error[:] = np.nan if patch.window.column < 60 else 1.0
+            return filled
+
+    wide = raster(tmp_path / "wide.tif", slice(20, 30), slice(40, 560), (64, 600))
+    register(monkeypatch, Lost)
+    words = ("fill", wide, tmp_path / "filled.tif", "--filler", "broken", "--block-size", "256")
+    partly = geodiff_cli(*words)
+    assert partly.code == 3
+    assert "KeyError: 'nowhere'" in partly.out
+    assert "'broken' failed on " in partly.err
+    with rasterio.open(tmp_path / "filled_source.tif") as file:
+        source = file.read(1)[25]
+    assert (source[45:60] == 255).all(), "a value without an error is none"
+    assert (source[230:250] == 100).all()
+
+
 def test_all_blocks_failed_is_1_and_nothing_is_delivered(
     geodiff_cli: Run, scene: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +268,8 @@ def test_a_full_disk_is_1_in_one_line(geodiff_cli: Run, scene: Path, monkeypatch
     ("words", "said"),
     [
         (["fill"], "SOURCE and TARGET are missing; give them, or a job file with --job"),
+        (["model", "export", "default", "--out", "s3://b/hub"], "s3://b/hub is not on this machine"),
+        (["score", "a.tif", "--encoder", "texture"], "--encoder texture belongs to --realism"),
         (["fill", "a.tif"], "TARGET is missing; give it, or a job file with --job"),
         (["fill", "a.tif", "b.tif", "--members", "four"], "'--members': 'four' is no number"),
         (["fill", "a.tif", "b.tif", "--nodata=x"], "'--nodata': 'x' is no number"),

@@ -22,6 +22,7 @@ VERBS = (
 )  # fmt: skip
 TELLING = {
     "fill", "info", "score", "train", "restore", "demo", "doctor", "model show", "model calibrate", "model prune",
+    "model export", "report",
 }  # fmt: skip
 """Verbs that print facts."""
 

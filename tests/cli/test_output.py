@@ -58,6 +58,23 @@ def test_a_calibration_is_told_in_json(geodiff_cli: Run, monkeypatch: pytest.Mon
     assert (facts["model"], facts["factors"], facts["steps"]) == ("mine", [1.5] * 5, 10)
 
 
+def test_a_calibration_takes_what_a_training_takes(geodiff_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from geodiff.diffusion.folder import Calibration
+
+    taken: dict[str, object] = {}
+    monkeypatch.setattr("geodiff.learning.recalibrate", lambda *_, **given: taken.update(given) or Calibration())
+    words = ("--bands", "2", "--nodata", "-1", "--mask", "clouds.gpkg", "--valid-range", "0,1", "-q")
+    assert geodiff_cli("model", "calibrate", "default", "scene.tif", "--out", "mine", *words).code == 0
+    wanted = {"bands": ("2",), "nodata": -1.0, "mask": ("clouds.gpkg",), "valid_range": (0.0, 1.0)}
+    assert taken == {"overwrite": False, "quiet": True, **wanted}
+
+
+def test_an_exported_model_is_told_in_json(geodiff_cli: Run, tmp_path: Path) -> None:
+    facts = json.loads(geodiff_cli("model", "export", "default", "--out", tmp_path / "hub", "--json").out)
+    assert facts["model"] == str(tmp_path / "hub")
+    assert facts["sha256"] in (tmp_path / "hub" / "README.md").read_text()
+
+
 def test_info_in_json_and_in_words(geodiff_cli: Run, scene: Path) -> None:
     facts = json.loads(geodiff_cli("info", scene, "--json").out)
     assert facts["variables"][0]["gaps"]["missing"] == 100

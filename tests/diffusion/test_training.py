@@ -1,6 +1,7 @@
 """Training: it learns what there is to learn, repeats itself, resumes, and refuses a wrong configuration."""
 
 import resource
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter
 
+from geodiff.diffusion import shipping, training
 from geodiff.diffusion.batches import Caches, draw_batch
 from geodiff.diffusion.data import FRAME_PLANES, PLAIN, PLANES, SIZE, Cache, flags_of
 from geodiff.diffusion.denoiser import open_denoiser
@@ -263,6 +265,16 @@ def test_the_rate_warms_up_and_ends_low(tmp_path) -> None:
 def test_a_wrong_configuration_is_refused(tmp_path, wrong) -> None:
     with pytest.raises(ValidationError):
         config(tmp_path, **wrong)
+
+
+def test_the_command_line_of_make_train_says_what_it_lacks(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.delenv("GEODIFF_DATA", raising=False)
+    for module, words in ((training, ["--work"]), (shipping, ["--out", str(tmp_path / "model"), "--checkpoint"])):
+        monkeypatch.setattr(sys, "argv", ["x", *words, str(tmp_path / "none")])
+        with pytest.raises(SystemExit) as left:
+            module.main()
+        assert left.value.code == 2
+        assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_resuming_from_nothing_is_said(tmp_path) -> None:

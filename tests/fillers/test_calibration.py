@@ -204,6 +204,20 @@ def test_answers_that_do_not_fit_the_patch_are_told(answers, said, monkeypatch):
         Calibrated(Overconfident()).fill([patch_of(known)], fitted, seed=0)
 
 
+@pytest.mark.parametrize(("drawn", "said"), [(None, "gave no members where --members 2"), (1, r"shape \(1, 1, 1, 20")])
+def test_members_that_were_asked_for_and_not_given_are_told(drawn, said, monkeypatch):
+    known = np.ones((1, 1, 28, 28), bool)
+    known[..., 8:12, 8:12] = False
+    zeros = np.zeros((1, 1, 20, 20), np.float32)
+    answer = Filled(zeros, zeros, None if drawn is None else np.stack([zeros] * drawn), zeros.astype(np.uint8))
+    monkeypatch.setattr(Overconfident, "fill", lambda self, patches, fitted, *, seed: [answer])
+    monkeypatch.setattr(fillers, "_registered", lambda: {"over": SimpleNamespace(load=lambda: Overconfident)})
+    fitted = Fitted("overconfident", {}, {"factors": np.ones(STRATA)}, {"overconfident": Fitted("overconfident")})
+    with pytest.raises(JobError, match=said):
+        fillers.load_filler("over", fillers.FillerSettings(members=2)).fill([patch_of(known)], fitted, seed=0)
+    fillers.load_filler("over").fill([patch_of(known)], fitted, seed=0)
+
+
 def test_the_filler_of_a_third_party_is_calibrated_and_keeps_what_it_says_of_itself(monkeypatch):
     class Around(Overconfident):
         context_dates, needs_dates = 2, True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,11 +18,15 @@ from geodiff.fillers.series import (
     Series,
     _pentadiagonal,
     _second_differences,
+    climatology,
+    harmonic,
+    has_hours,
     interpolated,
     linear,
     screened,
     seasonal,
     spread,
+    time_apart,
     whittaker,
 )
 from geodiff.fillers.spacetime import relaxed_in_time
@@ -402,6 +407,53 @@ def test_a_lost_month_is_told_by_the_season_where_that_is_better() -> None:
         lost.append(Trial(patch, values[target][patch.core][None, None], np.ones((1, 1, SIDE, SIDE), bool)))
     weights = load_filler("regression").fit(SceneSample(tuple(lost), 1)).facts["alone"]
     assert weights["seasonal"] > 0.4
+
+
+def hours(count: int, step: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """(hour, row, column) that rise by day and fall by night, each place by its own height, and days."""
+    rng, days = np.random.default_rng(5), 19_540 + step * np.arange(count) / 24
+    height, level = rng.uniform(2, 9, (16, 16)), rng.normal(size=(16, 16))
+    course = np.maximum(np.sin(2 * np.pi * (days % 1 - 0.25)), -0.3)
+    wave = level + height * course[:, None, None] + np.cumsum(rng.normal(size=count) * 0.1)[:, None, None]
+    return (wave + 0.1 * rng.normal(size=wave.shape)).astype(np.float32), days
+
+
+@pytest.mark.parametrize("curve", [seasonal, lambda s: harmonic(s, 2, 0.1), lambda s: climatology(s, 20.0)])
+@pytest.mark.parametrize("step", [1.0, 3.0])
+def test_a_day_under_cloud_has_its_noon_from_the_days_around(
+    curve: Callable[[Series], np.ndarray], step: float
+) -> None:
+    """Linear in time, a whole morning and afternoon lost, is as warm at noon as at sunrise and sunset."""
+    values, days = hours(int(96 / step), step)
+    hour = 24 * (days - days[0])
+    known = np.ones(values.shape, bool)
+    known[(hour > 54) & (hour < 66)] = False
+    series = as_series(values, known, days, int(np.flatnonzero(hour == 60)[0]))
+    missed = [np.sqrt(np.mean((told - values[series.target]) ** 2)) for told in (curve(series), linear(series))]
+    assert missed[0] < 0.3 * missed[1]
+
+
+def test_the_nearest_dates_are_those_of_the_same_hour_too() -> None:
+    values, days = hours(96)
+    patch = a_patch(np.tile(values, (1, 4, 4)), np.ones((96, 64, 64), bool), np.rint(DAY * days).astype(np.int64), 60)
+    chosen = Series.of(patch, 60, 0, 24)
+    apart = np.rint(24 * (chosen.days - chosen.days[chosen.target])).astype(int)
+    assert {-48, -24, -1, 1, 24} <= set(apart.tolist())
+    assert not {-12, 12} & set(apart.tolist())
+
+
+@pytest.mark.parametrize(
+    "days",
+    [
+        np.arange(40.0) / 2,  # day and night
+        np.arange(40.0),
+        np.repeat(8.0 * np.arange(20), 2) + np.tile([0, 24 / DAY], 20),  # two scenes of one pass
+        np.r_[np.arange(39.0), 38.1],  # one date more
+    ],
+)
+def test_where_dates_show_no_course_of_the_day_they_are_as_near_as_the_days_between(days: np.ndarray) -> None:
+    np.testing.assert_array_equal(time_apart(days, 9, 1), np.abs(days - days[9]))
+    assert not has_hours(days, 1)
 
 
 def clouded(dates: int = 15) -> tuple[Series, np.ndarray]:

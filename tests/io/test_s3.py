@@ -22,6 +22,7 @@ from geodiff.io.cube import close_handles
 from geodiff.io.places import listing
 from geodiff.lattice import Window
 from geodiff.plan import Block
+from geodiff.report.product import open_product
 
 BUCKET = "rasters"
 pytestmark = [
@@ -92,9 +93,13 @@ def test_a_cog_on_s3_is_the_one_on_disk(server: str, scene: Path, tmp_path: Path
     (tmp_path / "here").mkdir()
     geodiff.fill(scene, tmp_path / "here/filled.tif", filler="laplace")
     work = str(tmp_path / "work")
-    record = geodiff.fill(f"s3://{BUCKET}/cog/scene.tif", f"s3://{BUCKET}/cog/filled.tif", filler="laplace", work=work)
-    assert record.exit_code == 0
+    page = f"s3://{BUCKET}/cog/"
+    record = geodiff.fill(
+        f"s3://{BUCKET}/cog/scene.tif", f"s3://{BUCKET}/cog/filled.tif", filler="laplace", work=work, report=page
+    )
+    assert (record.exit_code, record.products[-1]) == (0, f"s3://{BUCKET}/cog/filled.report.html")
     names = _names("cog")
+    assert "filled.report.html" in names
     layers = [n for n in names if n.startswith("filled") and n.endswith(".tif")]
     assert layers == ["filled.tif", "filled_reason.tif", "filled_source.tif", "filled_standard_error.tif"]
     for name in layers:
@@ -105,6 +110,27 @@ def test_a_cog_on_s3_is_the_one_on_disk(server: str, scene: Path, tmp_path: Path
     assert again.status == "up to date"
     with pytest.raises(TargetError, match="--overwrite"):
         geodiff.fill(f"s3://{BUCKET}/cog/scene.tif", f"s3://{BUCKET}/cog/filled.tif", filler="nearest", work=work)
+
+
+def test_a_folder_on_s3_is_the_one_on_disk(server: str, scene: Path, tmp_path: Path) -> None:
+    target = f"s3://{BUCKET}/folder/filled/"
+    geodiff.fill(scene, f"{tmp_path}/filled/", filler="nearest")
+    record = geodiff.fill(scene, target, filler="nearest")
+    assert record.products[-1] == f"{target}geodiff-product.json"
+    names = _names("folder/filled")
+    assert names == sorted(path.name for path in (tmp_path / "filled").iterdir())
+    (tmp_path / "copy").mkdir()
+    for name in names:
+        if name.endswith(".tif"):
+            copy = tmp_path / "copy" / name
+            copy.write_bytes(_store().cat_file(f"{BUCKET}/folder/filled/{name}"))  # type: ignore[attr-defined]
+            with rasterio.open(copy) as there, rasterio.open(tmp_path / "filled" / name) as here:
+                assert np.array_equal(there.read(), here.read(), equal_nan=True)
+    assert geodiff.fill(scene, target, filler="nearest").status == "up to date"
+    assert len(open_product(target).pictures) == 1
+    _store().rm(f"{BUCKET}/folder/filled/{names[-1]}")  # type: ignore[attr-defined]
+    with pytest.raises(TargetError, match="--overwrite"):
+        geodiff.fill(scene, target, filler="nearest")
 
 
 def test_zarr_and_its_working_store_on_s3_go_on_after_an_end(
@@ -231,12 +257,24 @@ def test_netcdf_files_on_s3_are_a_stack(server: str) -> None:
     close_handles()
 
 
-def test_a_scene_folder_on_s3_does_not_pass_for_a_stack(server: str, scene: Path) -> None:
-    for band in ("SR_B4", "SR_B5"):
-        name = f"LC08_L2SP_015033_20240611_20240701_02_T1_{band}.TIF"
-        _store().put_file(str(scene), f"{BUCKET}/landsat/{name}")  # type: ignore[attr-defined]
-    with pytest.raises(SourceError, match="STAC Item"):
+def test_a_scene_folder_on_s3_is_a_scene_and_no_stack(server: str, scene: Path) -> None:
+    def put(day: int) -> None:
+        for band in ("SR_B4", "SR_B5"):
+            name = f"LC08_L2SP_015033_202406{day}_20240701_02_T1_{band}.TIF"
+            _store().put_file(str(scene), f"{BUCKET}/landsat/{name}")  # type: ignore[attr-defined]
+
+    put(11)
+    raster = open_raster(f"s3://{BUCKET}/landsat/")
+    (bands,) = raster.variables
+    assert ([band.name for band in bands.bands], str(bands.dates[0])[:10]) == (["SR_B4", "SR_B5"], "2024-06-11")
+    with rasterio.open(scene) as file:
+        np.testing.assert_array_equal(bands.reader.read(0, Window(0, 0, 9, 9))[1], file.read(1)[:9, :9])
+    with pytest.raises(SourceError, match="end it in /"):
+        open_raster(f"s3://{BUCKET}/landsat")
+    put(27)
+    with pytest.raises(SourceError, match="file by file"):
         open_raster(f"s3://{BUCKET}/landsat/")
+    close_handles()
 
 
 def test_what_is_not_there_is_one_line_without_the_secret(server: str, tmp_path: Path) -> None:

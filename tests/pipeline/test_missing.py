@@ -36,6 +36,34 @@ def test_the_collar_is_left_alone_by_default_and_filled_on_request(tmp_path: Pat
     assert not (read(tmp_path / "all_source.tif") == 254).any()
 
 
+@pytest.mark.parametrize(
+    ("case", "share"),
+    [
+        ("turned", 0.7),  # the four wedges around a scene that was turned a little
+        ("cut", 0.6),  # the same, of which lines of a mask cut pieces
+        ("lost rows", 0.0),  # along one side: what a sensor loses
+        ("every other", 0.0),
+        ("wide", 0.0),  # a collar, which is left
+        ("named", 0.0),  # the user's own area: nothing to warn of
+    ],
+)
+def test_a_collar_too_narrow_to_be_left_is_told(tmp_path: Path, case: str, share: float) -> None:
+    values = surface(300, 300).astype("uint16")
+    y, x = np.mgrid[-150:150, -150:150]
+    angle = np.deg2rad(3)
+    turned = np.maximum(abs(np.cos(angle) * y + np.sin(angle) * x), abs(np.cos(angle) * x - np.sin(angle) * y)) > 146
+    missing = {"lost rows": y < -140, "every other": y % 2 == 0, "wide": (y < -90) | (x < -90)}.get(case, turned)
+    values[missing] = 0
+    source, given = write(tmp_path / "scene.tif", values), {}
+    if case == "cut":
+        given["mask"] = (str(write(tmp_path / "lines.tif", ((y + 7) % 25 < 2).astype("uint8"), nodata=None)),)
+    if case == "named":
+        given["fillable"] = str(write(tmp_path / "area.tif", np.ones((300, 300), "uint8"), nodata=None))
+    plan = geodiff.plan_fill(source, tmp_path / "filled.tif", filler="laplace", **given)
+    assert plan.facts()["variables"]["band_data"]["narrow_edge"] >= share
+    assert ("of the raster's edge" in str(plan)) == bool(share)
+
+
 def test_a_fillable_area_decides_alone(tmp_path: Path) -> None:
     quality = np.zeros((120, 140), "uint16")
     quality[30:50, 40:70] = 1  # Landsat's own fill, which auto leaves alone

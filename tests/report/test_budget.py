@@ -40,12 +40,14 @@ def test_the_budget_holds(budget: int) -> None:
     _, chosen = embedded(2600, budget)
     assert len(json.dumps(chosen.tiles, separators=(",", ":"))) <= budget
     assert not chosen.whole
+    assert not chosen.exact
 
 
 def test_a_small_product_is_there_whole() -> None:
     pyramid, chosen = embedded(600, 5_000_000)
     assert chosen.whole
     assert chosen.dates == [0]
+    assert chosen.exact
     assert len(chosen.tiles) == sum(len(pyramid.tiles(level)) for level in range(pyramid.levels))
 
 

@@ -20,8 +20,8 @@ from geodiff.errors import InputError, JobError, TargetError
 from geodiff.job import FillJob
 from geodiff.record import FEW_TRIALS
 from geodiff.report import report_path, run_and_report, write_report
-from geodiff.report.figures import lead, sections
-from geodiff.report.markup import as_script_json, table, text
+from geodiff.report.figures import Worth, _percent, answers, lead, sections
+from geodiff.report.markup import as_script_json, number, spelt_units, table, text
 from geodiff.report.plots import coverage_plot, pit_plot
 from geodiff.report.product import open_product
 
@@ -77,17 +77,67 @@ def test_it_tells_the_figures(html: str) -> None:
     assert "--filler nearest" in plain
 
 
-def test_a_self_check_of_few_places_says_so_in_the_first_sentence(filled: Path) -> None:
+def test_a_self_check_of_few_places_says_so_before_everything_else(filled: Path) -> None:
     product = open_product(str(filled))
     facts = product.record["variables"]["band_data"]
 
     def said(trials: int) -> str:
         told = {**facts, "self_check": {**facts["self_check"], "trials": trials}}
-        return lead(replace(product, record={**product.record, "variables": {"band_data": told}}))
+        return answers(replace(product, record={**product.record, "variables": {"band_data": told}}))
 
     assert "intervals held" in said(FEW_TRIALS)
+    assert "the standard errors are" in said(FEW_TRIALS)
     assert "says little" not in said(FEW_TRIALS)
     assert "in 2 places only: that says little" in said(2)
+
+
+def test_what_could_not_be_checked_is_said_before_everything_else(filled: Path) -> None:
+    product = open_product(str(filled))
+    told = {**product.record["variables"]["band_data"], "self_check": {}}
+    unchecked = replace(product, record={**product.record, "variables": {"band_data": told}, "gates": {}})
+    assert "not checked" in answers(unchecked)
+
+
+def test_the_error_is_told_in_the_units_of_its_band(filled: Path) -> None:
+    product = open_product(str(filled))
+    red = Worth("t", "red", "K", low=271.3, high=301.4, error=1.234)
+    one, two = (answers(product, [red, *others]) for others in ([], [replace(red, band="green", error=2.5)]))
+    assert "<strong>1.23\u00a0K</strong>" in one
+    assert "90\u00a0% of the values of red lie between 271.3 and 301.4\u00a0K" in one
+    assert "<strong>1.23 to 2.5\u00a0K</strong>" in two
+    assert "<strong>4.1\u00a0% to 8.2\u00a0%</strong>" in answers(product, [red, replace(red, units="m", error=2.468)])
+    plain = re.sub(r"<[^>]+>", " ", sections(product, [red]))
+    assert "271.3 to 301.4" in plain
+    assert "4.1\u00a0%" in plain
+
+
+def test_values_that_were_not_to_be_filled_count_among_the_missing(filled: Path) -> None:
+    product = open_product(str(filled))
+    told = {**product.record["variables"]["band_data"], "missing": 90, "filled": 6, "values": 100}
+    said = lead(replace(product, record={**product.record, "variables": {"band_data": told}}))
+    assert said.startswith("90 of 100 values (90.0\u00a0%) were missing; 6 (6.0\u00a0%) are now estimated, the others")
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "words"),
+    [
+        (3, 122_848, "0.0024\u00a0%"), (122_845, 122_848, "99.9976\u00a0%"), (0, 5, "0.0\u00a0%"),
+        (5, 5, "100.0\u00a0%"), (995, 1000, "99.5\u00a0%"), (10**7 - 1, 10**7, "> 99.99\u00a0%"),
+    ],
+)  # fmt: skip
+def test_a_share_is_none_or_all_only_where_it_is(part: int, whole: int, words: str) -> None:
+    assert _percent(part, whole) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "span", "words"),
+    [
+        (101325.4, 500, "101325"), (0.12341, 0.05, "0.1234"), (4.56e-5, 4.56e-5, "4.56 × 10⁻⁵"), (-0.0001, 50, "0"),
+        (2.5e8, 1e8, "2.50 × 10⁸"), (0.0, 0.0, "0"), (70.0, 60, "70"),
+    ],
+)  # fmt: skip
+def test_numbers_have_the_digits_that_say_something(value: float, span: float, words: str) -> None:
+    assert number(value, span) == words
 
 
 def test_where_nothing_was_filled_the_page_promises_no_check(filled: Path) -> None:
@@ -104,13 +154,27 @@ def test_where_nothing_was_filled_the_page_promises_no_check(filled: Path) -> No
     assert "known pixels were hidden" not in page(0)
 
 
+@pytest.mark.parametrize(
+    ("units", "words"),
+    [
+        ("sr-1", "sr⁻¹"), ("m s-1", "m s⁻¹"), ("kg m**2", "kg m**2"), ("W m-2 sr-1", "W m⁻² sr⁻¹"), ("mg/m3", "mg/m³"),
+        ("degree_Celsius", "°C"), ("degrees", "°"), (HOSTILE, HOSTILE), ("days since 2000-1-1", "days since 2000-1-1"),
+        ("K", "K"), ("cm2 m-2", "cm² m⁻²"), ("degrees_north", "degrees_north"), ("ppm CO2", "ppm CO2"),
+    ],
+)  # fmt: skip
+def test_units_are_spelt_as_people_write_them(units: str, words: str) -> None:
+    assert spelt_units(units) == words
+
+
 def test_the_script_knows_the_picture(html: str, facts_of: Callable[[str], dict[str, Any]]) -> None:
     facts = facts_of(html)
     (picture,) = facts["pictures"]
     assert picture["composite"] == [0, 1, 2]
     assert (picture["rows"], picture["columns"]) == (300, 420)
     assert len(picture["gaps"]["0"]) == 5
-    assert picture["gaps"]["0"][0] == pytest.approx([200, 300], abs=3)
+    row, column, extent = picture["gaps"]["0"][0]
+    assert (row, column) == pytest.approx((200, 300), abs=3)
+    assert extent == pytest.approx(60, abs=2)
     assert facts["sources"]["1"] == "nearest"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 
 import geodiff
 from geodiff.codes import CODES
@@ -30,15 +31,15 @@ def test_geotiff_has_its_layers_beside_it(filled: Path) -> None:
     assert product.record["variables"]["band_data"]["filled"] > 0
 
 
-@pytest.mark.parametrize("target", ["filled.zarr", "filled.nc", "folder/"])
-def test_every_format_opens(tmp_path: Path, made: Callable[..., Path], target: str) -> None:
+@pytest.mark.parametrize(("target", "bands"), [("filled.zarr", 1), ("filled.nc", 1), ("filled.nc", 2), ("folder/", 2)])
+def test_every_format_opens(tmp_path: Path, made: Callable[..., Path], target: str, bands: int) -> None:
     place = str(tmp_path / target) + ("/" if target.endswith("/") else "")
-    geodiff.fill(made(tmp_path / "scene.tif", bands=2, shape=(120, 150)), place, filler="nearest")
+    geodiff.fill(made(tmp_path / "scene.tif", bands=bands, shape=(120, 150)), place, filler="nearest")
     product = open_product(place)
     (picture,) = product.pictures
     layers = picture.read(0, Window(0, 0, 120, 150))
-    assert layers.value.shape == (2, 120, 150)
-    assert (layers.source == CODES["nearest"]).sum() == product.record["variables"]["band_data"]["filled"]
+    assert layers.value.shape == (bands, 120, 150)
+    assert (layers.source == CODES["nearest"]).sum() == next(iter(product.record["variables"].values()))["filled"]
     assert product.sources[CODES["nearest"]] == "nearest"
 
 
@@ -49,6 +50,20 @@ def test_a_band_that_only_a_stac_item_names_is_shown(tmp_path: Path, made: Calla
     geodiff.fill(tmp_path / "item.json", tmp_path / "filled.tif", filler="nearest")
     (picture,) = open_product(str(tmp_path / "filled.tif")).pictures
     assert picture.read(0, Window(0, 0, 60, 60)).source.shape == (1, 60, 60)
+
+
+def test_a_south_up_map_is_shown_with_north_above(tmp_path: Path, made: Callable[..., Path]) -> None:
+    made(tmp_path / "scene.tif", bands=1, shape=(90, 120))
+    with rasterio.open(tmp_path / "scene.tif", "r+") as dataset:
+        known = dataset.read(1)[::-1][10:50, 60:100]
+        dataset.transform, dataset.crs = Affine(10, 0, 5e5, 0, 10, 5e6), "EPSG:32633"
+    geodiff.fill(tmp_path / "scene.tif", tmp_path / "filled.tif", filler="nearest")
+    (picture,) = open_product(str(tmp_path / "filled.tif")).pictures
+    assert picture.south_up
+    layers = picture.read(0, Window(10, 60, 40, 40))
+    np.testing.assert_array_equal(layers.value[0][known > 0], known[known > 0])
+    np.testing.assert_array_equal(layers.source[0] == 0, known > 0)
+    assert (known == 0).any()
 
 
 def test_what_is_no_product_is_refused_with_the_cure(tmp_path: Path, made: Callable[..., Path]) -> None:

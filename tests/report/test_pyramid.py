@@ -14,7 +14,7 @@ from PIL import Image
 
 from geodiff.lattice import Window
 from geodiff.report.product import Layers
-from geodiff.report.pyramid import TILE, Pyramid, Tile, _coding, encode
+from geodiff.report.pyramid import TILE, Level, Pyramid, Tile, _coding, encode
 
 
 @dataclass(frozen=True)
@@ -127,3 +127,20 @@ def test_source_and_reason_travel_without_loss() -> None:
 def test_a_tile_without_gaps_says_so_in_one_number() -> None:
     levels = pyramid((7, 9))
     assert encode(levels.read(0, Tile(0, 0, 0)), 0, levels.codings[0])[3:] == [None, 0]
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_beside_an_outlier_every_code_is_kept_where_there_is_room(exact: bool) -> None:
+    """Compressed as a photograph, one bright pixel would have ripples around it that nobody measured."""
+    value = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(1, 64, 64)
+    value[0, 30, 30] = 1e6
+    coding = _coding(value.ravel(), np.empty(0, np.float32))
+    level = Level(value, np.full(value.shape, 1 << 24, np.uint32), np.zeros_like(value))
+    image = Image.open(io.BytesIO(base64.b64decode(encode(level, 0, coding, exact=exact)[2])))
+    assert (np.asarray(image) == coding.codes(value[0])).all() == exact
+
+
+def test_a_coding_tells_where_the_values_lie_and_a_typical_error() -> None:
+    coding = _coding(np.linspace(0, 100, 10_001, dtype=np.float32), np.array([1, 2, 9], np.float32))
+    assert coding.range(0.05) == pytest.approx((5, 95), abs=0.5)
+    assert coding.typical == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 import geodiff
 from geodiff.cli import app
-from geodiff.errors import JobError, MemoryPlanError, NothingKnownError, TargetError
+from geodiff.errors import JobError, MemoryPlanError, NothingKnownError, SourceError, TargetError
 from geodiff.restoring import RestoreJob
 from tests.restoring.frames import read, write
 
@@ -23,6 +24,7 @@ from tests.restoring.frames import read, write
 def test_the_same_job_gives_the_same_bytes_and_is_not_done_twice(frame: Path, tmp_path: Path) -> None:
     job = {"task": "denoise,inpaint", "nodata": 0, "members": 2, "seed": 5}
     first = geodiff.restore(frame, tmp_path / "a" / "out.tif", **job)
+    assert first.peak_memory_bytes > 10 << 20
     geodiff.restore(frame, tmp_path / "b" / "out.tif", **job)
     for path in first.products:
         assert Path(path).read_bytes() == (tmp_path / "b" / Path(path).name).read_bytes()
@@ -34,6 +36,28 @@ def test_the_same_job_gives_the_same_bytes_and_is_not_done_twice(frame: Path, tm
     assert (read(tmp_path / "a" / "out_members.tif") != read(tmp_path / "b" / "out_members.tif")).any()
     geodiff.restore(frame, tmp_path / "a" / "out.tif", task="denoise", members=0, overwrite=True)
     assert not (tmp_path / "a" / "out_members.tif").exists()  # of the product that was replaced
+
+
+@pytest.mark.parametrize(
+    ("when", "left"), [("_restored_cubes", "nothing was written"), ("write_product", "--overwrite")]
+)
+def test_a_source_that_changes_under_a_restoration_is_told(
+    frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, left: str
+) -> None:
+    """Its identity is read before its pixels, and what is not restored is copied after them."""
+    from geodiff import restoring
+
+    real = getattr(restoring, when)
+
+    def touched(*arguments: Any, **options: Any) -> Any:
+        answer = real(*arguments, **options)
+        os.utime(frame)
+        return answer
+
+    monkeypatch.setattr(restoring, when, touched)
+    with pytest.raises(SourceError, match=f"changed while it was being filled.*{left}"):
+        geodiff.restore(frame, tmp_path / "out.tif", task="inpaint", nodata=0, members=0)
+    assert (tmp_path / "out.tif").exists() == (when == "write_product")
 
 
 def test_what_is_not_its_own_is_not_deleted(frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -116,6 +117,19 @@ def test_what_cannot_be_scored_is_said(waves):
     sparse = np.where(np.random.default_rng(0).random(waves.shape) < 0.05, waves, np.nan)
     with pytest.raises(InputError, match="no place of its 110 x 100 pixels has enough known pixels"):
         score_cube(cube_of(sparse), SMALL, fillers=["laplace"], peers=[])
+
+
+def test_a_filler_that_cannot_be_imported_stops_those_alone_who_name_it(waves, monkeypatch, caplog):
+    def broken():
+        raise ModuleNotFoundError("No module named 'gone'")
+
+    monkeypatch.setattr("geodiff.fillers._registered", lambda: {"gone": SimpleNamespace(load=broken)})
+    assert fillers_for(cube_of(waves), ["laplace"]) == ["laplace"]
+    assert not caplog.text
+    assert "gone" not in fillers_for(cube_of(waves), None)
+    assert "left out: filler 'gone' cannot be imported" in caplog.text
+    with pytest.raises(JobError, match="install its package again"):
+        fillers_for(cube_of(waves), ["gone"])
 
 
 def write(path, values):
