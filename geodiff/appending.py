@@ -246,7 +246,7 @@ def chunk_digests(cube: Cube, gaps: GapReader) -> tuple[NDArray[np.uint64], NDAr
     outside = np.zeros((-(-rows // CHUNK), -(-columns // CHUNK)), np.uint64)
     found = np.zeros((len(cube.variable.dates), *outside.shape), np.uint64)
     for strip in blocks(cube.shape, 8 * CHUNK):
-        _digest(outside, strip, np.asarray(gaps.outside[strip.slices]))
+        _digest(outside, strip, np.asarray(gaps.outside[(..., *strip.slices)]))
         for date, of_date in enumerate(found):
             stored = cube.variable.reader.read(date, strip)
             _digest(of_date, strip, stored, np.asarray(gaps.reason[(date, slice(None), *strip.slices)]))

@@ -181,7 +181,8 @@ def block_layers(
     refused = wanted & (errors > job.max_error) if job.max_error is not None else np.zeros_like(wanted)
     first = first_channels(fit.turns, len(wanted))
     refused |= wanted & ~np.array(fit.estimable)[first, None, None]
-    refused |= wanted & (~np.isfinite(physical) | np.isnan(errors))  # no hole is called filled, and none without an error
+    # what has no error, as what is no number, is not called filled
+    refused |= wanted & (~np.isfinite(physical) | np.isnan(errors))
     kept = wanted & ~refused
     codes = np.where(kept, blended.source[0, first], np.uint8(OBSERVED))
     codes[refused] = UNFILLED

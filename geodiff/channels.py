@@ -30,6 +30,7 @@ __all__ = [
     "first_channels",
     "in_channels",
     "load_turns",
+    "outside_of_channels",
     "parts_of",
     "reasons_of_channels",
     "rounding_of_channels",
@@ -125,29 +126,34 @@ def in_channels(cube: Cube, turns: Turns) -> Cube:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reasons:
-    """Reasons of bands, (date, band, row, column), read and written as those of channels."""
+class _OfBands:
+    """What bands have, (..., band, row, column), read and written as that of channels."""
 
     of_bands: Any
     bands: Sequence[int]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        dates, _, rows, columns = self.of_bands.shape
-        return dates, len(self.bands), rows, columns
+        *front, _, rows, columns = self.of_bands.shape
+        return *front, len(self.bands), rows, columns
 
     @property
     def dtype(self) -> np.dtype[Any]:
         dtype: np.dtype[Any] = self.of_bands.dtype
         return dtype
 
-    def __getitem__(self, key: Any) -> NDArray[np.uint16]:
+    def __getitem__(self, key: Any) -> NDArray[Any]:
         return np.asarray(self.of_bands[key])[self.bands]
 
-    def __setitem__(self, key: Any, value: NDArray[np.uint16]) -> None:
+    def __setitem__(self, key: Any, value: NDArray[Any]) -> None:
         self.of_bands[key] = value[np.unique(self.bands, return_index=True)[1]]
 
 
 def reasons_of_channels(reasons: Any, turns: Turns) -> Any:
     """The array of a cube's reasons as that of its channels, for keys of all bands of one date."""
-    return _Reasons(reasons, bands_of(turns)) if turns else reasons
+    return _OfBands(reasons, bands_of(turns)) if turns else reasons
+
+
+def outside_of_channels(outside: Any, turns: Turns) -> Any:
+    """What is outside, `Cube.outside_shape`, as that of the cube's channels, for keys of all bands."""
+    return _OfBands(outside, bands_of(turns)) if turns and len(outside.shape) > 2 else outside

@@ -17,6 +17,7 @@ from geodiff.channels import (
     first_channels,
     in_channels,
     load_turns,
+    outside_of_channels,
     reasons_of_channels,
     rounding_of_channels,
     stored_turns,
@@ -187,7 +188,8 @@ def fit_cube(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> CubeFit
 def _channels(cube: Cube, gaps: GapReader, turns: Turns) -> tuple[Cube, GapReader]:
     if not turns:
         return cube, gaps
-    return in_channels(cube, turns), replace(gaps, reason=reasons_of_channels(gaps.reason, turns), _latest={})
+    reason, outside = reasons_of_channels(gaps.reason, turns), outside_of_channels(gaps.outside, turns)
+    return in_channels(cube, turns), replace(gaps, reason=reason, outside=outside, _latest={})
 
 
 def extended_fit(fit: CubeFit, scan: Scan, *, around: bool = False) -> CubeFit:

@@ -33,6 +33,7 @@ __all__ = [
     "dilate",
     "never_seen",
     "outside_counts",
+    "percent",
     "shares",
     "stored_reason",
     "tally",
@@ -196,6 +197,17 @@ def shares(counts: NDArray[np.int64], pixels: int) -> dict[str, float]:
     return {bit.meaning: int(n) / pixels for bit, n in zip(_BITS, counts, strict=True) if n}
 
 
+def percent(share: float, small: float = 0.1) -> str:
+    """A share as people read it: 0 % and 100 % only where it is none and all, two digits where it is `small`."""
+    percents = 100 * share
+    if share < small:
+        return f"{percents:.2g} %"
+    if not 0.99 < share < 1:
+        return f"{percents:.1f} %"
+    rest = f"{100 - percents:.2g}"  # as precise as the share that it leaves
+    return "> 99.99 %" if "e" in rest else f"{100 - float(rest):.{len(rest.partition('.')[2])}f} %"
+
+
 # --fillable auto: arithmetic of one window; geodiff/collar.py finds the collar of a whole raster.
 
 
@@ -214,9 +226,12 @@ def collar_candidates(reason: NDArray[np.uint16]) -> NDArray[np.bool_]:
     return np.asarray(unnamed.all(axis=tuple(range(reason.ndim - 2))))
 
 
-def never_seen(missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels (row, column) that are missing in every date and band of `missing` (date, band, row, column)."""
-    return np.asarray(missing.all(axis=tuple(range(missing.ndim - 2))))
+def never_seen(missing: NDArray[np.bool_], by_level: bool = False) -> NDArray[np.bool_]:
+    """Pixels (row, column) that are missing in every date and band of `missing` (date, band, row, column).
+
+    Of levels each by itself, (band, row, column): what is water at the surface may be rock far below.
+    """
+    return np.asarray(missing.all(axis=0 if by_level else (0, 1)))
 
 
 def auto_fillable(
@@ -230,7 +245,7 @@ def auto_fillable(
     ----------
     reason : (band, row, column).
     collar : (row, column), from `geodiff.collar.Collar.outside`; None where there is none.
-    unseen : (row, column), from `never_seen`; None for a single date.
+    unseen : (row, column), or (band, row, column) of levels, from `never_seen`; None for a single date.
 
     Returns
     -------

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from geodiff.credentials import redacted
 from geodiff.errors import InputError, SourceError, TargetError
+from geodiff.fillers import filler_identity
 from geodiff.io import open_raster
 from geodiff.io.filledbefore import filled_before
 from geodiff.io.gdal import address, part_of
@@ -344,6 +345,8 @@ def assert_nameable(target: str) -> None:
 def model_identity(job: FillJob) -> str:
     """Hash of the model's weights and its calibration where the filler uses one, and geodiff's version in any case.
 
+    Of a third party's filler, its package's version too: another one may make other pixels.
+
     Raises ModelError where the job names a model that is not there.
     """
     from geodiff import __version__
@@ -353,7 +356,9 @@ def model_identity(job: FillJob) -> str:
     # A device that is not there is refused before any work; the choice that cannot fail need not wait for torch.
     chosen = (job.device, job.dtype) != ("auto", "auto")
     facts = describe_model(job, ran=chosen)
-    return f"{__version__}{facts['model_hash']}{read_calibration(folder).as_json()}" if facts else __version__
+    if not facts:
+        return f"{__version__}{filler_identity(job.filler)}"
+    return f"{__version__}{facts['model_hash']}{read_calibration(folder).as_json()}"
 
 
 def describe_model(job: FillJob, *, ran: bool = True) -> dict[str, str]:

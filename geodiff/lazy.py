@@ -195,7 +195,7 @@ class _Fit:
     """What the blocks of a cube need beside the cube."""
 
     outside: NDArray[np.bool_]
-    """(row, column): where nothing is estimated."""
+    """`Cube.outside_shape`: where nothing is estimated."""
     occupied: Occupied
     fit: CubeFit | None
     """None where there is nothing to fill."""
@@ -212,7 +212,7 @@ def _filler(job: FillJob) -> Filler:
 
 
 def _nowhere(cube: Cube) -> NDArray[np.bool_]:
-    return np.zeros(cube.shape, bool)
+    return np.zeros(cube.outside_shape, bool)
 
 
 def _fitted(cube: Cube, job: FillJob) -> _Fit:
@@ -223,7 +223,7 @@ def _fitted(cube: Cube, job: FillJob) -> _Fit:
         raise _nothing_known(cube.name, scan.total)
     for line in told_of_turns([cube.variable.bands[band].name for band in cube.bands], scan.turns):
         logger.info("%s", line)
-    for line in scan.warnings if scan.wanted else ():
+    for line in scan.warnings(job.filler) if scan.wanted else ():
         logger.warning("%s: %s", cube.name, line)
     return _Fit(outside, scan.occupied, fit_cube(cube, scan, gaps, _filler(job)) if scan.wanted else None)
 

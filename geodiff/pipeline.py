@@ -359,7 +359,7 @@ def _specs(scene: Scene, job: FillJob, means: Means) -> list[VariableSpec]:
         specs.append(
             VariableSpec(
                 cube.name, shape, dtype, members=job.drawn_members, quantiles=len(job.quantiles),
-                chunks=(1, 0, means.chunk, means.chunk),
+                chunks=(1, 0, means.chunk, means.chunk), by_level=cube.by_level,
             )
         )  # fmt: skip
     return specs

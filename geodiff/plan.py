@@ -13,7 +13,7 @@ import numpy as np
 
 from geodiff.credentials import legible, redacted
 from geodiff.errors import MemoryPlanError
-from geodiff.gaps import Reason, shares
+from geodiff.gaps import Reason, percent, shares
 from geodiff.hidden import most_trials
 from geodiff.lattice import STRIDE, WINDOW, Window, blocks
 from geodiff.limits import free_memory
@@ -77,6 +77,8 @@ class CubePlan:
     """How many of a date's nearest dates its estimate is made from; -1 for all."""
     land_unknown: bool = False
     """Whether it is of the sea, and nothing tells its gaps from land."""
+    floor_unknown: bool = False
+    """Whether its bands are levels, and nothing tells their gaps from the ground that they end at."""
     of_uncertainty: bool = False
     """Whether it tells how sure observations are, of which there are none in its gaps."""
     notes: tuple[str, ...] = ()
@@ -98,6 +100,7 @@ class CubePlan:
         notes = tuple(told_of_turns([cube.variable.bands[band].name for band in cube.bands], scan.turns))
         return cls(
             cube.name, shape, scan, wanted, len(every) * len(cube.targets), asked, land_unknown=unknown,
+            floor_unknown=bool(wanted) and cube.floor_unknown,
             of_uncertainty=bool(wanted) and cube.of_uncertainty, notes=notes,
         )  # fmt: skip
 
@@ -108,8 +111,8 @@ class CubePlan:
         left = tuple(b for b in self.blocks if b in kept)
         return replace(self, blocks=todo, kept=left, new_dates=new_dates, looks_at=looks_at)
 
-    def lines(self) -> list[str]:
-        """What the plan says about this variable."""
+    def lines(self, filler: str) -> list[str]:
+        """What the plan says about this variable, which that filler is to fill."""
         scan = self.scan
         dates, bands, rows, columns = self.shape
         size = f"{dates} dates, " if dates > 1 else ""
@@ -119,7 +122,7 @@ class CubePlan:
         ]
         if scan.missing:
             found = shares(scan.reasons, scan.total)
-            text.append("  because of " + ", ".join(f"{name} {_percent(share)}" for name, share in found.items()))
+            text.append("  because of " + ", ".join(f"{name} {percent(share)}" for name, share in found.items()))
         for cause, count in scan.left_out.items():
             if count:
                 text.append(f"  left as it is: {_share(count, scan.total)} ({CAUSES.get(cause, cause)})")
@@ -127,7 +130,7 @@ class CubePlan:
         rest = "; the others are copied" if with_gaps < self.all_blocks else ""
         text.append(f"  {with_gaps} of {self.all_blocks} blocks hold gaps{rest}")
         text += [f"  note: {line}" for line in self.notes]
-        text += [f"  warning: {line}" for line in scan.warnings]
+        text += [f"  warning: {line}" for line in scan.warnings(filler)]
         if self.of_uncertainty:
             text.append(
                 f"  warning: {self.name} tells how sure observations are; how sure filled values are stands in their "
@@ -137,6 +140,11 @@ class CubePlan:
             text.append(
                 "  one date of the sea does not tell land from clouds: if some of the gaps are land, give the sea with "
                 "--fillable PATH"
+            )
+        if self.floor_unknown:
+            text.append(
+                "  warning: one date of several levels does not tell the ground from gaps: what lies below the sea "
+                "floor, or inside a mountain, would be filled too; give several dates"
             )
         if self.new_dates is not None:
             text.append(
@@ -160,7 +168,7 @@ CAUSES = {
     "qa_fill": "the quality band calls it fill; --fillable all would fill it",
     "undefined": "there is no such quantity here, on the wrong side of a coast or beyond the globe",
     "collar": "the scene's collar; --fillable all would fill it",
-    "never_seen": "no date ever saw it; --fillable all would fill it",
+    "never_seen": "no date ever saw it; --fillable all or PATH would fill it",
 }
 
 
@@ -231,9 +239,7 @@ class FillPlan:
         cubes = tuple(CubePlan.of(cube, scans[cube.name], means.block_size) for cube in scene.cubes)
         return cls(job, fingerprint, means.block_size, cubes, means.memory, means.processes)
 
-    def only(
-        self, changed: Mapping[str, NDArray[np.bool_]], new_dates: Mapping[str, int], looks_at: int
-    ) -> FillPlan:
+    def only(self, changed: Mapping[str, NDArray[np.bool_]], new_dates: Mapping[str, int], looks_at: int) -> FillPlan:
         """The plan for a product that is extended; both by variable, see `CubePlan.only`."""
         cubes = tuple(cube.only(changed[cube.name], new_dates[cube.name], looks_at) for cube in self.cubes)
         return replace(self, cubes=cubes)
@@ -261,7 +267,7 @@ class FillPlan:
         job = self.job
         lines = [redacted(f"fill {job.source} -> {job.target} with {job.filler}")]
         for cube in self.cubes:
-            lines += [legible(line, lines=False) for line in cube.lines()]
+            lines += [legible(line, lines=False) for line in cube.lines(self.job.filler)]
         if job.mask and not any(Reason.USER_MASK.meaning in shares(c.scan.reasons, 1) for c in self.cubes):
             lines.append(
                 f"warning: no pixel lies in --mask {', '.join(map(redacted, job.mask))}, so it adds no gap; is it of "
@@ -369,11 +375,7 @@ def _most_channels(cube: Cube) -> int:
 
 
 def _share(count: int, total: int) -> str:
-    return f"{count:,} values ({_percent(count / total)})"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.1f} %"
+    return f"{count:,} values ({percent(count / total)})"
 
 
 def _bytes(count: float) -> str:

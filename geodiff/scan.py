@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.channels import Turns, bands_of, in_channels, reasons_of_channels, turns_in
+from geodiff.channels import Turns, bands_of, in_channels, outside_of_channels, reasons_of_channels, turns_in
 from geodiff.collar import find_collar, in_long_runs
 from geodiff.encoding import LOGARITHMS, Normalisation, piles_up, unpack
 from geodiff.gaps import Gaps, auto_fillable, collar_candidates, never_seen, outside_counts, tally
@@ -120,6 +120,12 @@ def read_occupied(
     return values
 
 
+def _read_outside(outside: Any, window: Window, index: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """A window of what is outside, `Cube.outside_shape`; see `read_occupied`."""
+    bands = tuple(outside.shape[:-2])
+    return read_occupied(outside, (slice(None),) * len(bands), window, index, bands)
+
+
 @dataclass(frozen=True, slots=True)
 class GapReader:
     """Gaps of one cube by window, from the scanned reasons; what blocks, fit and product all read."""
@@ -127,7 +133,7 @@ class GapReader:
     reason: Any
     """(date, band, row, column) uint16 array of the working store, before the buffer."""
     outside: Any
-    """(row, column) bool array: collar, never seen, or not in the user's fillable area."""
+    """Bool array, `Cube.outside_shape`: collar, never seen, or not in the user's fillable area."""
     shape: tuple[int, int]
     buffer: int
     everything: bool
@@ -164,7 +170,7 @@ class GapReader:
         bands = (int(self.reason.shape[1]),)
         missing_in = None if index is None else index.reason[date]
         reason = read_occupied(self.reason, (date, slice(None)), window, missing_in, bands)
-        outside = read_occupied(self.outside, (), window, None if index is None else index.outside, ())
+        outside = _read_outside(self.outside, window, None if index is None else index.outside)
         return reason, np.broadcast_to(~outside, reason.shape) if self.everything else auto_fillable(reason, outside)
 
 
@@ -195,10 +201,9 @@ class Scan:
     edge: float = 0.0
     """Share of the raster's edge along which nodata that is too narrow for a collar will be filled."""
 
-    @property
-    def warnings(self) -> list[str]:
-        """What is probably not what it passes for, a line each."""
-        return [*told(self.suspects), *told_of_edge(self.edge)]
+    def warnings(self, filler: str = "") -> list[str]:
+        """What is probably not what it passes for, a line each; but for what that filler does no harm to."""
+        return [*told(self.suspects, filler), *told_of_edge(self.edge)]
 
     @property
     def by_band(self) -> tuple[Normalisation | None, ...]:
@@ -268,8 +273,8 @@ def _scan_channels(
 ) -> tuple[Scan, GapReader]:
     """A second look at a cube some of whose bands go round, of their cosines and sines; counts are those of bands."""
     reasons, channels = reasons_of_channels(reason, turns), in_channels(cube, turns)
-    scan, gaps = scan_cube(channels, reasons, outside, buffer, cell=cell, turns=())
-    gaps = replace(gaps, reason=reason, _latest={})
+    scan, gaps = scan_cube(channels, reasons, outside_of_channels(outside, turns), buffer, cell=cell, turns=())
+    gaps = replace(gaps, reason=reason, outside=outside, _latest={})
     counted = replace(_count(cube, gaps, scan.cells, scan.normalisations, summed=True), edge=scan.edge)
     suspects = suspects_of(_bands(cube), known, turns, whole=not counted.missing)
     return replace(counted, suspects=suspects, turns=turns), replace(gaps, occupied=counted.occupied, _latest={})
@@ -300,7 +305,7 @@ def _first_pass(
     ends = np.tile([np.inf, -np.inf], (bands, 1))
     every = max(1, -(-dates * cube.shape[0] * cube.shape[1] // _SAMPLE))
     for tile in _tiles(cube.shape):
-        collar, unseen = np.ones(tile.shape, bool), np.ones(tile.shape, bool)
+        collar, unseen = np.ones(tile.shape, bool), np.ones((*cube.outside_shape[:-2], *tile.shape), bool)
         for date in range(dates):
             stored = cube.read(date, tile)
             why = cube.reason(date, tile, stored)
@@ -308,7 +313,7 @@ def _first_pass(
                 reason[(date, slice(None), *tile.slices)] = why
                 index.reason[(date, *chunk_span(tile))] = chunk_any(np.asarray(why.any(axis=0)))
             collar &= collar_candidates(why)
-            unseen &= never_seen(why != 0)
+            unseen &= never_seen((why != 0)[None], cube.by_level)
             values, known = _values(cube, stored), why == 0
             with np.errstate(over="ignore", invalid="ignore"):  # of numbers that are no measurements: summed anew later
                 cells.add(date, tile, values, known)
@@ -316,16 +321,21 @@ def _first_pass(
             _widen(ends, values, known)
         beyond = _beyond(cube, tile, unseen if dates > 1 else collar)
         if beyond.any():
-            outside[tile.slices] = beyond
-            index.outside[chunk_span(tile)] = chunk_any(beyond)
+            outside[(..., *tile.slices)] = np.broadcast_to(beyond, unseen.shape)
+            index.outside[chunk_span(tile)] = chunk_any(np.asarray(beyond.any(axis=tuple(range(beyond.ndim - 2)))))
         tick()
     return cells, sample, ends
 
 
 def _beyond(cube: Cube, tile: Window, automatic: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What is outside: the user's own area, or under `auto` what no date saw (final) or may be collar (not yet)."""
+    """What is outside: the user's own area, or under `auto` what no date saw (final) or may be collar (not yet).
+
+    An area is one of the map: of levels, those below the ground are outside in it too.
+    """
     if cube.rules.fillable is not None:
-        return ~cube.rules.fillable(tile)
+        beyond = ~cube.rules.fillable(tile)
+        below = automatic & ~automatic.all(axis=0) if cube.by_level and beyond.ndim == 2 else False
+        return np.asarray(beyond | below)
     if cube.rules.fill_everything:
         return np.zeros(tile.shape, bool)
     stack = len(cube.variable.dates) > 1
@@ -559,7 +569,7 @@ def _left_out(cube: Cube, gaps: GapReader, found: Gaps, tile: Window) -> dict[st
     if gaps.everything:
         return {}
     assert gaps.occupied is not None
-    outside = read_occupied(gaps.outside, (), tile, gaps.occupied.outside, ())
+    outside = _read_outside(gaps.outside, tile, gaps.occupied.outside)
     stack = len(cube.variable.dates) > 1
     return outside_counts(found.reason, None if stack else outside, outside if stack else None)
 

@@ -6,6 +6,7 @@ by window: what is stored, and for which reasons a pixel is missing. Nothing is 
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.codes import CODES
 from geodiff.credentials import redacted
 from geodiff.encoding import can_hold
 from geodiff.errors import EncodingError, JobError, SourceError
@@ -26,6 +28,7 @@ from geodiff.io.globe import Space, space_of
 from geodiff.lattice import Lattice, Window
 from geodiff.quality import band_places, quality_of, read_aligned, same_date
 from geodiff.quantities import transform_of
+from geodiff.suspects import called_classes
 from geodiff.undated import ordinals
 
 if TYPE_CHECKING:
@@ -36,11 +39,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Cube", "Scene", "open_scene", "scene_of"]
 
+_log = logging.getLogger(__name__)
+
 PlaneReader = Callable[[Window], "NDArray[np.bool_]"]
 """(window) to bool (row, column)."""
 
-_SEA = re.compile(r"sea_surface|sea_water|sea[_-]ice|(^|_)ocean_")
-_UNCERTAINTY = re.compile(r"(^|_)(precision|uncertainty|uncert|error|err|stdev|standard_(error|deviation))(_|$)")
+_UNCERTAINTY = re.compile(
+    r"(^|_)(precision|uncertainty|uncert|error|err|std(dev|ev)?|rms[de]|sses|standard_(error|deviation))(_|$)"
+)
 _SCAN_GAPS = re.compile(r"LE07_\w{4}_\d{6}_(\d{8})")
 """Landsat 7 product names; its scan line corrector failed on 2003-05-31."""
 
@@ -91,8 +97,7 @@ class Cube:
     @property
     def of_the_sea(self) -> bool:
         """Whether its standard or long name says that it exists at sea only."""
-        told = (str(self.variable.attributes.get(key, "")) for key in ("standard_name", "long_name"))
-        return any(_SEA.search(text.lower().replace(" ", "_")) for text in told)
+        return self.variable.of_the_sea
 
     @property
     def of_uncertainty(self) -> bool:
@@ -104,12 +109,29 @@ class Cube:
     def land_is_told(self) -> bool:
         """Whether anything sets apart what has no value at all: flags, codes, an area of the user's, or other dates."""
         rules, coded = self.rules, any(self.variable.bands[band].encoding.undefined for band in self.bands)
-        return bool(rules.quality) or coded or rules.fill_everything or len(self.variable.dates) > 1
+        flagged = any("NO_PLACE" not in quality.constants for quality in rules.quality)
+        return flagged or coded or rules.fill_everything or len(self.variable.dates) > 1
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.variable.shape[2:]
+
+    @property
+    def by_level(self) -> bool:
+        """Whether each band has an outside of its own, which dates tell: below the sea floor there is no water."""
+        return self.variable.levels and len(self.variable.dates) > 1
+
+    @property
+    def floor_unknown(self) -> bool:
+        """Whether nothing sets apart, of levels, what lies below the ground."""
+        variable = self.variable
+        return variable.levels and len(variable.bands) > 1 and not (self.by_level or self.rules.fill_everything)
+
+    @property
+    def outside_shape(self) -> tuple[int, ...]:
+        """Of what is outside: rows and columns, of each band where these are levels."""
+        return (len(self.bands), *self.shape) if self.by_level else self.shape
 
     @property
     def lattice(self) -> Lattice:
@@ -139,7 +161,8 @@ class Cube:
 
     def _named_reason(self, date: int, window: Window, stored: NDArray[Any] | None = None) -> NDArray[np.uint16]:
         stored = self.read(date, window) if stored is None else stored
-        reason = self._own_reason(date, window, stored) | self._flagged(date, window)
+        own = self._own_reason(date, window, stored)
+        reason = own | self._flagged(date, window, own)
         return slc_off_as_nodata(reason) if self.rules.scan_gaps else reason
 
     def _judged(self, date: int, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -155,11 +178,12 @@ class Cube:
             reason[(reason != 0) & space] |= np.uint16(Reason.UNDEFINED)
         return reason
 
-    def _flagged(self, date: int, window: Window) -> NDArray[np.uint16]:
-        """What quality bands and the user's masks say, broadcastable to (band, row, column)."""
+    def _flagged(self, date: int, window: Window, own: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        """What quality bands and the user's masks say, broadcastable to `own` reasons (band, row, column)."""
         reason = np.zeros((1, *window.shape), np.uint16)
         for quality in self.rules.quality:
-            reason = reason | self._decoded(quality, date, window)
+            said = self._decoded(quality, date, window)
+            reason = reason | (np.where(own != 0, said, np.uint16(0)) if quality.of_gaps else said)
         for read_mask in self.rules.masks:
             reason[:, read_mask(window)] |= np.uint16(Reason.USER_MASK)
         return reason
@@ -179,7 +203,7 @@ class Cube:
         ]
         if kind == "special":
             return decoded[0]
-        return np.stack([np.bitwise_or.reduce(reason, axis=0) for reason in decoded])
+        return np.stack([np.bitwise_or.reduce(reason, axis=0) for reason in decoded]) & np.uint16(quality.only)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -231,7 +255,7 @@ def scene_of(raster: Raster, job: FillJob) -> Scene:
     """Resolve everything a job says about a raster that is open already; raises as `open_scene`."""
     cubes = []
     variables = _dated(_chosen(raster, job.variable), job.dates)
-    for variable, bands in zip(variables, _bands(variables, job.bands), strict=True):
+    for variable, bands in zip(variables, _averaged(job, variables), strict=True):
         if bands:
             rules = _rules(raster, variable, job)
             cubes.append(Cube(variable, bands, _targets(variable, job.dates), rules, transform_of(variable)))
@@ -286,6 +310,22 @@ def _dated(variables: list[Variable], dates: str | None) -> list[Variable]:
     """With --dates, the variables that have dates; those that have none are copied."""
     dated = [variable for variable in variables if variable.dates != (None,)]
     return dated if dates is not None and dated else variables
+
+
+def _averaged(job: FillJob, variables: Sequence[Variable]) -> list[tuple[int, ...]]:
+    """The bands to fill: those wanted, or all but the ones that are called classes, which built-in fillers average."""
+    bands = _bands(variables, job.bands)
+    averages = job.filler != "nearest" and job.filler in (*CODES, "auto")
+    pairs = list(zip(variables, bands, strict=True))
+    classes = [v.bands[i].name for v, own in pairs for i in own if called_classes(v.bands[i])]
+    if job.bands or not averages or not classes:
+        return bands
+    cure = f"between classes there is nothing; --filler nearest fills them, --bands {','.join(classes)} as quantities"
+    said = f"{', '.join(classes)} of {job.source} {'are' if len(classes) > 1 else 'is'} called by classes"
+    if len(classes) == sum(map(len, bands)):
+        raise SourceError(f"{said}, and {cure}")
+    _log.warning("%s and copied as it is: %s", said, cure)
+    return [tuple(i for i in own if not called_classes(v.bands[i])) for v, own in pairs]
 
 
 def _bands(variables: Sequence[Variable], wanted: Sequence[str]) -> list[tuple[int, ...]]:

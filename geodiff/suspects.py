@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Suspect",
     "are_dates",
+    "called_classes",
     "few_numbers",
     "goes_round",
     "many_zeros",
@@ -48,7 +49,8 @@ _ENOUGH = 1000
 _CLASSES, _NAMED_CLASSES = 32, 256
 """Different numbers at most: pictures of 8 bits have more, however dark; and where a band is called by its classes."""
 _CLASS_NAMES = re.compile(r"class|land_?(cover|use)|lulc|categor|corine|\bclc|\blc_?type|igbp|soil_?type")
-
+_NO_CLASSES = re.compile(r"prob|conf|frac|percent|share|count|number|area|uncert|error|score|entropy|height|depth|elev")
+"""Parts of names that are quantities about classes: how likely, how many, how large."""
 
 _MANY, _OFTENER = 0.01, 5
 """Share of zeros that are many, and how much oftener than any other number they are."""
@@ -126,10 +128,15 @@ class Suspect:
         )
 
 
-def told(suspects: Sequence[Suspect]) -> list[str]:
-    """One line for each number, also where many bands (the months of a series, often) hold it."""
+def told(suspects: Sequence[Suspect], filler: str = "") -> list[str]:
+    """One line for each number, also where many bands (the months of a series, often) hold it.
+
+    Nothing of classes and dates where the filler is `nearest`, which is what would be advised.
+    """
     alike: dict[tuple[bool, int, tuple[float, ...]], list[Suspect]] = {}
     for suspect in suspects:
+        if filler == "nearest" and (suspect.distinct or suspect.dates):
+            continue
         values = () if suspect.distinct or suspect.dates else (suspect.value, *suspect.codes)
         alike.setdefault((suspect.dates, suspect.distinct, values), []).append(suspect)
     found = ((max(some, key=lambda s: s.share), [suspect.band for suspect in some]) for some in alike.values())
@@ -201,6 +208,14 @@ def many_zeros(values: NDArray[np.float64]) -> float:
     _, counts = np.unique(values[values != 0], return_counts=True)
     rare = counts.size and counts.max() * _OFTENER < share * values.size
     return share if share >= _MANY and rare else 0.0
+
+
+def called_classes(band: Band) -> bool:
+    """Whether the name of a band of whole numbers, neither scaled nor measured in anything, says they are classes."""
+    stored, name = band.encoding, band.name.lower()
+    plain = stored.dtype.kind in "iu" and (stored.scale, stored.offset) == (1.0, 0.0)
+    unmeasured = band.units.lower().strip() in (*_NO_UNITS, "class", "classes")
+    return plain and unmeasured and bool(_CLASS_NAMES.search(name)) and not _NO_CLASSES.search(name)
 
 
 def few_numbers(values: NDArray[np.float64], name: str = "") -> int:

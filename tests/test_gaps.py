@@ -21,6 +21,7 @@ from geodiff.gaps import (
     dilate,
     never_seen,
     outside_counts,
+    percent,
     shares,
     tally,
 )
@@ -288,3 +289,21 @@ def test_a_moved_shape_of_the_same_size_keeps_every_pixel(rng):
 def test_because_gives_bits_only_where_true():
     where = np.array([True, False])
     assert because(where, Reason.CLOUD | Reason.BUFFER).tolist() == [int(Reason.CLOUD | Reason.BUFFER), 0]
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (0.0, "0 %"), (2.44e-5, "0.0024 %"), (0.034, "3.4 %"), (0.262, "26.2 %"), (0.995, "99.5 %"),
+        (1 - 2.44e-5, "99.9976 %"), (1 - 1e-8, "> 99.99 %"), (1.0, "100.0 %"),
+    ],
+)  # fmt: skip
+def test_a_share_is_none_or_all_only_where_it_is(share: float, words: str) -> None:
+    assert percent(share) == words
+
+
+def test_of_levels_each_has_a_ground_of_its_own():
+    missing = np.zeros((2, 2, 1, 3), bool)
+    missing[:, 1, 0, 1:] = missing[:, 0, 0, 2] = True
+    missing[0, 1, 0, 0] = True
+    assert never_seen(missing, by_level=True).tolist() == [[[False, False, True]], [[False, True, True]]]

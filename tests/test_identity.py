@@ -7,6 +7,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import geopandas
 import numpy as np
@@ -20,10 +21,11 @@ from geodiff import beside, digests, identity
 from geodiff.beside import written_before
 from geodiff.digests import Digests
 from geodiff.errors import GateError, InputError, NothingMissingError, SourceError, TargetError
-from geodiff.identity import source_identity
+from geodiff.identity import model_identity, source_identity
 from geodiff.io import open_raster
 from geodiff.io.gdal import address
 from geodiff.io.places import filesystem_of, local_path
+from geodiff.job import FillJob
 
 PROFILE = {
     "driver": "GTiff", "height": 40, "width": 50, "count": 1, "dtype": "uint16", "nodata": 0, "crs": "EPSG:32618",
@@ -493,3 +495,14 @@ def test_a_file_may_be_called_as_a_chain_of_addresses_is(tmp_path: Path) -> None
     named.touch()
     assert local_path(str(named)) == named
     assert local_path("simplecache::s3://bucket/a.tif") is None
+
+
+def test_another_version_of_a_third_partys_filler_is_another_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(version: str, *others: str) -> str:
+        package = SimpleNamespace(dist=SimpleNamespace(name="acme", version=version))
+        monkeypatch.setattr("geodiff.fillers._registered", lambda: dict.fromkeys(("own", *others), package))
+        return model_identity(FillJob.build(source="a.tif", target="b.tif", filler="own"))
+
+    assert told("1.0") == told("1.0") != told("1.1")
+    assert told("1.0", "another") != told("1.0"), "its code in the source layer is another"
+    assert model_identity(FillJob.build(source="a.tif", target="b.tif", filler="laplace")) == geodiff.__version__

@@ -274,6 +274,18 @@ def test_one_date_of_the_sea_is_said_not_to_tell_land(
     assert ("does not tell land from clouds" in str(planned)) == unknown
 
 
+def test_a_swath_of_the_sea_is_asked_for_its_land(tmp_path: Path) -> None:
+    """That latitudes can be missing was taken for flags that tell land."""
+    height = np.random.default_rng(0).normal(size=(40, 50)).astype("f4")
+    height[10:15, 20:25] = np.nan
+    y, x = np.mgrid[:40, :50]
+    places = {"latitude": (("line", "pixel"), 40 + 0.1 * y + 0.02 * x), "longitude": (("line", "pixel"), 5 + 0.1 * x)}
+    about = {"standard_name": "sea_surface_height_above_geoid"}
+    xr.Dataset({"ssh": (("line", "pixel"), height, about)}, places).to_netcdf(tmp_path / "swath.nc")
+    planned = str(plan(FillJob(source=str(tmp_path / "swath.nc"), target="filled.nc", filler="laplace")))
+    assert "does not tell land from clouds" in planned
+
+
 def test_land_that_codes_tell_of_is_not_asked_for(tmp_path: Path) -> None:
     ice = np.full((40, 50), 60, "u1")
     ice[:5], ice[10:15, 20:25] = 254, 255
@@ -291,6 +303,8 @@ def test_land_that_codes_tell_of_is_not_asked_for(tmp_path: Path) -> None:
         ("no2_precision", "", True),
         ("LST_uncertainty", "", True),
         ("CHL_NN_err", "", True),
+        ("chlor_a_log10_rmsd", "", True),
+        ("sses_bias", "", True),
         ("sst_quality", "sea_surface_temperature standard_error", True),
         ("precipitation", "precipitation_flux", False),
         ("terror", "", False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,11 @@ from affine import Affine
 
 import geodiff
 from geodiff.encoding import Encoding
+from geodiff.errors import SourceError
 from geodiff.inspection import describe, render
 from geodiff.io import Band
+from geodiff.job import FillJob
+from geodiff.scene import open_scene
 from geodiff.suspects import (
     Suspect,
     are_dates,
@@ -126,6 +130,7 @@ def test_few_numbers_may_be_classes(tmp_path: Path, rng: np.random.Generator, dt
     source = str(tmp_path / "cover.tif")
     assert warned in render(describe(source))
     assert warned in str(geodiff.plan_fill(source, filler="laplace"))
+    assert "--filler nearest" not in str(geodiff.plan_fill(source, filler="nearest"))
 
 
 def test_pictures_and_few_pixels_are_no_classes(rng: np.random.Generator) -> None:
@@ -138,6 +143,31 @@ def test_pictures_and_few_pixels_are_no_classes(rng: np.random.Generator) -> Non
 def test_bands_called_by_their_classes_may_have_many(rng: np.random.Generator, name: str) -> None:
     classes = rng.integers(1, 45, 5000).astype(float)
     assert (few_numbers(classes, name), few_numbers(classes, "band_1")) == (44, 0)
+
+
+def test_bands_called_by_their_classes_are_averaged_by_nobody_who_did_not_ask(
+    tmp_path: Path, rng: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    classes = np.repeat(np.repeat(rng.integers(1, 9, (8, 8)), 8, 0), 8, 1).astype("u1")
+    stored = np.stack([classes, rng.integers(1, 200, (64, 64)).astype("u1")])
+    stored[:, 20:30, 20:30] = 0
+    profile = {"driver": "GTiff", "width": 64, "height": 64, "dtype": "uint8", "nodata": 0}
+    profile["transform"] = Affine(30, 0, 3e5, 0, -30, 4e6)
+    for count in (1, 2):
+        with rasterio.open(tmp_path / f"{count}.tif", "w", count=count, **profile) as out:
+            out.write(stored[:count])
+            out.descriptions = ("land_cover", "class_probability")[:count]
+
+    def filled(source: int, **options: Any) -> list[str]:
+        job = FillJob(source=str(tmp_path / f"{source}.tif"), target="filled.tif", **options)
+        return [cube.variable.bands[band].name for cube in open_scene(job).cubes for band in cube.bands]
+
+    with pytest.raises(SourceError, match=r"land_cover of .* is called by classes, and between classes .* nearest"):
+        filled(1)
+    assert filled(1, filler="nearest") == filled(1, bands=("land_cover",)) == ["land_cover"]
+    assert filled(2) == ["class_probability"]
+    assert "land_cover of" in caplog.text
+    assert "land_cover" in render(describe(str(tmp_path / "1.tif")))
 
 
 def test_a_number_that_many_bands_hold_is_told_once() -> None:

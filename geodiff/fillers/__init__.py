@@ -35,6 +35,7 @@ __all__ = [
     "Patch",
     "SceneSample",
     "Trial",
+    "filler_identity",
     "filler_names",
     "load_filler",
     "source_codes",
@@ -220,6 +221,15 @@ def source_codes() -> dict[str, int]:
     """Codes of the source layer, by filler name."""
     extra = sorted(set(_registered()) - set(_BUILT_IN))
     return {**CODES, **{name: 100 + i for i, name in enumerate(extra)}}
+
+
+def filler_identity(name: str) -> str:
+    """Package, version and code of a third party's filler; nothing for a built-in one, which is geodiff's version."""
+    if name in _BUILT_IN or name not in _registered():
+        return ""
+    package = getattr(_registered()[name], "dist", None)
+    told = f"{package.name} {package.version}" if package is not None else ""
+    return f"{told} {source_codes()[name]}"
 
 
 def load_filler(name: str, settings: FillerSettings | None = None) -> Filler:

@@ -106,6 +106,14 @@ class Layer:
     """Says the same as an earlier layer in other words: looked for only where that one is not there."""
     meanings: tuple[str, ...] = ()
     """Words of a CF `flag_meanings` attribute that give the product away; all must be there."""
+    judges: str = ""
+    """Which quantities it grades, a pattern in their names and standard names: what lies beside them for the user's
+    convenience has another source. Empty for all."""
+
+    @property
+    def tells_of_places(self) -> bool:
+        """Whether it knows where there is no such quantity at all, whichever it is."""
+        return bool((self.reasons & np.uint16(Reason.UNDEFINED)).any())
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +183,7 @@ def _layer(table: dict[str, Any]) -> Layer:
         drivers=tuple(table.get("drivers", ())),
         alternative=table.get("alternative", False),
         meanings=tuple(table.get("meanings", ())),
+        judges=table.get("judges", ""),
         **build(table),
     )
 
@@ -376,7 +385,8 @@ def _decode_constants(
         meaning = table.constants.get(keyword.upper())
         if meaning is None:
             raise FlagError(f"{preset} knows no label constant {keyword!r}; it knows {', '.join(table.constants)}")
-        reason[_equal(values, number)] |= np.uint16(meaning)
+        bit = keyword.upper().endswith("_BIT")
+        reason[(values & values.dtype.type(int(number))) != 0 if bit else _equal(values, number)] |= np.uint16(meaning)
     return reason
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geodiff.gaps import Reason
 from geodiff.inspection.counting import gap_facts
 from geodiff.inspection.picture import day, thumbnail
 from geodiff.inspection.words import render
@@ -50,7 +51,7 @@ def describe(source: str, **missing: Any) -> dict[str, Any]:
     SourceError, FlagError, JobError
         With the cure, as `fill` would.
     """
-    job = FillJob.build(source=source, target="unused.zarr", **missing)
+    job = FillJob.build(source=source, target="unused.zarr", filler="nearest", **missing)  # which leaves out no classes
     raster = open_raster(source, OpenOptions(job.nodata, job.valid_range, job.resolution))
     gaps = _gap_facts(job, raster)
     return {
@@ -65,7 +66,8 @@ def describe(source: str, **missing: Any) -> dict[str, Any]:
 
 def _quality_facts(quality: Any) -> dict[str, Any]:
     explains = list(quality.applies_to) or "every variable on its ground"
-    return {"name": quality.variable.name, "preset": quality.preset, "explains": explains}
+    alone = {"alone": [bit.meaning for bit in Reason if bit & quality.only]} if quality.only != 0xFFFF else {}
+    return {"name": quality.variable.name, "preset": quality.preset, "explains": explains, **alone}
 
 
 def _variable_facts(variable: Variable, raster: Raster) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def _values(cube: Cube) -> int:
 def _exactly(cube: Cube) -> dict[str, Any]:
     """Every value, by the pass that a plan makes."""
     shape = (len(cube.variable.dates), len(cube.bands), *cube.shape)
-    spec = VariableSpec(cube.name, shape, cube.variable.dtype.str, chunks=(1, 0, CHUNK, CHUNK))
+    spec = VariableSpec(cube.name, shape, cube.variable.dtype.str, chunks=(1, 0, CHUNK, CHUNK), by_level=cube.by_level)
     with TemporaryDirectory(prefix="geodiff-info-") as folder:
         work = create_work(f"{folder}/info.zarr", [spec])
         reason, outside = work.array(cube.name, "scan_reason"), work.array(cube.name, "outside")
@@ -157,7 +157,7 @@ def _may_be_outside(cube: Cube, window: Window, reasons: Sequence[NDArray[np.uin
         return ~cube.rules.fillable(window)
     if cube.rules.fill_everything or not (_is_stack(cube) or cube.variable.georeferenced):
         return np.zeros(window.shape, bool)
-    return never_seen(np.stack(reasons) != 0) if _is_stack(cube) else collar_candidates(reasons[0])
+    return never_seen(np.stack(reasons) != 0, cube.by_level) if _is_stack(cube) else collar_candidates(reasons[0])
 
 
 def _outside(cube: Cube, share: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from geodiff.credentials import legible
+from geodiff.gaps import percent
 from geodiff.inspection.picture import GAP, LEFT_OUT
 from geodiff.suspects import Suspect, told, told_of_edge
 
@@ -17,7 +18,7 @@ _WHY = {
     "qa_fill": "the quality band calls it fill; `--fillable all` would fill it",
     "undefined": "there is no such quantity here, as no sea temperature on land and nothing beyond the globe",
     "collar": "the scene's collar or the swath's outside; `--fillable all` would fill it",
-    "never_seen": "no date ever saw it, as land in sea temperature; `--fillable all` would fill it",
+    "never_seen": "no date ever saw it, as land in sea temperature; `--fillable all` or `PATH` would fill it",
 }
 _WHY_ROUGHLY = {"never_seen": "at most: none of the dates looked at saw it; `--fillable all` would fill it"}
 
@@ -30,7 +31,8 @@ def render(facts: Mapping[str, Any]) -> str:
     for quality in facts["quality"]:
         explains = quality["explains"] if isinstance(quality["explains"], str) else ", ".join(quality["explains"])
         of = "" if explains == quality["name"] else f", for {explains}"  # special numbers stand in the band itself
-        lines.append(f"quality: {quality['name']} read as {quality['preset']}{of}")
+        alone = f" ({', '.join(quality['alone'])} alone)" if "alone" in quality else ""
+        lines.append(f"quality: {quality['name']} read as {quality['preset']}{of}{alone}")
     for variable in facts["variables"]:
         lines += ["", *_variable_lines(variable)]
     return "\n".join(legible(line, lines=False) for line in lines)
@@ -122,7 +124,7 @@ def _gap_rows(gaps: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [("gaps", "none" if gaps["exact"] else f"none in the {gaps['looked_at']:,} values looked at")]
     rows = [("missing", _share(gaps["missing"], total))]
     rows += [
-        ("" if i else "because", f"{name} {_percent(share)}") for i, (name, share) in enumerate(gaps["reasons"].items())
+        ("" if i else "because", f"{name} {percent(share)}") for i, (name, share) in enumerate(gaps["reasons"].items())
     ]
     if gaps["missing"] == total:
         rows.append(("warning", "no value is known, so nothing can be filled; check nodata, masks and quality flags"))
@@ -137,11 +139,7 @@ def _gap_rows(gaps: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _share(count: int, total: int) -> str:
-    return f"{count:,} of {total:,} values ({_percent(count / total)})"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.1f} %"
+    return f"{count:,} of {total:,} values ({percent(count / total)})"
 
 
 def _picture_lines(shown: Mapping[str, Any] | None) -> list[str]:

@@ -7,6 +7,7 @@ name and renames it into place, the target itself last.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -65,6 +66,9 @@ KIND = "geodiff_kind"
 """Attribute or tag by which a product remembers that a copied band holds flags."""
 
 
+_SEA = re.compile(r"sea_surface|sea_water|sea[_-]ice|(^|_)ocean_")
+
+
 class Reader(Protocol):
     """Reads stored numbers of one variable by window; opened lazily, safe to build again in another process."""
 
@@ -92,6 +96,8 @@ class Variable:
     """Rows and columns that are cheap to read together."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """CF or tag attributes of the variable (standard_name, units, ...)."""
+    levels: bool = False
+    """Whether its bands are depths, heights or pressures, each with a ground of its own that it ends at."""
     around: bool = False
     """Whether its columns go once around a place, as rays of a radar: the last is then next to the first."""
 
@@ -104,6 +110,12 @@ class Variable:
     def dtype(self) -> np.dtype[Any]:
         """The one stored dtype of all bands."""
         return self.bands[0].encoding.dtype
+
+    @property
+    def of_the_sea(self) -> bool:
+        """Whether its standard or long name says that it exists at sea only."""
+        told = (str(self.attributes.get(key, "")) for key in ("standard_name", "long_name"))
+        return any(_SEA.search(text.lower().replace(" ", "_")) for text in told)
 
     @property
     def south_up(self) -> bool:
@@ -130,6 +142,10 @@ class QualityBand:
     """Which quality band of the preset; None is its first."""
     constants: Mapping[str, float] = field(default_factory=dict)
     """For `pds` and `cf-codes`: the label's keywords and numbers."""
+    only: int = 0xFFFF
+    """The reasons it may give, bits of `geodiff.gaps.Reason`."""
+    of_gaps: bool = False
+    """Whether it says nothing of known values, only why others are missing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ __all__ = [
     "role",
     "scattered",
     "spatial",
+    "upright",
     "with_axes",
 ]
 
@@ -38,6 +39,17 @@ _NAMES = {
 
 _LEAD = re.compile(r"steps?|lead(_?times?)?|forecast_(period|hour)s?|fhours?|prediction_timedelta")
 """How far ahead a forecast looks, which its file may date beside it."""
+
+_LEVEL = re.compile(
+    r"z(_?(t|w|c|lev|dim|axis))?|nz|depth\w*|deph|heights?|altitudes?|lev(els?)?|p?lev|s_(rho|w)|s[tw]_ocean|layers?|"
+    r"bottom_top(_stag)?|isobaric\w*|pressures?(_levels?)?|sigma"
+)
+"""Names of vertical dimensions where no attribute says so, in small letters."""
+
+_UPRIGHT = re.compile(
+    r"depth|height|altitude|air_pressure|sea_water_pressure|model_level_number|(ocean|atmosphere)_\w*coordinate\w*"
+)
+"""Standard names of vertical coordinates."""
 
 _SCATTERED = re.compile(
     r"n?cells?|ncol|n?nodes?|nod2|nele|elem(ents?)?|n?faces?|n?edges?|n?vert(ex|ices)|n?mesh\w+|n?points?|n?stations?|"
@@ -97,6 +109,17 @@ def _role_by_attributes(variable: xr.Variable) -> str:
         r"(day|hour|minute|second|month|year|\w*sec|hr|d|h|s)s?_since_", units
     )
     return "t" if timed else ""
+
+
+def upright(name: str, variable: xr.Variable | None) -> bool:
+    """Whether a dimension of this name with this coordinate (None without one) counts depths, heights or pressures."""
+    if variable is not None:
+        standard, axis = (str(pick(variable, key, "")).lower() for key in ("standard_name", "axis"))
+        if axis == "z" or "positive" in variable.attrs or _UPRIGHT.fullmatch(standard):
+            return True
+        if standard or axis:
+            return False
+    return bool(_LEVEL.fullmatch(name.lower().rsplit("/", 1)[-1]))
 
 
 def references(dataset: xr.Dataset) -> frozenset[str]:

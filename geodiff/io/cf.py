@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geodiff.encoding import Encoding
 from geodiff.errors import EncodingError, SourceError
+from geodiff.gaps import Reason
 from geodiff.io import KIND, Band, Kind, OpenOptions, QualityBand, Raster, Variable
-from geodiff.io.axes import coordinate_of, curvilinear, layout_of, role, scattered, spatial
+from geodiff.io.axes import coordinate_of, curvilinear, layout_of, role, scattered, spatial, upright
 from geodiff.io.calendars import Date, dates_of
 from geodiff.io.cube import CubeReader, Layout, MemorySource, Source, native, pick
 from geodiff.io.grids import goes_around, grid_of
@@ -38,8 +40,12 @@ _CALLED_FLAGS = re.compile(
 """Words in the names of flags and classes that no attribute says to be such, as in HDF files of NASA's."""
 _CODES = "cf-codes"
 _ELSEWHERE = re.compile(r"(^|_)(land|coast(line|al)?|shore(line)?|lakes?|rivers?|water|ocean|sea)(_|$)")
+_LAND_WORDS = ("land", "land_mask", "is_land", "on_land", "over_land", "continent", "continental_ice_snow")
+"""Meanings of flags that say land of a whole pixel; `land_spill_over` and the like do not."""
 _UNSEEN = re.compile(r"cloud|missing|fill|no_?data")
 """Meanings of codes beside numbers: where there is no such quantity at all, though not where it was only not seen."""
+_OFFSETS = re.compile(r"(\w+_)?dtime")
+"""Names of times of observation that are counted from the file's own, as GHRSST has them."""
 _NO_UNITS = re.compile(r"|1|none|n/?a|-+|unitless|dimensionless|.*\b(bits?|flags?|class(es)?|bit_?field)\b.*")
 _CHUNK = 256
 
@@ -119,8 +125,11 @@ def _variable(dataset: xr.Dataset, name: str, layout: Layout, options: OpenOptio
     units = str(pick(stored, "units", ""))
     bands = tuple(Band(label, encoding, kind, units) for label in _band_names(dataset, name, layout))
     reader = CubeReader(source, name, layout, encoding.dtype)
+    levels = any(upright(dim, coordinate_of(dataset, stored, dim)) for dim in layout.extras)
     dates, around = _dates(dataset, stored, layout), goes_around(dataset, stored, layout)
-    return Variable(name, bands, geobox, reader, dates, _chunk(stored, layout), attributes, around)
+    return Variable(
+        name, bands, geobox, reader, dates, _chunk(stored, layout), attributes, levels=levels, around=around
+    )
 
 
 # -- what numbers mean
@@ -139,7 +148,7 @@ def kind_of(variable: xr.Variable, name: str = "") -> Kind:
     names = str(attributes.get("standard_name", "")).split()
     flagged = any(key in attributes for key in ("flag_values", "flag_masks", "flag_meanings"))
     flagged = (flagged and not _measures(attributes)) or attributes.get(KIND) == Kind.FLAGS
-    timed = " since " in str(attributes.get("units", ""))
+    timed = " since " in str(attributes.get("units", "")) or bool(_OFFSETS.fullmatch(name.lower()))
     codes = flagged or _called_flags(variable, name) or any(word in _FLAG_NAMES for word in names)
     return Kind.FLAGS if codes or timed else Kind.CONTINUOUS
 
@@ -304,8 +313,11 @@ def _chunk(variable: xr.Variable, layout: Layout) -> tuple[int, int]:
 
 
 def _quality(variables: Sequence[Variable], path: str, driver: str) -> tuple[QualityBand, ...]:
-    """Flag variables whose table is known, with the variables that name them as `ancillary_variables`."""
-    from geodiff.flags import ProductFacts, matches
+    """Flag variables whose table is known, with the variables that name them as `ancillary_variables`.
+
+    Where none does, and the table grades some quantities of several, those: of the others it tells only where land is.
+    """
+    from geodiff.flags import ProductFacts, load_preset, matches
 
     flags = {v.name: v for v in variables if v.bands[0].kind is Kind.FLAGS and v.shape[1] == 1}
     facts = ProductFacts(
@@ -319,8 +331,46 @@ def _quality(variables: Sequence[Variable], path: str, driver: str) -> tuple[Qua
             users = tuple(
                 v.name for v in variables if match.band in str(v.attributes.get("ancillary_variables", "")).split()
             )
-            found.append(QualityBand(flags[match.band], match.preset, users, layer=match.layer))
-    return (*found, *_codes_inside(variables))
+            layer = load_preset(match.preset).layer(match.layer)
+            judged, others = _judged(variables, layer.judges) if layer.judges and not users else (users, ())
+            found.append(QualityBand(flags[match.band], match.preset, judged, layer=match.layer))
+            if others and layer.tells_of_places:
+                found.append(replace(found[-1], applies_to=others, only=int(Reason.UNDEFINED)))
+    known = {quality.variable.name for quality in found}
+    return (*found, *_land(variables, [v for name, v in flags.items() if name not in known]), *_codes_inside(variables))
+
+
+def _land(variables: Sequence[Variable], flags: Sequence[Variable]) -> list[QualityBand]:
+    """Flags whose meanings name land, for what is missing of the sea: one date alone does not tell it from a gap."""
+    of_the_sea = [v for v in variables if v.bands[0].kind is Kind.CONTINUOUS and v.of_the_sea]
+    found = []
+    for variable in flags:
+        users = tuple(v.name for v in of_the_sea if _alongside(variable, v))
+        words = str(variable.attributes.get("flag_meanings", "")).lower().split()
+        bits, numbers = (np.ravel(variable.attributes.get(key, [])) for key in ("flag_masks", "flag_values"))
+        codes = bits if numbers.size == 0 or np.array_equal(bits, numbers) else numbers if bits.size == 0 else ()
+        if not users or variable.dtype.kind not in "iu" or len(words) != len(codes):
+            continue
+        for word, code in zip(words, codes, strict=True):
+            if word in _LAND_WORDS:
+                constants = {"LAND_BIT" if codes is bits else "LAND_FLAG": float(code)}
+                found.append(QualityBand(variable, _CODES, users, constants=constants, of_gaps=True))
+    return found
+
+
+def _alongside(flags: Variable, variable: Variable) -> bool:
+    """Whether flags are of a variable's own pixels, on its dates or of all of them."""
+    one, other = flags.geobox, variable.geobox
+    same = one.shape == other.shape and one.affine == other.affine and one.crs == other.crs
+    return same and (len(flags.dates) == 1 or tuple(flags.dates) == tuple(variable.dates))
+
+
+def _judged(variables: Sequence[Variable], pattern: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The measurements whose name or standard name has the pattern, and the others; neither where none has it."""
+    measured = [v for v in variables if v.bands[0].kind is Kind.CONTINUOUS]
+    called = {v.name: f"{v.name} {v.attributes.get('standard_name', '')}".lower() for v in measured}
+    judged = tuple(name for name, words in called.items() if re.search(pattern, words))
+    return judged, tuple(name for name in called if judged and name not in judged)
 
 
 def _places(dataset: xr.Dataset, variables: Sequence[Variable], source: Source) -> list[QualityBand]:

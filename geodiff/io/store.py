@@ -57,7 +57,7 @@ LAYERS: Mapping[str, str] = {
 """Layers that every variable has beside `value`, with their dtypes; `members` and `quantiles` come when asked for."""
 
 OUTSIDE_LAYER = "outside"
-"""(row, column) bool: the collar and what no date ever saw."""
+"""(row, column) bool: the collar and what no date ever saw; (band, row, column) of levels."""
 
 _KIND = "geodiff_store"
 _DONE = "geodiff-done"
@@ -78,6 +78,8 @@ class VariableSpec:
     quantiles: int = 0
     chunks: tuple[int, int, int, int] = (1, 0, 256, 256)
     """Dates, bands, rows, columns of a chunk; 0 is the whole axis."""
+    by_level: bool = False
+    """Whether each band has an outside of its own."""
 
     @property
     def fitted_chunks(self) -> tuple[int, ...]:
@@ -262,8 +264,14 @@ def _create_arrays(group: zarr.Group, spec: VariableSpec) -> None:
     layers |= {"quantiles": (spec.quantiles, np.dtype("f4"), np.nan)} if spec.quantiles else {}
     for name, (front, kind, fill) in layers.items():
         _create_array(home, spec, name, front, kind.type(fill))
-    chunks = spec.fitted_chunks[2:]
-    home.create_array(OUTSIDE_LAYER, shape=spec.shape[2:], chunks=chunks, dtype=bool, dimension_names=("row", "column"))
+    first = 1 if spec.by_level else 2
+    home.create_array(
+        OUTSIDE_LAYER,
+        shape=spec.shape[first:],
+        chunks=spec.fitted_chunks[first:],
+        dtype=bool,
+        dimension_names=("band", "row", "column")[first - 1 :],
+    )
 
 
 def _create_array(home: zarr.Group, spec: VariableSpec, name: str, front: int, blank: np.generic) -> None:

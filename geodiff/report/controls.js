@@ -37,7 +37,6 @@ function fillChoosers() {
   byId("band-field").hidden = names.length < 2;
   fillColours();
   frame.style.aspectRatio = `${Math.max(now.columns, now.rows / 2)} / ${now.rows}`;
-  byId("canvas").setAttribute("aria-label", `Picture of ${now.name}, ${byId("picture-title").textContent.toLowerCase()}`);
   let note = "";
   if (now.left_out_dates > 0) {
     note = `${now.left_out_dates} of ${now.dates.length} dates are not in this file; geodiff view shows them all.`;
@@ -70,9 +69,21 @@ function look() {
 const gapColour = () => (byId("colours").value === "grey" ? GAP : GAP_OF_COLOURS);
 const shadesOf = (bands) => (bands.length === 3 ? bands.map((one, channel) => one[channel]) : bands[0]);
 
+// What the picture is of, for who cannot see the choices: on paper, and by a screen reader.
+function caption() {
+  const chosen = (name) => byId(name).selectedOptions[0].textContent;
+  const fields = ["band", "date"].filter((name) => !byId(`${name}-field`).hidden);
+  const of = [`Picture of ${picture().name}`, ...fields.map(chosen)].join(", ");
+  const over = byId("overlay").value === "none" ? "" : `; over the gaps: ${chosen("overlay")}`;
+  const words = `${of}, ${byId("picture-title").textContent.toLowerCase()}${over}`;
+  byId("canvas").setAttribute("aria-label", words);
+  byId("caption").textContent = `${words}.`;
+}
+
 function show() {
   const now = picture();
   const bands = bandsChosen();
+  caption();
   view.show({
     picture: now,
     place: byId("variable").value,

@@ -6,9 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from geodiff.gaps import percent
 from geodiff.plan import CAUSES
 from geodiff.record import FEW_TRIALS, why_refused
-from geodiff.report.markup import answer, figure, items, number, paragraph, preformatted, section, table, with_units
+from geodiff.report.markup import (
+    answer,
+    figure,
+    items,
+    number,
+    number_range,
+    paragraph,
+    preformatted,
+    section,
+    table,
+    with_units,
+)
 from geodiff.report.plots import coverage_plot, pit_plot
 from geodiff.report.product import FilledProduct
 
@@ -116,13 +128,13 @@ def _typical(worth: Sequence[Worth], product: FilledProduct) -> Iterator[str]:
     half = "half of all have less" if product.restored else "half of the estimates have less"
     if len(estimated) == 1:
         (one,) = estimated
-        ends = number(one.low, one.high - one.low), with_units(number(one.high, one.high - one.low), one.units)
-        span = f"90\u00a0% of the values of {one.band} lie between {ends[0]} and {ends[1]}"
+        low, high = number_range(one.low, one.high)
+        span = f"90\u00a0% of the values of {one.band} lie between {low} and {with_units(high, one.units)}"
         yield answer(name, with_units(number(one.error, one.error), one.units), f"{half}; {span}")
     elif len({(one.variable, one.units) for one in estimated}) == 1:
         least, most = (by(one.error for one in estimated) for by in (min, max))
-        ends = number(least, least), with_units(number(most, most), estimated[0].units)
-        yield answer(name, f"{ends[0]} to {ends[1]}", f"by band, as the table below says; {half}")
+        ends = " to ".join(number(one, least, most) for one in (least, most))
+        yield answer(name, with_units(ends, estimated[0].units), f"by band, as the table below says; {half}")
     else:
         shares = [one.error / (one.high - one.low) for one in estimated if one.high > one.low]
         shown = " to ".join(_percent(by(shares, default=0.0), 1) for by in (min, max))
@@ -135,15 +147,7 @@ def sections(product: FilledProduct, worth: Sequence[Worth] = ()) -> str:
 
 
 def _percent(part: float, whole: float) -> str:
-    """A share that is neither 0 nor all unless it is so: 0.0024 % of one side, 99.998 % of the other."""
-    share = 100 * part / whole if whole else 0.0
-    if 0 < share < 1:
-        return f"{share:.2g}\u00a0%"
-    if 99 < share < 100:
-        rest = f"{100 - share:.2g}"
-        shown = "> 99.99" if "e" in rest else f"{100 - float(rest):.{len(rest.partition('.')[2])}f}"
-        return f"{shown}\u00a0%"
-    return f"{share:.1f}\u00a0%"
+    return percent(part / whole if whole else 0.0, 0.01).replace(" ", "\u00a0")
 
 
 def _counted(part: int, whole: int) -> str:
@@ -334,7 +338,7 @@ def _worths(worth: Sequence[Worth]) -> Iterator[str]:
         (
             one.band if plain or one.band == one.variable else f"{one.variable}: {one.band}",
             number(one.error, one.error),
-            f"{number(one.low, one.high - one.low)} to {number(one.high, one.high - one.low)}",
+            " to ".join(number_range(one.low, one.high)),
             one.units or "–",
             _percent(one.error, one.high - one.low) if one.high > one.low else "–",
         )

@@ -15,6 +15,7 @@ __all__ = [
     "figure",
     "items",
     "number",
+    "number_range",
     "paragraph",
     "preformatted",
     "section",
@@ -38,13 +39,20 @@ def as_script_json(value: Any) -> str:
     return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def number(value: float, span: float) -> str:
+def number_range(low: float, high: float) -> tuple[str, str]:
+    """The two ends of a range, both of them with a power of ten or neither."""
+    largest = max(abs(low), abs(high))
+    return number(low, high - low, largest), number(high, high - low, largest)
+
+
+def number(value: float, span: float, largest: float = 0.0) -> str:
     """A number to about a hundredth of the span that it is one of, and to seven digits at most, as the page's script.
 
-    101325 Pa among pressures, 0.1234 among reflectances, 4.56 × 10⁻⁵ among what is as small.
+    101325 Pa among pressures, 0.1234 among reflectances, 4.56 × 10⁻⁵ among what is as small: where the `largest` of
+    those it stands beside is.
     """
     span = abs(span) or abs(value) or 1.0
-    most = math.floor(math.log10(max(abs(value), span)))
+    most = math.floor(math.log10(max(abs(value), span, largest)))
     least = max(math.floor(math.log10(span)) - 2, most - 6)
     if value and not -3 <= most < 7:
         digits, _, power = f"{value:.{max(most - least, 1)}e}".partition("e")
@@ -70,7 +78,7 @@ _SPELT = {
 
 def spelt_units(units: str) -> str:
     """Units as people write them: m s⁻¹ for `m s-1`, °C for `degree_Celsius`; others as they are."""
-    whole = _SPELT.get(units.strip().lower())
+    whole = _SPELT.get(units.strip().lower().replace(" ", "_"))
     return whole or _POWER.sub(lambda found: found[1] + found[2].translate(_RAISED), units)
 
 
@@ -118,7 +126,7 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], o
     )
 
 
-_ONE = r"(> )?-?[\d,.]+( × 10[⁻⁰¹²³⁴-⁹]+)?"
+_ONE = r"(>\u00a0)?-?[\d,.]+( × 10[⁻⁰¹²³⁴-⁹]+)?"
 _NUMBER = re.compile(rf"{_ONE}( to {_ONE})?(\u00a0%)?( \({_ONE}\u00a0%\))?|–")
 
 

@@ -201,7 +201,7 @@ def _restored_cubes(scene: Scene, job: RestoreJob, quiet: bool) -> list[_Restore
             f"no value of {job.source} is known, so nothing can be restored; check --nodata and --qa"
         )
     for scan, _ in scanned:
-        for line in scan.warnings:
+        for line in scan.warnings():
             _log.warning("%s", line)
     pairs = list(zip(scene.cubes, scanned, strict=True))
     turning = [cube.name for cube, (scan, _) in pairs if scan.turns]
@@ -220,7 +220,7 @@ def _restored_cubes(scene: Scene, job: RestoreJob, quiet: bool) -> list[_Restore
 
 def _scan(cube: Cube, job: RestoreJob) -> tuple[Scan, GapReader]:
     dates, bands = len(cube.variable.dates), len(cube.bands)
-    reason, outside = np.zeros((dates, bands, *cube.shape), np.uint16), np.zeros(cube.shape, bool)
+    reason, outside = np.zeros((dates, bands, *cube.shape), np.uint16), np.zeros(cube.outside_shape, bool)
     return scan_cube(cube, reason, outside, job.buffer)
 
 

@@ -113,16 +113,16 @@ def _known_share(cube: Cube, area: Window) -> float:
 def scan_part(part: Part) -> tuple[Scan, GapReader]:
     """Gaps and normalisation of a part, in memory."""
     dates, bands = len(part.variable.dates), len(part.bands)
-    return scan_cube(part, np.zeros((dates, bands, *part.shape), np.uint16), np.zeros(part.shape, bool), 0)
+    return scan_cube(part, np.zeros((dates, bands, *part.shape), np.uint16), np.zeros(part.outside_shape, bool), 0)
 
 
 def hide(part: Part, outside: NDArray[np.bool_], cases: Sequence[Case]) -> Part:
-    """The part without what the cases hide; what may be filled stays what it was before, `outside` (row, column)."""
+    """The part without what the cases hide; what may be filled stays what it was before, `Cube.outside_shape`."""
     hidden: dict[int, NDArray[np.bool_]] = {}
     for case in cases:
         plane = hidden.setdefault(case.date, np.zeros(part.shape, bool))
         plane[case.window.slices] |= case.hidden
-    rules = replace(part.rules, fillable=lambda window: ~outside[window.slices])
+    rules = replace(part.rules, fillable=lambda window: ~outside[(..., *window.slices)])
     return replace(part, rules=rules, hidden=hidden)
 
 

@@ -43,7 +43,7 @@ def _table(title: str, rows: Sequence[Row]) -> Any:
         table.add_row(
             row.method, *(_number(x) for x in (row.rmse, row.mae, row.bias, row.r2, row.crps)), row.crps_from,
             *(_number(x) for x in (row.coverage["90"], row.spread_skill, row.texture_value, row.texture_member)),
-            f"{row.seconds_per_megapixel:.3g}", _interval(row.rmse_ratio),
+            _number(row.seconds_per_megapixel), _interval(row.rmse_ratio),
         )  # fmt: skip
     return table
 
@@ -70,7 +70,10 @@ def _by_stratum(rows: Sequence[Row], strata: Sequence[str]) -> Any:
 
 
 def _number(x: float) -> str:
-    return f"{x:.3g}" if math.isfinite(x) else "-"
+    """Three digits, those that are 0 among them, and no power of ten of what is merely large: 7.80, 1,970."""
+    if not math.isfinite(x):
+        return "-"
+    return f"{x:#.3g}".removesuffix(".") if abs(x) < 999.5 else f"{x:,.0f}"
 
 
 def _interval(ratio: Interval | None) -> str:

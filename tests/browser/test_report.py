@@ -308,6 +308,7 @@ def test_dates_change_the_picture_and_hostile_names_stay_text(opened: Callable[.
     here.page.click("#after-date")
     here.settle()
     assert here.page.input_value("#date") == "1"
+    assert "2024-02-01" in (here.page.get_attribute("#canvas", "aria-label") or "")
     assert here.picture() != first
     here.choose("overlay", "error")
     assert HOSTILE in here.page.inner_text("#legend")
@@ -349,6 +350,7 @@ def test_print_leaves_out_the_controls(opened: Callable[..., Opened], report: Pa
     for name in ("theme", "overlay", "zoom-in"):
         assert not here.page.locator(f"#{name}").is_visible()
     assert here.page.locator("#canvas").is_visible()
+    assert "colour: red, green, blue" in here.page.inner_text("#caption")
     assert here.page.get_by_text("What is measured and what is invented").is_visible()
 
 

@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 
 from geodiff.encoding import pack, unpack
 from geodiff.errors import EncodingError, SourceError
+from geodiff.gaps import Reason
 from geodiff.io import Kind, OpenOptions
 from geodiff.io.cf import open_dataset_as_raster
 from geodiff.io.cube import Layout
+from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.quality import quality_of
+from geodiff.scene import scene_of
 
 DATA = os.environ.get("GEODIFF_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="GEODIFF_DATA is not set, so there are no real rasters to open")
@@ -319,6 +322,70 @@ def test_codes_beside_numbers_may_say_that_there_is_none(meanings, undefined):
 def test_whole_numbers_called_flags_are_such_without_attributes(name, dtype, attrs, kind):
     """Flags of NASA's HDF files were filled with numbers between flags."""
     assert _only(_dataset(dtype=dtype, attrs=attrs).rename(v=name)).bands[0].kind is kind
+
+
+@pytest.mark.parametrize(
+    ("dim", "axis", "expected"),
+    [
+        ("deptht", None, True),
+        ("isobaricInhPa", None, True),
+        ("s_rho", {"standard_name": "ocean_s_coordinate_g2"}, True),
+        ("st", {"axis": "Z"}, True),
+        ("k", {"positive": "down"}, True),
+        ("member", None, False),
+        ("wavelength", None, False),
+        ("level", {"standard_name": "realization"}, False),
+    ],
+)
+def test_depths_heights_and_pressures_are_levels(dim, axis, expected):
+    own = {} if axis is None else {dim: _axis(dim, [1.0, 2.0], **axis)}
+    assert _only(_dataset(("time", dim, "lat", "lon"), (2, 2, 3, 4), **own)).levels is expected
+
+
+def test_what_has_a_temperatures_quality_is_not_the_ice_beside_it():
+    """Known ice and wind were overwritten by estimates wherever clouds hid the temperature; land is none of either."""
+    words = "no_data bad_data worst_quality low_quality acceptable_quality best_quality"
+    graded = {"flag_values": np.arange(6, dtype="i1"), "flag_meanings": words}
+    masked = {"flag_masks": np.array([1, 2, 4], "i2"), "flag_meanings": "microwave land ice"}
+    dims, cloudy = ("time", "lat", "lon"), np.array([[[5, 1, 1, 5]] * 3] * 2, "i1")
+    dataset = _dataset().rename(v="sea_surface_temperature").assign(
+        sea_ice_fraction=(dims, np.full((2, 3, 4), 0.5, "f4")),
+        sst_dtime=(dims, np.ones((2, 3, 4), "i2"), {"units": "seconds"}),
+        quality_level=(dims, cloudy, graded),
+        l2p_flags=(dims, np.array([[[0, 4, 2, 2]] * 3] * 2, "i2"), masked),
+    )  # fmt: skip
+    temperature, ice = scene_of(open_dataset_as_raster(dataset), FillJob.build(source="a", target="b.nc")).cubes
+    window = Window(0, 0, 1, 4)
+    land, cloud, frozen = Reason.UNDEFINED, Reason.QUALITY, Reason.SNOW
+    assert temperature.reason(0, window).tolist() == [[[0, cloud | frozen, cloud | land, land]]]
+    assert ice.reason(0, window).tolist() == [[[0, 0, land, land]]]
+
+
+@pytest.mark.parametrize(
+    ("key", "numbers", "words", "dims", "expected"),
+    [
+        ("flag_values", [0, 1, 2], "open_ocean land continental_water", ("time", "lat", "lon"), True),
+        ("flag_masks", [4, 1, 2], "lake land land_spill_over", ("lat", "lon"), True),
+        ("flag_masks", [4, 1, 2], "lake land_spill_over land", ("lat", "lon"), False),
+        ("flag_values", [0, 1], "land", ("lat", "lon"), False),
+        ("flag_values", [1, 0], "land sea", ("hour", "lat", "lon"), False),
+    ],
+)
+def test_flags_beside_a_quantity_of_the_sea_tell_what_of_its_gaps_is_land(key, numbers, words, dims, expected):
+    """A single pass of SWOT was filled over land, which its own flags name; known values are left to be known."""
+    sea = {"standard_name": "sea_surface_height_above_geoid"}
+    told = {key: np.array(numbers, "u1"), "flag_meanings": words}
+    dataset = _dataset(attrs=sea).astype("f4")
+    dataset.v[:, 0] = np.nan
+    flags = np.array([[1, 1, 0, 0]] * 3, "u1")
+    flags = flags if len(dims) == 2 else np.broadcast_to(flags, (3 if dims[0] == "hour" else 2, 3, 4))
+    dataset["surface"] = xr.Variable(dims, flags, told)
+    dataset["air"] = dataset.v.assign_attrs(standard_name="air_temperature")
+    sea, air = scene_of(open_dataset_as_raster(dataset), FillJob.build(source="a", target="b.nc")).cubes
+    land = Reason.NODATA | (Reason.UNDEFINED if expected else 0)
+    window = Window(0, 0, 2, 4)
+    assert sea.reason(1, window).tolist() == [[[land, land, 1, 1], [0, 0, 0, 0]]]
+    assert air.reason(1, window).tolist() == [[[1, 1, 1, 1], [0, 0, 0, 0]]]
 
 
 def test_known_quality_flags_are_found_with_the_variables_they_explain():

@@ -21,7 +21,7 @@ from geodiff.job import FillJob
 from geodiff.record import FEW_TRIALS
 from geodiff.report import report_path, run_and_report, write_report
 from geodiff.report.figures import Worth, _percent, answers, lead, sections
-from geodiff.report.markup import as_script_json, number, spelt_units, table, text
+from geodiff.report.markup import as_script_json, number, number_range, spelt_units, table, text
 from geodiff.report.plots import coverage_plot, pit_plot
 from geodiff.report.product import open_product
 
@@ -121,8 +121,8 @@ def test_values_that_were_not_to_be_filled_count_among_the_missing(filled: Path)
 @pytest.mark.parametrize(
     ("part", "whole", "words"),
     [
-        (3, 122_848, "0.0024\u00a0%"), (122_845, 122_848, "99.9976\u00a0%"), (0, 5, "0.0\u00a0%"),
-        (5, 5, "100.0\u00a0%"), (995, 1000, "99.5\u00a0%"), (10**7 - 1, 10**7, "> 99.99\u00a0%"),
+        (3, 122_848, "0.0024\u00a0%"), (122_845, 122_848, "99.9976\u00a0%"), (0, 5, "0\u00a0%"),
+        (5, 5, "100.0\u00a0%"), (995, 1000, "99.5\u00a0%"), (10**7 - 1, 10**7, ">\u00a099.99\u00a0%"),
     ],
 )  # fmt: skip
 def test_a_share_is_none_or_all_only_where_it_is(part: int, whole: int, words: str) -> None:
@@ -138,6 +138,11 @@ def test_a_share_is_none_or_all_only_where_it_is(part: int, whole: int, words: s
 )  # fmt: skip
 def test_numbers_have_the_digits_that_say_something(value: float, span: float, words: str) -> None:
     assert number(value, span) == words
+
+
+def test_both_ends_of_a_range_have_a_power_of_ten_or_neither() -> None:
+    assert number_range(8.1e-4, 1.596e-3) == ("0.00081", "0.001596")
+    assert number_range(1.5e-5, 2.5e-4) == ("1.50 × 10⁻⁵", "2.50 × 10⁻⁴")
 
 
 def test_where_nothing_was_filled_the_page_promises_no_check(filled: Path) -> None:
@@ -158,8 +163,9 @@ def test_where_nothing_was_filled_the_page_promises_no_check(filled: Path) -> No
     ("units", "words"),
     [
         ("sr-1", "sr⁻¹"), ("m s-1", "m s⁻¹"), ("kg m**2", "kg m**2"), ("W m-2 sr-1", "W m⁻² sr⁻¹"), ("mg/m3", "mg/m³"),
-        ("degree_Celsius", "°C"), ("degrees", "°"), (HOSTILE, HOSTILE), ("days since 2000-1-1", "days since 2000-1-1"),
-        ("K", "K"), ("cm2 m-2", "cm² m⁻²"), ("degrees_north", "degrees_north"), ("ppm CO2", "ppm CO2"),
+        ("degree_Celsius", "°C"), ("degree Celsius", "°C"), ("degrees", "°"), (HOSTILE, HOSTILE),
+        ("days since 2000-1-1", "days since 2000-1-1"), ("K", "K"), ("cm2 m-2", "cm² m⁻²"),
+        ("degrees_north", "degrees_north"), ("ppm CO2", "ppm CO2"),
     ],
 )  # fmt: skip
 def test_units_are_spelt_as_people_write_them(units: str, words: str) -> None:

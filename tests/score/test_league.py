@@ -12,7 +12,7 @@ import pytest
 from geodiff import metrics
 from geodiff.score.league import LEAST_CASES, external, league, ratio, remarks
 from geodiff.score.moments import STRATA, Answer, Ground, Outcome, octaves, squares, summed
-from geodiff.score.table import as_csv, as_text
+from geodiff.score.table import _number, as_csv, as_text
 
 
 def ground_of(truth, hidden=None, days=np.inf, share=0.3, distance=None):
@@ -175,3 +175,11 @@ def test_peers_of_a_stack_are_said_to_see_one_date(rng):
     ground, answer = ground_of(truth, days=4.0), Answer(truth)
     assert any("one date at a time" in text for text in remarks([outcome_of(ground, {"auto": answer, "gdal": answer})]))
     assert not any("one date at a time" in text for text in remarks([outcome_of(ground, {"auto": answer})]))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(7.8, "7.80"), (0.78, "0.780"), (53.7, "53.7"), (417, "417"), (1967, "1,967"), (999.7, "1,000"), (math.nan, "-")],
+)
+def test_figures_of_a_column_have_the_same_digits(value: float, words: str) -> None:
+    assert _number(value) == words
