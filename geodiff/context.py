@@ -10,6 +10,7 @@ import numpy as np
 
 from geodiff.fillers import Filler
 from geodiff.fillers.series import time_apart
+from geodiff.undated import has_season
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,14 +18,17 @@ if TYPE_CHECKING:
     from geodiff.scan import Scan
     from geodiff.scene import Cube
 
-__all__ = ["LEAST_DATES", "Span", "context", "lost_beside", "lost_spans", "nearest_dates", "seen_dates"]
+__all__ = ["LEAST_DATES", "SERIES", "Span", "context", "lost_beside", "lost_spans", "nearest_dates", "seen_dates"]
 
 Span = tuple[float, float]
 """Time from a date to the nearest seen before and after it, `inf` for none."""
 
 LEAST_DATES = 3
 """Of a stack that shows fewer, gaps that last are not looked for, and one of two dates is hidden whole."""
+SERIES = 24
+"""Nearest dates that come before any that is looked at for its season."""
 _DAY = 86_400
+_YEAR, _FORTNIGHT = round(365.2425 * _DAY), 14 * _DAY
 _GOLDEN = (math.sqrt(5) - 1) / 2
 """Multiples of it fill the unit interval evenly, however many are taken."""
 
@@ -35,7 +39,7 @@ def seen_dates(scan: Scan) -> tuple[bool, ...]:
 
 
 def context(cube: Cube, filler: Filler, target: int, seen: Sequence[bool]) -> list[int]:
-    """Indices of the dates a filler looks at for one target date, ascending: the nearest in time, the target included.
+    """Indices of the dates a filler looks at for one target date, ascending, the target included; see `nearest_dates`.
 
     Where dates show the day's course, those of the same hour on days around are near as well.
     A filler says with `context_dates` how many neighbours it wants: 0 (the default) none, -1 every date. Dates that
@@ -45,11 +49,24 @@ def context(cube: Cube, filler: Filler, target: int, seen: Sequence[bool]) -> li
 
 
 def nearest_dates(seconds: NDArray[np.int64], filler: Filler, target: int, seen: Sequence[bool]) -> list[int]:
-    """`context` for dates in seconds since 1970; without dates the nearest are those beside it in the stack."""
+    """`context` for dates in seconds since 1970; without dates the nearest are those beside it in the stack.
+
+    Of more than `SERIES` those beyond that are of the same season, be it in other years: the nearest need not reach
+    around the year.
+    """
     wanted = int(getattr(filler, "context_dates", 0))
     line = _time_line(seconds)
     others = [int(i) for i in np.argsort(time_apart(line, target, _DAY), kind="stable") if i != target and seen[i]]
+    if SERIES < wanted < len(others) and has_season(int(seconds[target])):
+        rest = np.array(others[SERIES:])
+        others[SERIES:] = rest[np.argsort(_from_season(np.abs(line[rest] - line[target])), kind="stable")].tolist()
     return sorted([target, *(others if wanted < 0 else others[:wanted])])
+
+
+def _from_season(apart: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Fortnights from the same time of the year, of dates so many seconds apart."""
+    into = apart % _YEAR
+    return np.asarray(np.minimum(into, _YEAR - into) // _FORTNIGHT, np.int64)
 
 
 def lost_spans(seconds: NDArray[np.int64], seen: Sequence[bool]) -> list[Span]:

@@ -28,6 +28,7 @@ from geodiff.job import FillJob
 from geodiff.lattice import Lattice, Window
 from geodiff.scan import GapReader, scan_cube
 from geodiff.scene import scene_of
+from geodiff.undated import ordinals
 
 
 @dataclass
@@ -465,6 +466,21 @@ def test_the_context_of_a_date_is_what_lies_beside_it_with_or_without_times(seco
     few = Listener(context_dates=2)
     assert nearest_dates(seconds, few, 6, [True] * 9) == [5, 6, 7]
     assert nearest_dates(seconds, few, 6, [True] * 5 + [False, True, True, True]) == [4, 6, 7]
+
+
+def test_beyond_the_nearest_dates_those_of_the_same_season_are_context() -> None:
+    """Sixteen days apart, 24 dates are a year; the others are of half a year away unless they are chosen."""
+    day, many, everyone = 86_400, Listener(context_dates=30), [True] * 140
+    dated = (11_000 + 16 * np.arange(140, dtype=np.int64)) * day
+    found = nearest_dates(dated, many, 70, everyone)
+    assert len(found) == 31
+    assert set(range(58, 83)) <= set(found)
+    apart = np.abs(dated[np.setdiff1d(found, range(58, 83))] - dated[70]) / day
+    assert (np.abs(apart - 365.2425 * np.round(apart / 365.2425)) < 14).all()
+    assert (apart < 2.1 * 365).all(), "of those of the same season the nearest years"
+    undated = ordinals(140 * 16)[::16]
+    assert nearest_dates(undated, many, 70, everyone) == list(range(55, 86))
+    assert nearest_dates(dated, Listener(context_dates=24), 70, everyone) == list(range(58, 83))
 
 
 def test_the_context_of_an_hour_is_that_hour_of_other_days_too() -> None:

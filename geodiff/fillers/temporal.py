@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from scipy.ndimage import uniform_filter
 
 from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import conformal_factors, far_apart, patch_factors, strata, told
@@ -59,6 +60,12 @@ _MOST_TRIALS = 12
 """Trials, of one band each, that choose among settings."""
 _MOST_BLIND = 6
 """Trials, of one band and another date each, that tell how well a date is predicted of which nothing is known."""
+_MOST_ALONE = 24
+"""Trials, of another date each, that choose what a lost date is predicted by; of each the middle of its patch, so that
+all cost what six whole ones would."""
+_PAIR, _BROAD = 2, 32
+"""Seen dates of which a third, lost one is drawn to the mean around, and pixels to each side over which that is taken,
+which is the halo: every window sees the same."""
 _MOST_CALIBRATED = 30
 """Trials, of one band each, that scale the standard error."""
 
@@ -74,7 +81,7 @@ class TemporalFiller(ABC):
     name: ClassVar[str]
     halo: ClassVar[int] = 32
     context_dates: ClassVar[int] = -1
-    """Dates besides the target that it looks at, the nearest ones; -1 all."""
+    """Dates besides the target that it looks at, the nearest ones, as `context.nearest_dates` takes them; -1 all."""
     needs_dates: ClassVar[bool] = True
     fixed: ClassVar[bool] = True
     """A fit chooses one of a few settings; that hardly depends on any one trial, so a stack need not refit it."""
@@ -345,6 +352,15 @@ def _filled_linear(series: Series) -> Plane:
     return regressors(series).base.reshape(series.seen.shape)
 
 
+def _broad(series: Series) -> Plane:
+    """Linear in time, each pixel the mean of what is told around it: what two dates do not share is no fine detail."""
+    line = linear(series)
+    told = np.isfinite(line)
+    total, count = (uniform_filter(plane, 2 * _BROAD + 1) for plane in (np.where(told, line, 0.0), told * 1.0))
+    mean: Plane = np.divide(total, count, out=np.full(line.shape, np.nan), where=told).astype(np.float32)
+    return mean
+
+
 _ALONE: Mapping[str, Callable[[Series], Plane]] = {
     "linear": linear,
     "smooth": lambda series: whittaker(series, 1.0),
@@ -355,8 +371,11 @@ _ALONE: Mapping[str, Callable[[Series], Plane]] = {
     "screened": lambda series: linear(screened(series)),
     "screened smooth": lambda series: whittaker(screened(series), 1.0),
     "seasonal": seasonal,
+    "harmonic": lambda series: harmonic(series, 2, 1.0),
+    "broad": _broad,
 }
-"""Predictions of a date of which nothing is known: between interpolation and an average, with and without outliers."""
+"""Predictions of a date of which nothing is known: between interpolation and an average, with and without outliers. The
+last one where two dates are seen, which are no series to take a mean of."""
 
 
 class Regression(TemporalFiller):
@@ -378,6 +397,10 @@ class Regression(TemporalFiller):
         ridge = regressors(series).trend(float(fitted.facts["ridge"])).reshape(series.seen.shape)
         return _mixed(ridge, one_date_regressions(series), share) if share else ridge
 
+    def _series(self, patch: Patch, target: int, band: int) -> Series:
+        """Of a date that shows nothing here all dates, those of the same season in other years too."""
+        return Series.of(patch, target, band, self.context_dates if patch.known[target, band].any() else -1)
+
     def learnt(self, sample: SceneSample) -> Fitted:
         """All settings on one preparation of each trial."""
         losses, alone = np.zeros(len(self.settings)), np.zeros((len(_ALONE), len(_ALONE)))
@@ -385,10 +408,12 @@ class Regression(TemporalFiller):
             series = Series.of(trial.patch, trial.patch.targets[0], band, self.context_dates)
             if series.seen.any():
                 losses += [_squared_error(trial, band, plane) for plane in self._candidates(series)]
-        for trial, band in _some(_one_a_date(sample.trials), _MOST_BLIND):
-            series = Series.of(trial.patch, trial.patch.targets[0], band, self.context_dates)
+        for trial, band in _some(_one_a_date(sample.trials), _MOST_ALONE):
+            series = Series.of(trial.patch, trial.patch.targets[0], band, -1)
             if series.seen.any():
                 alone += _alone_products(series, trial, band)
+        # each of two dates is told by the other: both misses are one and the same difference
+        alone = alone / 2 if sum(sample.seen) == _PAIR else alone[:-1, :-1]
         return Fitted(self.name, {**self.settings[int(np.argmin(losses))], "alone": _alone_weights(alone)})
 
     def _candidates(self, series: Series) -> Iterator[Plane]:
@@ -411,7 +436,7 @@ def _alone(series: Series, weights: Mapping[str, float]) -> Plane:
 
 
 def _alone_products(series: Series, trial: Trial, band: int) -> NDArray[np.float64]:
-    """Products of the errors of `_ALONE` on what the target really shows, all of it hidden.
+    """Products of the errors of `_ALONE` on what the target really shows, all of it hidden, in the middle of the patch.
 
     In units of the first one's squared error, so that no trial outweighs the others.
     """
@@ -419,9 +444,10 @@ def _alone_products(series: Series, trial: Trial, band: int) -> NDArray[np.float
     hidden = trial.hidden[0, band]
     truth[trial.patch.core][hidden] = trial.truth[0, band][hidden]
     shown[trial.patch.core] |= hidden
-    known = series.known.copy()
+    middle = tuple(slice(side // 4, side - side // 4) for side in truth.shape)
+    truth, shown, known = truth[middle], shown[middle], series.known[:, *middle].copy()
     known[series.target] = False
-    blind = replace(series, known=known)
+    blind = replace(series, values=series.values[:, *middle], known=known)
     errors = np.stack([(_without_holes(of(blind)) - truth)[shown] for of in _ALONE.values()]).astype(np.float64)
     products = errors @ errors.T
     scaled: NDArray[np.float64] = products / max(float(products[0, 0]), 1e-12)
@@ -430,11 +456,11 @@ def _alone_products(series: Series, trial: Trial, band: int) -> NDArray[np.float
 
 def _alone_weights(products: NDArray[np.float64]) -> dict[str, float]:
     """Convex weights of `_ALONE`, drawn to linear alone, which has it all where there are no trials; small ones go."""
-    trials, linear_alone = float(products[0, 0]), np.eye(len(_ALONE))[0]
+    trials, linear_alone = float(products[0, 0]), np.eye(len(products))[0]
     if not trials:
         return {"linear": 1.0}
     weights = (trials * simplex_minimum(products) + _CAUTION * linear_alone) / (trials + _CAUTION)
-    kept = {name: float(weight) for name, weight in zip(_ALONE, weights, strict=True) if weight >= _LEAST_WEIGHT}
+    kept = {name: float(weight) for name, weight in zip(_ALONE, weights, strict=False) if weight >= _LEAST_WEIGHT}
     return {name: weight / sum(kept.values()) for name, weight in kept.items()}
 
 

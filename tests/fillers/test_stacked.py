@@ -287,6 +287,8 @@ def test_far_from_the_corner_that_a_date_shows_it_is_told_as_a_lost_one(rng):
     steady = [_with_steady_dates(t) for t in trials_of(rng, 5, dates=4)]
     lost = [_with_its_date_lost(t, day) for day, t in enumerate(steady[:4])]
     fitted = Stacked(priors_around(Constant(0.0, name="diffusion"))).fit(SceneSample((*steady[:4], *lost)))
+    of_lost = np.array([float(name == "linear-time") for name in fitted.facts["parts"]])
+    fitted = replace(fitted, arrays={**fitted.arrays, "lost_weights": of_lost})
     patch, seen = steady[4].patch, np.zeros((FULL, FULL), bool)
     seen[:20, :20] = True
     fields = {}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial, load_filler
+from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial, load_filler, temporal
 from geodiff.fillers.regression import one_date_regressions, regressors
 from geodiff.fillers.series import (
     YEAR,
@@ -293,6 +293,44 @@ def test_trials_of_one_date_do_not_outweigh_another() -> None:
     once = regression.fit(SceneSample((first, other), 1)).facts["alone"]
     many = regression.fit(SceneSample((*(first,) * 5, other), 1)).facts["alone"]
     assert once == pytest.approx(many)
+
+
+def test_a_lost_date_is_judged_by_every_date_that_has_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each counts one in units of what interpolation in time misses: few dates tell little of how others are told."""
+    asked = []
+    monkeypatch.setattr(temporal, "_alone_weights", lambda products: asked.append(products[0, 0]) or {"linear": 1.0})
+    load_filler("regression").fit(SceneSample(tuple(a_trial(seed, seed % 8) for seed in range(8)), 1))
+    assert asked == pytest.approx([8.0])
+
+
+def test_a_date_that_shows_nothing_is_told_by_all_dates_of_its_patch() -> None:
+    """Those of the same season in other years among them, which are no neighbours."""
+    values, days = months(31)
+    known = np.ones((31, SIDE + 2 * HALO, SIDE + 2 * HALO), bool)
+    known[14] = False
+    patch = a_patch(np.tile(values, (1, 4, 4)), known, (DAY * days).astype(np.int64), 14)
+    regression = load_filler("regression")
+    lost, shown = (len(regression._series(patch, target, 0).days) for target in (14, 15))
+    assert (lost, shown) == (31, 25)
+
+
+def test_of_two_dates_a_third_keeps_what_they_share(rng: np.random.Generator) -> None:
+    """Where two dates have nothing in common but their level, fine detail of either is no news of a third one."""
+    planes = rng.normal(size=(3, SIDE + 2 * HALO, SIDE + 2 * HALO)) + np.array([0.0, 0.0, 0.2])[:, None, None]
+    dates, trials = np.array([0, 10, 20]) * DAY, []
+    for target, other in ((0, 1), (1, 0)):
+        known = np.zeros((2, *planes.shape[1:]), bool)
+        known[1] = True
+        patch = a_patch(planes[[target, other]].astype(np.float32), known, dates[[target, other]], 0)
+        trials.append(Trial(patch, planes[target][patch.core][None, None].astype(np.float32), patch.missing))
+    regression = load_filler("regression")
+    pair, more = (regression.fit(SceneSample(tuple(trials), 1, seen)) for seen in ((True, True, False), (True,) * 3))
+    assert "broad" not in more.facts["alone"]
+    known = np.ones(planes.shape, bool)
+    known[2] = False
+    lost = a_patch(planes.astype(np.float32), known, dates, 2)
+    off = [regression.estimate(lost, fit)[0, 0] - planes[2][lost.core] for fit in (pair, more)]
+    assert np.mean(off[0] ** 2) < 0.9 * np.mean(off[1] ** 2)
 
 
 def as_series(values: np.ndarray, known: np.ndarray, days: np.ndarray, target: int) -> Series:
