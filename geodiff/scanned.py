@@ -56,8 +56,10 @@ def is_kept(work: WorkStore, name: str, occupied: Occupied) -> bool:
         if not index.any():
             continue
         array = work.array(name, layer)
-        steps = (*[1] * (index.ndim - 2), CHUNK, CHUNK)
-        places = {tuple(np.multiply(place, steps) // array.chunks) for place in np.argwhere(index)}
+        steps = (*[1] * (array.ndim - 2), CHUNK, CHUNK)
+        fronts = array.shape[: array.ndim - index.ndim]  # of what is outside, each level has its own
+        spread = np.broadcast_to(index, (*fronts, *index.shape))
+        places = {tuple(np.multiply(place, steps) // array.chunks) for place in np.argwhere(spread)}
         if not {array.metadata.encode_chunk_key(place) for place in places} <= work.chunks_there(name, layer):
             return False
     return True

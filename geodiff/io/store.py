@@ -320,6 +320,7 @@ def _create_arrays(group: zarr.Group, spec: VariableSpec) -> None:
         chunks=spec.fitted_chunks[first:],
         dtype=bool,
         dimension_names=("band", "row", "column")[first - 1 :],
+        config={"write_empty_chunks": spec.by_level},  # those of all levels are there where one holds anything
     )
 
 
