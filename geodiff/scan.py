@@ -35,6 +35,7 @@ __all__ = [
     "GapReader",
     "Occupied",
     "Scan",
+    "beyond",
     "chunk_span",
     "occupied_parts",
     "read_occupied",
@@ -312,23 +313,23 @@ def _first_pass(
                 cells.add(date, tile, values, known)
             _gather(sample, values, known, tile, every)
             _widen(ends, values, known)
-        beyond = _beyond(cube, tile, unseen if dates > 1 else collar)
-        if beyond.any():
-            outside[(..., *tile.slices)] = np.broadcast_to(beyond, unseen.shape)
-            index.outside[chunk_span(tile)] = chunk_any(np.asarray(beyond.any(axis=tuple(range(beyond.ndim - 2)))))
+        left = beyond(cube, tile, unseen if dates > 1 else collar)
+        if left.any():
+            outside[(..., *tile.slices)] = np.broadcast_to(left, unseen.shape)
+            index.outside[chunk_span(tile)] = chunk_any(np.asarray(left.any(axis=tuple(range(left.ndim - 2)))))
         tick()
     return cells, sample, ends
 
 
-def _beyond(cube: Cube, tile: Window, automatic: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def beyond(cube: Cube, tile: Window, automatic: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """What is outside: the user's own area, or under `auto` what no date saw (final) or may be collar (not yet).
 
     An area is one of the map: of levels, those below the ground are outside in it too.
     """
     if cube.rules.fillable is not None:
-        beyond = ~cube.rules.fillable(tile)
-        below = automatic & ~automatic.all(axis=0) if cube.by_level and beyond.ndim == 2 else False
-        return np.asarray(beyond | below)
+        left = ~cube.rules.fillable(tile)
+        below = automatic & ~automatic.all(axis=0) if cube.by_level and left.ndim == 2 else False
+        return np.asarray(left | below)
     if cube.rules.fill_everything:
         return np.zeros(tile.shape, bool)
     stack = len(cube.variable.dates) > 1

@@ -12,7 +12,7 @@ import geodiff
 from geodiff.channels import in_channels
 from geodiff.fillers import load_filler
 from geodiff.fitting import fit_cube
-from geodiff.inspection import describe
+from geodiff.inspection import counting, describe
 from geodiff.io.cf import open_dataset_as_raster
 from geodiff.job import FillJob
 from geodiff.lattice import Window
@@ -89,6 +89,19 @@ def test_an_area_of_the_map_is_one_of_its_water(tmp_path: Path) -> None:
     _, gaps = scan_cube(cube, np.zeros((4, 3, 60, 70), np.uint16), np.zeros(cube.outside_shape, bool), 0)
     expected = np.broadcast_to(area, ROCK.shape) & ~(ROCK & ~ROCK.all(axis=0))
     assert (gaps.read(0, EXTENT).fillable == expected).all()
+
+
+def test_a_large_cube_looked_at_in_parts_has_a_floor_in_an_area_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at parts went by the area alone, and called the rock in it to be filled."""
+    axes = {"lat": ocean().lat, "lon": ocean().lon}
+    xr.Dataset({"sea": (("lat", "lon"), ~ROCK[0])}, axes).astype("u1").to_netcdf(tmp_path / "sea.nc")
+    ocean().to_netcdf(tmp_path / "ocean.nc")
+    monkeypatch.setattr(counting, "_EXACT", 0)
+    gaps = describe(str(tmp_path / "ocean.nc"), fillable=str(tmp_path / "sea.nc"))["variables"][0]["gaps"]
+    assert not gaps["exact"]
+    assert (gaps["missing"] > 10_000, gaps["to_fill"]) == (True, 0)  # the gap is on a date that is not looked at
 
 
 def test_all_means_the_rock_as_well() -> None:

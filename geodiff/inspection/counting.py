@@ -15,7 +15,7 @@ from geodiff.gaps import auto_fillable, collar_candidates, never_seen, outside_c
 from geodiff.inspection.picture import as_picture, cell_sums, first_band, picture_of, picture_shape, shown
 from geodiff.io.store import VariableSpec, create_work
 from geodiff.lattice import Window
-from geodiff.scan import CHUNK, scan_cube
+from geodiff.scan import CHUNK, beyond, scan_cube
 from geodiff.suspects import told_of_turns
 
 if TYPE_CHECKING:
@@ -135,29 +135,26 @@ def _roughly(cube: Cube) -> dict[str, Any]:
 def _look(cube: Cube, window: Window, dates: Sequence[int]) -> _Look:
     """A window on some dates; the thumbnail's is in the middle of all."""
     reasons = [cube.reason(date, window) for date in dates]
-    beyond = _may_be_outside(cube, window, reasons)
-    nowhere = np.zeros_like(beyond)
+    left = _may_be_outside(cube, window, reasons)
+    nowhere = np.zeros_like(left)
     numbers, why = first_band(cube, dates[len(dates) // 2], window), reasons[len(dates) // 2]
     return _Look(
         np.sum([tally(reason) for reason in reasons], axis=0),
         sum(int((reason != 0).sum()) for reason in reasons),
         sum(reason.size for reason in reasons),
-        float(beyond.mean()),
-        (_left_out(cube, reasons, nowhere), _left_out(cube, reasons, beyond)),
+        float(left.mean()),
+        (_left_out(cube, reasons, nowhere), _left_out(cube, reasons, left)),
         (
             cell_sums(numbers, why, _fillable(cube, why, nowhere)),
-            cell_sums(numbers, why, _fillable(cube, why, beyond)),
+            cell_sums(numbers, why, _fillable(cube, why, left)),
         ),
     )
 
 
 def _may_be_outside(cube: Cube, window: Window, reasons: Sequence[NDArray[np.uint16]]) -> NDArray[np.bool_]:
     """What is not in the user's area; under `auto` what no date saw that was looked at, or what may be collar."""
-    if cube.rules.fillable is not None:
-        return ~cube.rules.fillable(window)
-    if cube.rules.fill_everything or not (_is_stack(cube) or cube.variable.georeferenced):
-        return np.zeros(window.shape, bool)
-    return never_seen(np.stack(reasons) != 0, cube.by_level) if _is_stack(cube) else collar_candidates(reasons[0])
+    automatic = never_seen(np.stack(reasons) != 0, cube.by_level) if _is_stack(cube) else collar_candidates(reasons[0])
+    return beyond(cube, window, automatic)
 
 
 def _outside(cube: Cube, share: NDArray[np.float64]) -> NDArray[np.bool_]:
