@@ -168,6 +168,7 @@ CAUSES = {
     "qa_fill": "the quality band calls it fill; --fillable all would fill it",
     "undefined": "there is no such quantity here, on the wrong side of a coast or beyond the globe",
     "collar": "the scene's collar; --fillable all would fill it",
+    "below_ground": "no date ever saw it at its level, as below the sea floor; --fillable all would fill it",
     "never_seen": "no date ever saw it; --fillable all or PATH would fill it",
 }
 
