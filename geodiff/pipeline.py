@@ -130,7 +130,8 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
             return _planned(job, scene, stands.fingerprint, kept, started)
         _assert_may_begin(job)
         held.enter_context(alone(job.target, job.work))
-        if _what_is_there(job) != there:  # another run ended until then: TARGET is another, its dates lie elsewhere
+        # one was killed in its last clean-up; another ended until then: TARGET is another, its dates lie elsewhere
+        if _cleared(job) or _what_is_there(job) != there:
             kept = _kept(job)
             stands = _stands(job, scene, kept, started, stands.digests)
             if stands.record is not None:
@@ -387,6 +388,15 @@ def _open_or_create(job: FillJob, scene: Scene, fingerprint: str, kept: Kept | N
     remove_tree(fit_path(path))
     facts = {"job": job.model_dump(mode="json"), "block_size": means.block_size}
     return create_work(path, _specs(scene, job, means), fingerprint, facts), means
+
+
+def _cleared(job: FillJob) -> bool:
+    """Whether there was a working store that a kill left half made or half removed; it is gone now."""
+    path = _work_path(job)
+    if not exists(path) or _left_behind(path) is not None:
+        return False
+    remove_work(path)
+    return True
 
 
 def _left_behind(path: str) -> WorkStore | None:

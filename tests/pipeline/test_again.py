@@ -252,3 +252,24 @@ def test_a_failed_block_leaves_nodata_and_a_date_not_asked_for_its_clouds(
     assert (failed[cloud[1]] == -1).all()
     assert np.array_equal(failed[~cloud[1]], stack[1][~cloud[1]])
     assert np.array_equal(copied, stack[2])
+
+
+def test_a_run_that_was_killed_in_its_last_clean_up_was_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a working store was taken for blocks that had failed, and all of them were filled again."""
+    from geodiff.io import store
+
+    source, target = write(tmp_path / "scene.tif", surface(70, 80).astype("uint16")), tmp_path / "filled.tif"
+    values = read(source)
+    values[0, 20:30, 20:30] = 0
+    write(source, values)
+    with monkeypatch.context() as patched:
+
+        def killed(path: str) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr(store, "remove_tree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            geodiff.fill(source, target, filler="laplace")
+    assert (tmp_path / "filled.geodiff-work.zarr").is_dir()
+    assert geodiff.fill(source, target, filler="laplace").status == "up to date"
+    assert not list(tmp_path.glob("*.geodiff-work*"))
