@@ -15,7 +15,7 @@ from geodiff.digests import Digests
 from geodiff.errors import TargetError
 from geodiff.identity import WITH_SIDECARS, record_path, sidecars, suffix_of, target_stem
 from geodiff.io import read_fingerprint
-from geodiff.io.places import delete, exists, local_path, put, read, size_of
+from geodiff.io.places import delete, existing, exists, local_path, put, read, size_of
 from geodiff.io.store import lock
 
 __all__ = [
@@ -144,11 +144,12 @@ def _lost(record: Mapping[str, Any], target: str, fingerprint: str) -> list[str]
     if record.get("fingerprint") != fingerprint:
         return []
     sizes, layers = record.get(_SIZES, {}), {Path(layer).name for layer in sidecars(target)}
-    pairs = zip(record.get("products", ()), _written(record, target), strict=True)
+    pairs = list(zip(record.get("products", ()), _written(record, target), strict=True))
+    there = existing([now for _, now in pairs])
     return [
         now
         for then, now in pairs
-        if not exists(now)
+        if now not in there
         or (size_of(now) or 0) < sizes.get(then, 0)
         or (Path(now).name in layers and read_fingerprint(now) not in (None, "", fingerprint))
     ]

@@ -9,14 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 import geodiff
-from geodiff.beside import alone, delete_left_layers, is_whole, keep_record, record_of, written_before
+from geodiff.beside import alone, delete_left_layers, is_whole, keep_record, lost_of, record_of, written_before
 from geodiff.errors import LockedError, TargetError
 from geodiff.identity import record_path
+from geodiff.io import read_fingerprint
+from geodiff.io.places import existing
+from geodiff.io.writing import RECORD
 
 
 @pytest.fixture
@@ -290,3 +294,27 @@ def test_a_work_folder_that_is_the_targets_own_is_one_lock(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert geodiff.fill(scene, "filled.tif", filler="laplace", work=str(tmp_path)).status == "done"
+
+
+def test_a_remote_folder_of_many_files_is_listed_and_not_asked_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two thousand files, asked for one by one in every look at the product, took minutes before a run began."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    store, folder = MemoryFileSystem(), "memory://many/filled"
+    names = [f"{number:04d}.tif" for number in range(40)]
+    for name in names:
+        store.pipe(f"/many/filled/{name}", b"bytes")
+    store.pipe(f"/many/filled/{RECORD}", json.dumps({"files": names, "geodiff_fingerprint": "a"}).encode())
+    keep_record(f"{folder}/", _said(f"{folder}/", *(f"{folder}/{name}" for name in names)))
+    asked: list[str] = []
+    there = MemoryFileSystem.exists
+    monkeypatch.setattr(MemoryFileSystem, "exists", lambda self, path: asked.append(path) or there(self, path))
+    assert read_fingerprint(f"{folder}/") == "a"
+    assert is_whole(f"{folder}/", "a")
+    assert len(asked) < len(names)
+    store.rm(f"/many/filled/{names[7]}")
+    assert read_fingerprint(f"{folder}/") == ""
+    assert lost_of(f"{folder}/", "a") == [f"{folder}/{names[7]}"]
+    monkeypatch.setattr(MemoryFileSystem, "ls", Mock(side_effect=PermissionError))
+    every = [f"{folder}/{name}" for name in names]
+    assert existing(every) == {*every[:7], *every[8:]}  # who may not list

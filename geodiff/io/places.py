@@ -6,8 +6,9 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -19,6 +20,7 @@ __all__ = [
     "appearing",
     "assert_plain",
     "delete",
+    "existing",
     "exists",
     "expanded",
     "files_with_content",
@@ -37,6 +39,9 @@ __all__ = [
 
 _S3_EXTRA = ("s3", "s3a", "http", "https")
 """Addresses whose packages, s3fs and the aiohttp that it brings, come with `geodiff[s3]`."""
+
+_ASKED = 8
+"""Paths in one remote folder that are asked for one by one; of more the folder is listed, a thousand at a time."""
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -106,6 +111,31 @@ def exists(path: str) -> bool:
     filesystem, root = filesystem_of(path)
     filesystem.invalidate_cache()  # what another process has written since is there too
     return bool(filesystem.exists(root))
+
+
+def existing(paths: Sequence[str]) -> set[str]:
+    """Those of the paths that `exists` finds; of many in one remote folder that folder is listed once."""
+    folders = Counter(path.rpartition("/")[0] for path in paths if local_path(path) is None)
+    names: dict[str, set[str]] = {}
+    for folder in (folder for folder, count in folders.items() if count > _ASKED):
+        with suppress(PermissionError):  # who may not list may yet ask
+            names[folder] = _names_in(folder)
+    found = set()
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        if name in names[folder] if folder in names and local_path(path) is None else exists(path):
+            found.add(path)
+    return found
+
+
+def _names_in(folder: str) -> set[str]:
+    """Names of files and folders in a remote folder; none where it is not there."""
+    filesystem, root = filesystem_of(folder)
+    filesystem.invalidate_cache()
+    try:
+        return {str(name).rstrip("/").rsplit("/", 1)[-1] for name in filesystem.ls(root, detail=False)}
+    except FileNotFoundError:
+        return set()
 
 
 def read(path: str) -> bytes | None:

@@ -14,7 +14,7 @@ from geodiff.io import Kind
 from geodiff.io.axes import curvilinear
 from geodiff.io.cube import CubeReader
 from geodiff.io.placed import PlacedReader
-from geodiff.io.places import exists, local_path, put, read, upload
+from geodiff.io.places import existing, exists, local_path, put, read, upload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -297,7 +297,8 @@ def _folder_fingerprint(folder: str) -> str | None:
         facts = json.loads(read(f"{folder}/{RECORD}") or b"")
         if _HALF in facts:
             return None
-        whole = all(exists(f"{folder}/{name}") for name in facts["files"])
+        files = [f"{folder}/{name}" for name in facts["files"]]
+        whole = existing(files).issuperset(files)
         return str(facts["geodiff_fingerprint"]) if whole else ""
     except (OSError, ValueError, KeyError, TypeError):
         return ""
