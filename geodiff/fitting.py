@@ -50,8 +50,8 @@ __all__ = [
 _CHECK_EVERY = 5
 """Every fifth trial is kept out of the fit, and the finished filler is scored on it."""
 _LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-_SIMPLE = ("laplace", "idw", "nearest")
-"""What the self-check holds against the filler: quick, and needing no fit."""
+_SIMPLE, _SIMPLE_IN_TIME = ("laplace", "idw", "nearest"), ("linear-time",)
+"""What the self-check holds against the filler: quick, and needing no fit; the last where there are other dates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,12 +247,14 @@ def _pit(error: NDArray[np.float64], spread: NDArray[np.float32]) -> tuple[int, 
 
 
 def _league(name: str, error: NDArray[np.float64], spared: list[Trial]) -> tuple[tuple[str, float, float], ...]:
-    """The filler and simple ones on the same hidden pixels, best first."""
-    found = {name: error}
-    for simple in _SIMPLE:
+    """The filler and simple ones on the same hidden pixels, best first; of several dates one in time is among them."""
+    from geodiff.fillers.temporal import LinearTime
+
+    found, untaught = {name: error}, SceneSample((), spared[0].truth.shape[1])
+    for simple in (*_SIMPLE, *(_SIMPLE_IN_TIME if len(spared[0].patch.values) > 1 else ())):
         peer = load_filler(simple)
-        if simple != name and isinstance(peer, SpatialFiller):
-            plain = peer.tuned(SceneSample((), spared[0].truth.shape[1]))
+        if simple != name and isinstance(peer, SpatialFiller | LinearTime):
+            plain = peer.tuned(untaught) if isinstance(peer, SpatialFiller) else peer.learnt(untaught)
             off = [(peer.estimate(t.patch, plain) - t.truth)[t.hidden] for t in spared]
             found[simple] = np.concatenate(off).astype(np.float64)
     rows = [(peer, float(np.sqrt(np.mean(np.square(e)))), float(np.mean(np.abs(e)))) for peer, e in found.items()]

@@ -29,6 +29,7 @@ __all__ = [
     "Reason",
     "auto_fillable",
     "because",
+    "below_ground",
     "collar_candidates",
     "dilate",
     "never_seen",
@@ -258,17 +259,27 @@ def auto_fillable(
     return allowed
 
 
+def below_ground(outside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Of levels (band, row, column), what is outside where another level is not."""
+    return outside & ~outside.all(axis=0)
+
+
 def outside_counts(
     reason: NDArray[np.uint16],
     collar: NDArray[np.bool_] | None = None,
     unseen: NDArray[np.bool_] | None = None,
 ) -> dict[str, int]:
-    """How many missing (band, row, column) pixels `auto` leaves out, by the first cause that holds; counts add up."""
+    """How many missing (band, row, column) pixels `auto` leaves out, by the first cause that holds; counts add up.
+
+    What no date saw may be (band, row, column) too, of levels: where some were seen, the others are below the ground.
+    """
     left, bits = reason != 0, {"qa_fill": Reason.QA_FILL, "undefined": Reason.UNDEFINED}
     present = int(np.bitwise_or.reduce(reason, axis=None))
     causes = {cause: (reason & np.uint16(bit)) != 0 for cause, bit in bits.items() if present & bit}
-    causes |= {cause: where for cause, where in (("collar", collar), ("never_seen", unseen)) if where is not None}
-    counts = dict.fromkeys((*bits, "collar", "never_seen"), 0)
+    below = below_ground(unseen) if unseen is not None and unseen.ndim == 3 else None
+    kinds = {"collar": collar, "below_ground": below, "never_seen": unseen}
+    causes |= {cause: where for cause, where in kinds.items() if where is not None}
+    counts = dict.fromkeys((*bits, "collar", *(["below_ground"] if below is not None else []), "never_seen"), 0)
     for cause, where in causes.items():
         if where.any():
             counts[cause] = int(np.count_nonzero(left & where))

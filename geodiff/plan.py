@@ -74,7 +74,7 @@ class CubePlan:
     new_dates: int | None = None
     """Dates that it does not hold; None where none is extended."""
     looks_at: int = 0
-    """How many of a date's nearest dates its estimate is made from; -1 for all."""
+    """How many dates the estimate of one is made from; -1 for all."""
     land_unknown: bool = False
     """Whether it is of the sea, and nothing tells its gaps from land."""
     floor_unknown: bool = False
@@ -159,8 +159,8 @@ class CubePlan:
         if not self.looks_at:
             return "those that changed in the source"
         if 0 < self.looks_at < held:
-            return f"those with another date among the {self.looks_at} nearest, which the filler looks at"
-        most = f"the {self.looks_at} nearest dates, more than the {held} there were"
+            return f"those with another date among the {self.looks_at} that the filler looks at"
+        most = f"{self.looks_at} dates, more than the {held} there were"
         return f"those of before, because the filler looks at {most if self.looks_at > 0 else 'all dates'}"
 
 
@@ -168,6 +168,7 @@ CAUSES = {
     "qa_fill": "the quality band calls it fill; --fillable all would fill it",
     "undefined": "there is no such quantity here, on the wrong side of a coast or beyond the globe",
     "collar": "the scene's collar; --fillable all would fill it",
+    "below_ground": "no date ever saw it at its level, as below the sea floor; --fillable all would fill it",
     "never_seen": "no date ever saw it; --fillable all or PATH would fill it",
 }
 

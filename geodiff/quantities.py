@@ -19,6 +19,8 @@ _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 """Where a word ends in names as NASA and JAXA write them: hourlyPrecipRate, surfacePrecipitation."""
 _DEPARTURES = ("anom", "difference", "bias", "departure", "trend", "change")
 """How words begin that name what departs from something, this way or that."""
+_INDEX = re.compile(r"normali[sz]ed[ _-]*difference")
+"""What an index of vegetation, water or snow is called in full, and is no departure."""
 _RARER = 0.25
 """What one sign reaches to at least, as a share of the other, where no name tells that both count."""
 _LOGARITHMS = re.compile(r"\s*(db|log|lg|ln)", re.IGNORECASE)
@@ -64,7 +66,7 @@ def has_two_signs(variable: Variable, band: Band, low: float, high: float) -> bo
     if not low < 0 < high:
         return False
     named = (variable.name, band.name, *(str(variable.attributes.get(k, "")) for k in ("standard_name", "long_name")))
-    if any(word.startswith(_DEPARTURES) for word in re.split("[^a-z]+", " ".join(named).lower())):
+    if any(word.startswith(_DEPARTURES) for word in re.split("[^a-z]+", _INDEX.sub("", " ".join(named).lower()))):
         return True
     shares = sorted((-low, high))
     return shares[0] > _RARER * shares[1] and may_be_amount(band.units) and not is_elevation(variable, band)

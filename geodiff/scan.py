@@ -18,7 +18,7 @@ from geodiff.channels import Turns, bands_of, in_channels, outside_of_channels, 
 from geodiff.collar import find_collar, in_long_runs
 from geodiff.encoding import LOGARITHMS, Normalisation, unpack
 from geodiff.errors import TargetError
-from geodiff.gaps import Gaps, auto_fillable, collar_candidates, never_seen, outside_counts, tally
+from geodiff.gaps import Gaps, auto_fillable, below_ground, collar_candidates, never_seen, outside_counts, tally
 from geodiff.lattice import Window
 from geodiff.normalising import normalise
 from geodiff.pyramid import CellSums
@@ -328,7 +328,7 @@ def beyond(cube: Cube, tile: Window, automatic: NDArray[np.bool_]) -> NDArray[np
     """
     if cube.rules.fillable is not None:
         left = ~cube.rules.fillable(tile)
-        below = automatic & ~automatic.all(axis=0) if cube.by_level and left.ndim == 2 else False
+        below = below_ground(automatic) if cube.by_level and left.ndim == 2 else False
         return np.asarray(left | below)
     if cube.rules.fill_everything:
         return np.zeros(tile.shape, bool)
@@ -480,7 +480,9 @@ def _count(
 def _left_out(cube: Cube, gaps: GapReader, found: Gaps, tile: Window) -> dict[str, int]:
     """Missing values that are not fillable, by cause."""
     if cube.rules.fillable is not None:
-        return {"not in --fillable": int(np.count_nonzero(found.missing & ~found.fillable))}
+        left = found.missing & ~found.fillable
+        below = int(np.count_nonzero(left & below_ground(~found.fillable))) if cube.by_level else 0
+        return {"not in --fillable": int(np.count_nonzero(left)) - below, **({"below_ground": below} if below else {})}
     if gaps.everything:
         return {}
     assert gaps.occupied is not None

@@ -48,8 +48,11 @@ _ENOUGH = 1000
 """Values from which few different numbers among them are no accident."""
 _CLASSES, _NAMED_CLASSES = 32, 256
 """Different numbers at most: pictures of 8 bits have more, however dark; and where a band is called by its classes."""
-_CLASS_NAMES = re.compile(r"class|land_?(cover|use)|lulc|categor|corine|\bclc|\blc_?type|igbp|soil_?type")
-_NO_CLASSES = re.compile(r"prob|conf|frac|percent|share|count|number|area|uncert|error|score|entropy|height|depth|elev")
+_CLASS_NAMES = re.compile(r"class|land_?(cover|use)|lulc|categor|corine|(?<![a-z])(clc|lc_?type)|igbp|soil_?type")
+_NO_CLASSES = re.compile(
+    r"prob|conf|frac|percent|pct|share|ratio|count|number|area|dens|intens|divers|uncert|error|std|variance|score|entropy"
+    r"|mean|height|depth|elev|dist|classic"
+)
 """Parts of names that are quantities about classes: how likely, how many, how large."""
 
 _MANY, _OFTENER = 0.01, 5

@@ -79,6 +79,9 @@ def test_each_table_loads_and_names_its_document(name):
         ("modis-lst", None, 3, "uint8", R.QUALITY),
         ("modis-lst", "QC", 0b1000_0000_0011_0001, "uint16", R.CLOUD),
         ("modis-lst", "QC", 0b1100_0000_0000_0001, "uint16", R.KNOWN),
+        ("modis-lst", "QC", 0b01_0001, "uint16", R.CIRRUS),
+        ("modis-lst", "QC", 0b10_0001, "uint16", R.BUFFER),
+        ("modis-lst", "QC", 0b1111, "uint16", R.QUALITY),
         ("modis-snow", None, 100, "uint8", R.KNOWN),
         ("modis-snow", None, 237, "uint8", R.UNDEFINED),
         ("modis-snow", None, 250, "uint8", R.CLOUD),
@@ -252,6 +255,8 @@ GHRSST = "no_data bad_data worst_quality low_quality acceptable_quality best_qua
         (ProductFacts(bands={"state_1km_1": {}}), "modis-state"),
         (ProductFacts(files=("VNP21A1D.A2023180.h18v04.002.h5",), bands={"LST_1KM": {}, "QC": {}}), "modis-lst"),
         (ProductFacts(files=("MOD11A1.h5",), bands={"QC_Day": {}, "QC_Night": {}}), None),  # each of half
+        (ProductFacts(files=("ECOv002_L2T_LSTE_1_001_10SGD_20230629T170416_0710_01_cloud.tif",)), "ecostress"),
+        (ProductFacts(files=("B02.tif", "cloud.tif")), None),  # whose numbers may be anybody's
         (ProductFacts(bands={"DQF": {"flag_meanings": GOES}}), "goes-dqf"),
         (ProductFacts(bands={"q": {"flag_meanings": GHRSST}}), "ghrsst"),
         (ProductFacts(bands={"l2p_flags": {}}), "ghrsst"),

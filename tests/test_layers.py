@@ -37,7 +37,7 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {
         "scene": (
             "geodiff.scene", "geodiff.channels", "geodiff.patches", "geodiff.quality", "geodiff.quantities",
-            "geodiff.scan", "geodiff.scanned", "geodiff.suspects",
+            "geodiff.normalising", "geodiff.scan", "geodiff.scanned", "geodiff.suspects",
         )
     },
     {

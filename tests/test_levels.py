@@ -48,7 +48,8 @@ def test_the_rock_below_the_sea_is_never_filled(tmp_path: Path) -> None:
         assert filled.so.notnull().values[:, ~ROCK].all()
         assert (filled.so_source.values[:, ROCK] == 254).all()
     gaps = describe(str(tmp_path / "ocean.nc"))["variables"][0]["gaps"]
-    assert gaps["left_out"] == {"never_seen": 4 * int(ROCK.sum())}
+    below = 4 * int((ROCK & ~ROCK.all(axis=0)).sum())
+    assert gaps["left_out"] == {"below_ground": below, "never_seen": 4 * int(ROCK.sum()) - below}
 
 
 def test_the_accessor_knows_the_floor_too() -> None:
@@ -86,9 +87,10 @@ def test_an_area_of_the_map_is_one_of_its_water(tmp_path: Path) -> None:
     dataset = ocean()
     dataset.so[0, :, 10:20, 58:66] = np.nan
     (cube,) = scene_of(open_dataset_as_raster(dataset), job).cubes
-    _, gaps = scan_cube(cube, np.zeros((4, 3, 60, 70), np.uint16), np.zeros(cube.outside_shape, bool), 0)
+    scan, gaps = scan_cube(cube, np.zeros((4, 3, 60, 70), np.uint16), np.zeros(cube.outside_shape, bool), 0)
     expected = np.broadcast_to(area, ROCK.shape) & ~(ROCK & ~ROCK.all(axis=0))
     assert (gaps.read(0, EXTENT).fillable == expected).all()
+    assert scan.left_out["below_ground"] == 4 * (ROCK & ~ROCK.all(axis=0))[..., :60].sum()
 
 
 def test_a_large_cube_looked_at_in_parts_has_a_floor_in_an_area_too(
@@ -102,6 +104,7 @@ def test_a_large_cube_looked_at_in_parts_has_a_floor_in_an_area_too(
     gaps = describe(str(tmp_path / "ocean.nc"), fillable=str(tmp_path / "sea.nc"))["variables"][0]["gaps"]
     assert not gaps["exact"]
     assert (gaps["missing"] > 10_000, gaps["to_fill"]) == (True, 0)  # the gap is on a date that is not looked at
+    assert set(gaps["left_out"]) == {"not in --fillable", "below_ground"}
 
 
 def test_all_means_the_rock_as_well() -> None:
@@ -118,3 +121,4 @@ def test_one_date_is_said_not_to_tell_the_floor(tmp_path: Path, dates: int, fill
     planned = str(plan(job))
     assert ("does not tell the ground from gaps" in planned) == unknown
     assert ("no date ever saw it; --fillable all or PATH would fill it" in planned) == (dates > 1)
+    assert ("no date ever saw it at its level" in planned) == (dates > 1)

@@ -237,7 +237,7 @@ def test_elevation_is_known_by_its_vertical_reference_or_by_metres_without_a_nam
     [
         ("u10", "m s-1", -8.0, 12.0, True), ("sst_anomaly", "degC", -0.2, 3.0, True),
         ("t2m", "degC", -8.0, 12.0, False), ("elevation", "m", -60.0, 90.0, False), ("ndvi", "1", -0.1, 0.9, False),
-        ("sst", "K", 271.0, 303.0, False),
+        ("sst", "K", 271.0, 303.0, False), ("Normalized Difference Water Index", "", -0.1, 0.9, False),
     ],
 )  # fmt: skip
 def test_a_zero_parts_opposites_or_is_a_convention(

@@ -144,6 +144,7 @@ def reasons(source: str, qa: str, date: int = 0) -> set[int]:
         ("MOD13Q1.A2024161.VI_Quality.tif", 2 | 15 << 2, "modis-vi", Reason.CLOUD | Reason.QUALITY),
         ("MOD11A1.061_QC_Night_doy2023180000000_aid0001.tif", 2, "modis-lst", Reason.CLOUD),
         ("VNP21A1D.002_QC_doy2023180000000_aid0001.tif", 3 << 4, "modis-lst", Reason.CLOUD),
+        ("MOD21A2.061_QC_Day_doy2023177000000_aid0001.tif", 0b11110001, "modis-lst", Reason.KNOWN),
         ("ECOv002_L2T_LSTE_28238_012_10SGD_20230629T170416_0710_01_cloud.tif", 1, "ecostress", Reason.CLOUD),
         ("ECOv002_L2T_LSTE_28238_012_10SGD_20230629T170416_0710_01_QC.tif", 3 << 2, "ecostress", Reason.QUALITY),
         ("flags.tif", 1 << 3, "landsat-c2", Reason.CLOUD),

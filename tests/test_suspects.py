@@ -23,6 +23,7 @@ from geodiff.scene import open_scene
 from geodiff.suspects import (
     Suspect,
     are_dates,
+    called_classes,
     few_numbers,
     goes_round,
     many_zeros,
@@ -139,10 +140,21 @@ def test_pictures_and_few_pixels_are_no_classes(rng: np.random.Generator) -> Non
     assert few_numbers(np.full(5000, 50.0)) == 0
 
 
-@pytest.mark.parametrize("name", ["CLC2018", "landcover", "Land_Cover_Type", "lccs_class", "LC_Type1", "LULC"])
+@pytest.mark.parametrize("name", ["CLC2018", "landcover", "Land_Cover_Type", "lccs_class", "MCD12Q1_LC_Type1", "LULC"])
 def test_bands_called_by_their_classes_may_have_many(rng: np.random.Generator, name: str) -> None:
     classes = rng.integers(1, 45, 5000).astype(float)
     assert (few_numbers(classes, name), few_numbers(classes, "band_1")) == (44, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("U2018_CLC2018_V2020", True), ("dominant_class", True), ("land_cover_fraction", False), ("glc", False),
+        ("classification_probability", False), ("land_use_intensity", False), ("soil_type_1_pct", False),
+    ],
+)  # fmt: skip
+def test_what_is_said_about_classes_is_a_quantity(name: str, *, expected: bool) -> None:
+    assert called_classes(Band(name, Encoding(np.dtype("u1")))) is expected
 
 
 def test_bands_called_by_their_classes_are_averaged_by_nobody_who_did_not_ask(

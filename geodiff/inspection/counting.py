@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.collar import OPENING
-from geodiff.gaps import auto_fillable, collar_candidates, never_seen, outside_counts, shares, tally
+from geodiff.gaps import auto_fillable, below_ground, collar_candidates, never_seen, outside_counts, shares, tally
 from geodiff.inspection.picture import as_picture, cell_sums, first_band, picture_of, picture_shape, shown
 from geodiff.io.store import VariableSpec, create_work
 from geodiff.lattice import Window
@@ -125,7 +125,7 @@ def _roughly(cube: Cube) -> dict[str, Any]:
         "values": _values(cube),
         "looked_at": values,
         "missing": missing,
-        "to_fill": missing - sum(left_out.values()),
+        "to_fill": max(0, missing - sum(left_out.values())),  # each of them was rounded
         "reasons": shares(np.sum([look.reasons for look in looks.values()], axis=0), values),
         "left_out": left_out,
     }
@@ -173,7 +173,10 @@ def _outside(cube: Cube, share: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _left_out(cube: Cube, reasons: Sequence[NDArray[np.uint16]], outside: NDArray[np.bool_]) -> dict[str, int]:
     """Missing values that are not fillable, over some dates, by cause, as a scan counts them."""
     if cube.rules.fillable is not None:
-        return {"not in --fillable": sum(int(((reason != 0) & outside).sum()) for reason in reasons)}
+        below = below_ground(outside) if outside.ndim == 3 else np.zeros_like(outside)
+        causes = {"not in --fillable": outside & ~below, "below_ground": below}
+        counts = {cause: sum(int(((why != 0) & where).sum()) for why in reasons) for cause, where in causes.items()}
+        return {cause: n for cause, n in counts.items() if n}
     if cube.rules.fill_everything:
         return {}
     collar, unseen = (None, outside) if _is_stack(cube) else (outside, None)

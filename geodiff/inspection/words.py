@@ -18,6 +18,7 @@ _WHY = {
     "qa_fill": "the quality band calls it fill; `--fillable all` would fill it",
     "undefined": "there is no such quantity here, as no sea temperature on land and nothing beyond the globe",
     "collar": "the scene's collar or the swath's outside; `--fillable all` would fill it",
+    "below_ground": "no date ever saw it at its level, as below the sea floor; `--fillable all` would fill it",
     "never_seen": "no date ever saw it, as land in sea temperature; `--fillable all` or `PATH` would fill it",
 }
 _WHY_ROUGHLY = {"never_seen": "at most: none of the dates looked at saw it; `--fillable all` would fill it"}

@@ -35,6 +35,8 @@ _GATES = {
 }
 _ABOUT_RIGHT = (0.85, 0.95)
 """Shares that intervals of 90 % hold of hidden values where their width is about right."""
+_SURE = 20
+"""Places from which on that is more than chance: values beside each other in one of them are off together."""
 _DISTANCES = ("≤ 2 pixels", "2 to 4", "4 to 8", "8 to 16", "farther")
 
 
@@ -102,8 +104,9 @@ def _intervals(product: FilledProduct, checks: Sequence[Mapping[str, Any]]) -> I
     else:
         low, high = _ABOUT_RIGHT
         sides = "too small" if coverage < low else "too large" if coverage > high else "about right"
-        judged = f"the standard errors are {sides} here"
-    yield answer(name, f"{100 * coverage:.0f}\u00a0%", f"{of}; {judged}")
+        seen = "look" if places < _SURE else "are"
+        judged = f"in {places} places; the standard errors {seen} {sides} here"
+    yield answer(name, f"{100 * coverage:.0f}\u00a0%", f"{of}, {judged}")
 
 
 def _beside_others(product: FilledProduct, checks: Sequence[Mapping[str, Any]]) -> Iterator[str]:

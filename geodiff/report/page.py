@@ -108,7 +108,7 @@ def _page(
 def _left_out(product: FilledProduct, chosen: Sequence[Embedded]) -> str:
     """What of the product is not in the file."""
     if all(one.whole for one in chosen):
-        words = "This file holds every pixel of the product, in 256 steps of grey"
+        words = "This file holds every pixel of the product, in 256 steps"
         exact = all(one.exact for one in chosen)
         return f"{words}." if exact else f"{words}, compressed as photographs are; geodiff view shows them as they are."
     full, of = sum(one.full for one in chosen), sum(one.full_of for one in chosen)

@@ -86,7 +86,8 @@ def test_a_self_check_of_few_places_says_so_before_everything_else(filled: Path)
         return answers(replace(product, record={**product.record, "variables": {"band_data": told}}))
 
     assert "intervals held" in said(FEW_TRIALS)
-    assert "the standard errors are" in said(FEW_TRIALS)
+    assert f"in {FEW_TRIALS} places; the standard errors look" in said(FEW_TRIALS)
+    assert "in 40 places; the standard errors are" in said(40)
     assert "says little" not in said(FEW_TRIALS)
     assert "in 2 places only: that says little" in said(2)
 
