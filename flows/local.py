@@ -27,7 +27,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import State, StateType
-from prefect.exceptions import ParameterTypeError
+from prefect.exceptions import ParameterTypeError, PrefectHTTPStatusError
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_HOME,
@@ -39,6 +39,7 @@ from prefect.settings import (
 )
 from prefect.states import Crashed
 
+from geodiff.credentials import redacted
 from geodiff.errors import GeodiffError, InputError, forget_interruption
 
 __all__ = ["PORT", "answers", "complain", "local_prefect", "local_server", "quiet", "run_alone", "run_here"]
@@ -62,8 +63,11 @@ def local_prefect() -> Iterator[None]:
     """Within: Prefect as the user has set it up, or else a server on loopback for the time of this run.
 
     That server sends nothing anywhere. Its state lies in PREFECT_HOME, or in a folder of geodiff's own.
+
+    Raises GeodiffError where the one that is set up does not answer.
     """
     if PREFECT_API_URL.value():
+        _assert_answers()
         yield
         return
     chosen = {
@@ -77,6 +81,19 @@ def local_prefect() -> Iterator[None]:
     with temporary_settings(chosen):
         _start_quiet()
         yield
+
+
+def _assert_answers() -> None:
+    """Raise GeodiffError where the server that is set up does not answer, or lets nobody in."""
+    try:
+        with get_client(sync_client=True) as client:
+            client.raise_for_api_version_mismatch()
+    except (RuntimeError, PrefectHTTPStatusError) as error:
+        why = redacted(" ".join(str(error).split())).rstrip(".")
+        raise GeodiffError(
+            f"{why}; start that Prefect server, or check PREFECT_API_URL and what it needs to let you in, or unset it: "
+            "a server is then started for the time of this run"
+        ) from error
 
 
 def _start_quiet() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, Settings, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, Settings, temporary_settings
 from prefect.states import Pending, Running
 
 from flows import deploy, local
@@ -90,6 +90,20 @@ def test_a_server_that_answers_too_late_is_started_anew(
     assert stopped == list(range(1, late + 1)), "each that came up too late"
 
 
+def test_a_server_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def do() -> int:
+        with local_prefect():
+            return 0
+
+    nobody = "127.0.0.1:9"  # the port of what is thrown away
+    with temporary_settings({PREFECT_API_URL: f"http://{nobody}/api", PREFECT_CLIENT_MAX_RETRIES: 0}):
+        assert run_here(do, verbose=True) == 1
+    said = capsys.readouterr().err
+    assert nobody in said
+    assert "check PREFECT_API_URL" in said
+    assert said.count("\n") == 1
+
+
 def test_a_stop_by_a_scheduler_is_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGTERM)
 
@@ -131,6 +145,7 @@ def work():
         finally:
             worker.join(joined)  # as Prefect does; Python does at its end
 
+local._assert_answers = lambda: None  # there is no server, and none is needed
 runs = []
 for number, case in enumerate(sys.argv[1:]):
     runs.append(os.fork())

@@ -55,6 +55,7 @@ def test_a_server_killed_in_mid_flow_loses_no_product(tmp_path: Path, monkeypatc
     url = f"http://127.0.0.1:{port}/api"
     with temporary_settings({PREFECT_API_URL: url}):
         server = local._start(port)
+        local._assert_up(server, port)
     words = [sys.executable, "-m", "flows.fill", str(tmp_path / "in"), str(tmp_path / "out"), "--filler", "laplace"]
     own = {**os.environ, "PREFECT_CLIENT_MAX_RETRIES": "1"}
     run = subprocess.Popen(words, cwd=ROOT, env={**own, "PREFECT_API_URL": url}, stderr=subprocess.DEVNULL)
