@@ -170,7 +170,8 @@ def test_a_run_on_a_file_url_knows_its_blocks(tmp_path: Path, monkeypatch: pytes
     assert not list(tmp_path.glob("work/*"))
 
 
-def test_a_resumed_run_does_not_scan_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _stopped_after_one_of_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Scene and target of a run with gaps in two blocks, of which the second was not begun."""
     values = _noise(300, 300)
     values[280:284, 280:290] = 0
     scene, target = _write(tmp_path / "scene.tif", values), tmp_path / "filled.tif"
@@ -178,6 +179,11 @@ def test_a_resumed_run_does_not_scan_again(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         geodiff.fill(scene, target, filler="nearest", block_size=256)
     monkeypatch.undo()
+    return scene, target
+
+
+def test_a_resumed_run_does_not_scan_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, target = _stopped_after_one_of_two(tmp_path, monkeypatch)
     monkeypatch.setattr(pipeline, "scan_cube", lambda *arguments: pytest.fail("scanned again"))
     record = geodiff.fill(scene, target, filler="nearest", block_size=256)
     assert (record.blocks, record.blocks_resumed) == (2, 1)
@@ -204,13 +210,7 @@ def test_what_a_working_store_lost_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str, how: str
 ) -> None:
     """Who cleans up temporary files deletes chunks, and a power cut empties them: both would read as no gap."""
-    values = _noise(300, 300)
-    values[280:284, 280:290] = 0
-    scene, target = _write(tmp_path / "scene.tif", values), tmp_path / "filled.tif"
-    _stop_after(1, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        geodiff.fill(scene, target, filler="nearest", block_size=256)
-    monkeypatch.undo()
+    scene, target = _stopped_after_one_of_two(tmp_path, monkeypatch)
     file = tmp_path / "filled.geodiff-work.zarr" / _LOST[lost]
     assert file.stat().st_size
     if how == "deleted":
