@@ -135,6 +135,14 @@ def _variance(before: Numbers, after: Numbers, own: float, decay: float) -> Numb
     return np.asarray(2.0 * apart - 2.0 * share * (1 - share) * _semivariance(whole, own, decay))
 
 
+def _untold(nearest: float, own: float, decay: float) -> float:
+    """Of what no other date knows, filled from what they say around it: twice that of the nearest, so many days away.
+
+    In units of the variance, and no more than two dates that have nothing in common.
+    """
+    return min(4.0 * float(_semivariance(np.array(nearest), own, decay)), 2.0)
+
+
 def drift_error(patch: Patch, drift: NDArray[np.float32]) -> NDArray[np.float32]:
     """(target, band, row, column) of the window: standard error of interpolation in time where a date shows nothing.
 
@@ -153,6 +161,9 @@ def drift_error(patch: Patch, drift: NDArray[np.float32]) -> NDArray[np.float32]
         series = replace(series, values=series.values[:, rows, columns], known=series.known[:, rows, columns])
         before, after = times_around(series, [series.target, *series.others])
         variance = _variance(before, after, own, decay)
+        if len(series.others):
+            nearest = float(np.abs(series.days[series.others] - series.days[series.target]).min())
+            variance[0][np.isinf(before[0]) & np.isinf(after[0])] = _untold(nearest, own, decay)
         error = np.sqrt(level * variance[0] * np.sqrt(_relative(series, variance[1:], level)))
         errors[place, band] = error[reach : reach + patch.window.height, reach : reach + patch.window.width]
     return errors

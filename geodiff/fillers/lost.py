@@ -20,6 +20,7 @@ import numpy as np
 from geodiff.fillers.calibration import Z90, hidden_errors, hidden_pixels, lost_factor, lost_planes, target_distance
 from geodiff.fillers.drift import common_share, drift_error, fitted_drift
 from geodiff.fillers.series import days_of
+from geodiff.fillers.weights import FEW_DATES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,6 +51,9 @@ _PAIR_WORTH = 2.0
 _ONE_PAIR = 0.3
 """How much wider, in log, where all that is known is what two dates differ by: errors of lost dates spread by 0.5
 around what that says. On those stacks intervals hold 0.91 of lost dates, with half of this 0.88."""
+_FEW_LOST = 0.3
+"""Over the number of seen dates, of a stack that shows few: how much wider, in log, what a factor claims of lost dates
+has to be. Two that are lost of five, all under clouds, then are held by 0.90; without it by 0.87."""
 _OWN_SHARE = 0.2
 """Share of the variance between two dates that is each date's own, as haze or light; the rest grows with the time
 between, as a random walk does. Errors beyond the two seen dates grow by the power 0.46 of the time on those stacks;
@@ -92,6 +96,8 @@ def lost_dates(sample: SceneSample, errors: Sequence[NDArray[np.float32]]) -> di
     factor = lost_factor(ratio, hidden_pixels(trials, dates))
     if factor is None:
         return {}
+    if 0 < sum(sample.seen) <= FEW_DATES:
+        factor *= math.exp(_FEW_LOST / sum(sample.seen))
     level = np.median(claimed) * factor
     figures = {"lost_factor": factor, "lost_level": level, "lost_common": common_share(sample.trials)}
     return {"drift": drift, **{name: np.array(figure, np.float32) for name, figure in figures.items()}}

@@ -35,6 +35,7 @@ from geodiff.fillers.members import shared, stretched
 from geodiff.fillers.spatial import Biharmonic, Laplace, SpatialFiller, window_error
 from geodiff.fillers.weights import (
     DEFAULT_WEIGHTS,
+    FEW_DATES,
     default_weights,
     lost_weights,
     patch_weights,
@@ -122,7 +123,9 @@ class Stacked:
             part.name: told[part.name][1] if part.name in told else self._cross_fitted(part, sample, fits[part.name])
             for part in parts
         }
-        return self._calibrated(sample, parts, fits, estimates, _learnt(parts, sample.trials, estimates))
+        few = 1 < sum(sample.seen) <= FEW_DATES
+        weights = _learnt(parts, sample.trials, estimates, few=few)
+        return self._calibrated(sample, parts, fits, estimates, weights)
 
     def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
         """Estimate each patch; parts that have no say in it are not asked."""
@@ -248,7 +251,9 @@ class Stacked:
         return self._error(trial.patch, {name: filled[place] for name, filled in estimates.items()}, fitted)
 
 
-def _learnt(parts: Sequence[Filler], trials: Sequence[Trial], estimates: Mapping[str, Sequence[Filled]]) -> _Weights:
+def _learnt(
+    parts: Sequence[Filler], trials: Sequence[Trial], estimates: Mapping[str, Sequence[Filled]], *, few: bool = False
+) -> _Weights:
     """Weights by stratum from trials that show something of their date, those of lost dates from the others."""
     names = [part.name for part in parts]
     errors = [np.stack([_error(trial, estimates[n][i]) for n in names]) for i, trial in enumerate(trials)]
@@ -257,7 +262,8 @@ def _learnt(parts: Sequence[Filler], trials: Sequence[Trial], estimates: Mapping
     whole = [bool(lost_planes(trial.patch).all()) for trial in trials]
     shown = [i for i, lost in enumerate(whole) if not lost] or range(len(trials))
     temporal = [place for place, part in enumerate(parts) if getattr(part, "needs_dates", False)]
-    table = weights_by_stratum(names, temporal, [errors[i] for i in shown], [classes[i] for i in shown])
+    told = [errors[i] for i in shown], [classes[i] for i in shown]
+    table = weights_by_stratum(names, temporal, *told, few=few)
     blind = [errors[i][temporal] for i, lost in enumerate(whole) if lost]
     if not blind or not temporal:
         return _Weights(table)

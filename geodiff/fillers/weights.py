@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_WEIGHTS",
+    "FEW_DATES",
     "Moments",
     "convex_weights",
     "default_weights",
@@ -57,6 +58,10 @@ _DISTINCT = 25.0
 """Pixels that count as an independent one where it is asked whether the defaults are of another kind of scene."""
 _ORDINARY = 3.0
 """Odds, before any pixel is seen, that they are of this kind."""
+FEW_DATES = 5
+"""Seen dates up to which a stack shows few: what its trials hide lies near data, or where no other date knows it."""
+_DEEP = (0.0, 0.0, 1 / 3, 2 / 3, 2 / 3)
+"""Share of the stored weights there, by distance class."""
 _CAUTIOUS = ("regression", "linear-time")
 """The first at hand is what few lost dates are no evidence against. What the regression says of them it has chosen by
 many dates, and is drawn to linear interpolation itself."""
@@ -161,6 +166,8 @@ def weights_by_stratum(
     temporal: Sequence[int],
     errors: Sequence[NDArray[np.floating[Any]]],
     strata: Sequence[NDArray[np.integer[Any]]],
+    *,
+    few: bool = False,
 ) -> NDArray[np.float64]:
     """Weights (20 or 30, part) from each trial's errors (part, pixel) and strata.
 
@@ -171,6 +178,7 @@ def weights_by_stratum(
     Parameters
     ----------
     temporal : places of the parts that look at other dates.
+    few : whether few dates are seen: deep in gaps weights are then drawn to stored ones.
     """
     defaults = default_weights(names)
     if not temporal:
@@ -186,7 +194,25 @@ def weights_by_stratum(
         own = convex_weights(alone, default_weights([names[i] for i in spatial]))
         table[-DISTANCES:] = 0.0
         table[-DISTANCES:, spatial] = own[-DISTANCES:]
-    return np.concatenate([table, farther])
+    return np.concatenate([_steadied(table, defaults, temporal) if few else table, farther])
+
+
+def _steadied(
+    table: NDArray[np.float64], defaults: NDArray[np.float64], temporal: Sequence[int]
+) -> NDArray[np.float64]:
+    """Weights (20, part) that go over to the stored ones deep in gaps, where few trials of few dates reach.
+
+    What no other date knows may lie far from what its own date shows and still near to what others do: there parts
+    that look at other dates, which fill between the two, have that share.
+    """
+    stored = _normalised(defaults)
+    told = np.zeros(table.shape[1])
+    told[list(temporal)] = 1.0
+    stored[-DISTANCES:] = _normalised(defaults[-DISTANCES:] * told)
+    share = np.tile(_DEEP, STRATA // DISTANCES)[:, None]
+    rows = (1.0 - share) * table + share * stored
+    rows[(rows < LEAST) & (share > 0)] = 0.0
+    return _normalised(rows)
 
 
 def _far_weights(

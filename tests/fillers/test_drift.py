@@ -78,6 +78,19 @@ def test_a_pixel_that_is_known_later_than_others_is_told_worse(rng):
     assert error[:, :8].mean() > 1.3 * error[:, -8:].mean()
 
 
+@pytest.mark.parametrize(("decay", "less"), [(100.0, 0.5), (0.1, 1.01)])
+def test_what_no_date_knows_is_filled_from_what_they_say_around_it_and_told_by_that(decay, less):
+    """Never as if it were of another scene, where dates are alike; and no better than they where they are not."""
+    days = np.array([0.0, 5.0, 10.0])
+    patch = patch_of(np.zeros((3, SIDE, SIDE)), days, 1)
+    known = patch.known.copy()
+    known[..., : SIDE // 2] = False
+    error = drift_error(replace(patch, known=known), np.array([0.0, decay, 1.0], np.float32))[0, 0]
+    untold, told = error[5, 5], error[5, -5]
+    assert told < untold
+    assert untold < less * np.sqrt(2)
+
+
 def test_where_a_date_shows_something_nothing_is_claimed(rng):
     patch = patch_of(walk(rng, DAYS, 0.1, 30.0), DAYS, 15)
     known = patch.known.copy()

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from geodiff.fillers import Patch
-from geodiff.fillers.lost import beyond_corner, lost_error, lost_errors, lost_share
+from geodiff.fillers import Patch, SceneSample, Trial
+from geodiff.fillers.lost import beyond_corner, lost_dates, lost_error, lost_errors, lost_share
 from geodiff.lattice import Window
 
 DAY = 86_400
@@ -149,3 +149,22 @@ def test_where_a_window_may_see_nothing_of_a_corner_errors_are_those_of_a_lost_d
 
 def test_a_wholly_lost_date_has_a_factor_of_its_own():
     np.testing.assert_allclose(level_of(np.zeros((88, 88), bool)), 0.1, rtol=1e-6)
+
+
+def test_few_seen_dates_claim_more_of_lost_ones_the_fewer_they_are(rng):
+    """What three dates said of each other when each was hidden may be less than what a fourth one asks for."""
+    trials, errors = [], []
+    for target in range(3):
+        known = np.ones((3, 1, 40, 40), bool)
+        known[target] = False
+        patch = patch_of(known, DAY * np.array([0, 5, 10]), (target,))
+        patch = replace(patch, values=np.where(known, rng.normal(size=known.shape), 0).astype(np.float32))
+        hidden = np.ones((1, 1, 32, 32), bool)
+        errors.append(rng.normal(size=hidden.shape).astype(np.float32))
+        trials.append(Trial(patch, -errors[-1], hidden))
+    of = {
+        seen: float(lost_dates(SceneSample(tuple(trials), 1, (True,) * seen), errors)["lost_factor"])
+        for seen in (3, 5, 6, 30)
+    }
+    assert of[3] > 1.03 * of[5] > 1.05 * of[30]
+    assert of[6] == of[30], "of many dates nothing is added"

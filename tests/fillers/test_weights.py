@@ -184,6 +184,29 @@ def test_without_trials_where_no_other_date_helps_the_stored_shares_of_spatial_p
     assert table[0, 3] > 0.7
 
 
+def test_of_few_dates_weights_deep_in_gaps_are_drawn_to_the_stored_ones(rng):
+    """A pair of aerial images: near data space is as good as time, and no trial is deep where the other date shows."""
+    errors = np.stack([rng.normal(size=9000) * level for level in (0.3, 0.4, 3.0, 1.0)])
+    trials = [errors] * 20, [np.tile([10, 15], 4500)] * 20
+    many = weights_by_stratum(SPATIAL_AND_TEMPORAL, [2, 3], *trials)
+    few = weights_by_stratum(SPATIAL_AND_TEMPORAL, [2, 3], *trials, few=True)
+    near, deep = slice(10, 12), slice(13, 15)
+    np.testing.assert_array_equal(few[near], many[near])
+    assert (many[deep, 2:].sum(axis=1) < 0.2).all()
+    assert (few[deep, 2:].sum(axis=1) > 0.6).all()
+    np.testing.assert_allclose(few.sum(axis=1), 1.0)
+    assert ((few == 0) | (few > 0.01)).all()
+
+
+def test_of_few_dates_others_help_far_from_data_where_none_of_them_knows_a_pixel(rng):
+    errors = np.stack([rng.normal(size=9000) * level for level in (3.0, 1.0, 3.0, 3.0)])
+    trials = [errors] * 20, [np.full(9000, STRATA - DISTANCES)] * 20
+    table = weights_by_stratum(SPATIAL_AND_TEMPORAL, [2, 3], *trials, few=True)[-DISTANCES:]
+    np.testing.assert_allclose(table[:2, 2:], 0.0)
+    assert (table[2:, 2:].sum(axis=1) > 0.3).all()
+    assert (table[2:, :2].sum(axis=1) > 0.3).all(), "space keeps a say"
+
+
 @pytest.mark.parametrize("first", [STRATA, STRATA + DISTANCES])
 @pytest.mark.parametrize("pixels", [20, 9000])
 def test_pixels_far_in_time_say_nothing_of_the_others_and_few_of_them_follow_these(rng, pixels, first):
