@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
-__all__ = ["VariableSpec", "WorkStore", "create_work", "open_work", "remove_work", "write_block"]
+__all__ = ["VariableSpec", "WorkStore", "create_work", "find_work", "open_work", "remove_work", "write_block"]
 
 LAYERS: Mapping[str, str] = {
     "source": "u1",
@@ -159,6 +159,14 @@ def open_work(path: str) -> WorkStore:
     specs = tuple(_spec(facts) for facts in json.loads(found["variables"]))
     place = str(local_path(path) or path)  # markers have names that would be taken apart in a `file://` URL
     return WorkStore(place, found["geodiff_fingerprint"], specs, open_group(path, "r+"), found["attributes"])
+
+
+def find_work(path: str) -> WorkStore | None:
+    """The working store that an earlier run left, whole; None where there is none."""
+    try:
+        return open_work(path)
+    except TargetError:
+        return None
 
 
 def remove_work(path: str) -> None:
