@@ -65,9 +65,10 @@ from geodiff.io import check_target, read_fingerprint
 from geodiff.io.ancillary import is_layer
 from geodiff.io.cube import files_closed
 from geodiff.io.filledbefore import filled_before
+from geodiff.io.fitstore import has_fit
 from geodiff.io.places import exists, remove_tree
 from geodiff.io.stacitem import item_fingerprint
-from geodiff.io.store import VariableSpec, create_work, has_fit, open_work, remove_work
+from geodiff.io.store import VariableSpec, create_work, open_work, remove_work
 from geodiff.plan import FillPlan, Means
 from geodiff.progress import Progress, waiting
 from geodiff.running import assert_main_guard, assert_scheduler, local_workers, run_blocks

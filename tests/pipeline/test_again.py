@@ -22,7 +22,7 @@ from geodiff.errors import (
     SourceError,
     TargetError,
 )
-from geodiff.io.store import lock
+from geodiff.io.lock import lock
 from tests.rasters import digests, read, round_holes, surface, write
 
 
