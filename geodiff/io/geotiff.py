@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,9 @@ def open_geotiff(path: str, options: OpenOptions) -> Raster:
     else:
         flags = {q.variable.name for q in quality} | _flags_as_floats(header, names)
         variables = tuple(_variables(header, names, flags, options))
+    if header.lossy:
+        for number in sorted({n for variable in variables for band in variable.bands for n in _smeared(band)}):
+            _say_smeared(path.rpartition("/")[0], "JPEG" if header.driver == "GTiff" else header.driver, number)
     return Raster(
         path=path,
         driver=header.driver,
@@ -68,6 +72,23 @@ def open_geotiff(path: str, options: OpenOptions) -> Raster:
         attributes=dataset_attributes(header),
         files=header.files,
     )
+
+
+def _smeared(band: Band) -> list[float]:
+    """Numbers of 8 bits that mean missing, where nothing else says which numbers are good."""
+    encoding = band.encoding
+    if encoding.dtype != np.uint8 or encoding.valid_range is not None:
+        return []
+    return [float(number) for number in (encoding.nodata, *encoding.extra_nodata) if number is not None]
+
+
+@cache  # once for a folder: a stack has many such files, and each is opened several times
+def _say_smeared(_folder: str, compression: str, number: float) -> None:
+    logger.warning(
+        "%s smears what is %g over the pixels beside it, which are then neither missing nor ground, and pass for "
+        "known; leave them out with --valid-range %s --buffer 2, or give a --mask",
+        compression, number, "16,255" if number < 128 else "0,239",
+    )  # fmt: skip
 
 
 def band_names(header: Header) -> list[str]:

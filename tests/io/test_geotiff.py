@@ -204,6 +204,30 @@ def test_nodata_that_the_dtype_cannot_hold_is_refused_with_the_cure(tmp_path: Pa
     assert text_of(tmp_path / "out.tif", GDAL_NODATA) is None
 
 
+@pytest.mark.parametrize(
+    ("compress", "nodata", "options", "said"),
+    [
+        ("jpeg", 0, {}, "--valid-range 16,255"),
+        ("jpeg", None, {"nodata": 255}, "--valid-range 0,239"),
+        ("jpeg", 0, {"valid_range": (16, 255)}, ""),
+        ("jpeg", None, {}, ""),
+        ("deflate", 0, {}, ""),
+    ],
+)
+def test_what_jpeg_makes_of_nodata_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, compress: str, nodata: int | None, options: dict, said: str
+) -> None:
+    """Holes of a mosaic were filled with the black that had run over their edge; once for a folder is enough."""
+    for name in ("a.tif", "b.tif"):
+        with rasterio.open(
+            tmp_path / name, "w", driver="GTiff", height=16, width=16, count=1, dtype="uint8", nodata=nodata,
+            compress=compress, transform=Affine(0.05, 0, 0, 0, -0.05, 0),
+        ) as file:  # fmt: skip
+            file.write(np.full((1, 16, 16), 90, "u1"))
+        open_raster(str(tmp_path / name), OpenOptions(**options))
+    assert [said in line for line in caplog.messages if "smears" in line] == ([True] if said else [])
+
+
 def test_options_add_nodata_and_bounds(tmp_path: Path) -> None:
     source = write_source(tmp_path / "a.tif", np.ones((1, 3, 3), "i2"), nodata=-1)
     encoding = open_raster(source, OpenOptions(nodata=-99, valid_range=(0, 100))).variables[0].bands[0].encoding
