@@ -228,6 +228,27 @@ def test_what_jpeg_makes_of_nodata_is_told(
     assert [said in line for line in caplog.messages if "smears" in line] == ([True] if said else [])
 
 
+@pytest.mark.parametrize(("kind", "told"), [("infrared", 1), ("opaque", 0), ("soft edge", 0)])
+def test_infrared_that_passes_for_alpha_is_told(
+    tmp_path: Path, rng: np.random.Generator, caplog: pytest.LogCaptureFixture, kind: str, told: int
+) -> None:
+    """Red, green, blue and infrared in 8 bits: GDAL tags the last one as alpha, and it became 255 in gaps."""
+    values = rng.integers(1, 200, (4, 90, 90)).astype("u1")
+    if kind != "infrared":
+        values[3] = np.where(np.arange(90) < 30, 0, 255)
+    if kind == "soft edge":
+        values[3, :, 30:38] = rng.integers(1, 255, (90, 8))
+    with rasterio.open(
+        tmp_path / "rgbn.tif", "w", driver="GTiff", height=90, width=90, count=4, dtype="uint8",
+        transform=Affine(0.05, 0, 0, 0, -0.05, 0),
+    ) as file:  # fmt: skip
+        file.write(values)
+    assert open_raster(str(tmp_path / "rgbn.tif")).variables[0].bands[3].kind is Kind.ALPHA
+    said = [line for line in caplog.messages if "infrared" in line]
+    assert len(said) == told
+    assert all("--colorinterp red,green,blue,undefined" in line for line in said)
+
+
 def test_options_add_nodata_and_bounds(tmp_path: Path) -> None:
     source = write_source(tmp_path / "a.tif", np.ones((1, 3, 3), "i2"), nodata=-1)
     encoding = open_raster(source, OpenOptions(nodata=-99, valid_range=(0, 100))).variables[0].bands[0].encoding
