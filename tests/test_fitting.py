@@ -61,8 +61,8 @@ def _heard(
 ) -> list[Trial]:
     """What is hidden of noise with a hole a date.
 
-    `outage` dates from the fourth on lack one place besides, `blackout` dates show nothing. `closed`: what is known lies
-    outside the area that may be filled.
+    `outage` dates from the fourth on lack one place besides, `blackout` dates show nothing. `closed`: what is known
+    lies outside the area that may be filled.
     """
     rng = np.random.default_rng(1)
     values = rng.normal(5, 1, (dates, rows, columns)).astype("f4")
