@@ -130,6 +130,12 @@ def test_a_folder_that_is_half_written_is_no_product_and_the_same_command_goes_o
     assert geodiff.fill(two_dates, out, **options).status == "up to date"
 
 
+@pytest.mark.parametrize("target", ["http://127.0.0.1:9/a.tif", "https://127.0.0.1:9/a/"])
+def test_a_web_server_is_refused_as_a_target_before_it_is_asked_for_anything(scene: Path, target: str) -> None:
+    with pytest.raises(TargetError, match=rf"{target} is on a web server, where nothing can be written; use a path"):
+        geodiff.fill(scene, target, filler="laplace")
+
+
 def test_dry_run_writes_nothing(scene: Path, tmp_path: Path) -> None:
     record = geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace", dry_run=True)
     assert record.status == "planned"
