@@ -18,7 +18,9 @@ from geodiff.encoding import Encoding
 from geodiff.errors import EncodingError, SourceError
 from geodiff.flags import ProductFacts, matches
 from geodiff.io import KIND, Band, Kind, OpenOptions, QualityBand, Raster, Variable
-from geodiff.io.gdal import GdalReader, Header, gdal_path, read_header
+from geodiff.io.addresses import gdal_path
+from geodiff.io.gdal import GdalReader, read_header
+from geodiff.io.header import Header
 from geodiff.io.mosaic import refuse_mosaic
 from geodiff.io.planetary import DRIVERS as PLANETARY
 from geodiff.io.planetary import UNBOUNDED, Missing, missing_values

@@ -91,7 +91,7 @@ def test_an_impossible_nodata_tag_does_not_matter_beside_alpha(tmp_path: Path) -
 
 def test_what_looks_at_all_bands_is_not_asked_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A VRT of 60,000 bands took minutes to open."""
-    from geodiff.io.gdal import Header
+    from geodiff.io.header import Header
 
     asked: list[Header] = []
     real = Header.dataset_mask.fget  # type: ignore[attr-defined]
