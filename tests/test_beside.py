@@ -259,11 +259,11 @@ def test_what_another_run_has_written_until_the_lock_is_held_is_not_replaced(
     target, others = tmp_path / "filled.tif", iter([{"buffer": 1}, {"nodata": 7}])
 
     @contextmanager
-    def late(*places: str) -> Iterator[None]:
+    def late(*places: str) -> Iterator[Callable[[], None]]:
         if (options := next(others, None)) is not None:
             geodiff.fill(scene, target, filler="nearest", overwrite=True, **options)
-        with alone(*places):
-            yield
+        with alone(*places) as assert_ours:
+            yield assert_ours
 
     monkeypatch.setattr(f"{module}.alone", late)
     with pytest.raises(TargetError, match="was made by another job"):
