@@ -56,6 +56,8 @@ class Header:
     """Names of all images, where the file holds several; the first is the one that is open."""
     classes: frozenset[int] = frozenset()
     """Numbers of the bands, counted from 1, whose numbers have names."""
+    lossy: bool = False
+    """Whether it was compressed so that its numbers are about right only, as JPEG does."""
 
     @property
     def count(self) -> int:
@@ -105,7 +107,14 @@ def header_of(path: str, dataset: Any) -> Header:
         files=tuple(dataset.files) or (path,),
         images=tuple(dataset.subdatasets),
         classes=frozenset() if is_remote(path) else bands_of_classes(dataset.files),
+        lossy=_lossy(dataset),
     )
+
+
+def _lossy(dataset: Any) -> bool:
+    structure = dataset.tags(ns="IMAGE_STRUCTURE")
+    told = str(structure.get("COMPRESSION_REVERSIBILITY", "")).startswith("LOSSY")
+    return told or structure.get("COMPRESSION", "") in ("JPEG", "YCbCr JPEG") or dataset.driver == "JPEG"
 
 
 def _nodata(path: str, dataset: Any) -> tuple[float | int | None, ...]:
