@@ -6,7 +6,7 @@ Names go by the stem: `a.tif`, `a.png` and `a.zarr` share one record, and the fi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,10 @@ def work_path(target: str, work: str | None = None) -> str:
 
 
 @contextmanager
-def alone(target: str, work: str | None = None) -> Iterator[None]:
+def alone(target: str, work: str | None = None) -> Iterator[Callable[[], None]]:
     """Hold the right to write TARGET, what it links to and all that lies beside it, and its working store elsewhere.
+
+    Gives what is to be called before TARGET is written: it raises LockedError where the right was lost meanwhile.
 
     Raises LockedError, naming the holder, when another process has one of them.
     """
@@ -60,9 +62,13 @@ def alone(target: str, work: str | None = None) -> Iterator[None]:
         if not any(_same_place(path, other) for other in places):
             places[path] = name
     with ExitStack() as held:
-        for path, name in places.items():
-            held.enter_context(lock(path, name))
-        yield
+        rights = [held.enter_context(lock(path, name)) for path, name in places.items()]
+
+        def assert_ours() -> None:
+            for right in rights:
+                right()
+
+        yield assert_ours
 
 
 def _behind_link(target: str) -> str:

@@ -131,15 +131,20 @@ def _marker(result: BlockResult) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def lost_blocks(work: WorkStore, blocks: Sequence[Block], markers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Keys of blocks that are marked as done and that have lost a layer, or a part of one, since."""
+def lost_blocks(
+    work: WorkStore, blocks: Sequence[Block], markers: Mapping[str, Mapping[str, Any]], *, whole: bool = False
+) -> list[str]:
+    """Keys of blocks that are marked as done and that have lost a layer, or a part of one, since.
+
+    With `whole`, a part of a chunk too: for a run that is resumed, as a product tells of those when it is written.
+    """
     there: dict[tuple[str, str], frozenset[str]] = {}
     lost = []
     for block in blocks:
         for layer, count in markers.get(block.key, {}).get("chunks", {}).items():
             place = block.variable, layer
             if place not in there:
-                there[place] = work.chunks_there(*place)
+                there[place] = work.chunks_there(*place, whole=whole)
             if len(there[place].intersection(work.chunks_of(*place, block.date, block.window))) < count:
                 lost.append(block.key)
                 break

@@ -328,7 +328,12 @@ def assert_writable(folder: str, what: str) -> None:
 
 
 def assert_nameable(target: str) -> None:
-    """Raise TargetError, before any work, where names beside TARGET would be too long for its file system."""
+    """Raise TargetError, before any work, where nothing can be written, or names beside TARGET would be too long."""
+    if target.lower().startswith(("http://", "https://")):
+        raise TargetError(
+            f"{redacted(target)} is on a web server, where nothing can be written; use a path, or an object store as "
+            "in s3://bucket/name.tif"
+        )
     folder, stem = target_stem(target)
     local = local_path(folder)
     if local is None:

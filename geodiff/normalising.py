@@ -57,8 +57,8 @@ def normalise(
         least = max(_PILE * values.size, 2)
         lowest, highest = (float(end) if piles_up(values, float(end), least) else None for end in own)
         if cube.transform == "linear" and not is_elevation(cube.variable, cube.variable.bands[band]):
-            low, top = _known_bounds(values, own, cube.variable.bands[band])
-            lowest, highest = low if lowest is None else lowest, top if highest is None else highest
+            least_known, top = _known_bounds((low, centre, high), own, cube.variable.bands[band])
+            lowest, highest = least_known if lowest is None else lowest, top if highest is None else highest
         far = _far_out(values, own, float(centre), float(scale))
         trace = _trace(values) if cube.transform == "cbrt" else None
         recipes.append(Normalisation(float(centre), float(scale), cube.transform, lowest, highest, *far, trace))
@@ -72,9 +72,11 @@ def _trace(roots: NDArray[np.float64]) -> float | None:
 
 
 def _known_bounds(
-    values: NDArray[np.float64], ends: NDArray[np.float64], band: Band
+    middle: tuple[float, float, float], ends: NDArray[np.float64], band: Band
 ) -> tuple[float | None, float | None]:
     """The least and the greatest there can be of sampled values that end at `ends`, by what they are like; else None.
+
+    `middle` are their 16th, 50th and 84th percentile.
 
     Shares and percentages, which fill 0 to 1 or 0 to 100, and amounts, whose logarithm is more even than they are
     themselves and which are nowhere negative: power, concentrations, counts, depths. Those that are nowhere nothing
@@ -86,7 +88,7 @@ def _known_bounds(
             return 0.0, top
     if ends[0] < 0 or not may_be_amount(band.units):
         return None, None
-    low, centre, high = np.percentile(values, [16, 50, 84])
+    low, centre, high = middle
     if not 0 < low < high:
         return None, None
     ways = ((low, centre, high), np.log((low, centre, high)))

@@ -81,7 +81,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
         if job.dry_run:
             return _planned(job, scene, stands.fingerprint, kept, started)
         _assert_may_begin(job)
-        held.enter_context(alone(job.target, job.work))
+        assert_ours = held.enter_context(alone(job.target, job.work))
         # one was killed in its last clean-up; another ended until then: TARGET is another, its dates lie elsewhere
         if half_a_store_cleared(job) or _what_is_there(job) != there:
             kept = kept_of(job)
@@ -100,6 +100,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
             fitted = time.time()
             results = _run_blocks(planned, work.path, local, quiet)
         assert_unchanged(job, scene.raster, stamp)
+        assert_ours()
         record = finish(planned, scene, work, gaps, results, Times(started, fitted, time.time()), earlier)
         keep_digests(job.target, stands.digests)
         assert_unchanged(job, scene.raster, stamp, written=True)

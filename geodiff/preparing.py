@@ -108,7 +108,7 @@ def half_a_store_cleared(job: FillJob) -> bool:
 def blocks_done(work: WorkStore, planned: FillPlan) -> frozenset[str]:
     """The blocks that an earlier run filled; those whose layers are not there any more are filled again."""
     markers = work.done()
-    lost = lost_blocks(work, planned.blocks, markers)
+    lost = lost_blocks(work, planned.blocks, markers, whole=True)
     if lost:
         logger.warning("%s has lost what it held of %d blocks: they are filled again", work.path, len(lost))
     for key in lost:

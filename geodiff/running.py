@@ -8,11 +8,11 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
@@ -47,6 +47,8 @@ _WORTH_HELP = 30.0
 _TOLD = 0.25
 """Blocks that must be done to tell how long the others take."""
 _GUARD = "put the call under `if __name__ == '__main__':`, or use workers=1"
+_LOOK = 30.0
+"""Seconds between two looks at the workers of a cluster."""
 _AT_ONCE = 20_000
 """Tasks a scheduler holds at a time: each takes some kilobytes and, before it runs, a millisecond."""
 
@@ -281,9 +283,46 @@ def _on_dask(
             )
             for key, block in keys.items()
         ]
-        for future in as_completed(futures, loop=client.loop):
-            yield _result(future, keys[future.key])
-            progress.advance()
+        with _watched(client):
+            for future in as_completed(futures, loop=client.loop):
+                yield _result(future, keys[future.key])
+                progress.advance()
+
+
+@contextmanager
+def _watched(client: Any) -> Iterator[None]:
+    """Say in the log where no worker takes blocks: Dask waits for one for ever, and without a word of its own here."""
+    left = Event()
+
+    def look() -> None:
+        told = ""
+        while not left.wait(_LOOK):
+            with suppress(Exception):  # of a scheduler that is gone the caller hears
+                said = _why_idle(list(client.scheduler_info(n_workers=-1)["workers"].values()))
+                if said and said != told:
+                    _log.warning("%s", said)
+                told = said
+
+    watching = Thread(target=look, name="geodiff-watch", daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        left.set()
+
+
+def _why_idle(workers: Sequence[Mapping[str, Any]]) -> str:
+    """Why no block can begin on a cluster with these workers; empty where one can."""
+    if not workers:
+        return "the Dask cluster has no worker: blocks wait until one comes"
+    if any(worker.get("status") != "paused" for worker in workers):
+        return ""
+    least = min(worker.get("memory_limit") or 0 for worker in workers)
+    return (
+        f"Dask has paused all its workers ({len(workers)}), whose memory is nearly full (the least has "
+        f"{least / 2**20:.0f} MiB): blocks wait. Stop this run, and give the same command again with more memory for "
+        "each (--memory-limit of `dask worker`): it goes on with the blocks that are left"
+    )
 
 
 _runs: dict[str, str] = {}

@@ -45,13 +45,16 @@ def load_scans(work: WorkStore) -> dict[str, Scan] | None:
         index = load_occupied(work.path)
     except TargetError:
         return None
-    if not all(is_kept(work, name, occupied) for name, occupied in index.items()):
+    if not all(is_kept(work, name, occupied, whole=True) for name, occupied in index.items()):
         return None
     return {name: _scan(part, index[name]) for name, part in stored.parts.items()}
 
 
-def is_kept(work: WorkStore, name: str, occupied: Occupied) -> bool:
-    """Whether all that a scan found of a variable is in the working store: a chunk that is gone reads as no gap."""
+def is_kept(work: WorkStore, name: str, occupied: Occupied, *, whole: bool = False) -> bool:
+    """Whether all that a scan found of a variable is in the working store: a chunk that is gone reads as no gap.
+
+    With `whole`, none of it may be cut short either, as `chunks_there` tells.
+    """
     for layer, index in (("scan_reason", occupied.reason[:, None]), ("outside", occupied.outside)):
         if not index.any():
             continue
@@ -60,7 +63,8 @@ def is_kept(work: WorkStore, name: str, occupied: Occupied) -> bool:
         fronts = array.shape[: array.ndim - index.ndim]  # of what is outside, each level has its own
         spread = np.broadcast_to(index, (*fronts, *index.shape))
         places = {tuple(np.multiply(place, steps) // array.chunks) for place in np.argwhere(spread)}
-        if not {array.metadata.encode_chunk_key(place) for place in places} <= work.chunks_there(name, layer):
+        keys = {array.metadata.encode_chunk_key(place) for place in places}
+        if not keys <= work.chunks_there(name, layer, whole=whole):
             return False
     return True
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -384,11 +384,11 @@ def test_dates_that_another_run_has_appended_until_the_lock_is_held_stay_in_thei
     others = iter([second])
 
     @contextmanager
-    def late(*places: str) -> Iterator[None]:
+    def late(*places: str) -> Iterator[Callable[[], None]]:
         for other in others:
             _fill(other, target, append=True)  # its third date arrives late: what follows moves on by one
-        with alone(*places):
-            yield
+        with alone(*places) as assert_ours:
+            yield assert_ours
 
     monkeypatch.setattr("geodiff.pipeline.alone", late)
     _fill(third, target, append=True)

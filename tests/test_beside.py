@@ -215,16 +215,16 @@ def test_a_product_is_no_layer_of_another(scene: Path, tmp_path: Path) -> None:
 def test_layers_that_a_kill_left_without_their_target_are_written_again(
     scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from geodiff.io import tiffs
+    from geodiff.io import places
 
-    def stop_at_the_target(content: object, target: Path) -> None:
+    def stop_at_the_target(new: Path, target: Path) -> None:
         if target.name == "a.tif":
             raise KeyboardInterrupt
-        write_cog(content, target)
+        swap_in(new, target)
 
-    write_cog = tiffs.write_cog
+    swap_in = places.swap_in
     with monkeypatch.context() as patched:
-        patched.setattr(tiffs, "write_cog", stop_at_the_target)
+        patched.setattr(places, "swap_in", stop_at_the_target)
         with pytest.raises(KeyboardInterrupt):
             geodiff.fill(scene, tmp_path / "a.tif", filler="laplace")
     assert (tmp_path / "a_source.tif").exists()
@@ -259,11 +259,11 @@ def test_what_another_run_has_written_until_the_lock_is_held_is_not_replaced(
     target, others = tmp_path / "filled.tif", iter([{"buffer": 1}, {"nodata": 7}])
 
     @contextmanager
-    def late(*places: str) -> Iterator[None]:
+    def late(*places: str) -> Iterator[Callable[[], None]]:
         if (options := next(others, None)) is not None:
             geodiff.fill(scene, target, filler="nearest", overwrite=True, **options)
-        with alone(*places):
-            yield
+        with alone(*places) as assert_ours:
+            yield assert_ours
 
     monkeypatch.setattr(f"{module}.alone", late)
     with pytest.raises(TargetError, match="was made by another job"):

@@ -236,6 +236,32 @@ def test_blocks_ask_for_a_gpu_where_workers_offer_one(cluster: LocalCluster) -> 
         assert not any(result.error for result in done)
 
 
+def test_a_cluster_whose_workers_take_no_block_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Dask pauses workers at four fifths of their memory, and waits for ever where nothing lets go of it."""
+    paused, running_one = {"status": "paused", "memory_limit": 200 * 2**20}, {"status": "running"}
+    looked = threading.Event()
+    looks = iter([[running_one, paused], [paused, paused], [paused, paused], []])
+
+    class Cluster:
+        def scheduler_info(self, n_workers: int) -> dict[str, dict[str, Any]]:
+            workers = next(looks, None)
+            if workers is None:
+                looked.set()
+                raise OSError
+            return {"workers": dict(enumerate(workers))}
+
+    monkeypatch.setattr(running, "_LOOK", 0.001)
+    with running._watched(Cluster()):
+        assert looked.wait(10)
+    told = [record.getMessage() for record in caplog.records]
+    assert [text.partition(",")[0] for text in told] == [
+        "Dask has paused all its workers (2)", "the Dask cluster has no worker: blocks wait until one comes",
+    ]  # fmt: skip
+    assert "200 MiB" in told[0]
+
+
 def test_our_own_workers_keep_the_memory_of_their_arrays() -> None:
     """Dask's threshold of 64 KiB would map and unmap every temporary array: blocks took 3.5 times as long."""
     with ExitStack() as held:

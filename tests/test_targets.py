@@ -14,7 +14,7 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
 import geodiff
-from geodiff.errors import EncodingError, JobError, TargetError
+from geodiff.errors import EncodingError, JobError, TargetError, WriteError
 
 HOLE = (slice(20, 35), slice(30, 50))
 
@@ -63,36 +63,77 @@ def test_a_foreign_target_is_refused_untouched(scene: Path, tmp_path: Path) -> N
     assert target.read_bytes() == scene.read_bytes()
 
 
-@pytest.mark.parametrize("there", [False, True])
-def test_a_folder_that_is_half_written_is_no_product_and_the_same_command_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
-) -> None:
-    from geodiff.io import read_fingerprint, tiffs
-
+@pytest.fixture
+def two_dates(tmp_path: Path) -> Path:
     (tmp_path / "in").mkdir()
     for day in (1, 2):
         values = surface("uint16")
         values[20 * day : 20 * day + 9, 30:40] = 0
         save(tmp_path / f"in/a_2021-01-0{day}.tif", values[None], nodata=0)
-    out, options = f"{tmp_path}/out/", {"filler": "laplace", "work": str(tmp_path / "work")}
-    if there:
-        geodiff.fill(tmp_path / "in", out, filler="nearest")
-    real = tiffs.write_slice
+    return tmp_path / "in"
 
-    def full(piece: tiffs.Slice, target: Path) -> list[str]:
-        if "01-02" in target.name:
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_disk_that_fills_up_before_the_last_date_leaves_a_folder_as_it_was(
+    two_dates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    from geodiff.io import cog, read_fingerprint
+
+    out, options = tmp_path / "out", {"filler": "laplace", "work": str(tmp_path / "work"), "overwrite": there}
+    if there:
+        geodiff.fill(two_dates, f"{out}/", filler="nearest")
+    before = {path.name: path.read_bytes() for path in out.glob("*")}
+    real = cog._copy
+
+    def full(content: cog.Content, staging: Path, partial: Path) -> None:
+        real(content, staging, partial)
+        if partial.name == ".a_2021-01-02.geodiff-partial.tif":  # the very last file but the record
             raise OSError(28, "No space left on device")
-        return real(piece, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr(tiffs, "write_slice", full)
-        with pytest.raises(OSError, match="No space left"):
-            geodiff.fill(tmp_path / "in", out, overwrite=there, **options)
+        patched.setattr(cog, "_copy", full)
+        with pytest.raises(WriteError, match=r"a_2021-01-02\.tif cannot be written: .*No space left"):
+            geodiff.fill(two_dates, f"{out}/", **options)
+    after = {path.name: path.read_bytes() for path in out.glob("*")}
+    assert after == before if there else (list(after), read_fingerprint(f"{out}/")) == (["geodiff-product.json"], None)
+    (out / ".a_2020-01-01_members.geodiff-partial.tif").write_bytes(b"of a run that was killed")
+    record = geodiff.fill(two_dates, f"{out}/", **options)
+    assert (record.status, record.blocks_resumed) == ("done", record.blocks)
+    assert read_fingerprint(f"{out}/") == record.fingerprint
+    assert not list(out.glob(".*"))
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_that_is_half_written_is_no_product_and_the_same_command_goes_on(
+    two_dates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    from geodiff.io import places, read_fingerprint
+
+    out, options = f"{tmp_path}/out/", {"filler": "laplace", "work": str(tmp_path / "work")}
+    if there:
+        geodiff.fill(two_dates, out, filler="nearest")
+    real = places.swap_in
+
+    def refused(new: Path, target: Path) -> None:
+        if target.name == "a_2021-01-02.tif":
+            raise OSError(122, "Disk quota exceeded")
+        real(new, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(places, "swap_in", refused)
+        with pytest.raises(WriteError, match=r"a_2021-01-02\.tif cannot be written: .*quota"):
+            geodiff.fill(two_dates, out, overwrite=there, **options)
     assert read_fingerprint(out) is None
-    record = geodiff.fill(tmp_path / "in", out, **options)
+    record = geodiff.fill(two_dates, out, **options)
     assert (record.status, record.blocks_resumed) == ("done", record.blocks)
     assert read_fingerprint(out) == record.fingerprint
-    assert geodiff.fill(tmp_path / "in", out, **options).status == "up to date"
+    assert geodiff.fill(two_dates, out, **options).status == "up to date"
+
+
+@pytest.mark.parametrize("target", ["http://127.0.0.1:9/a.tif", "https://127.0.0.1:9/a/"])
+def test_a_web_server_is_refused_as_a_target_before_it_is_asked_for_anything(scene: Path, target: str) -> None:
+    with pytest.raises(TargetError, match=rf"{target} is on a web server, where nothing can be written; use a path"):
+        geodiff.fill(scene, target, filler="laplace")
 
 
 def test_dry_run_writes_nothing(scene: Path, tmp_path: Path) -> None:

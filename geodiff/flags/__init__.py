@@ -18,7 +18,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from functools import cache
 from importlib.resources import files
 from pathlib import PurePath
@@ -455,4 +455,10 @@ def _matches(preset: str, layer: Layer, facts: ProductFacts) -> list[Match]:
 
 
 def _like(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns)
+    return bool(patterns) and _any_of(patterns).match(name.lower()) is not None
+
+
+@cache
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """All as one: bands may be tens of thousands."""
+    return re.compile("|".join(translate(pattern.lower()) for pattern in patterns))

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geodiff.errors import TargetError, WriteError
-from geodiff.io.cog import OPTIONS, write_cog
-from geodiff.io.places import appearing
-from geodiff.io.tiffs import sidecars, slice_of, value_content
+from geodiff.io.cog import OPTIONS
+from geodiff.io.places import arriving
+from geodiff.io.tiffs import slice_of, value_content, write_layers
 from geodiff.lattice import Window
 
 if TYPE_CHECKING:
     from geodiff.io import Product, Raster
     from geodiff.io.cog import Content
+    from geodiff.io.places import Arrivals
 
 __all__ = ["refuse_unfit", "write_png"]
 
@@ -31,12 +32,9 @@ def write_png(product: Product, target: Path) -> list[str]:
     variables = product.raster.variables
     refuse_unfit(product.raster, target)
     piece = slice_of(product, variables, 0, target)
-    written = []
-    for suffix, content in sidecars(piece):
-        beside = target.with_name(f"{target.stem}_{suffix}.tif")
-        write_cog(content, beside)
-        written.append(str(beside))
-    _write(value_content(piece), target)
+    with arriving() as arrivals:
+        written = write_layers(piece, target, arrivals)
+        _write(value_content(piece), target, arrivals)
     return [*written, str(target)]
 
 
@@ -56,7 +54,7 @@ def refuse_unfit(raster: Raster, target: Path) -> None:
             raise TargetError(f"{target}: the product has {reason}; use .tif")
 
 
-def _write(content: Content, target: Path) -> None:
+def _write(content: Content, target: Path, arrivals: Arrivals) -> None:
     """The whole frame at once: PNG is not written in tiles, and frames are small."""
     import rasterio
     from rasterio._err import CPLE_BaseError
@@ -68,7 +66,12 @@ def _write(content: Content, target: Path) -> None:
     bands, rows, columns = content.shape
     profile = {"count": bands, "height": rows, "width": columns, "dtype": content.dtype, "nodata": content.nodata}
     try:
-        with appearing(target) as partial, rasterio.Env(**OPTIONS), warnings.catch_warnings(), MemoryFile() as memory:
+        with (
+            arrivals.appearing(target) as partial,
+            rasterio.Env(**OPTIONS),
+            warnings.catch_warnings(),
+            MemoryFile() as memory,
+        ):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # that is what PNG is for
             with memory.open(driver="GTiff", **profile) as dataset:
                 if content.colours:

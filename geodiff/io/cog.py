@@ -22,7 +22,7 @@ import numpy as np
 
 from geodiff.errors import TargetError, WriteError
 from geodiff.io.directory import GDAL_METADATA, GDAL_NODATA, is_whole, overwrite, text_of
-from geodiff.io.places import appearing, put
+from geodiff.io.places import arriving, put
 from geodiff.lattice import Window
 from geodiff.threads import cores
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from affine import Affine
     from numpy.typing import NDArray
     from rasterio.crs import CRS
+
+    from geodiff.io.places import Arrivals
 
 __all__ = ["Content", "assert_whole", "write_cog"]
 
@@ -99,8 +101,8 @@ class Content:
         return size
 
 
-def write_cog(content: Content, target: Path) -> None:
-    """Write a COG that appears at `target` complete or not at all.
+def write_cog(content: Content, target: Path, arrivals: Arrivals | None = None) -> None:
+    """Write a COG that appears at `target` complete or not at all: now, or with the others that it belongs to.
 
     Raises WriteError where the disk is full or takes no more, TargetError where a GeoTIFF cannot hold it.
     """
@@ -108,8 +110,12 @@ def write_cog(content: Content, target: Path) -> None:
     from rasterio._err import CPLE_BaseError
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+    if arrivals is None:
+        with arriving() as alone:
+            write_cog(content, target, alone)
+        return
     try:
-        with appearing(target) as partial, rasterio.Env(**OPTIONS), warnings.catch_warnings():
+        with arrivals.appearing(target) as partial, rasterio.Env(**OPTIONS), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # camera frames are welcome
             staging = partial.with_name(f"{partial.stem}-staging.tif")
             try:
@@ -117,10 +123,10 @@ def write_cog(content: Content, target: Path) -> None:
                 _copy(content, staging, partial)
                 assert_whole(partial)
                 _restore_namespaces(content, staging, partial)
-                _keep_crs(content, partial, target)
+                crs = content.crs if _loses_crs(content, partial) else None
             finally:
                 staging.unlink(missing_ok=True)
-            _clear_stale(target)
+            arrivals.then(target, lambda: _make_way(target, crs))
     except (RasterioError, CPLE_BaseError, OSError) as error:
         raise WriteError(f"{target} cannot be written: {error}; check free space and permissions") from error
 
@@ -272,26 +278,31 @@ def _copy(content: Content, staging: Path, partial: Path) -> None:
     )  # fmt: skip
 
 
-def _clear_stale(target: Path) -> None:
-    """Statistics, masks and overviews that another tool left beside an older file of this name."""
-    for suffix in (".msk", ".ovr"):
+def _make_way(target: Path, crs: CRS | None) -> None:
+    """Remove what was made for an older file of this name; say a CRS that the new one's keys lose in a `.aux.xml`."""
+    for suffix in (".msk", ".ovr"):  # statistics, masks and overviews that another tool left
         target.with_name(target.name + suffix).unlink(missing_ok=True)
+    _keep_crs(target, crs)
 
 
 # CRS that GeoTIFF keys cannot express
 
 
-def _keep_crs(content: Content, partial: Path, target: Path) -> None:
-    """A CRS that GeoTIFF's keys lose is said again in a `.aux.xml`, which GDAL reads first."""
+def _loses_crs(content: Content, partial: Path) -> bool:
+    """Whether GeoTIFF's keys lose the CRS."""
     import rasterio
 
-    beside = target.with_name(target.name + ".aux.xml")
     with rasterio.open(partial) as dataset:
-        kept = dataset.crs
-    if content.crs is None or kept == content.crs:
-        beside.unlink(missing_ok=True)  # of an older file of this name
+        return content.crs is not None and dataset.crs != content.crs
+
+
+def _keep_crs(target: Path, crs: CRS | None) -> None:
+    """GDAL reads the `.aux.xml` first; without a CRS one that is there is of an older file."""
+    beside = target.with_name(target.name + ".aux.xml")
+    if crs is None:
+        beside.unlink(missing_ok=True)
         return
-    text = f"<PAMDataset>\n  <SRS>{escape(content.crs.to_wkt(version='WKT2_2019'))}</SRS>\n</PAMDataset>\n"
+    text = f"<PAMDataset>\n  <SRS>{escape(crs.to_wkt(version='WKT2_2019'))}</SRS>\n</PAMDataset>\n"
     put(str(beside), text.encode())  # whole, or the older file of this name would lose its own
 
 

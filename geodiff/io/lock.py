@@ -5,40 +5,40 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from geodiff.errors import LockedError, TargetError
+from geodiff.io.leases import lease
 from geodiff.io.places import local_path
 
 __all__ = ["lock"]
 
-logger = logging.getLogger(__name__)
-
 
 @contextmanager
-def lock(path: str, name: str = "") -> Iterator[None]:
+def lock(path: str, name: str = "") -> Iterator[Callable[[], None]]:
     """Hold the right to write a working store; the kernel lets go of it when the process dies.
 
-    The lock is `flock` on `<path>.lock`, beside a local store. Object stores have none: that is said in the log.
+    The lock is `flock` on `<path>.lock`, beside a local store; on an object store an object of that name, which runs
+    out. Gives what is to be called before a product is written, as `lease` does.
+
     Raises LockedError, naming the holder, when another process has it; `name` is what a message calls the place.
     """
     name = name or path
     local = local_path(path)
     if local is None:
-        logger.warning("%s is on an object store, where no lock can be held: run one job at a time on it", name)
-        yield
+        with lease(f"{path}.lock", name) as assert_ours:
+            yield assert_ours
         return
     beside = local.with_name(local.name + ".lock")
     beside.parent.mkdir(parents=True, exist_ok=True)
     handle = _acquire(beside, name)
     try:
-        yield
+        yield lambda: None  # nobody can take it from a process that lives
     finally:
         beside.unlink(missing_ok=True)  # still held: nobody can have taken this very file
         os.close(handle)

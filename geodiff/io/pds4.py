@@ -25,7 +25,8 @@ import numpy as np
 from geodiff.errors import TargetError, WriteError
 from geodiff.io import Kind
 from geodiff.io.cog import OPTIONS, write_cog
-from geodiff.io.tiffs import one_file, sidecars, slice_of, value_content
+from geodiff.io.places import arriving
+from geodiff.io.tiffs import one_file, slice_of, value_content, write_layers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from geodiff.io import Product, Raster, Variable
     from geodiff.io.cog import Content
+    from geodiff.io.places import Arrivals
 
 __all__ = ["image_of", "label_fingerprint", "labelled_files", "refuse_unfit", "write_pds4"]
 
@@ -62,12 +64,9 @@ def write_pds4(product: Product, target: Path) -> list[str]:
     """
     refuse_unfit(product.raster, target)
     piece = slice_of(product, one_file(product.raster, target), 0, target)
-    written = []
-    for suffix, content in sidecars(piece):
-        beside = target.with_name(f"{target.stem}_{suffix}.tif")
-        write_cog(content, beside)
-        written.append(str(beside))
-    _write(value_content(piece), product.attributes, target)
+    with arriving() as arrivals:
+        written = write_layers(piece, target, arrivals)
+        _write(value_content(piece), product.attributes, target, arrivals)
     return [*written, str(image_of(target)), str(target)]
 
 
@@ -163,10 +162,11 @@ def _label(source: Path, label: Path) -> None:
         gdal.setLevel(level)
 
 
-def _write(content: Content, attributes: Mapping[str, str], target: Path) -> None:
+def _write(content: Content, attributes: Mapping[str, str], target: Path, arrivals: Arrivals) -> None:
     """The value as COG, which GDAL turns into label and image in a folder beside the target; then both move out.
 
-    An older label goes before its image is replaced, so that no label ever names an image of another run.
+    An older label goes before its image is replaced, so that no label ever names an image of another run. The layers
+    that are among `arrivals` come right before.
     """
     import rasterio
     from rasterio._err import CPLE_BaseError
@@ -186,6 +186,7 @@ def _write(content: Content, attributes: Mapping[str, str], target: Path) -> Non
             _said(label, made, attributes, target)
             _assert_same(staging, label, target)
         target.unlink(missing_ok=True)
+        arrivals.land()
         made.replace(image)
         label.replace(target)
     except (RasterioError, CPLE_BaseError, OSError) as error:

@@ -7,17 +7,20 @@ import re
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from geodiff.credentials import take
-from geodiff.errors import InputError, SourceError
+from geodiff.errors import InputError, SourceError, WriteError
 
 __all__ = [
+    "Arrivals",
     "appearing",
+    "arriving",
     "assert_plain",
     "delete",
     "existing",
@@ -311,22 +314,69 @@ def swap_in(new: Path, target: Path) -> None:
     _remove(old)
 
 
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Files that are made beside their places and take them together.
+
+    A disk that fills up before the last one is made leaves the older ones as they are.
+    """
+
+    _made: list[Path] = field(default_factory=list)
+    _steps: list[tuple[Path, Callable[[], None]]] = field(default_factory=list)
+
+    @contextmanager
+    def appearing(self, target: Path) -> Iterator[Path]:
+        """A sibling to write to, which is to become `target`.
+
+        The sibling's name ends in the target's suffix, because some libraries go by it, and is always the same, so that
+        the next run clears what a killed one left (jobs on one target are kept apart by the lock).
+        """
+        target = _written_through(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.stem}.geodiff-partial{target.suffix}")
+        self._made.append(partial)
+        _remove(partial)
+        yield partial
+        self.then(target, lambda: swap_in(partial, target))
+
+    def then(self, target: Path, step: Callable[[], None]) -> None:
+        """Do more for `target` once all are made; what is asked for while it is being made comes right before it."""
+        self._steps.append((target, step))
+
+    def land(self) -> None:
+        """Put what is finished in its place, in the order in which it was made.
+
+        Raises WriteError, naming the file, where the disk takes no more or a folder may not be changed.
+        """
+        while self._steps:
+            target, step = self._steps.pop(0)
+            try:
+                step()
+            except OSError as error:
+                raise WriteError(f"{target} cannot be written: {error}; check free space and permissions") from error
+
+    def clear(self) -> None:
+        """Remove what has not come to its place."""
+        for partial in self._made:
+            _remove(partial)
+
+
+@contextmanager
+def arriving() -> Iterator[Arrivals]:
+    """Files that appear together when the block ends well, and are removed when it does not."""
+    arrivals = Arrivals()
+    try:
+        yield arrivals
+        arrivals.land()
+    finally:
+        arrivals.clear()
+
+
 @contextmanager
 def appearing(target: Path) -> Iterator[Path]:
-    """A sibling to write to, renamed to `target` when the block ends well and removed when it does not.
-
-    The sibling's name ends in the target's suffix, because some libraries go by it, and is always the same, so that
-    the next run clears what a killed one left (jobs on one target are kept apart by the lock).
-    """
-    target = _written_through(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.stem}.geodiff-partial{target.suffix}")
-    _remove(partial)
-    try:
+    """A sibling to write to, renamed to `target` when the block ends well and removed when it does not."""
+    with arriving() as arrivals, arrivals.appearing(target) as partial:
         yield partial
-        swap_in(partial, target)
-    finally:
-        _remove(partial)
 
 
 def _written_through(target: Path) -> Path:

@@ -40,6 +40,8 @@ OUTSIDE_LAYER = "outside"
 """(row, column) bool: the collar and what no date ever saw; (band, row, column) of levels."""
 
 _DONE = "geodiff-done"
+_BLOSC, _HEADER = b"\2", 16
+"""How a chunk begins that Blosc compressed, and the bytes that say so; in the last four stands its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +109,16 @@ class WorkStore:
         found = {unquote(name[:-5]): _parsed(text) for name, text in read_all(f"{self.path}/{_DONE}").items()}
         return {key: record for key, record in found.items() if record is not None}
 
-    def chunks_there(self, variable: str, layer: str) -> frozenset[str]:
-        """Keys of the chunks of a layer that are on disk, for `chunks_of`: a chunk that is gone reads as blank."""
-        return files_with_content(f"{self.path}/{key_of(variable)}/{layer}")
+    def chunks_there(self, variable: str, layer: str, *, whole: bool = False) -> frozenset[str]:
+        """Keys of the chunks of a layer that are on disk, for `chunks_of`: a chunk that is gone reads as blank.
+
+        Those that are `whole` have the length, too, that they say at their beginning: each file is opened for that.
+        """
+        home = f"{self.path}/{key_of(variable)}/{layer}"
+        there, local = files_with_content(home), local_path(home)
+        if not whole or local is None:  # an object is there whole or not at all
+            return there
+        return frozenset(key for key in there if not _is_cut(local / key))
 
     def chunks_of(self, variable: str, layer: str, date: int, window: Window) -> list[str]:
         """Keys of the chunks of a layer under one date of a window that starts with a chunk."""
@@ -270,6 +279,15 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
+def _is_cut(path: Path) -> bool:
+    """Whether a chunk, compressed by Blosc, is longer or shorter than its header says."""
+    with path.open("rb") as file:
+        head = file.read(_HEADER)
+    if head[:1] != _BLOSC:
+        return False
+    return len(head) < _HEADER or int.from_bytes(head[-4:], "little") != path.stat().st_size
+
+
 def _create_arrays(group: zarr.Group, spec: VariableSpec) -> None:
     dtype = np.dtype(spec.dtype).newbyteorder("=")
     blank = (np.nan if dtype.kind == "f" else 0) if spec.nodata is None else spec.nodata
@@ -285,15 +303,20 @@ def _create_arrays(group: zarr.Group, spec: VariableSpec) -> None:
         shape=spec.shape[first:],
         chunks=spec.fitted_chunks[first:],
         dtype=bool,
+        compressors=_codecs(),
         dimension_names=("band", "row", "column")[first - 1 :],
         config={"write_empty_chunks": spec.by_level},  # those of all levels are there where one holds anything
     )
 
 
-def _create_array(home: zarr.Group, spec: VariableSpec, name: str, front: int, blank: np.generic) -> None:
-    """The blank of a value is what means missing there, so leaving out blank chunks changes no known bit."""
+def _codecs() -> list[Any]:
     from zarr.codecs import BloscCodec
 
+    return [BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")]
+
+
+def _create_array(home: zarr.Group, spec: VariableSpec, name: str, front: int, blank: np.generic) -> None:
+    """The blank of a value is what means missing there, so leaving out blank chunks changes no known bit."""
     axes = ("date", "band", "row", "column")
     home.create_array(
         name,
@@ -301,7 +324,7 @@ def _create_array(home: zarr.Group, spec: VariableSpec, name: str, front: int, b
         chunks=(1, *spec.fitted_chunks) if front else spec.fitted_chunks,
         dtype=blank.dtype,
         fill_value=blank,
-        compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")],
+        compressors=_codecs(),
         dimension_names=(name.removesuffix("s"), *axes) if front else axes,
         config={"write_empty_chunks": False},
     )

@@ -21,13 +21,25 @@ from geodiff.io.cog import Content, write_cog
 from geodiff.io.gdal import GdalReader, read_header
 from geodiff.io.geotiff import control_points
 from geodiff.io.header import Header
+from geodiff.io.places import arriving
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from geodiff.io.places import Arrivals
     from geodiff.lattice import Window
 
-__all__ = ["Slice", "one_file", "reader_at", "sidecars", "slice_of", "value_content", "write_geotiff", "write_slice"]
+__all__ = [
+    "Slice",
+    "one_file",
+    "reader_at",
+    "sidecars",
+    "slice_of",
+    "value_content",
+    "write_geotiff",
+    "write_layers",
+    "write_slice",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +86,8 @@ class Slice:
 
 def write_geotiff(product: Product, target: Path) -> list[str]:
     """Write the whole product as one COG and its sidecars; raises TargetError for what one file cannot hold."""
-    return write_slice(slice_of(product, one_file(product.raster, target), 0, target), target)
+    with arriving() as arrivals:
+        return write_slice(slice_of(product, one_file(product.raster, target), 0, target), target, arrivals)
 
 
 def one_file(raster: Raster, target: Path) -> tuple[Variable, ...]:
@@ -96,15 +109,21 @@ def one_file(raster: Raster, target: Path) -> tuple[Variable, ...]:
     return variables
 
 
-def write_slice(piece: Slice, target: Path) -> list[str]:
+def write_slice(piece: Slice, target: Path, arrivals: Arrivals) -> list[str]:
     """Write the sidecars first, the target itself last, so that a target that is there is whole."""
+    written = write_layers(piece, target, arrivals)
+    write_cog(value_content(piece), target, arrivals)
+    return [*written, str(target)]
+
+
+def write_layers(piece: Slice, target: Path, arrivals: Arrivals) -> list[str]:
+    """Write the sidecars alone; returns their paths."""
     written = []
     for suffix, content in sidecars(piece):
         beside = target.with_name(f"{target.stem}_{suffix}.tif")
-        write_cog(content, beside)
+        write_cog(content, beside, arrivals)
         written.append(str(beside))
-    write_cog(value_content(piece), target)
-    return [*written, str(target)]
+    return written
 
 
 def slice_of(product: Product, variables: Sequence[Variable], date: int, target: Path) -> Slice:

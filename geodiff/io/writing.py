@@ -14,7 +14,7 @@ from geodiff.io import Kind
 from geodiff.io.axes import curvilinear
 from geodiff.io.cube import CubeReader
 from geodiff.io.placed import PlacedReader
-from geodiff.io.places import existing, exists, local_path, put, read, upload
+from geodiff.io.places import arriving, existing, exists, local_path, put, read, upload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,10 +170,15 @@ def _write_folder(product: Product, folder: Path) -> list[str]:
 
     fingerprint = product.attributes.get("geodiff_fingerprint", "")
     written: list[str] = []
-    put(str(folder / RECORD), _half(product))
-    for stem, variables, date in _files(product):
-        target = folder / f"{stem}.tif"
-        written += write_slice(slice_of(product, variables, date, target), target)
+    if not (folder / RECORD).exists():  # what a kill leaves is known for what it is
+        put(str(folder / RECORD), _half(product))
+    for left in folder.glob(".*.geodiff-partial*"):  # by a run that was killed, of files that may not come again
+        left.unlink()
+    with arriving() as arrivals:  # a disk that is full before the last one leaves all dates as they were
+        for stem, variables, date in _files(product):
+            target = folder / f"{stem}.tif"
+            written += write_slice(slice_of(product, variables, date, target), target, arrivals)
+        put(str(folder / RECORD), _half(product))
     names = [Path(path).name for path in written]
     put(str(folder / RECORD), json.dumps({"geodiff_fingerprint": fingerprint, "files": names}, indent=1).encode())
     return [*written, str(folder / RECORD)]

@@ -119,12 +119,13 @@ def run(job: RestoreJob, *, quiet: bool = False) -> RunRecord:
     assert_own_layers(job.target, overwrite=job.overwrite)
     assert_writable(target_stem(job.target)[0], "the folder of TARGET")
     assert_fits(scene, job)
-    with alone(job.target):
+    with alone(job.target) as assert_ours:
         if _up_to_date(job, fingerprint):  # another run may have ended since
             return _begin(job, fingerprint, "up to date", started)
         assert_own_layers(job.target, overwrite=job.overwrite)
         restored = _restored_cubes(scene, job, quiet)
         assert_unchanged(job.scene, scene.raster, stamp)
+        assert_ours()
         seconds = {"restore": time.time() - started}
         paths = tuple(write_product(_product(job, raster, restored, fingerprint), job.target))
         delete_left_layers(job.target, paths)

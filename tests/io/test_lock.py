@@ -59,9 +59,14 @@ def test_a_lock_file_that_may_not_be_opened_is_told_with_the_cure(tmp_path, monk
         pass
 
 
-def test_an_object_store_says_that_it_has_no_lock(caplog):
-    with lock("memory://x/w.zarr"):
-        assert "no lock can be held" in caplog.text
+def test_an_object_store_has_a_lock_too():
+    told = rf"a\.tif is being written by process {os.getpid()} on"
+    with lock("memory://x/w.zarr", "a.tif") as assert_ours:
+        assert_ours()
+        with pytest.raises(LockedError, match=told), lock("memory://x/w.zarr", "a.tif"):
+            pass
+    with lock("memory://x/w.zarr", "a.tif"):
+        pass
 
 
 def test_a_link_in_the_place_of_the_lock_is_not_written_through(tmp_path):

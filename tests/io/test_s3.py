@@ -15,11 +15,12 @@ from rasterio.transform import Affine
 
 import geodiff
 from geodiff import pipeline
+from geodiff.beside import alone, work_path
 from geodiff.blocks import BlockResult
-from geodiff.errors import SourceError, TargetError
+from geodiff.errors import LockedError, SourceError, TargetError
 from geodiff.io import open_raster
 from geodiff.io.cube import close_handles
-from geodiff.io.places import listing
+from geodiff.io.places import exists, listing, put
 from geodiff.lattice import Window
 from geodiff.plan import Block
 from geodiff.report.product import open_product
@@ -341,3 +342,20 @@ def test_a_zarr_cube_on_s3_that_grows_or_changes_is_appended(server: str, tmp_pa
     filled = xr.open_zarr(target).sst.values[2]
     assert np.array_equal(filled[np.isfinite(values[2])], values[2][np.isfinite(values[2])] + 1)
     assert geodiff.fill(source, target, **options).status == "nothing to append"
+
+
+def test_two_runs_on_one_target_are_kept_apart(server: str, scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = f"s3://{BUCKET}/apart/filled.tif"
+    with alone(target), pytest.raises(LockedError, match=r"s3://rasters/apart/filled\.tif is being written by process"):
+        geodiff.fill(scene, target, filler="laplace")
+    begun = pipeline.run_blocks
+
+    def slept(*arguments: object) -> object:
+        put(f"{work_path(target)}.lock", b"{}")  # this machine slept, and another run came
+        return begun(*arguments)
+
+    monkeypatch.setattr(pipeline, "run_blocks", slept)
+    with pytest.raises(LockedError, match="was taken over by another run"):
+        geodiff.fill(scene, target, filler="laplace")
+    assert not exists(target)
+    assert not exists(f"s3://{BUCKET}/apart/filled_source.tif")
