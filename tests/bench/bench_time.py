@@ -110,12 +110,12 @@ def _cube(stack: Stack, seen: NDArray[np.floating[Any]]) -> Any:
 
 def _filler(network: bool, members: int) -> Any:
     from geodiff.fillers import FillerSettings
-    from geodiff.fillers.stacked import Auto, Stacked, priors_around
+    from geodiff.fillers.stacked import Auto, Stacked
 
     auto = Auto.configured(FillerSettings(members=members))
     if network:
         return auto
-    return Stacked(tuple(part for part in priors_around(auto.stack.fillers[0]) if part.name != "diffusion"))
+    return Stacked(tuple(part for part in auto.stack.fillers if part.name != "diffusion"))
 
 
 def geodiff_answer(
