@@ -23,9 +23,10 @@ from geodiff.errors import GateError, GeodiffError, JobError, LockedError, Nothi
 from geodiff.identity import describe_model, sidecars, target_stem
 from geodiff.io.places import exists, local_path, read
 from geodiff.io.stacitem import ITEM, update_catalogue
-from geodiff.pipeline import run, standing  # pages are written here, only for what is new
+from geodiff.pipeline import run  # pages are written here, only for what is new
 from geodiff.report import report_path, write_report
 from geodiff.report.preview import preview
+from geodiff.standing import standing
 
 if TYPE_CHECKING:
     from geodiff.job import FillJob

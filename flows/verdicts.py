@@ -10,7 +10,7 @@ from geodiff.beside import keep_digests
 from geodiff.errors import GeodiffError
 from geodiff.identity import target_stem
 from geodiff.io.places import delete, put, read
-from geodiff.pipeline import standing
+from geodiff.standing import standing
 
 if TYPE_CHECKING:
     from geodiff.job import FillJob

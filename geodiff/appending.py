@@ -28,8 +28,8 @@ from geodiff.fillers import Fitted
 from geodiff.fitting import load_cube_fit
 from geodiff.identity import model_identity, target_stem
 from geodiff.io.earlier import Earlier, open_earlier
+from geodiff.io.fitstore import load_fit, save_fit
 from geodiff.io.places import local_path
-from geodiff.io.store import load_fit, save_fit
 from geodiff.job import without_places
 from geodiff.lattice import WINDOW, Window, blocks
 from geodiff.scan import CHUNK, chunk_span

@@ -15,8 +15,8 @@ from geodiff.digests import Digests
 from geodiff.errors import TargetError
 from geodiff.identity import WITH_SIDECARS, record_path, sidecars, suffix_of, target_stem
 from geodiff.io import read_fingerprint
+from geodiff.io.lock import lock
 from geodiff.io.places import delete, existing, exists, local_path, put, read, size_of
-from geodiff.io.store import lock
 
 __all__ = [
     "alone",

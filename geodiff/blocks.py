@@ -18,7 +18,8 @@ from geodiff.encoding import pack
 from geodiff.estimate import estimate
 from geodiff.fillers import OBSERVED, UNFILLED, FillerSettings, load_filler
 from geodiff.fitting import CubeFit, load_cube_fit, normalised_rounding
-from geodiff.io.store import load_fit, open_work, write_block
+from geodiff.io.fitstore import load_fit
+from geodiff.io.store import open_work, write_block
 from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.patches import EdgeAnswers

@@ -3,6 +3,9 @@
 The collar is what survives an opening by 33 x 33 pixels (squares that lie wholly inside the raster) and then joins
 the raster's edge (8-neighbour). The opening needs 32 rows of margin; joining is a union-find over the borders of the
 strips. Nothing of the size of the raster is ever held: strips are read and labelled again when they are asked for.
+
+A raster is cut to what it shows, so where a turned scene or the ground of a flight touches the raster's edge the collar
+narrows to nothing. Along runs of nodata on that edge which the collar reaches, the squares may therefore hang over it.
 """
 
 from __future__ import annotations
@@ -40,13 +43,13 @@ class Collar:
     """Height of the strips that were labelled."""
     joins: tuple[NDArray[np.bool_], ...]
     """Per strip, by label (0 is not a region): True where the region joins the raster's edge."""
-    pixels: int
-    """How many pixels are outside."""
+    narrow: _Frame | None = None
+    """What squares cover that hang over the raster's edge, beside the collar; None where there is no such place."""
 
     @classmethod
     def none(cls, shape: tuple[int, int]) -> Collar:
         """No collar, as a frame without georeferencing has."""
-        return cls(shape, max(shape[0], 1), (np.zeros(1, bool),), 0)
+        return cls(shape, max(shape[0], 1), (np.zeros(1, bool),))
 
     def outside(self, rows: slice, read: Read) -> NDArray[np.bool_]:
         """The collar in a slice of rows, (rows, columns) bool, for any slice; `read` as in `find_collar`."""
@@ -59,10 +62,63 @@ class Collar:
             part = self.joins[index][_labels(read, first, last, self.shape)[0]]
             low, high = max(first, start), min(last, stop)
             result[low - start : high - start] = part[low - first : high - first]
+        if self.narrow is not None:
+            self.narrow.draw(result, start, self.shape[0])
         return result
 
     def _rows(self, index: int) -> tuple[int, int]:
         return index * self.strip, min((index + 1) * self.strip, self.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The 32 pixels along each side of a raster, bool: what a square can cover that hangs over that side."""
+
+    top: NDArray[np.bool_]
+    """(32, column); in a raster that has fewer rows, all of them."""
+    bottom: NDArray[np.bool_]
+    left: NDArray[np.bool_]
+    """(row, 32); in a raster that has fewer columns, all of them."""
+    right: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, strips: list[_Frame]) -> _Frame:
+        """That of a raster, from those of its strips from top to bottom."""
+        parts = zip(*((s.top, s.bottom, s.left, s.right) for s in strips), strict=True)
+        return cls(*(np.concatenate(part) for part in parts))
+
+    @classmethod
+    def of_strip(cls, rows: NDArray[np.bool_], first: int, height: int, depth: int = HALO) -> _Frame:
+        """What rows from `first` on of a raster `height` high have of it; `depth` pixels along each side."""
+        top, bottom = rows[: max(depth - first, 0)], rows[max(height - depth - first, 0) :]
+        return cls(*(part.copy() for part in (top, bottom, rows[:, :depth], rows[:, -depth:])))
+
+    @property
+    def ring(self) -> NDArray[np.bool_]:
+        """The pixels on the edge itself, once around: top to the right, down, bottom to the left, up."""
+        return np.concatenate([self.top[0], self.right[:, -1], self.bottom[-1, ::-1], self.left[::-1, 0]])
+
+    def hanging(self, over: NDArray[np.bool_]) -> _Frame:
+        """Of these candidates, what squares cover that hang over the edge where `over`, as `ring`, is True."""
+        rows, columns = self.left.shape[0], self.top.shape[1]
+        top, right, bottom, left = np.split(over, np.cumsum([columns, rows, columns]))
+        bottom, left = bottom[::-1], left[::-1]
+        return _Frame(
+            _hanging(self.top, top, left, right),
+            _hanging(self.bottom[::-1], bottom, left[::-1], right[::-1])[::-1],
+            _hanging(self.left.T, left, top, bottom).T,
+            _hanging(self.right[:, ::-1].T, right, top[::-1], bottom[::-1]).T[:, ::-1],
+        )
+
+    def draw(self, result: NDArray[np.bool_], start: int, height: int) -> None:
+        """Set what is True here in rows of a raster `height` high, from row `start` on."""
+        stop = start + len(result)
+        result[:, : self.left.shape[1]] |= self.left[start:stop]
+        result[:, result.shape[1] - self.right.shape[1] :] |= self.right[start:stop]
+        for part, first in ((self.top, 0), (self.bottom, height - len(self.bottom))):
+            low, high = max(first, start), min(first + len(part), stop)
+            if low < high:
+                result[low - start : high - start] |= part[low - first : high - first]
 
 
 def find_collar(read: Read, shape: tuple[int, int], strip: int = STRIP, *, around: bool = False) -> Collar:
@@ -77,27 +133,31 @@ def find_collar(read: Read, shape: tuple[int, int], strip: int = STRIP, *, aroun
 
     Returns
     -------
-    Collar; memory is that of one strip, plus a byte a region and strip.
+    Collar; memory is that of one strip, plus a byte a region and strip and 32 a pixel of its edge.
     """
     if strip < 1:
         raise GridError(f"strips of {strip} rows hold nothing; give at least 1")
     regions = _Regions()
-    sizes: list[NDArray[np.int64]] = []
+    counts: list[int] = []
+    frames: list[_Frame] = []
+    reached: list[_Frame] = []
     above: NDArray[np.int64] | None = None
     for first in range(0, shape[0], strip):
         last = min(first + strip, shape[0])
-        labels, count = _labels(read, first, last, shape)
+        labels, count, rows = _labels(read, first, last, shape)
         base = regions.add(count)
-        sizes.append(np.bincount(labels[labels > 0], minlength=count + 1).astype(np.int64))
+        counts.append(count)
+        frames.append(_Frame.of_strip(rows, first, shape[0]))
+        reached.append(_Frame.of_strip(labels > 0, first, shape[0], depth=1))
         for edge in _edges(labels, first == 0, last == shape[0], sides=not around):
             regions.join_edge(base + _present(edge))
         top = np.where(labels[0] > 0, labels[0].astype(np.int64) + base, 0)
         if above is not None:
             regions.join(*_touching(above, top))
         above = np.where(labels[-1] > 0, labels[-1].astype(np.int64) + base, 0)
-    joins = regions.joins([len(size) - 1 for size in sizes])
-    pixels = sum(int(size[where].sum()) for size, where in zip(sizes, joins, strict=True))
-    return Collar(shape, strip, joins, pixels)
+    frame = _Frame.of(frames)
+    over = _along_the_edge(frame.ring, _Frame.of(reached).ring, shape, around=around)
+    return Collar(shape, strip, regions.joins(counts), frame.hanging(over) if over.any() else None)
 
 
 def opened(candidates: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -140,8 +200,43 @@ def _cut(array: NDArray[np.bool_], axis: int, start: int, stop: int | None) -> N
     return array[start:stop] if axis == 0 else array[:, start:stop]
 
 
-def _labels(read: Read, first: int, last: int, shape: tuple[int, int]) -> tuple[NDArray[np.int32], int]:
-    """Labels (rows, columns) of the opened regions within rows first..last-1, and how many there are.
+def _along_the_edge(
+    missing: NDArray[np.bool_], reached: NDArray[np.bool_], shape: tuple[int, int], *, around: bool
+) -> NDArray[np.bool_]:
+    """Runs of what is missing along the edge, (pixel,) as `_Frame.ring`, that hold some of what the opening left."""
+    if not reached.any():
+        return reached
+    from scipy import ndimage  # as below
+
+    line = missing.copy()
+    if around:
+        rows, columns = shape
+        line[columns : columns + rows] = line[2 * columns + rows :] = False
+    labels, _ = ndimage.label(line)
+    if line[0] and line[-1]:
+        labels[labels == labels[-1]] = labels[0]
+    return np.asarray(np.isin(labels, labels[reached & line]) & line)
+
+
+def _hanging(
+    frame: NDArray[np.bool_], over: NDArray[np.bool_], left: NDArray[np.bool_], right: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """What of a frame (depth, pixel) squares cover that hang over its first line where `over` (pixel,) is True.
+
+    left and right : the same of the sides next to it, from this one on.
+    """
+    depth, length = frame.shape
+    wide = np.zeros((HALO + depth, HALO + length + HALO), bool)
+    wide[HALO:, HALO:-HALO] = frame
+    wide[:HALO] = np.pad(over, HALO, mode="edge")
+    wide[HALO:, :HALO], wide[HALO:, -HALO:] = left[:depth, None], right[:depth, None]
+    return opened(wide)[HALO:, HALO:-HALO]
+
+
+def _labels(
+    read: Read, first: int, last: int, shape: tuple[int, int]
+) -> tuple[NDArray[np.int32], int, NDArray[np.bool_]]:
+    """Labels (rows, columns) of the opened regions within rows first..last-1, how many, and the candidates there.
 
     Only columns that hold some are looked at: a scene with a few large gaps has few.
     """
@@ -162,7 +257,7 @@ def _labels(read: Read, first: int, last: int, shape: tuple[int, int]) -> tuple[
         part, found = ndimage.label(left[:, columns], np.ones((3, 3), bool))
         labels[:, columns] = np.where(part > 0, part + count, 0)
         count += int(found)
-    return labels, count
+    return labels, count, candidates[first - low : last - low]
 
 
 def _runs(line: NDArray[np.bool_]) -> Iterator[slice]:

@@ -16,8 +16,8 @@ from geodiff.credentials import redacted
 from geodiff.errors import InputError, SourceError, TargetError
 from geodiff.fillers import filler_identity
 from geodiff.io import open_raster
+from geodiff.io.addresses import address, part_of
 from geodiff.io.filledbefore import filled_before
-from geodiff.io.gdal import address, part_of
 from geodiff.io.places import exists, filesystem_of, local_path, read
 from geodiff.io.stacitem import item_fingerprint
 from geodiff.io.vector import area_files

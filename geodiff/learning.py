@@ -19,7 +19,7 @@ from geodiff.diffusion.sources import Source, Stack, load
 from geodiff.encoding import Normalisation, unpack
 from geodiff.errors import InputError, JobError
 from geodiff.identity import inputs_identity, source_identity
-from geodiff.io.store import lock
+from geodiff.io.lock import lock
 from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.progress import Progress, waiting

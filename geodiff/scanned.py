@@ -15,7 +15,7 @@ from geodiff.channels import load_turns, stored_turns
 from geodiff.encoding import Normalisation
 from geodiff.errors import TargetError
 from geodiff.fillers import Fitted
-from geodiff.io.store import load_fit, save_fit
+from geodiff.io.fitstore import load_fit, save_fit
 from geodiff.pyramid import CellSums
 from geodiff.scan import CHUNK, Occupied, Scan
 from geodiff.suspects import Suspect

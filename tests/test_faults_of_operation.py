@@ -15,7 +15,7 @@ import rasterio
 from rasterio.transform import Affine
 
 import geodiff
-from geodiff import api, pipeline, plan
+from geodiff import api, pipeline, plan, preparing
 from geodiff.blocks import BlockResult
 from geodiff.errors import MemoryPlanError, SourceError, TargetError, WriteError
 from geodiff.plan import Block, Means
@@ -184,7 +184,7 @@ def _stopped_after_one_of_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_resumed_run_does_not_scan_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scene, target = _stopped_after_one_of_two(tmp_path, monkeypatch)
-    monkeypatch.setattr(pipeline, "scan_cube", lambda *arguments: pytest.fail("scanned again"))
+    monkeypatch.setattr(preparing, "scan_cube", lambda *arguments: pytest.fail("scanned again"))
     record = geodiff.fill(scene, target, filler="nearest", block_size=256)
     assert (record.blocks, record.blocks_resumed) == (2, 1)
     monkeypatch.undo()

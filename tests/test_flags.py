@@ -95,6 +95,18 @@ def test_each_table_loads_and_names_its_document(name):
         ("viirs", "QF2", 0b1001, "uint8", R.SHADOW),
         ("viirs", "pixel_reliability", 9, "int8", R.CLOUD),
         ("viirs", "pixel_reliability", 1, "int8", R.KNOWN),
+        ("viirs", "Mandatory_Quality_Flag", 1, "uint8", R.KNOWN),
+        ("viirs", "Mandatory_Quality_Flag", 2, "uint8", R.QUALITY),
+        ("viirs", "Mandatory_Quality_Flag", 255, "uint8", R.QUALITY),
+        ("viirs", "QF_Cloud_Mask", 0b0111_0010, "uint16", R.KNOWN),  # land, best mask, probably clear
+        ("viirs", "QF_Cloud_Mask", 0b1011_0010, "uint16", R.CLOUD),
+        ("viirs", "QF_Cloud_Mask", 0b0011_0011, "uint16", R.QUALITY),  # by day
+        ("viirs", "QF_Cloud_Mask", 0b0110_0011_0010, "uint16", R.CIRRUS),  # and snow
+        ("maiac", None, 0b0000_000_00_001, "uint16", R.KNOWN),
+        ("maiac", None, 0b1011_011_01_010, "uint16", R.CLOUD | R.QUALITY),  # research quality, possibly cloudy
+        ("maiac", None, 0b0000_001_00_001, "uint16", R.BUFFER),
+        ("maiac", None, 0b0111_000_00_001, "uint16", R.QUALITY),  # climatology
+        ("maiac", None, 0b01_1_0000_000_01_001, "uint16", R.KNOWN),  # glint and smoke
         ("goes-dqf", None, -1, "int8", R.QA_FILL),
         ("goes-dqf", None, 1, "int8", R.KNOWN),
         ("goes-dqf", None, 2, "int8", R.SATURATED),
@@ -252,6 +264,8 @@ GHRSST = "no_data bad_data worst_quality low_quality acceptable_quality best_qua
         (ProductFacts(files=("HLS.L30.T13TEF.2021001T173921.v2.0.Fmask.tif",)), "hls-fmask"),
         (ProductFacts(files=("MOD13A2.h5",), bands={"1 km 16 days pixel reliability": {}}), "modis-vi"),
         (ProductFacts(files=("VNP13A2.h5",), bands={"1 km 16 days pixel reliability": {}}), "viirs"),
+        (ProductFacts(files=("VNP46A2.A2020040.h00v06.001.h5",), bands={"QF_Cloud_Mask": {}}), "viirs"),
+        (ProductFacts(files=("MCD19A2.061_AOD_QA_doy2024001_aid0001_01.tif",)), "maiac"),
         (ProductFacts(bands={"state_1km_1": {}}), "modis-state"),
         (ProductFacts(files=("VNP21A1D.A2023180.h18v04.002.h5",), bands={"LST_1KM": {}, "QC": {}}), "modis-lst"),
         (ProductFacts(files=("MOD11A1.h5",), bands={"QC_Day": {}, "QC_Night": {}}), None),  # each of half

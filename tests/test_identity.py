@@ -23,7 +23,7 @@ from geodiff.digests import Digests
 from geodiff.errors import GateError, InputError, NothingMissingError, SourceError, TargetError
 from geodiff.identity import model_identity, source_identity
 from geodiff.io import open_raster
-from geodiff.io.gdal import address
+from geodiff.io.addresses import address
 from geodiff.io.places import filesystem_of, local_path
 from geodiff.job import FillJob
 

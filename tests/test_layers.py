@@ -48,8 +48,8 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     },
     {
         "pipeline": (
-            "geodiff.pipeline", "geodiff.blocks", "geodiff.estimate", "geodiff.finishing", "geodiff.progress",
-            "geodiff.record", "geodiff.running",
+            "geodiff.pipeline", "geodiff.blocks", "geodiff.estimate", "geodiff.finishing", "geodiff.preparing",
+            "geodiff.progress", "geodiff.record", "geodiff.running", "geodiff.standing",
         )
     },
     {

@@ -21,7 +21,7 @@ from geodiff.diffusion.shipping import copied
 from geodiff.diffusion.trainconfig import read_config
 from geodiff.diffusion.training import train
 from geodiff.errors import InputError, JobError, LockedError, TargetError
-from geodiff.io.store import lock
+from geodiff.io.lock import lock
 from geodiff.learning import FINE_TUNING, Learnt, learn, next_model, recalibrate, user_sources
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")

@@ -52,7 +52,7 @@ Qa = Annotated[
         _MISSING,
         "Quality flags, repeatable: auto (default: what the product names as its own), none, or a preset with the "
         "file, quoted glob or band that holds them. Presets: landsat-c2 landsat-c1 sentinel2-scl hls-fmask modis-vi "
-        "modis-state modis-lst modis-snow viirs ecostress goes-dqf ghrsst isis-special pds eolearn-clm cf-codes.",
+        "modis-state modis-lst modis-snow viirs maiac ecostress goes-dqf ghrsst isis-special pds eolearn-clm cf-codes.",
     ),
 ]
 Mask = Annotated[

@@ -87,38 +87,6 @@ class Denoiser:
         self._batched(run, wanted, answer)
         return answer[:, 0], answer[:, 1]
 
-    def residuals(
-        self,
-        context: Planes,
-        wanted: NDArray[np.bool_],
-        noise: Planes,
-        scalars: Planes | None = None,
-        *,
-        sampler: str = "edm-dpm2m",
-        steps: int = 10,
-    ) -> Planes:
-        """Realisations of the whitened residual, (sample, row, column), one for each noise of that shape.
-
-        They are 0 where the network had nothing to look at.
-        """
-        answer = np.zeros((len(noise), 1, *wanted.shape[1:]), np.float32)
-
-        def run(some: Sequence[Crop]) -> Tensor:
-            planes, shown = self._planes(context, some), self._planes(wanted[:, None], some)
-            told = self._scalars(scalars, some)
-
-            def network(x: Tensor, sigma: float) -> Tensor:
-                level = torch.full((1,), sigma)
-                scaled = (edm.c_in(sigma) * x).to(self.dtype) * shown
-                output: Tensor = self.network(scaled, planes, *_told(edm.c_noise(level), told))[0].float()
-                return output
-
-            start = torch.from_numpy(np.stack([part.of(noise[:, None]) for part in some])).to(self.device)
-            return sample(network, start, sampler=sampler, steps=steps)
-
-        self._batched(run, wanted, answer)
-        return answer[:, 0]
-
     def members(
         self,
         context: Planes,
@@ -129,12 +97,38 @@ class Denoiser:
         sampler: str = "edm-dpm2m",
         steps: int = 10,
     ) -> Planes:
-        """As `residuals`, several for each sample, which share batches: (sample, member, row, column), as the noise."""
+        """Realisations of the whitened residual, several for each sample, which share batches.
+
+        Parameters
+        ----------
+        context, wanted, scalars : as for `value`.
+        noise : (sample, member, row, column), white.
+
+        Returns
+        -------
+        As the noise, float32; 0 where the network had nothing to look at.
+        """
         count = noise.shape[1]
-        shown, asked = np.repeat(context, count, axis=0), np.repeat(wanted, count, axis=0)
-        told = None if scalars is None else np.repeat(scalars, count, axis=0)
-        flat = noise.reshape(-1, *noise.shape[2:])
-        return self.residuals(shown, asked, flat, told, sampler=sampler, steps=steps).reshape(noise.shape)
+        every, asked = np.repeat(context, count, axis=0), np.repeat(wanted, count, axis=0)
+        facts = None if scalars is None else np.repeat(scalars, count, axis=0)
+        white = noise.reshape(-1, 1, *noise.shape[2:])
+        answer = np.zeros(white.shape, np.float32)
+
+        def run(some: Sequence[Crop]) -> Tensor:
+            planes, shown = self._planes(every, some), self._planes(asked[:, None], some)
+            told = self._scalars(facts, some)
+
+            def network(x: Tensor, sigma: float) -> Tensor:
+                level = torch.full((1,), sigma)
+                scaled = (edm.c_in(sigma) * x).to(self.dtype) * shown
+                output: Tensor = self.network(scaled, planes, *_told(edm.c_noise(level), told))[0].float()
+                return output
+
+            start = torch.from_numpy(np.stack([part.of(white) for part in some])).to(self.device)
+            return sample(network, start, sampler=sampler, steps=steps)
+
+        self._batched(run, asked, answer)
+        return answer.reshape(noise.shape)
 
     def _planes(self, planes: NDArray[Any], some: Sequence[Crop]) -> Tensor:
         """(crop, channel, row, column) of planes (sample, channel, row, column)."""

@@ -134,13 +134,7 @@ def draw(example: Example, denoiser: Denoiser, index: int, steps: int, sampler: 
     noise = starts(white, DRAWS)
     planes, wanted = example.context[None], example.hidden[None]
     mean, sigma = (a[0] for a in denoiser.value(planes, wanted))
-    draws = denoiser.residuals(
-        np.broadcast_to(planes[0], (DRAWS, *planes.shape[1:])),
-        np.broadcast_to(wanted, noise.shape),
-        noise,
-        sampler=sampler,
-        steps=steps,
-    )
+    draws = denoiser.members(planes, wanted, noise[None], sampler=sampler, steps=steps)[0]
     away = np.expm1(example.context[channel("log_distance")])
     return Drawn(example, index, mean, sigma, draws, Broad.of(white, DRAWS, away))
 

@@ -70,10 +70,7 @@ def _assess(example: Degraded, denoiser: Denoiser, index: int, steps: int) -> Re
     planes, scalars = example.view.context[None], example.view.scalars[None]
     everywhere = np.ones((1, *shape), bool)
     mean, sigma = (a[0] for a in denoiser.value(planes, everywhere, scalars))
-    draws = denoiser.residuals(
-        np.repeat(planes, _DRAWS, axis=0), np.repeat(everywhere, _DRAWS, axis=0), noise,
-        np.repeat(scalars, _DRAWS, axis=0), steps=steps,
-    )  # fmt: skip
+    draws = denoiser.members(planes, everywhere, noise[None], scalars, steps=steps)[0]
     draws = mean + matched(draws - mean, sigma, everywhere[0])
     prior, error = example.view.prior, example.view.error
     images = (example.truth, prior + error * draws[0], prior + error * mean, prior)

@@ -36,7 +36,6 @@ class Sampler:
     """From the number of steps to a scheduler; they are stateful, so one is built for each batch."""
     takes: str
     """`F`: the raw network output, the scheduler preconditions; `epsilon`: (x - D) / sigma."""
-    says: str
 
 
 def _edm_solver(order: int) -> Callable[[int], Any]:
@@ -83,10 +82,10 @@ def _heun(steps: int) -> Any:
 
 
 SAMPLERS: Mapping[str, Sampler] = {
-    "edm-dpm2m": Sampler(_edm_solver(2), "F", "second order, exponential sigmas; the spread is right from 6 steps"),
-    "edm-dpm3m": Sampler(_edm_solver(3), "F", "third-order multistep; over-dispersed below about 18 steps"),
-    "edm-euler": Sampler(_edm_euler, "F", "first order; under-dispersed by a third at 8 steps"),
-    "heun": Sampler(_heun, "epsilon", "second order, two network calls a step; needs 18 steps or more"),
+    "edm-dpm2m": Sampler(_edm_solver(2), "F"),  # second order, exponential sigmas; the spread is right from 6 steps
+    "edm-dpm3m": Sampler(_edm_solver(3), "F"),  # third-order multistep; over-dispersed below about 18 steps
+    "edm-euler": Sampler(_edm_euler, "F"),  # first order; under-dispersed by a third at 8 steps
+    "heun": Sampler(_heun, "epsilon"),  # second order, two network calls a step; needs 18 steps or more
 }
 """Tested samplers, one for each of `geodiff.samplers.NAMES`."""
 

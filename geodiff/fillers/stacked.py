@@ -574,7 +574,7 @@ def _members(patch: Patch, drawn: Filled, filled: Filled, fitted: Fitted, *, see
 
     Of a lost date a share of their departures is the same all over the scene.
     """
-    from geodiff.fillers.diffusion import date_wide
+    from geodiff.fillers.correlated import date_wide
 
     if drawn.members is None:
         return None

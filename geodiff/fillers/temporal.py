@@ -8,7 +8,7 @@ Where no other date knows a window, the fill is harmonic and carries the source 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -372,10 +372,10 @@ _ALONE: Mapping[str, Callable[[Series], Plane]] = {
     "screened smooth": lambda series: whittaker(screened(series), 1.0),
     "seasonal": seasonal,
     "harmonic": lambda series: harmonic(series, 2, 1.0),
-    "broad": _broad,
 }
-"""Predictions of a date of which nothing is known: between interpolation and an average, with and without outliers. The
-last one where two dates are seen, which are no series to take a mean of."""
+"""Predictions of a date of which nothing is known: between interpolation and an average, with and without outliers."""
+_ALONE_OF_TWO = {**_ALONE, "broad": _broad}
+"""Those where two dates are seen, which are no series to take a mean of."""
 
 
 class Regression(TemporalFiller):
@@ -403,7 +403,7 @@ class Regression(TemporalFiller):
 
     def learnt(self, sample: SceneSample) -> Fitted:
         """All settings on one preparation of each trial."""
-        losses, alone = np.zeros(len(self.settings)), np.zeros((len(_ALONE), len(_ALONE)))
+        losses, alone = np.zeros(len(self.settings)), np.zeros((len(_ALONE_OF_TWO), len(_ALONE_OF_TWO)))
         for trial, band in _some(sample.trials):
             series = Series.of(trial.patch, trial.patch.targets[0], band, self.context_dates)
             if series.seen.any():
@@ -412,9 +412,11 @@ class Regression(TemporalFiller):
             series = Series.of(trial.patch, trial.patch.targets[0], band, -1)
             if series.seen.any():
                 alone += _alone_products(series, trial, band)
-        # each of two dates is told by the other: both misses are one and the same difference
-        alone = alone / 2 if sum(sample.seen) == _PAIR else alone[:-1, :-1]
-        return Fitted(self.name, {**self.settings[int(np.argmin(losses))], "alone": _alone_weights(alone)})
+        if sum(sample.seen) == _PAIR:  # each of them is told by the other: both misses are one and the same difference
+            weights = _alone_weights(alone / 2, _ALONE_OF_TWO)
+        else:
+            weights = _alone_weights(alone[: len(_ALONE), : len(_ALONE)], _ALONE)
+        return Fitted(self.name, {**self.settings[int(np.argmin(losses))], "alone": weights})
 
     def _candidates(self, series: Series) -> Iterator[Plane]:
         """Estimates by each setting, the departures spread at half resolution."""
@@ -430,15 +432,15 @@ class Regression(TemporalFiller):
 
 def _alone(series: Series, weights: Mapping[str, float]) -> Plane:
     """The weighted mean of predictions by name."""
-    planes = [np.float32(weight) * _without_holes(_ALONE[name](series)) for name, weight in weights.items()]
+    planes = [np.float32(weight) * _without_holes(_ALONE_OF_TWO[name](series)) for name, weight in weights.items()]
     mean: Plane = np.sum(planes, axis=0, dtype=np.float32)
     return mean
 
 
 def _alone_products(series: Series, trial: Trial, band: int) -> NDArray[np.float64]:
-    """Products of the errors of `_ALONE` on what the target really shows, all of it hidden, in the middle of the patch.
+    """Products of the errors of `_ALONE_OF_TWO` on what the target really shows, all of it hidden.
 
-    In units of the first one's squared error, so that no trial outweighs the others.
+    In the middle of the patch, and in units of the first one's squared error, so that no trial outweighs the others.
     """
     truth, shown = series.values[series.target].copy(), series.known[series.target].copy()
     hidden = trial.hidden[0, band]
@@ -448,19 +450,19 @@ def _alone_products(series: Series, trial: Trial, band: int) -> NDArray[np.float
     truth, shown, known = truth[middle], shown[middle], series.known[:, *middle].copy()
     known[series.target] = False
     blind = replace(series, values=series.values[:, *middle], known=known)
-    errors = np.stack([(_without_holes(of(blind)) - truth)[shown] for of in _ALONE.values()]).astype(np.float64)
+    errors = np.stack([(_without_holes(of(blind)) - truth)[shown] for of in _ALONE_OF_TWO.values()]).astype(np.float64)
     products = errors @ errors.T
     scaled: NDArray[np.float64] = products / max(float(products[0, 0]), 1e-12)
     return scaled
 
 
-def _alone_weights(products: NDArray[np.float64]) -> dict[str, float]:
-    """Convex weights of `_ALONE`, drawn to linear alone, which has it all where there are no trials; small ones go."""
+def _alone_weights(products: NDArray[np.float64], names: Iterable[str]) -> dict[str, float]:
+    """Convex weights of predictions, drawn to the first, linear, which has it all without trials; small ones go."""
     trials, linear_alone = float(products[0, 0]), np.eye(len(products))[0]
     if not trials:
         return {"linear": 1.0}
     weights = (trials * simplex_minimum(products) + _CAUTION * linear_alone) / (trials + _CAUTION)
-    kept = {name: float(weight) for name, weight in zip(_ALONE, weights, strict=False) if weight >= _LEAST_WEIGHT}
+    kept = {name: float(weight) for name, weight in zip(names, weights, strict=True) if weight >= _LEAST_WEIGHT}
     return {name: weight / sum(kept.values()) for name, weight in kept.items()}
 
 

@@ -58,6 +58,7 @@ PRESETS: tuple[str, ...] = (
     "modis-lst",
     "modis-snow",
     "viirs",
+    "maiac",
     "ecostress",
     "goes-dqf",
     "ghrsst",

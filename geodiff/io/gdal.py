@@ -1,4 +1,4 @@
-"""Any raster GDAL can open, lazily: what the file says of itself, and windows of its stored numbers.
+"""Any raster GDAL can open, lazily: its header, and windows of its stored numbers.
 
 Handles are kept per process and thread, because GDAL's may not be shared between either. Nothing here reaches the
 network unless the caller named a remote path, and a file that declares absurd sizes is refused before a byte is read.
@@ -12,7 +12,7 @@ import re
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,21 +23,18 @@ import numpy as np
 
 from geodiff.credentials import unsaid
 from geodiff.errors import SourceError
-from geodiff.io.categories import bands_of_classes
-from geodiff.io.directory import GDAL_NODATA, text_of
+from geodiff.io.addresses import is_networked, is_remote
 from geodiff.io.guards import HDF5_MAGIC, first_bytes, refuse_absurd, refuse_special_files
+from geodiff.io.header import header_of
 from geodiff.io.reach import refuse_far_data, refuse_far_links, refuse_reaching, refuse_reaching_back
 
 if TYPE_CHECKING:
-    from affine import Affine
     from numpy.typing import NDArray
-    from rasterio.crs import CRS
 
+    from geodiff.io.header import Header
     from geodiff.lattice import Window
 
-__all__ = [
-    "GdalReader", "Header", "address", "door", "gdal_path", "is_remote", "open_dataset", "part_of", "read_header",
-]  # fmt: skip
+__all__ = ["GdalReader", "door", "handle", "open_dataset", "read_header"]
 
 DRIVERS = (
     "GTiff", "COG", "VRT", "JP2OpenJPEG", "PNG", "JPEG", "WEBP", "BMP", "GIF", "BIGGIF", "PNM", "GRIB", "netCDF",
@@ -76,10 +73,6 @@ _PATIENCE = {
 _BROKEN_OFF = re.compile("IReadBlock failed|Read failed|Read error|TIFFRead")
 
 _HANDLES = 64
-_STORES = {"s3": "/vsis3/", "gs": "/vsigs/", "gcs": "/vsigs/", "az": "/vsiaz/", "abfs": "/vsiaz/"}
-_SUBDATASET = re.compile(r"[A-Za-z]\w+:(?!//)")
-"""How the name of a part of a file begins, such as `HDF5:"a.h5"://group/array`; of a URL the scheme alone matches."""
-_REMOTE = ("s3", "gs", "gcs", "az", "abfs", "http", "https", "ftp")
 
 
 def _without_secrets(record: logging.LogRecord) -> bool:
@@ -89,64 +82,6 @@ def _without_secrets(record: logging.LogRecord) -> bool:
 
 
 logging.getLogger("rasterio._env").addFilter(_without_secrets)
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a file says of itself, complete enough to write the same file again with other numbers."""
-
-    path: str
-    driver: str
-    shape: tuple[int, int]
-    """Rows and columns."""
-    affine: Affine
-    crs: CRS | None
-    """As GDAL reads it; never replaced by a code or another datum."""
-    dtypes: tuple[str, ...]
-    """GDAL's names, `complex_int16` among them."""
-    nodata: tuple[float | int | None, ...]
-    scales: tuple[float, ...]
-    offsets: tuple[float, ...]
-    units: tuple[str, ...]
-    descriptions: tuple[str | None, ...]
-    colours: tuple[str, ...]
-    """Colour interpretation of each band by name."""
-    colourmaps: Mapping[int, Mapping[int, tuple[int, int, int, int]]]
-    """Colour table by band number, counted from 1."""
-    tags: Mapping[str, Mapping[str, str]]
-    """Tags by namespace; '' is the default one. `xml:` and `json:` namespaces hold one text under their own name."""
-    band_tags: tuple[Mapping[str, Mapping[str, str]], ...]
-    bits: tuple[int | None, ...]
-    """Bits a pixel where the file stores fewer than its dtype has."""
-    gcps: tuple[Any, ...]
-    gcp_crs: CRS | None
-    rpcs: Any | None
-    masks: tuple[frozenset[str], ...]
-    """Flags of each band's mask: `per_dataset`, `alpha`, `nodata`, `all_valid`; empty for a mask of the band's own."""
-    blocks: tuple[tuple[int, int], ...]
-    files: tuple[str, ...]
-    images: tuple[str, ...] = ()
-    """Names of all images, where the file holds several; the first is the one that is open."""
-    classes: frozenset[int] = frozenset()
-    """Numbers of the bands, counted from 1, whose numbers have names."""
-
-    @property
-    def count(self) -> int:
-        return len(self.dtypes)
-
-    @property
-    def alpha(self) -> int | None:
-        """Number of the alpha band, counted from 1."""
-        return self.colours.index("alpha") + 1 if "alpha" in self.colours else None
-
-    @property
-    def dataset_mask(self) -> bool:
-        """Whether the file has a mask beside its bands (internal, `.msk`), neither alpha nor nodata.
-
-        A file tagged NODATA_VALUES has a mask that GDAL makes of the numbers of all bands.
-        """
-        beside = any("per_dataset" in flags and "alpha" not in flags for flags in self.masks)
-        return beside and "NODATA_VALUES" not in self.tags.get("", {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,72 +120,6 @@ def _rasterio_window(window: Window) -> Any:
     from rasterio.windows import Window as RasterioWindow
 
     return RasterioWindow(window.column, window.row, window.width, window.height)
-
-
-def is_remote(path: str) -> bool:
-    """Whether the caller himself named something beyond this machine."""
-    scheme, separator, _ = path.partition("://")
-    return path.startswith("/vsi") or (bool(separator) and scheme in _REMOTE)
-
-
-def gdal_path(path: str) -> str:
-    """A local path, a fsspec URL or a /vsi path as GDAL takes it."""
-    scheme, separator, rest = path.partition("://")
-    if not separator or path.startswith("/vsi") or _SUBDATASET.match(path):
-        return path
-    if scheme == "file":
-        return "/" + rest.lstrip("/") if rest.startswith("/") else rest
-    if scheme in _STORES:
-        return _STORES[scheme] + rest
-    if scheme in ("http", "https", "ftp"):
-        return f"/vsicurl/{path}"
-    if scheme == "zip" and "::" in rest:
-        inner, outer = rest.split("::", 1)
-        return f"/vsizip/{{{gdal_path(outer)}}}/{inner}"
-    raise SourceError(
-        f"{path} uses {scheme}://, which GDAL cannot read; copy the file to this machine, "
-        "or use s3://, gs://, az://, https:// or file://"
-    )
-
-
-_ARCHIVE = re.compile(r"/vsi(?:zip|tar|gzip)/\{?(?P<archive>.+?\.(?:zip|kmz|tar|tgz|gz))(?:[/}]|$)", re.IGNORECASE)
-
-
-def address(name: str) -> str:
-    """The local path or the URL of a file that GDAL names; of one inside an archive, that of the archive.
-
-    >>> address("/vsis3/bucket/a.tif"), address("/vsizip/{/vsicurl/https://host/a.zip}/b.tif"), address("a.tif")
-    ('s3://bucket/a.tif', 'https://host/a.zip', 'a.tif')
-    """
-    inside = _ARCHIVE.match(name)
-    if inside:
-        return address(inside["archive"])
-    for scheme, prefix in _STORES.items():
-        if name.startswith(prefix):
-            return f"{scheme}://{name.removeprefix(prefix)}"
-    return name.removeprefix("/vsicurl/")
-
-
-def part_of(name: str, files: Sequence[str]) -> str:
-    """What of its files a name means: a subdataset, page or layer, one file of an archive; '' where it is all of them.
-
-    Without the place of the files, so that it is the same wherever they lie.
-
-    >>> part_of('NETCDF:"/data/m.nc":sst', ["/data/m.nc"]), part_of("clouds.gpkg|layername=high", ["clouds.gpkg"])
-    ('NETCDF::sst', '|layername=high')
-    >>> part_of("/vsizip/a.zip/b.tif", ["/vsizip/a.zip/b.tif"]), part_of("scenes/*.tif", ["scenes/a.tif"])
-    ('b.tif', '')
-    """
-    if name.startswith("zip://"):
-        name = gdal_path(name)
-    inside = _ARCHIVE.match(name)
-    if inside:
-        return name[inside.end() :]
-    bare = name.replace('"', "")
-    if not (_SUBDATASET.match(bare) or "|layername=" in bare) or os.path.exists(name):  # noqa: PTH110 - never raises
-        return ""
-    found = max((file for file in files if file in bare), key=len, default="")
-    return bare.replace(found, "") if found else bare
 
 
 @contextmanager
@@ -330,15 +199,7 @@ def environment(path: str) -> Any:
     # what was closed is asked for anew: it may have been replaced since
     patience = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
     network = {**NETWORK, **patience, **_endpoint(), "CPL_VSIL_CURL_NON_CACHED": path}
-    return rasterio.Env(**OPTIONS, **(network if _is_networked(path) else NO_NETWORK))
-
-
-_NETWORKS = re.compile(r"/vsi(?:curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)", re.IGNORECASE)
-
-
-def _is_networked(path: str) -> bool:
-    """The same without archives of this machine, whose contents may fetch as little as other files."""
-    return is_remote(path) and (not path.startswith("/vsi") or bool(_NETWORKS.search(path)))
+    return rasterio.Env(**OPTIONS, **(network if is_networked(path) else NO_NETWORK))
 
 
 def _endpoint() -> dict[str, str]:
@@ -428,7 +289,7 @@ def read_header(path: str) -> Header:
     with door(path), handle(path) as dataset:
         if not dataset.count:
             raise SourceError(_without_bands(path, dataset))
-        header = _header(path, dataset)
+        header = header_of(path, dataset)
         _refuse_reach(path, dataset)
     refuse_absurd(header)
     return header
@@ -455,93 +316,6 @@ def _open_named(name: str) -> None:
     drivers = [driver for driver in _drivers() if driver not in ("VRT", "MRF")]
     with door(name), _opened(name, drivers) as dataset:
         _refuse_reach(name, dataset)
-
-
-def _header(path: str, dataset: Any) -> Header:
-    numbers = range(1, dataset.count + 1)
-    points, points_crs = dataset.gcps
-    return Header(
-        path=path,
-        driver=dataset.driver,
-        shape=(dataset.height, dataset.width),
-        affine=dataset.transform,
-        crs=dataset.crs or None,
-        dtypes=tuple(dataset.dtypes),
-        nodata=_nodata(path, dataset),
-        scales=tuple(dataset.scales),
-        offsets=tuple(dataset.offsets),
-        units=tuple(unit or "" for unit in dataset.units),
-        descriptions=tuple(dataset.descriptions),
-        colours=tuple(colour.name for colour in dataset.colorinterp),
-        colourmaps={number: table for number in numbers if (table := _colourmap(dataset, number))},
-        tags=_tags(dataset, None),
-        band_tags=tuple(_tags(dataset, number) for number in numbers),
-        bits=tuple(_bits(dataset, number) for number in numbers),
-        gcps=tuple(points),
-        gcp_crs=points_crs or None,
-        rpcs=dataset.rpcs,
-        masks=tuple(frozenset(flag.name for flag in flags) for flags in dataset.mask_flag_enums),
-        blocks=tuple(dataset.block_shapes),
-        files=tuple(dataset.files) or (path,),
-        images=tuple(dataset.subdatasets),
-        classes=frozenset() if is_remote(path) else bands_of_classes(dataset.files),
-    )
-
-
-def _nodata(path: str, dataset: Any) -> tuple[float | int | None, ...]:
-    """As rasterio says, but for integers of a GeoTIFF: it rounds wide ones and is silent on those that do not fit."""
-    found = tuple(_whole(v, name) for v, name in zip(dataset.nodatavals, dataset.dtypes, strict=True))
-    integer = all(name.startswith(("int", "uint")) for name in dataset.dtypes)
-    if dataset.driver != "GTiff" or not integer or is_remote(path):
-        return found
-    text = text_of(Path(path), GDAL_NODATA)
-    try:
-        number = None if text is None else float(text)
-    except ValueError:
-        return found
-    if number is None or (number in found and abs(number) <= 2**53):
-        return found
-    digits = text is not None and text.strip().lstrip("-").isdigit()
-    exact = int(text) if text is not None and digits else int(number) if number.is_integer() else number
-    return (exact,) * len(found)
-
-
-def _whole(nodata: float | None, dtype: str) -> float | int | None:
-    """Nodata of integers as an integer; rasterio takes every one for a float."""
-    integral = nodata is not None and dtype.startswith(("int", "uint")) and float(nodata).is_integer()
-    return int(nodata) if integral and nodata is not None else nodata
-
-
-def _colourmap(dataset: Any, number: int) -> dict[int, tuple[int, int, int, int]]:
-    try:
-        return dict(dataset.colormap(number))
-    except ValueError:  # "NULL color table": it has none
-        return {}
-
-
-def _bits(dataset: Any, number: int) -> int | None:
-    text = dataset.tags(number, ns="IMAGE_STRUCTURE").get("NBITS", "")
-    return int(text) if text.isdigit() else None
-
-
-_STRUCTURE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "GEOLOCATION", "COLOR_PROFILE", "xml:VRT")
-"""Namespaces that describe the file and not its content, or that GDAL writes from other members of the header."""
-
-
-def _tags(dataset: Any, number: int | None) -> dict[str, dict[str, str]]:
-    arguments = () if number is None else (number,)
-    found = {"": dict(dataset.tags(*arguments))}
-    for name in dataset.tag_namespaces(*arguments):
-        if name not in _STRUCTURE:
-            found[name] = _whole_text(name, dict(dataset.tags(*arguments, ns=name)))
-    return {name: tags for name, tags in found.items() if tags}
-
-
-def _whole_text(name: str, tags: dict[str, str]) -> dict[str, str]:
-    """One text under the namespace's own name where GDAL keeps one; rasterio cuts JSON at its first colon."""
-    if not name.startswith("json:") or name in tags:
-        return tags
-    return {name: ":".join(next(iter(tags.items()), ("", "")))}
 
 
 def _without_bands(path: str, dataset: Any) -> str:

@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,13 @@ from geodiff.encoding import Encoding
 from geodiff.errors import EncodingError, SourceError
 from geodiff.flags import ProductFacts, matches
 from geodiff.io import KIND, Band, Kind, OpenOptions, QualityBand, Raster, Variable
-from geodiff.io.gdal import GdalReader, Header, gdal_path, read_header
+from geodiff.io.addresses import gdal_path
+from geodiff.io.gdal import GdalReader, read_header
+from geodiff.io.header import Header
 from geodiff.io.mosaic import refuse_mosaic
 from geodiff.io.planetary import DRIVERS as PLANETARY
 from geodiff.io.planetary import UNBOUNDED, Missing, missing_values
+from geodiff.lattice import Window
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -60,6 +64,12 @@ def open_geotiff(path: str, options: OpenOptions) -> Raster:
     else:
         flags = {q.variable.name for q in quality} | _flags_as_floats(header, names)
         variables = tuple(_variables(header, names, flags, options))
+    if header.lossy:
+        for number in sorted({n for variable in variables for band in variable.bands for n in _smeared(band)}):
+            _say_smeared(path.rpartition("/")[0], "JPEG" if header.driver == "GTiff" else header.driver, number)
+    if header.alpha is not None and not header.lossy and _is_grey(header, header.alpha):
+        colours = ",".join(header.colours).replace("alpha", "undefined")
+        _say_grey(path.rpartition("/")[0], names[header.alpha - 1], colours)
     return Raster(
         path=path,
         driver=header.driver,
@@ -68,6 +78,43 @@ def open_geotiff(path: str, options: OpenOptions) -> Raster:
         attributes=dataset_attributes(header),
         files=header.files,
     )
+
+
+def _smeared(band: Band) -> list[float]:
+    """Numbers of 8 bits that mean missing, where nothing else says which numbers are good."""
+    encoding = band.encoding
+    if encoding.dtype != np.uint8 or encoding.valid_range is not None:
+        return []
+    return [float(number) for number in (encoding.nodata, *encoding.extra_nodata) if number is not None]
+
+
+@cache  # once for a folder: a stack has many such files, and each is opened several times
+def _say_smeared(_folder: str, compression: str, number: float) -> None:
+    logger.warning(
+        "%s smears what is %g over the pixels beside it, which are then neither missing nor ground, and pass for "
+        "known; leave them out with --valid-range %s --buffer 2, or give a --mask",
+        compression, number, "16,255" if number < 128 else "0,239",
+    )  # fmt: skip
+
+
+def _is_grey(header: Header, number: int) -> bool:
+    """Whether most of what alpha does not hide, at five places, is half transparent in many degrees."""
+    rows, columns = header.shape
+    height, width = min(rows, 64), min(columns, 64)
+    reader, places = GdalReader(header.path, (number,)), ((1, 1), (1, 3), (2, 2), (3, 1), (3, 3))
+    windows = [Window((rows - height) * i // 4, (columns - width) * j // 4, height, width) for i, j in places]
+    opaque = np.concatenate([reader.read(0, window).ravel() for window in windows])
+    opaque = opaque[opaque > 0]
+    return bool(opaque.size) and np.unique(opaque).size > 16 and bool((opaque < opaque.max()).mean() > 0.5)
+
+
+@cache
+def _say_grey(_folder: str, band: str, colours: str) -> None:
+    logger.warning(
+        "%s is tagged as alpha, as programs tag a fourth band that is told nothing, and has the many numbers of a "
+        "quantity such as infrared. As alpha it is not filled, but set to opaque where others are; if it is one, say "
+        "so first: rio edit-info --colorinterp %s FILE", band, colours,
+    )  # fmt: skip
 
 
 def band_names(header: Header) -> list[str]:

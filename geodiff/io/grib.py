@@ -15,7 +15,7 @@ from geodiff.io.stack import StackReader
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from geodiff.io.gdal import Header
+    from geodiff.io.header import Header
 
 __all__ = ["grib_variables"]
 

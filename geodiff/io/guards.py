@@ -11,7 +11,7 @@ import numpy as np
 from geodiff.errors import SourceError
 
 if TYPE_CHECKING:
-    from geodiff.io.gdal import Header
+    from geodiff.io.header import Header
 
 __all__ = ["HDF4_MAGIC", "HDF5_MAGIC", "first_bytes", "refuse_absurd", "refuse_endless_axis", "refuse_special_files"]
 

@@ -19,7 +19,7 @@ from geodiff.lattice import Window
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from geodiff.io.gdal import Header
+    from geodiff.io.header import Header
 
 __all__ = ["SAMPLE", "mosaic_swing", "refuse_mosaic"]
 

@@ -58,7 +58,7 @@ def open_source(source: str, options: OpenOptions) -> Raster:
 
 
 def _without_scheme(source: str) -> str:
-    from geodiff.io.gdal import gdal_path
+    from geodiff.io.addresses import gdal_path
 
     return gdal_path(source) if source.startswith("file://") else source
 

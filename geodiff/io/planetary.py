@@ -22,7 +22,7 @@ from geodiff.errors import SourceError
 from geodiff.flags import load_preset
 
 if TYPE_CHECKING:
-    from geodiff.io.gdal import Header
+    from geodiff.io.header import Header
 
 __all__ = ["DRIVERS", "Missing", "missing_values"]
 

@@ -23,8 +23,9 @@ import numpy as np
 from geodiff.errors import SourceError
 from geodiff.flags import ProductFacts, matches
 from geodiff.io import Band, Kind, OpenOptions, QualityBand, Raster, Variable
-from geodiff.io.gdal import GdalReader, Header, read_header
+from geodiff.io.gdal import GdalReader, read_header
 from geodiff.io.geotiff import band_of, dataset_attributes, variable_of
+from geodiff.io.header import Header
 from geodiff.io.warped import WarpedReader, grid_at
 
 if TYPE_CHECKING:

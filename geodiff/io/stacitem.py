@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from geodiff.io import Band, Raster
-    from geodiff.io.gdal import Header
+    from geodiff.io.header import Header
 
 __all__ = ["CATALOGUE", "ITEM", "item_fingerprint", "update_catalogue", "write_item"]
 

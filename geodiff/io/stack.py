@@ -217,7 +217,8 @@ def required_date(raster: Raster) -> np.datetime64:
     if found is None:
         raise SourceError(
             f"{raster.path} says nowhere when it was acquired, so it has no place in a stack; "
-            "put the date in its name (2021-01-31 or 20210131), or fill it alone"
+            "put the date in its name (2021-01-31 or 20210131), or fill it alone; if these are bands of one image, put "
+            "them into one file first (gdalbuildvrt -separate)"
         )
     return found
 

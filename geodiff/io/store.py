@@ -1,23 +1,15 @@
-"""The working store and the fit store: what a run keeps on disk so that a killed one can go on.
+"""The working store: what a run keeps on disk so that a killed one can go on.
 
 `<stem>.geodiff-work.zarr` is a Zarr v3 group with one subgroup a variable and one array a layer, all on
 (date, band, row, column). Blocks write whole chunks, then a small JSON marker says so; the marker is written after
-the data is on disk, so a block that is marked is a block that is there. `<stem>.geodiff-fit.zarr` keeps what a fit
-learnt. Both know their own kind and refuse to touch anything else.
+the data is on disk, so a block that is marked is a block that is there. Nothing that is no working store is touched.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import logging
 import os
-import socket
-import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,39 +17,16 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from geodiff.errors import GridError, LockedError, TargetError
-from geodiff.fillers import Fitted
-from geodiff.io.places import (
-    appearing,
-    delete,
-    exists,
-    files_with_content,
-    local_path,
-    put,
-    read,
-    read_all,
-    remove_tree,
-)
+from geodiff.errors import GridError, TargetError
+from geodiff.io.groups import KIND, as_plain, key_of, kind_of, new_group, open_group
+from geodiff.io.places import delete, files_with_content, local_path, put, read_all, remove_tree
 from geodiff.lattice import Window
 
 if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
-__all__ = [
-    "VariableSpec",
-    "WorkStore",
-    "create_work",
-    "has_fit",
-    "load_fit",
-    "lock",
-    "open_work",
-    "remove_work",
-    "save_fit",
-    "write_block",
-]
-
-logger = logging.getLogger(__name__)
+__all__ = ["VariableSpec", "WorkStore", "create_work", "find_work", "open_work", "remove_work", "write_block"]
 
 LAYERS: Mapping[str, str] = {
     "source": "u1",
@@ -70,9 +39,6 @@ LAYERS: Mapping[str, str] = {
 OUTSIDE_LAYER = "outside"
 """(row, column) bool: the collar and what no date ever saw; (band, row, column) of levels."""
 
-_KIND = "geodiff_store"
-_SUM = "checksum"
-"""Of a fit: of all numbers in it, as a chunk that is gone reads as zeros."""
 _DONE = "geodiff-done"
 
 
@@ -119,7 +85,7 @@ class WorkStore:
         """
         import zarr
 
-        name = f"{_key(variable)}/{layer}"
+        name = f"{key_of(variable)}/{layer}"
         if name not in self._opened:
             found = self.group[name]
             assert isinstance(found, zarr.Array)
@@ -134,7 +100,7 @@ class WorkStore:
 
     def mark_done(self, key: str, record: Mapping[str, Any]) -> None:
         """Say that a block is finished, with a small record; call it after the block's last `write_block`."""
-        put(f"{self.path}/{_DONE}/{quote(key, safe='')}.json", json.dumps(record, default=_plain).encode())
+        put(f"{self.path}/{_DONE}/{quote(key, safe='')}.json", json.dumps(record, default=as_plain).encode())
 
     def done(self) -> dict[str, dict[str, Any]]:
         """Records of the finished blocks, by key, in the order of the keys; one that was cut short is none."""
@@ -143,7 +109,7 @@ class WorkStore:
 
     def chunks_there(self, variable: str, layer: str) -> frozenset[str]:
         """Keys of the chunks of a layer that are on disk, for `chunks_of`: a chunk that is gone reads as blank."""
-        return files_with_content(f"{self.path}/{_key(variable)}/{layer}")
+        return files_with_content(f"{self.path}/{key_of(variable)}/{layer}")
 
     def chunks_of(self, variable: str, layer: str, date: int, window: Window) -> list[str]:
         """Keys of the chunks of a layer under one date of a window that starts with a chunk."""
@@ -162,22 +128,22 @@ def create_work(
     A store that a killed `create_work` left half made is made again. Raises TargetError when a finished store or
     something foreign is there.
     """
-    found = _kind(path)
-    if found is not None and found.get(_KIND) != "work":
+    found = kind_of(path)
+    if found is not None and found.get(KIND) != "work":
         raise TargetError(f"{path} is there and is no working store of geodiff; choose another place with --work")
     if found is not None and found.get("complete"):
         raise TargetError(f"{path} already holds a working store; open it to resume, or remove it to start again")
     if found is not None:
         remove_tree(path)
-    group = _new_group(path, "work")
+    group = new_group(path, "work")
     for spec in variables:
         _create_arrays(group, spec)
     group.attrs.update(
         {
-            _KIND: "work",
+            KIND: "work",
             "complete": True,
             "geodiff_fingerprint": fingerprint,
-            "variables": json.dumps([asdict(spec) for spec in variables], default=_plain),  # text: JSON has no NaN
+            "variables": json.dumps([asdict(spec) for spec in variables], default=as_plain),  # text: JSON has no NaN
             "attributes": dict(attributes or {}),
         }
     )
@@ -186,13 +152,21 @@ def create_work(
 
 def open_work(path: str) -> WorkStore:
     """Open a working store for reading and writing; raises TargetError where there is none, or only half of one."""
-    found = _kind(path)
-    if not found or found.get(_KIND) != "work" or not found.get("complete"):
+    found = kind_of(path)
+    if not found or found.get(KIND) != "work" or not found.get("complete"):
         state = "nothing" if found is None else "something else, or only the beginning of one"
         raise TargetError(f"no working store at {path} ({state} is there); run the job without resuming to make it")
     specs = tuple(_spec(facts) for facts in json.loads(found["variables"]))
     place = str(local_path(path) or path)  # markers have names that would be taken apart in a `file://` URL
-    return WorkStore(place, found["geodiff_fingerprint"], specs, _open_group(path, "r+"), found["attributes"])
+    return WorkStore(place, found["geodiff_fingerprint"], specs, open_group(path, "r+"), found["attributes"])
+
+
+def find_work(path: str) -> WorkStore | None:
+    """The working store that an earlier run left, whole; None where there is none."""
+    try:
+        return open_work(path)
+    except TargetError:
+        return None
 
 
 def remove_work(path: str) -> None:
@@ -200,22 +174,14 @@ def remove_work(path: str) -> None:
 
     Raises TargetError when something else is there; nothing there is no error.
     """
-    found = _kind(path)
+    found = kind_of(path)
     if found is None:
         return
-    if found.get(_KIND) != "work":
+    if found.get(KIND) != "work":
         raise TargetError(f"{path} is no working store of geodiff, so it is not removed; delete it by hand")
     if found.get("complete"):
-        _open_group(path, "r+").attrs.update({"complete": False})
+        open_group(path, "r+").attrs.update({"complete": False})
     remove_tree(path)
-
-
-def _parsed(text: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def write_block(array: zarr.Array[Any], date: int, window: Window, data: NDArray[Any]) -> int:
@@ -307,7 +273,7 @@ def _flush(path: Path) -> None:
 def _create_arrays(group: zarr.Group, spec: VariableSpec) -> None:
     dtype = np.dtype(spec.dtype).newbyteorder("=")
     blank = (np.nan if dtype.kind == "f" else 0) if spec.nodata is None else spec.nodata
-    home = group.create_group(_key(spec.name))
+    home = group.create_group(key_of(spec.name))
     layers = {"value": (0, dtype, blank), **{name: (0, np.dtype(kind), 0) for name, kind in LAYERS.items()}}
     layers |= {"members": (spec.members, dtype, blank)} if spec.members else {}
     layers |= {"quantiles": (spec.quantiles, np.dtype("f4"), np.nan)} if spec.quantiles else {}
@@ -341,252 +307,13 @@ def _create_array(home: zarr.Group, spec: VariableSpec, name: str, front: int, b
     )
 
 
-def _spec(facts: Mapping[str, Any]) -> VariableSpec:
-    return VariableSpec(**{**facts, "shape": tuple(facts["shape"]), "chunks": tuple(facts["chunks"])})
-
-
-# -- the lock
-
-
-@contextmanager
-def lock(path: str, name: str = "") -> Iterator[None]:
-    """Hold the right to write a working store; the kernel lets go of it when the process dies.
-
-    The lock is `flock` on `<path>.lock`, beside a local store. Object stores have none: that is said in the log.
-    Raises LockedError, naming the holder, when another process has it; `name` is what a message calls the place.
-    """
-    name = name or path
-    local = local_path(path)
-    if local is None:
-        logger.warning("%s is on an object store, where no lock can be held: run one job at a time on it", name)
-        yield
-        return
-    beside = local.with_name(local.name + ".lock")
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    handle = _acquire(beside, name)
-    try:
-        yield
-    finally:
-        beside.unlink(missing_ok=True)  # still held: nobody can have taken this very file
-        os.close(handle)
-
-
-def _acquire(beside: Path, name: str) -> int:
-    while True:
-        handle = _opened(beside, name)
-        try:
-            _hold(handle, name)
-            if _same_file(handle, beside):
-                _sign(handle)
-                return handle
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)  # its last holder unlinked it between our open and our lock
-
-
-def _opened(beside: Path, name: str) -> int:
-    try:
-        return os.open(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)  # a link's end would be written to
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.ELOOP):
-            raise
-        raise TargetError(
-            f"the lock of {name}, {beside}, cannot be opened: {error.strerror}; it may be another user's: if no job "
-            "runs on it, delete it, else wait"
-        ) from None
-
-
-def _hold(handle: int, name: str) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(handle, 4096, 0).decode(errors="replace")
-        raise LockedError(
-            f"{name} is being written by {_holder(holder)}; wait for it to end, or stop it and run this again"
-        ) from None
-
-
-def _sign(handle: int) -> None:
-    """Say who holds the lock."""
-    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "when": when}).encode(), 0)
-
-
-def _same_file(handle: int, beside: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), beside.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _holder(text: str) -> str:
-    try:
-        facts = json.loads(text)
-        return f"process {facts['pid']} on {facts['host']} since {facts['when']}"
-    except (ValueError, KeyError, TypeError):
-        return "another process"
-
-
-# -- the fit
-
-
-def save_fit(path: str, fitted: Fitted, extra: Mapping[str, Any] | None = None) -> None:
-    """Store a fit, parts and all, as a Zarr group that appears complete or not at all; an older fit is replaced.
-
-    `extra` is anything JSON takes. Raises TargetError when something that is no fit is there.
-    """
-    found = _kind(path)
-    if found is not None and found.get(_KIND) != "fit":
-        raise TargetError(f"{path} is there already and holds no fit of geodiff, so it is not replaced; move it away")
-    local = local_path(path)
-    if local is None:
-        remove_tree(path)
-        _write_fit(path, fitted, extra)
-        return
-    with appearing(local) as place:
-        _write_fit(str(place), fitted, extra)
-
-
-def _write_fit(place: str, fitted: Fitted, extra: Mapping[str, Any] | None) -> None:
-    group = _new_group(place, "fit")
-    _save_part(group, fitted)
-    told = {_KIND: "fit", "complete": True, "extra": json.dumps(extra or {}, default=_plain), _SUM: _checksum(fitted)}
-    group.attrs.update(_part_attributes(fitted) | told)
-
-
-def has_fit(path: str) -> bool:
-    """Whether a fit is there to be loaded; one that a kill left half written, as on an object store, is none."""
-    found = _kind(path)
-    return found is not None and bool(found.get("complete", True))
-
-
-def load_fit(path: str) -> tuple[Fitted, dict[str, Any]]:
-    """The fit stored at `path` and its `extra`; raises TargetError when there is none, or a damaged one."""
-    found = _kind(path)
-    if not found or found.get(_KIND) != "fit" or not found.get("complete"):
-        raise TargetError(f"no fit of geodiff at {path}; run with --refit to make one")
-    try:
-        fitted, extra = _load_part(_open_group(path, "r")), json.loads(found["extra"])
-        _assert_same(fitted, found.get(_SUM))
-    except (RuntimeError, ValueError, LookupError) as reason:  # of codecs, and of what is not there
-        raise TargetError(
-            f"the fit at {path} is damaged ({type(reason).__name__}: {reason}); delete it, and give the same command "
-            "again, for a product that is there with --overwrite"
-        ) from reason
-    return fitted, extra
-
-
-def _assert_same(fitted: Fitted, checksum: int | None) -> None:
-    """Raise ValueError for other numbers than those that were written; older fits have no checksum."""
-    if checksum is not None and _checksum(fitted) != checksum:
-        raise ValueError("its numbers are not those that were written")
-
-
-def _checksum(fitted: Fitted, before: int = 0) -> int:
-    """CRC-32 over all arrays of a fit and of its parts, in the order of their names."""
-    for name in sorted(fitted.arrays):
-        array = np.asarray(fitted.arrays[name])
-        native = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(-1)
-        before = zlib.crc32(native.view(np.uint8).data, zlib.crc32(name.encode(), before))
-    for name in sorted(fitted.parts):
-        before = _checksum(fitted.parts[name], zlib.crc32(name.encode(), before))
-    return before
-
-
-def _save_part(group: zarr.Group, fitted: Fitted) -> None:
-    """Facts are kept as one JSON text, which holds NaN and long integers as Python has them.
-
-    A node is written once, attributes and all: each write costs some milliseconds, and a small job has many.
-    """
-    for name, array in fitted.arrays.items():
-        _save_array(group, f"arrays/{_key(name)}", np.asarray(array))
-    for name, part in fitted.parts.items():
-        place = f"parts/{_key(name)}"
-        _save_part(group.create_group(place, attributes=_part_attributes(part)), part)
-
-
-def _part_attributes(fitted: Fitted) -> dict[str, Any]:
-    return {
-        "filler": fitted.filler,
-        "facts": json.dumps(dict(fitted.facts), default=_plain),
-        "arrays": list(fitted.arrays),
-        "parts": list(fitted.parts),
-    }
-
-
-def _save_array(home: zarr.Group, name: str, array: NDArray[Any]) -> None:
-    """Numbers and booleans as they are; dates and fixed strings, which Zarr v3 has no settled form for, as bytes."""
-    if array.dtype.hasobject:
-        raise TypeError(f"array {name!r} of a fit holds Python objects, which cannot be stored safely; use numbers")
-    plain = array.dtype.kind in "biufc"
-    stored = array if plain else np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
-    stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
-    chunks = tuple(max(1, min(n, 4096)) for n in stored.shape)
-    attributes: dict[str, Any] = {} if plain else {"dtype": array.dtype.str, "shape": list(array.shape)}
-    kept = home.create_array(
-        name, shape=stored.shape, chunks=chunks, dtype=stored.dtype, attributes=attributes,
-        config={"write_empty_chunks": True},  # or -0.0 would come back as 0
-    )  # fmt: skip
-    if stored.size:
-        kept[...] = stored
-
-
-def _load_part(group: Any) -> Fitted:
-    attributes = group.attrs.asdict()
-    arrays = {name: _load_array(group[f"arrays/{_key(name)}"]) for name in attributes["arrays"]}
-    parts = {name: _load_part(group[f"parts/{_key(name)}"]) for name in attributes["parts"]}
-    return Fitted(attributes["filler"], json.loads(attributes["facts"]), arrays, parts)
-
-
-def _load_array(kept: Any) -> NDArray[Any]:
-    stored = np.asarray(kept[...])
-    if "dtype" not in kept.attrs:
-        return stored
-    return np.frombuffer(stored.tobytes(), np.dtype(kept.attrs["dtype"])).reshape(kept.attrs["shape"]).copy()
-
-
-def _plain(value: Any) -> Any:
-    """What `json` does not know: NumPy's numbers and arrays, tuples of them, dates."""
-    if isinstance(value, np.datetime64):
-        return str(value)
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    if isinstance(value, (set, frozenset)):
-        return sorted(value)
-    return str(value)
-
-
-# -- groups
-
-
-def _key(name: str) -> str:
-    """A name as one step of a path: dots alone would be the folder itself, or the one above."""
-    return quote(name, safe="") if name.strip(".") else name.replace(".", "%2E")
-
-
-def _open_group(path: str, mode: Any, attributes: dict[str, Any] | None = None) -> zarr.Group:
-    import zarr
-
-    local = local_path(path)
-    place = str(path) if local is None else str(local)
-    return zarr.open_group(place, mode=mode, zarr_format=3, use_consolidated=False, attributes=attributes)
-
-
-def _new_group(path: str, kind: str) -> zarr.Group:
-    """The beginning of a store, which a kill at any moment leaves known for what it is."""
-    return _open_group(path, "w-", {_KIND: kind, "complete": False})
-
-
-def _kind(path: str) -> dict[str, Any] | None:
-    """Attributes of the store at `path`; {} when something is there that is no Zarr v3 group, None for nothing."""
-    text = read(f"{path}/zarr.json")
-    if text is None:
-        return {} if exists(path) else None
+def _parsed(text: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(text)
     except ValueError:
-        return {}
-    attributes = found.get("attributes") if isinstance(found, dict) else None
-    return attributes if isinstance(attributes, dict) else {}
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _spec(facts: Mapping[str, Any]) -> VariableSpec:
+    return VariableSpec(**{**facts, "shape": tuple(facts["shape"]), "chunks": tuple(facts["chunks"])})

@@ -18,8 +18,9 @@ from geodiff.encoding import unpack
 from geodiff.errors import TargetError
 from geodiff.io import KIND, Band, Kind, Product, ProductVariable, Raster, Variable
 from geodiff.io.cog import Content, write_cog
-from geodiff.io.gdal import GdalReader, Header, read_header
+from geodiff.io.gdal import GdalReader, read_header
 from geodiff.io.geotiff import control_points
+from geodiff.io.header import Header
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -261,7 +261,7 @@ def fingerprint(target: str) -> str | None:
     """
     if not exists(target):
         return None
-    from geodiff.io.gdal import gdal_path
+    from geodiff.io.addresses import gdal_path
 
     suffix = Path(target.rstrip("/")).suffix.lower()
     if suffix == ".zarr":

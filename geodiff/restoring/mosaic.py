@@ -15,7 +15,8 @@ import numpy as np
 from geodiff.codes import OUTSIDE, UNFILLED
 from geodiff.errors import TargetError
 from geodiff.io.cog import assert_whole
-from geodiff.io.gdal import Header, read_header
+from geodiff.io.gdal import read_header
+from geodiff.io.header import Header
 from geodiff.io.places import appearing
 from geodiff.lattice import Window, blocks
 

@@ -29,9 +29,9 @@ class Counting(Denoiser):
         Counting.asked += _pixels(wanted)
         return super().value(context, wanted, scalars)
 
-    def residuals(self, context: Any, wanted: Any, *more: Any, steps: int = 10, **options: Any) -> Any:
-        Counting.asked += steps * _pixels(wanted)
-        return super().residuals(context, wanted, *more, steps=steps, **options)
+    def members(self, context: Any, wanted: Any, noise: Any, *more: Any, steps: int = 10, **options: Any) -> Any:
+        Counting.asked += steps * noise.shape[1] * _pixels(wanted)
+        return super().members(context, wanted, noise, *more, steps=steps, **options)
 
 
 def _pixels(wanted: np.ndarray) -> int:

@@ -70,7 +70,7 @@ def fills(truth: np.ndarray, denoiser) -> dict[str, np.ndarray]:
         planes = context(Scene(layer, ~known, prior, error))[None]
         mean, _ = (a[0] for a in denoiser.value(planes, ~known[None]))
         noise = np.stack([ground_noise((SIDE, SIDE), row=0, column=0, seed=index, member=m) for m in range(MEMBERS)])
-        drawn = denoiser.residuals(np.repeat(planes, MEMBERS, axis=0), np.repeat(~known[None], MEMBERS, axis=0), noise)
+        drawn = denoiser.members(planes, ~known[None], noise[None])[0]
         residuals = (np.zeros_like(mean), mean, *drawn)
         for name, residual in zip(made, residuals, strict=True):
             made[name].append((prior + error * residual)[inner, inner])

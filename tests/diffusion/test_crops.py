@@ -63,12 +63,13 @@ def smooth(seed: int) -> np.ndarray:
 def test_a_crop_says_what_the_whole_window_does(denoiser, monkeypatch) -> None:
     context, wanted = smooth(1), discs((40, 50, 9), (100, 90, 5))[None]
     noise = np.random.default_rng(2).normal(size=wanted.shape).astype(np.float32)
-    parts = denoiser.value(context, wanted), denoiser.residuals(context, wanted, noise, steps=4)
+    parts = denoiser.value(context, wanted), denoiser.members(context, wanted, noise[:, None], steps=4)[:, 0]
     assert len(list(crops(wanted))) == 2
 
     whole = Crop(0, (slice(0, 128), slice(0, 128)), (slice(0, 128), slice(0, 128)))
     monkeypatch.setattr("geodiff.diffusion.denoiser.crops", lambda _: iter([whole]))
-    (mean, spread), drawn = denoiser.value(context, wanted), denoiser.residuals(context, wanted, noise, steps=4)
+    mean, spread = denoiser.value(context, wanted)
+    drawn = denoiser.members(context, wanted, noise[:, None], steps=4)[:, 0]
     for part, all_ in ((parts[0][0], mean), (parts[0][1], spread), (parts[1], drawn)):
         assert np.corrcoef(part[wanted], all_[wanted])[0, 1] > 0.99
         assert np.abs(part - all_)[wanted].mean() < 0.1 * all_[wanted].std() + 0.01

@@ -37,9 +37,9 @@ def test_on_a_processor_one_window_is_one_call(denoiser) -> None:
 def test_calls_side_by_side_say_the_same(denoiser) -> None:
     planes, wanted = inputs(6, 32)
     noise = np.random.default_rng(1).normal(size=wanted.shape).astype(np.float32)
-    alone = *denoiser.value(planes, wanted), denoiser.residuals(planes, wanted, noise, steps=4)
+    alone = *denoiser.value(planes, wanted), denoiser.members(planes, wanted, noise[:, None], steps=4)
     with side_by_side(3):
-        together = *denoiser.value(planes, wanted), denoiser.residuals(planes, wanted, noise, steps=4)
+        together = *denoiser.value(planes, wanted), denoiser.members(planes, wanted, noise[:, None], steps=4)
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -54,9 +54,9 @@ def test_batches_are_padded_and_agree(denoiser, batch) -> None:
 
     planes, wanted = inputs(5, 32)
     noise = np.random.default_rng(1).normal(size=wanted.shape).astype(np.float32)
-    many = replace(denoiser, network=spying, batch=batch).residuals(planes, wanted, noise, steps=4)
+    many = replace(denoiser, network=spying, batch=batch).members(planes, wanted, noise[:, None], steps=4)
     assert set(sizes) == {batch}
-    np.testing.assert_allclose(many, denoiser.residuals(planes, wanted, noise, steps=4), atol=0.1)
+    np.testing.assert_allclose(many, denoiser.members(planes, wanted, noise[:, None], steps=4), atol=0.1)
 
 
 def test_when_memory_runs_out_the_batch_is_halved_and_the_log_says_so(denoiser, caplog) -> None:

@@ -8,7 +8,8 @@ from scipy import ndimage
 
 from geodiff.errors import JobError
 from geodiff.fillers import CODES, Filled, FillerSettings, Fitted, Patch, SceneSample, Trial, load_filler
-from geodiff.fillers.diffusion import Diffusion, band_correlation, date_wide, describe, ground_white
+from geodiff.fillers.correlated import band_correlation, date_wide, ground_white
+from geodiff.fillers.diffusion import Diffusion, describe
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.members import starts
 from geodiff.fillers.spatial import Laplace

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from geodiff.fillers import CODES, Filled, Filler, Fitted, Patch, SceneSample, Trial
-from geodiff.fillers.diffusion import date_wide
+from geodiff.fillers.correlated import date_wide
 from geodiff.fillers.spatial import InverseDistance, Laplace, Matern, Nearest
 from geodiff.fillers.stacked import Auto, Stacked, _active, _columns, priors_around
 from geodiff.fillers.temporal import LinearTime, Regression

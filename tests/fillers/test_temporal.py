@@ -299,7 +299,7 @@ def test_trials_of_one_date_do_not_outweigh_another() -> None:
 def test_a_lost_date_is_judged_by_every_date_that_has_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each counts one in units of what interpolation in time misses: few dates tell little of how others are told."""
     asked = []
-    monkeypatch.setattr(temporal, "_alone_weights", lambda products: asked.append(products[0, 0]) or {"linear": 1.0})
+    monkeypatch.setattr(temporal, "_alone_weights", lambda products, _: asked.append(products[0, 0]) or {"linear": 1.0})
     load_filler("regression").fit(SceneSample(tuple(a_trial(seed, seed % 8) for seed in range(8)), 1))
     assert asked == pytest.approx([8.0])
 

@@ -17,10 +17,10 @@ from flows.finding import called, find_scenes
 from flows.scenes import SceneRecord, fill_new, refusal, scene_jobs, settled, twins
 from flows.telling import Teller, failures
 from flows.verdicts import keep_verdict
-from geodiff import pipeline
+from geodiff import preparing
 from geodiff.errors import GateError, JobError, LockedError, SourceError, TargetError
 from geodiff.job import FillJob
-from geodiff.pipeline import standing
+from geodiff.standing import standing
 
 if TYPE_CHECKING:
     from geodiff.scene import Cube
@@ -193,13 +193,13 @@ def test_a_name_that_is_no_utf_8_fails_its_own_scene_and_not_the_night(tmp_path:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of what is scanned from now on, as they come."""
     scanned: list[str] = []
-    scan = pipeline.scan_cube
+    scan = preparing.scan_cube
 
     def told(cube: Cube, *others: Any) -> Any:
         scanned.append(cube.name)
         return scan(cube, *others)
 
-    monkeypatch.setattr(pipeline, "scan_cube", told)
+    monkeypatch.setattr(preparing, "scan_cube", told)
     return scanned
 
 

@@ -1,4 +1,4 @@
-"""An Item as archives write them."""
+"""An Item as archives write them, and the places where a store may lie."""
 
 from __future__ import annotations
 
@@ -27,3 +27,13 @@ def scene(tmp_path: Path) -> dict[str, Any]:
             "thumbnail": {"href": "x.jpg", "type": "image/jpeg", "roles": ["thumbnail"]},
         }
     )
+
+
+@pytest.fixture(params=["local", "file URL", "memory"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Give the place of a store: on disk, as a URL, or in an object store."""
+    if request.param == "local":
+        return str(tmp_path / "scene.geodiff-work.zarr")
+    if request.param == "file URL":
+        return f"file://{tmp_path}/scene.geodiff-work.zarr"
+    return f"memory://{tmp_path.name}/scene.geodiff-work.zarr"

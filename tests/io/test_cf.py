@@ -1,4 +1,4 @@
-"""What a CF dataset says: dimensions, grids, dates, encodings and kinds, in every spelling users bring."""
+"""What a CF dataset says: dimensions, encodings and kinds, in every spelling users bring."""
 
 from __future__ import annotations
 
@@ -8,40 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 
 from geodiff.encoding import pack, unpack
 from geodiff.errors import EncodingError, SourceError
 from geodiff.gaps import Reason
-from geodiff.io import Kind, OpenOptions
+from geodiff.io import Kind
 from geodiff.io.cf import open_dataset_as_raster
 from geodiff.io.cube import Layout
 from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.quality import quality_of
 from geodiff.scene import scene_of
+from tests.io.cubes import a_dataset, an_axis, only, whole
 
 DATA = os.environ.get("GEODIFF_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="GEODIFF_DATA is not set, so there are no real rasters to open")
-
-
-def _dataset(dims=("time", "lat", "lon"), shape=(2, 3, 4), dtype="f4", attrs=None, **coordinates):
-    values = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
-    return xr.Dataset({"v": xr.Variable(dims, values, attrs or {})}, coordinates)
-
-
-def _axis(dim, values, **attrs):
-    return xr.Variable((dim,), np.asarray(values), attrs)
-
-
-def _only(dataset, **options):
-    return open_dataset_as_raster(dataset, options=OpenOptions(**options)).variables[0]
-
-
-def _whole(variable, date=0):
-    return variable.reader.read(date, Window(0, 0, *variable.shape[2:]))
 
 
 # -- dimensions
@@ -62,19 +45,19 @@ def test_dimensions_are_found_by_name_in_any_order(dims):
     time = next(d for d in dims if d.lower() in {"time", "t", "date"})
     y = next(d for d in dims if d in {"lat", "rlat", "nj"})
     x = next(d for d in dims if d not in {time, y})
-    dataset = _dataset(dims, tuple(sizes.values()))
-    variable = _only(dataset)
+    dataset = a_dataset(dims, tuple(sizes.values()))
+    variable = only(dataset)
     assert variable.shape == (sizes[time], 1, sizes[y], sizes[x])
     expected = dataset["v"].transpose(time, y, x).values
     for date in range(sizes[time]):
-        np.testing.assert_array_equal(_whole(variable, date)[0], expected[date])
+        np.testing.assert_array_equal(whole(variable, date)[0], expected[date])
 
 
 def test_attributes_outrank_names():
-    dataset = _dataset(
+    dataset = a_dataset(
         ("a", "x"),
         (3, 4),
-        a=_axis(
+        a=an_axis(
             "a",
             [
                 0.0,
@@ -84,26 +67,26 @@ def test_attributes_outrank_names():
             axis="X",
             units="m",
         ),
-        x=_axis("x", [5.0, 6, 7, 8], standard_name="projection_y_coordinate", units="m"),
+        x=an_axis("x", [5.0, 6, 7, 8], standard_name="projection_y_coordinate", units="m"),
     )
-    assert _only(dataset).shape == (1, 1, 4, 3)
+    assert only(dataset).shape == (1, 1, 4, 3)
 
 
 def test_extra_dimensions_become_bands_with_their_labels():
-    dataset = _dataset(
+    dataset = a_dataset(
         ("time", "level", "member", "y", "x"),
         (2, 2, 3, 4, 5),
-        level=_axis("level", [500.0, 850.5]),
-        member=_axis("member", [0, 1, 2]),
+        level=an_axis("level", [500.0, 850.5]),
+        member=an_axis("member", [0, 1, 2]),
     )
-    variable = _only(dataset)
+    variable = only(dataset)
     assert [band.name for band in variable.bands] == ["500 0", "500 1", "500 2", "850.5 0", "850.5 1", "850.5 2"]
-    np.testing.assert_array_equal(_whole(variable, 1), dataset["v"].values[1].reshape(6, 4, 5))
+    np.testing.assert_array_equal(whole(variable, 1), dataset["v"].values[1].reshape(6, 4, 5))
 
 
 def test_bands_named_by_a_list_have_those_names():
-    dataset = _dataset(("band", "y", "x"), attrs={"long_name": ["red", "green"]}, band=_axis("band", [1, 2]))
-    assert [band.name for band in _only(dataset).bands] == ["red", "green"]
+    dataset = a_dataset(("band", "y", "x"), attrs={"long_name": ["red", "green"]}, band=an_axis("band", [1, 2]))
+    assert [band.name for band in only(dataset).bands] == ["red", "green"]
 
 
 @given(st.permutations(["t", "z", "y", "x"]), st.tuples(*[st.integers(1, 4)] * 4))
@@ -119,7 +102,7 @@ def test_arrange_undoes_collect(dims, counts):
 
 
 def test_matrices_without_coordinates_are_rows_and_columns():
-    variable = _only(_dataset(("phony_dim_0", "phony_dim_1", "phony_dim_2"), (2, 3, 4)))
+    variable = only(a_dataset(("phony_dim_0", "phony_dim_1", "phony_dim_2"), (2, 3, 4)))
     assert variable.shape == (1, 2, 3, 4)
     assert not variable.georeferenced
 
@@ -135,15 +118,15 @@ def test_matrices_without_coordinates_are_rows_and_columns():
 )
 def test_colours_that_come_last_are_bands(dims):
     """Those of an imaging spectrometer had passed for columns, its columns for rows, and its lines for bands."""
-    dataset = _dataset(dims, (4, 5, 3))
-    variable = _only(dataset)
+    dataset = a_dataset(dims, (4, 5, 3))
+    variable = only(dataset)
     assert variable.shape == (1, 3, 4, 5)
-    np.testing.assert_array_equal(_whole(variable), dataset["v"].values.transpose(2, 0, 1))
+    np.testing.assert_array_equal(whole(variable), dataset["v"].values.transpose(2, 0, 1))
 
 
 def test_a_palette_is_no_image():
     """Mapped ocean colour has one beside it, for whose sake no GeoTIFF could be written."""
-    dataset = _dataset(("lat", "lon"), (3, 4))
+    dataset = a_dataset(("lat", "lon"), (3, 4))
     dataset["palette"] = xr.Variable(("rgb", "eightbitcolor"), np.zeros((3, 256), "u1"))
     assert [v.name for v in open_dataset_as_raster(dataset).variables] == ["v"]
 
@@ -155,7 +138,7 @@ def test_what_is_not_spatial_is_left_out_and_nothing_spatial_is_said():
             "name": (("y", "x"), np.array([["a", "b"]])),
             "lat_bnds": (("lat", "nv"), np.zeros((3, 2))),
         },
-        {"lat": _axis("lat", [1.0, 2, 3]), "time": _axis("time", [0, 1, 2])},
+        {"lat": an_axis("lat", [1.0, 2, 3]), "time": an_axis("time", [0, 1, 2])},
     )
     with pytest.raises(SourceError, match=r"no numeric variable with rows and columns .*series\(station, time\)"):
         open_dataset_as_raster(dataset)
@@ -165,24 +148,24 @@ def test_what_is_not_spatial_is_left_out_and_nothing_spatial_is_said():
 @pytest.mark.parametrize("dim", ["ncells", "station"])
 def test_levels_of_listed_cells_are_no_image(dim, places):
     """On an icosahedral mesh the neighbours of a cell are not those beside it in the file."""
-    coordinates = {name: _axis(dim, [1.0, 2, 3, 4], standard_name=said) for name, said in places.items()}
+    coordinates = {name: an_axis(dim, [1.0, 2, 3, 4], standard_name=said) for name, said in places.items()}
     with pytest.raises(SourceError, match=rf"listed one by one \({dim}\).*remapcon"):
-        open_dataset_as_raster(_dataset(("time", "height", dim), (2, 3, 4), **coordinates))
+        open_dataset_as_raster(a_dataset(("time", "height", dim), (2, 3, 4), **coordinates))
 
 
 def test_what_each_element_has_a_place_of_its_own_for_is_no_axis():
-    places = {name: _axis("i_dim", [1.0, 2, 3, 4], standard_name=f"{name}itude") for name in ("lat", "long")}
+    places = {name: an_axis("i_dim", [1.0, 2, 3, 4], standard_name=f"{name}itude") for name in ("lat", "long")}
     with pytest.raises(SourceError, match=r"listed one by one \(i_dim\)"):
-        open_dataset_as_raster(_dataset(("height", "i_dim"), (3, 4), **places))
+        open_dataset_as_raster(a_dataset(("height", "i_dim"), (3, 4), **places))
 
 
 @pytest.mark.parametrize("dims", [("south_north_stag", "west_east"), ("south_north", "west_east_stag")])
 def test_staggered_grids_have_rows_and_columns(dims):
-    assert _only(_dataset(("Time", "bottom_top", *dims), (2, 3, 4, 5))).shape == (2, 3, 4, 5)
+    assert only(a_dataset(("Time", "bottom_top", *dims), (2, 3, 4, 5))).shape == (2, 3, 4, 5)
 
 
 def test_coordinates_bounds_and_grid_mappings_are_no_variables():
-    dataset = _dataset(("y", "x"), (3, 4), attrs={"grid_mapping": "m", "coordinates": "area_of_cell"})
+    dataset = a_dataset(("y", "x"), (3, 4), attrs={"grid_mapping": "m", "coordinates": "area_of_cell"})
     dataset["m"] = xr.Variable((), 0, {"grid_mapping_name": "latitude_longitude"})
     dataset["lat"] = xr.Variable(("y", "x"), np.zeros((3, 4)))
     dataset["lon2"] = xr.Variable(("y", "x"), np.zeros((3, 4)), {"standard_name": "longitude"})
@@ -202,7 +185,7 @@ def test_missing_markers_scale_and_range_are_read_in_packed_units():
         "valid_min": np.int16(0),
         "valid_max": np.int16(100),
     }
-    encoding = _only(_dataset(dtype="i2", attrs=attrs)).bands[0].encoding
+    encoding = only(a_dataset(dtype="i2", attrs=attrs)).bands[0].encoding
     assert (encoding.nodata, encoding.extra_nodata) == (-9, (-8, -7))
     assert encoding.valid_range == (10.0, 60.0)
     physical, valid = unpack(np.array([-9, -8, 101, 4], "i2"), encoding)
@@ -221,11 +204,11 @@ def test_missing_markers_scale_and_range_are_read_in_packed_units():
     ],
 )
 def test_valid_range_in_its_several_forms(attrs, expected):
-    assert _only(_dataset(dtype="i2", attrs=attrs)).bands[0].encoding.valid_range == expected
+    assert only(a_dataset(dtype="i2", attrs=attrs)).bands[0].encoding.valid_range == expected
 
 
 def test_options_add_nodata_and_bounds():
-    encoding = _only(_dataset(dtype="i2"), nodata=5, valid_range=(1.0, 9.0)).bands[0].encoding
+    encoding = only(a_dataset(dtype="i2"), nodata=5, valid_range=(1.0, 9.0)).bands[0].encoding
     assert encoding.extra_nodata == (5,)
     assert encoding.valid_range == (1.0, 9.0)
 
@@ -233,32 +216,32 @@ def test_options_add_nodata_and_bounds():
 def test_unsigned_bytes_are_read_with_the_sign_they_mean():
     attrs = {"_Unsigned": "true", "_FillValue": np.int8(-1), "valid_range": np.array([0, -6], "i1")}
     dataset = xr.Dataset({"v": (("y", "x"), np.array([[-1, -56, 3]], "i1"), attrs)})
-    variable = _only(dataset)
+    variable = only(dataset)
     assert variable.dtype == np.dtype("u1")
     assert variable.bands[0].encoding.nodata == 255
     assert variable.bands[0].encoding.valid_range == (0.0, 250.0)
-    assert _whole(variable).tolist() == [[[255, 200, 3]]]
+    assert whole(variable).tolist() == [[[255, 200, 3]]]
 
 
 @pytest.mark.parametrize("fill", [9.96921e36, "not a number", 300])
 def test_a_fill_value_no_pixel_can_carry_is_none(fill):
-    assert _only(_dataset(dtype="u1", attrs={"_FillValue": np.asarray(fill)[()]})).bands[0].encoding.nodata is None
+    assert only(a_dataset(dtype="u1", attrs={"_FillValue": np.asarray(fill)[()]})).bands[0].encoding.nodata is None
 
 
 def test_a_double_fill_value_is_rounded_to_the_float_it_was_stored_as():
-    encoding = _only(_dataset(attrs={"_FillValue": np.float64(-9999.9)})).bands[0].encoding
+    encoding = only(a_dataset(attrs={"_FillValue": np.float64(-9999.9)})).bands[0].encoding
     assert not unpack(np.array([-9999.9], "f4"), encoding)[1].any()
 
 
 def test_a_scale_of_zero_is_refused():
     with pytest.raises(EncodingError, match="scale_factor 0"):
-        _only(_dataset(dtype="i2", attrs={"scale_factor": 0.0}))
+        only(a_dataset(dtype="i2", attrs={"scale_factor": 0.0}))
 
 
 def test_big_endian_numbers_arrive_native():
-    variable = _only(_dataset(dtype=">f4"))
+    variable = only(a_dataset(dtype=">f4"))
     assert variable.dtype == np.dtype("f4")
-    assert _whole(variable).dtype.isnative
+    assert whole(variable).dtype.isnative
 
 
 @pytest.mark.parametrize(
@@ -282,7 +265,7 @@ def test_big_endian_numbers_arrive_native():
     ],
 )
 def test_kinds(dtype, attrs, kind):
-    assert _only(_dataset(dtype=dtype, attrs=attrs)).bands[0].kind is kind
+    assert only(a_dataset(dtype=dtype, attrs=attrs)).bands[0].kind is kind
 
 
 @pytest.mark.parametrize(
@@ -300,7 +283,7 @@ def test_codes_beside_numbers_may_say_that_there_is_none(meanings, undefined):
         "flag_values": np.array([251, 252, 253, 254, 255], "u1"), "valid_range": np.array([0, 100], "u1"),
         "flag_meanings": meanings,
     }  # fmt: skip
-    assert _only(_dataset(dtype="u1", attrs=attrs)).bands[0].encoding.undefined == undefined
+    assert only(a_dataset(dtype="u1", attrs=attrs)).bands[0].encoding.undefined == undefined
 
 
 @pytest.mark.parametrize(
@@ -321,7 +304,7 @@ def test_codes_beside_numbers_may_say_that_there_is_none(meanings, undefined):
 )
 def test_whole_numbers_called_flags_are_such_without_attributes(name, dtype, attrs, kind):
     """Flags of NASA's HDF files were filled with numbers between flags."""
-    assert _only(_dataset(dtype=dtype, attrs=attrs).rename(v=name)).bands[0].kind is kind
+    assert only(a_dataset(dtype=dtype, attrs=attrs).rename(v=name)).bands[0].kind is kind
 
 
 @pytest.mark.parametrize(
@@ -338,8 +321,8 @@ def test_whole_numbers_called_flags_are_such_without_attributes(name, dtype, att
     ],
 )
 def test_depths_heights_and_pressures_are_levels(dim, axis, expected):
-    own = {} if axis is None else {dim: _axis(dim, [1.0, 2.0], **axis)}
-    assert _only(_dataset(("time", dim, "lat", "lon"), (2, 2, 3, 4), **own)).levels is expected
+    own = {} if axis is None else {dim: an_axis(dim, [1.0, 2.0], **axis)}
+    assert only(a_dataset(("time", dim, "lat", "lon"), (2, 2, 3, 4), **own)).levels is expected
 
 
 def test_what_has_a_temperatures_quality_is_not_the_ice_beside_it():
@@ -348,7 +331,7 @@ def test_what_has_a_temperatures_quality_is_not_the_ice_beside_it():
     graded = {"flag_values": np.arange(6, dtype="i1"), "flag_meanings": words}
     masked = {"flag_masks": np.array([1, 2, 4], "i2"), "flag_meanings": "microwave land ice"}
     dims, cloudy = ("time", "lat", "lon"), np.array([[[5, 1, 1, 5]] * 3] * 2, "i1")
-    dataset = _dataset().rename(v="sea_surface_temperature").assign(
+    dataset = a_dataset().rename(v="sea_surface_temperature").assign(
         sea_ice_fraction=(dims, np.full((2, 3, 4), 0.5, "f4")),
         sst_dtime=(dims, np.ones((2, 3, 4), "i2"), {"units": "seconds"}),
         quality_level=(dims, cloudy, graded),
@@ -375,7 +358,7 @@ def test_flags_beside_a_quantity_of_the_sea_tell_what_of_its_gaps_is_land(key, n
     """A single pass of SWOT was filled over land, which its own flags name; known values are left to be known."""
     sea = {"standard_name": "sea_surface_height_above_geoid"}
     told = {key: np.array(numbers, "u1"), "flag_meanings": words}
-    dataset = _dataset(attrs=sea).astype("f4")
+    dataset = a_dataset(attrs=sea).astype("f4")
     dataset.v[:, 0] = np.nan
     flags = np.array([[1, 1, 0, 0]] * 3, "u1")
     flags = flags if len(dims) == 2 else np.broadcast_to(flags, (3 if dims[0] == "hour" else 2, 3, 4))
@@ -389,7 +372,7 @@ def test_flags_beside_a_quantity_of_the_sea_tell_what_of_its_gaps_is_land(key, n
 
 
 def test_known_quality_flags_are_found_with_the_variables_they_explain():
-    dataset = _dataset(attrs={"ancillary_variables": "quality_level"})
+    dataset = a_dataset(attrs={"ancillary_variables": "quality_level"})
     flags = {
         "flag_values": np.arange(6, dtype="i1"),
         "flag_meanings": "no_data bad_data worst_quality low_quality acceptable_quality best_quality",
@@ -401,7 +384,7 @@ def test_known_quality_flags_are_found_with_the_variables_they_explain():
 
 def test_quality_flags_are_read_by_the_layer_of_their_table_that_their_meanings_give_away():
     """GOES calls the flags of every product DQF; those of land surface temperature are bits."""
-    dataset = _dataset(attrs={"ancillary_variables": "DQF"})
+    dataset = a_dataset(attrs={"ancillary_variables": "DQF"})
     meanings = "invalid_due_to_cloudy_conditions_qf invalid_due_to_water_surface_type_qf"
     dataset["DQF"] = xr.Variable(("time", "lat", "lon"), np.zeros((2, 3, 4), "u2"), {"flag_meanings": meanings})
     (quality,) = open_dataset_as_raster(dataset).quality
@@ -416,7 +399,7 @@ def test_codes_among_the_numbers_are_read_as_their_meanings_say(unsigned):
     attrs = {**told, "flag_values": codes, "valid_range": np.array([0, 100], "u1"), "scale_factor": 0.01}
     if unsigned:
         attrs |= {"flag_values": codes.view("i1"), "_FillValue": np.int8(-1), "_Unsigned": "true"}
-    dataset = _dataset(("y", "x"), (3, 4), "i1" if unsigned else "u1", attrs)
+    dataset = a_dataset(("y", "x"), (3, 4), "i1" if unsigned else "u1", attrs)
     raster = open_dataset_as_raster(dataset)
     (quality,) = raster.quality
     assert (quality.variable, quality.preset, quality.applies_to) == (raster.variables[0], "cf-codes", ("v",))
@@ -430,235 +413,10 @@ def test_codes_among_the_numbers_are_read_as_their_meanings_say(unsigned):
 @given(st.floats(-50, 50), st.sampled_from([0.01, -0.01, 0.5]), st.floats(-10, 10))
 def test_stored_and_physical_agree_through_attributes(value, scale, offset):
     attrs = {"scale_factor": scale, "add_offset": offset, "_FillValue": np.int16(-32768)}
-    encoding = _only(_dataset(dtype="i2", attrs=attrs)).bands[0].encoding
+    encoding = only(a_dataset(dtype="i2", attrs=attrs)).bands[0].encoding
     physical, valid = unpack(pack(np.array([value]), encoding), encoding)
     assert valid.all()
     assert abs(physical[0] - value) <= abs(scale) / 2 + 1e-9
-
-
-# -- dates
-
-
-def _dates(values, units="days since 2000-01-01", **attrs):
-    values = np.asarray(values)
-    dataset = _dataset(shape=(len(values), 3, 4), time=_axis("time", values, units=units, **attrs))
-    return [None if d is None else str(d.astype("M8[s]")) for d in _only(dataset).dates]
-
-
-def test_irregular_duplicate_and_descending_dates_stay_as_found():
-    assert _dates([9, 2.5, 2.5, 0]) == ["2000-01-10T00:00:00", *["2000-01-03T12:00:00"] * 2, "2000-01-01T00:00:00"]
-
-
-@pytest.mark.parametrize(
-    ("values", "units", "calendar", "expected"),
-    [
-        ([0, 59], "days since 2001-01-01", "noleap", ["2001-01-01T00:00:00", "2001-03-01T00:00:00"]),
-        ([59], "days since 2000-01-01", "365_day", ["2000-03-01T00:00:00"]),
-        ([0, 180], "days since 2001-01-01", "360_day", ["2001-01-01T00:00:00", "2001-07-01T00:00:00"]),
-        ([59, 180], "days since 2001-01-01", "360_day", ["2001-02-28T16:00:00", "2001-07-01T00:00:00"]),
-        ([57, 58], "days since 2001-01-01", "360_day", ["2001-02-28T00:00:00", "2001-02-28T08:00:00"]),
-        ([58, 59], "days since 2004-01-01", "360_day", ["2004-02-28T16:00:00", "2004-02-29T08:00:00"]),
-        ([58.5, 59.5], "days since 2001-01-01", "all_leap", ["2001-02-28T06:00:00", "2001-02-28T18:00:00"]),
-        ([58.5, 59.5], "days since 2000-01-01", "all_leap", ["2000-02-28T12:00:00", "2000-02-29T12:00:00"]),
-        ([58.5], "days since 2000-01-01", "noleap", ["2000-02-28T12:00:00"]),
-        ([1.0, 2.5], "months since 2000-01-15", "standard", ["2000-02-15T00:00:00", "2000-03-30T12:00:00"]),
-        ([1], "years since 1999-02-03 06:00", "standard", ["2000-02-03T06:00:00"]),
-        ([1], "hours since 1900-01-01 00:00:0.0", "gregorian", ["1900-01-01T01:00:00"]),
-        ([20200229.25], "day as %Y%m%d.%f", "standard", ["2020-02-29T06:00:00"]),
-        ([20200229], "", "standard", ["2020-02-29T00:00:00"]),
-        ([20200229.0, np.nan], "day as %Y%m%d.%f", "standard", ["2020-02-29T00:00:00", None]),
-        ([201702.5], "month as %Y%m.%f", "standard", ["2017-02-15T00:00:00"]),
-        ([2019.5], "year as %Y.%f", "standard", ["2019-07-02T12:00:00"]),
-        ([201612, 201701], "", "standard", ["2016-12-01T00:00:00", "2017-01-01T00:00:00"]),
-        ([1999, 2001], "year", "standard", ["1999-01-01T00:00:00", "2001-01-01T00:00:00"]),
-        ([201712, 201713], "", "standard", [None, None]),
-        ([20170131, 20170132], "", "standard", [None, None]),
-        ([2001, 1999], "", "standard", [None, None]),
-        ([2001], "", "standard", [None]),
-        ([1, 2], "", "standard", [None, None]),
-        ([1 / 3], "days since 2000-01-01", "standard", ["2000-01-01T08:00:00"]),
-        ([5], "hours", "standard", [None]),
-        ([5], "days since the flood", "standard", [None]),
-        ([5], "days since 2000-01-01", "martian", [None]),
-    ],
-)
-def test_calendars_and_units(values, units, calendar, expected):
-    assert _dates(values, units, calendar=calendar) == expected
-
-
-def test_missing_dates_are_none_and_decoded_ones_are_taken():
-    assert _dates([1.0, np.nan, -99.0], _FillValue=-99.0) == ["2000-01-02T00:00:00", None, None]
-    decoded = _dataset(time=("time", np.array(["2020-01-01", "NaT"], "M8[ns]")))
-    assert [d is None for d in _only(decoded).dates] == [False, True]
-    text = _dataset(time=("time", np.array(["2020-01-01T03:00:00Z", "?"], object)))
-    assert [str(d)[:16] for d in _only(text).dates] == ["2020-01-01T03:00", "None"]
-    cf = xr.Dataset(
-        {"v": (("time", "y", "x"), np.zeros((2, 2, 2)))},
-        {"time": xr.date_range("2001-02-28", periods=2, calendar="noleap", use_cftime=True)},
-    )
-    assert [str(d)[:10] for d in _only(cf).dates] == ["2001-02-28", "2001-03-01"]
-
-
-def test_a_scalar_time_is_the_one_date():
-    dataset = _dataset(("y", "x"), (3, 4), time=xr.Variable((), 3, {"units": "days since 2000-01-01"}))
-    assert [str(d)[:10] for d in _only(dataset).dates] == ["2000-01-04"]
-    assert _only(_dataset(("y", "x"), (3, 4))).dates == (None,)
-
-
-@pytest.mark.parametrize("dims", [("step", "lat", "lon"), ("time", "step", "lat", "lon")])
-def test_steps_of_a_forecast_are_the_times_they_are_valid_for(dims):
-    shape = (1, 3, 3, 4)[-len(dims) :]
-    began = xr.Variable(dims[:-3], np.zeros(shape[:-3], int), {"units": "days since 2000-01-01"})
-    ahead = _axis("step", [0, 6, 12], standard_name="forecast_period", units="hours")
-    valid = xr.Variable(dims[:-2], np.reshape([0, 6, 12], shape[:-2]), {"units": "hours since 2000-01-01"})
-    opened = _only(_dataset(dims, shape, step=ahead, time=began, valid_time=valid))
-    assert opened.shape == (3, 1, 3, 4)
-    assert [str(date)[:13] for date in opened.dates] == ["2000-01-01T00", "2000-01-01T06", "2000-01-01T12"]
-
-
-def test_steps_without_times_or_of_several_forecasts_are_bands():
-    undated = _dataset(("step", "lat", "lon"), (3, 3, 4), step=_axis("step", [0, 6, 12], units="hours"))
-    assert _only(undated).shape == (1, 3, 3, 4)
-    began = _axis("time", [0, 1], units="days since 2000-01-01")
-    valid = xr.Variable(("time", "step"), [[0, 6, 12], [24, 30, 36]], {"units": "hours since 2000-01-01"})
-    several = _dataset(("time", "step", "lat", "lon"), (2, 3, 3, 4), time=began, valid_time=valid)
-    assert _only(several).shape == (2, 3, 3, 4)
-
-
-# -- grids
-
-
-def _grid(y, x, attrs=None, mapping=None, y_attrs=None, x_attrs=None):
-    dataset = _dataset(
-        ("y", "x"),
-        (len(y), len(x)),
-        attrs={"grid_mapping": "crs", **(attrs or {})} if mapping else attrs,
-        y=_axis("y", y, **(y_attrs or {"standard_name": "projection_y_coordinate", "units": "m"})),
-        x=_axis("x", x, **(x_attrs or {"standard_name": "projection_x_coordinate", "units": "m"})),
-    )
-    if mapping:
-        dataset["crs"] = xr.Variable((), 0, mapping)
-    return _only(dataset)
-
-
-def _utm(**more):
-    from odc.geo.crs import CRS
-
-    return {"crs_wkt": CRS("EPSG:32633").to_wkt(), **more}
-
-
-@pytest.mark.parametrize("step", [-10.0, 10.0])
-def test_regular_axes_give_the_affine_in_the_order_found(step):
-    grid = _grid(6e6 + step * np.arange(3), 5e5 + 10.0 * np.arange(4), mapping=_utm()).geobox
-    assert grid.affine == Affine(10, 0, 5e5 - 5, 0, step, 6e6 - step / 2)
-    assert grid.crs.epsg == 32633
-
-
-def test_a_geotransform_is_exact_where_coordinates_are_rounded():
-    x, y = (5e5 + 0.15 + 0.3 * np.arange(50)).astype("f4"), (6e6 - 0.15 - 0.3 * np.arange(40)).astype("f4")
-    grid = _grid(y, x, mapping=_utm(GeoTransform="500000 0.3 0 6000000 0 -0.3")).geobox
-    assert grid.affine == Affine(0.3, 0, 5e5, 0, -0.3, 6e6)
-    assert abs(_grid(y, x, mapping=_utm()).geobox.affine.a - 0.3) < 0.03  # float32 northings step by 0.5 m
-
-
-def test_a_stale_geotransform_gives_way_to_the_coordinates():
-    grid = _grid(
-        6e6 - 105.0 - 10 * np.arange(3),
-        5e5 + 5 + 10.0 * np.arange(4),
-        mapping=_utm(GeoTransform="500000 10 0 6000000 0 -10"),
-    )
-    assert grid.geobox.affine == Affine(10, 0, 5e5, 0, -10, 6e6 - 100)
-
-
-def test_a_rotated_grid_is_its_geotransform():
-    rotated = Affine.translation(5e5, 6e6) @ Affine.rotation(30) @ Affine.scale(10, -10)
-    text = " ".join(map(repr, rotated.to_gdal()))
-    dataset = _dataset(("y", "x"), (3, 4), attrs={"grid_mapping": "crs"})
-    dataset["crs"] = xr.Variable((), 0, _utm(GeoTransform=text))
-    assert _only(dataset).geobox.affine == rotated
-
-
-def test_longitudes_beyond_180_and_across_the_dateline():
-    lat = {"units": "degrees_north"}
-    lon = {"units": "degrees_east"}
-    for x in (np.arange(0.5, 360, 90), np.array([170.0, 180, -170, -160]), np.array([350.0, 0, 10, 20])):
-        grid = _grid(np.array([10.0, 0, -10]), x, y_attrs=lat, x_attrs=lon).geobox
-        assert grid.affine.c == x[0] - (x[1] - x[0]) % 360 / 2
-        assert grid.crs.epsg == 4326
-
-
-def test_irregular_axes_are_kept_in_index_space_and_said():
-    variable = _grid(np.array([0.0, 1, 4]), np.arange(4.0))
-    assert variable.geobox.affine.is_identity
-    assert variable.geobox.crs is None
-    assert "steps of y are not regular" in variable.attributes["geodiff_grid"]
-
-
-def test_swaths_are_kept_in_index_space_and_said():
-    dataset = _dataset(("time", "nj", "ni"), attrs={"coordinates": "lat lon"})
-    for name, units in (("lat", "degrees_north"), ("lon", "degrees_east")):
-        dataset[name] = xr.Variable(("nj", "ni"), np.random.default_rng(0).random((3, 4)), {"units": units})
-    variable = _only(dataset)
-    assert variable.shape == (2, 1, 3, 4)
-    assert not variable.georeferenced
-    assert "lat and lon are 2-D" in variable.attributes["geodiff_grid"]
-
-
-@pytest.mark.parametrize("times", [1, 2])
-def test_places_with_a_time_are_those_of_a_swath(times):
-    """As Sentinel-5P and WRF have them."""
-    places = {name: (("time", "row", "column"), np.ones((times, 3, 4)), {"units": u})
-              for name, u in (("lat", "degrees_north"), ("lon", "degrees_east"))}  # fmt: skip
-    variable = _only(_dataset(("time", "row", "column"), (times, 3, 4)).assign(places))
-    assert "lat and lon are 2-D" in variable.attributes["geodiff_grid"]
-    assert variable.shape == (times, 1, 3, 4)
-
-
-def test_whole_pixel_numbers_are_none_wherever_they_begin():
-    """Of a part of a Sentinel-5P orbit; its gaps at the edge had been a collar, those of the whole orbit not."""
-    counts = {"scanline": _axis("scanline", np.arange(120, 123), units="1"), "pixel": _axis("pixel", np.arange(4))}
-    assert not _only(_dataset(("scanline", "pixel"), (3, 4), **counts)).georeferenced
-
-
-def test_pixel_numbers_are_no_georeference():
-    for start in (0.0, 0.5):
-        assert not _grid(
-            start + np.arange(3), start + np.arange(4), y_attrs={"axis": "Y"}, x_attrs={"axis": "X"}
-        ).georeferenced
-
-
-def test_kilometres_and_packed_coordinates_become_crs_units():
-    km = {"standard_name": "projection_x_coordinate", "units": "km"}
-    grid = _grid(
-        np.array([3.0, 2, 1]),
-        np.array([1.0, 2, 3, 4]),
-        mapping=_utm(),
-        x_attrs=km,
-        y_attrs={**km, "standard_name": "projection_y_coordinate"},
-    )
-    assert grid.geobox.affine == Affine(1000, 0, 500, 0, -1000, 3500)
-    packed = {"units": "degrees_east", "scale_factor": 0.25, "add_offset": 100.0}
-    grid = _grid(
-        np.array([3, 2, 1], "i2"), np.arange(4, dtype="i2"), x_attrs=packed, y_attrs={"units": "degrees_north"}
-    )
-    assert grid.geobox.affine.a == 0.25
-    assert grid.geobox.affine.c == 99.875
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (3, 1)])
-def test_single_rows_and_columns_take_the_other_axis_for_a_square(shape):
-    grid = _grid(6e6 - 10 * np.arange(shape[0]), 5e5 + 10.0 * np.arange(shape[1]), mapping=_utm()).geobox
-    assert tuple(grid.shape) == shape
-    assert grid.affine.e == -grid.affine.a == (-10 if shape != (1, 1) else -1)
-
-
-def test_mars_keeps_its_crs():
-    pytest.importorskip("pyproj")
-    from odc.geo.crs import CRS
-
-    mars = CRS("IAU_2015:49910")
-    grid = _grid(-1000.0 * np.arange(3), 1000.0 * np.arange(4), mapping={"crs_wkt": mars.to_wkt()}).geobox
-    assert grid.crs == mars
 
 
 # -- real cubes

@@ -91,7 +91,7 @@ def test_an_impossible_nodata_tag_does_not_matter_beside_alpha(tmp_path: Path) -
 
 def test_what_looks_at_all_bands_is_not_asked_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A VRT of 60,000 bands took minutes to open."""
-    from geodiff.io.gdal import Header
+    from geodiff.io.header import Header
 
     asked: list[Header] = []
     real = Header.dataset_mask.fget  # type: ignore[attr-defined]
@@ -202,6 +202,51 @@ def test_nodata_that_the_dtype_cannot_hold_is_refused_with_the_cure(tmp_path: Pa
     assert is_nodata(np.array([0, 1, 2], "u1"), raster.variables[0].bands[0].encoding).tolist() == [True, False, False]
     write_product(product_of(raster), str(tmp_path / "out.tif"))
     assert text_of(tmp_path / "out.tif", GDAL_NODATA) is None
+
+
+@pytest.mark.parametrize(
+    ("compress", "nodata", "options", "said"),
+    [
+        ("jpeg", 0, {}, "--valid-range 16,255"),
+        ("jpeg", None, {"nodata": 255}, "--valid-range 0,239"),
+        ("jpeg", 0, {"valid_range": (16, 255)}, ""),
+        ("jpeg", None, {}, ""),
+        ("deflate", 0, {}, ""),
+    ],
+)
+def test_what_jpeg_makes_of_nodata_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, compress: str, nodata: int | None, options: dict, said: str
+) -> None:
+    """Holes of a mosaic were filled with the black that had run over their edge; once for a folder is enough."""
+    for name in ("a.tif", "b.tif"):
+        with rasterio.open(
+            tmp_path / name, "w", driver="GTiff", height=16, width=16, count=1, dtype="uint8", nodata=nodata,
+            compress=compress, transform=Affine(0.05, 0, 0, 0, -0.05, 0),
+        ) as file:  # fmt: skip
+            file.write(np.full((1, 16, 16), 90, "u1"))
+        open_raster(str(tmp_path / name), OpenOptions(**options))
+    assert [said in line for line in caplog.messages if "smears" in line] == ([True] if said else [])
+
+
+@pytest.mark.parametrize(("kind", "told"), [("infrared", 1), ("opaque", 0), ("soft edge", 0)])
+def test_infrared_that_passes_for_alpha_is_told(
+    tmp_path: Path, rng: np.random.Generator, caplog: pytest.LogCaptureFixture, kind: str, told: int
+) -> None:
+    """Red, green, blue and infrared in 8 bits: GDAL tags the last one as alpha, and it became 255 in gaps."""
+    values = rng.integers(1, 200, (4, 90, 90)).astype("u1")
+    if kind != "infrared":
+        values[3] = np.where(np.arange(90) < 30, 0, 255)
+    if kind == "soft edge":
+        values[3, :, 30:38] = rng.integers(1, 255, (90, 8))
+    with rasterio.open(
+        tmp_path / "rgbn.tif", "w", driver="GTiff", height=90, width=90, count=4, dtype="uint8",
+        transform=Affine(0.05, 0, 0, 0, -0.05, 0),
+    ) as file:  # fmt: skip
+        file.write(values)
+    assert open_raster(str(tmp_path / "rgbn.tif")).variables[0].bands[3].kind is Kind.ALPHA
+    said = [line for line in caplog.messages if "infrared" in line]
+    assert len(said) == told
+    assert all("--colorinterp red,green,blue,undefined" in line for line in said)
 
 
 def test_options_add_nodata_and_bounds(tmp_path: Path) -> None:

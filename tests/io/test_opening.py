@@ -14,7 +14,7 @@ from affine import Affine
 
 from geodiff.errors import SourceError
 from geodiff.io import gdal, open_raster
-from geodiff.io.gdal import gdal_path, is_remote
+from geodiff.io.addresses import gdal_path, is_remote
 from geodiff.lattice import Window
 
 

@@ -1,35 +1,25 @@
-"""Laws of the working store and the fit store."""
+"""Laws of the working store."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import pickle
-import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from geodiff.errors import GridError, LockedError, TargetError
-from geodiff.fillers import Fitted
+from geodiff.errors import GridError, TargetError
 from geodiff.io import store
+from geodiff.io.fitstore import load_fit
+from geodiff.io.groups import new_group
 from geodiff.io.store import VariableSpec
 from geodiff.lattice import Window, blocks
 
 
 def _spec(name="sst", **changes):
     return VariableSpec(**{"name": name, "shape": (2, 3, 70, 50), "dtype": "i2", "chunks": (1, 0, 32, 32), **changes})
-
-
-@pytest.fixture(params=["local", "file URL", "memory"])
-def path(request, tmp_path):
-    if request.param == "local":
-        return str(tmp_path / "scene.geodiff-work.zarr")
-    if request.param == "file URL":
-        return f"file://{tmp_path}/scene.geodiff-work.zarr"
-    return f"memory://{tmp_path.name}/scene.geodiff-work.zarr"
 
 
 def test_a_new_store_has_every_layer_and_reads_as_missing(path):
@@ -177,7 +167,7 @@ def test_a_store_is_not_made_over_another_nor_over_foreign_files(path, tmp_path)
 def test_foreign_metadata_of_any_form_are_refused(tmp_path, text):
     (tmp_path / "f.zarr").mkdir()
     (tmp_path / "f.zarr/zarr.json").write_text(text)
-    for act in (store.remove_work, store.open_work, store.load_fit, lambda p: store.create_work(p, [_spec()])):
+    for act in (store.remove_work, store.open_work, load_fit, lambda p: store.create_work(p, [_spec()])):
         with pytest.raises(TargetError):
             act(str(tmp_path / "f.zarr"))
     assert (tmp_path / "f.zarr/zarr.json").read_text() == text
@@ -230,141 +220,6 @@ def test_an_old_block_can_be_written_again(tmp_path):
         assert (work.array("sst")[0, :, :32, :32] == number).all()
 
 
-# -- lock
-
-
-def _hold(path, ready, go):
-    with store.lock(path):
-        ready.set()
-        go.wait(30)
-
-
-def test_a_second_process_is_told_who_holds_the_lock_and_death_frees_it(tmp_path):
-    path = str(tmp_path / "w.zarr")
-    context = multiprocessing.get_context("spawn")
-    ready, go = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(path, ready, go))
-    other.start()
-    assert ready.wait(30)
-    with pytest.raises(LockedError, match=rf"process {other.pid} on \S+ since \d{{4}}-"), store.lock(path):
-        pass
-    os.kill(other.pid, signal.SIGKILL)
-    other.join()
-    with store.lock(path):
-        assert json.loads((tmp_path / "w.zarr.lock").read_text())["pid"] == os.getpid()
-    assert not (tmp_path / "w.zarr.lock").exists()
-
-
-def test_a_lock_that_cannot_say_who_holds_it_is_let_go(tmp_path, monkeypatch):
-    path = str(tmp_path / "w.zarr")
-
-    def full(*arguments):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "pwrite", full)
-        with pytest.raises(OSError, match="No space left"), store.lock(path):
-            pass
-    with store.lock(path):
-        pass
-
-
-def test_a_lock_file_that_may_not_be_opened_is_told_with_the_cure(tmp_path, monkeypatch):
-    def refused(*arguments):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "open", refused)
-    told = r"the lock of a\.tif, \S+w\.zarr\.lock, cannot be opened: Permission denied; .*delete it"
-    with pytest.raises(TargetError, match=told), store.lock(str(tmp_path / "w.zarr"), "a.tif"):
-        pass
-
-
-def test_an_object_store_says_that_it_has_no_lock(caplog):
-    with store.lock("memory://x/w.zarr"):
-        assert "no lock can be held" in caplog.text
-
-
-# -- fit
-
-
-def _fit():
-    rng = np.random.default_rng(1)
-    inner = Fitted("laplace", {"weight": 0.1 + 0.2, "nan": float("nan")}, {"empty": np.zeros((0, 3), "f8")})
-    return Fitted(
-        "auto",
-        {"bands": ["a", "b"], "big": 2**60, "scale": np.float32(0.5), "deep": {"x": [1, None, True]}},
-        {
-            "eof/1": rng.normal(size=(5, 7)),
-            "flag": rng.random(9) > 0.5,
-            "number": np.array(3, "u2"),
-            "when": np.array(["2020-01-01", "NaT"], "M8[s]"),
-            "label": np.array(["é", "long"]),
-            "noise": rng.normal(size=4).astype("f4"),
-        },
-        {"laplace": inner, "odd/name": Fitted("nearest")},
-    )
-
-
-def _same(a, b):
-    assert a.filler == b.filler
-    assert json.dumps(dict(a.facts), default=float) == json.dumps(dict(b.facts), default=float)
-    assert list(a.arrays) == list(b.arrays)
-    for name, array in a.arrays.items():
-        assert array.dtype == b.arrays[name].dtype
-        np.testing.assert_array_equal(array, b.arrays[name])
-    assert list(a.parts) == list(b.parts)
-    for name, part in a.parts.items():
-        _same(part, b.parts[name])
-
-
-def test_a_fit_comes_back_as_it_was(path):
-    store.save_fit(path, _fit(), {"fingerprint": "abc", "n": 3})
-    loaded, extra = store.load_fit(path)
-    _same(_fit(), loaded)
-    assert extra == {"fingerprint": "abc", "n": 3}
-    store.save_fit(path, Fitted("nearest"))
-    assert store.load_fit(path) == (Fitted("nearest"), {})
-
-
-def test_a_fit_replaces_only_a_fit(path):
-    with pytest.raises(TargetError, match="no fit"):
-        store.load_fit(path)
-    store.create_work(path, [_spec()])
-    with pytest.raises(TargetError, match="not replaced"):
-        store.save_fit(path, Fitted("nearest"))
-    with pytest.raises(TargetError, match="no fit"):
-        store.load_fit(path)
-
-
-def test_a_fit_that_cannot_be_stored_leaves_the_old_one(tmp_path):
-    path = tmp_path / "fit.zarr"
-    store.save_fit(str(path), Fitted("nearest"))
-    with pytest.raises(TypeError, match="Python objects"):
-        store.save_fit(str(path), Fitted("bad", {}, {"o": np.array([{}], object)}))
-    assert store.load_fit(str(path))[0].filler == "nearest"
-    assert [p.name for p in tmp_path.iterdir()] == ["fit.zarr"]
-
-
-@pytest.mark.parametrize("damaged", ["c/0", "zarr.json"])
-def test_a_damaged_fit_is_told_with_its_place(tmp_path, damaged):
-    path = tmp_path / "a.geodiff-fit.zarr"
-    store.save_fit(str(path), Fitted("auto", {}, {"weights": np.arange(1, 9)}))
-    os.truncate(path / "arrays" / "weights" / damaged, 3)
-    with pytest.raises(TargetError, match=rf"the fit at {path} is damaged .*--overwrite"):
-        store.load_fit(str(path))
-
-
-def test_a_fit_that_lost_a_chunk_is_damaged_and_not_full_of_zeros(path):
-    from geodiff.io.places import delete
-
-    numbers = {"zeros": np.array([0.0, -0.0]), "weights": np.arange(9), "when": np.array(["2024-01-01"], "M8[D]")}
-    store.save_fit(path, Fitted("auto", {}, {}, {"x": Fitted("part", {}, numbers)}))
-    assert np.signbit(store.load_fit(path)[0].parts["x"].arrays["zeros"]).tolist() == [False, True]
-    delete(f"{path}/parts/x/arrays/weights/c/0")
-    with pytest.raises(TargetError, match=r"damaged .*not those that were written"):
-        store.load_fit(path)
-
-
 def test_a_store_that_is_half_removed_is_none_any_more(path, monkeypatch):
     """Its arrays may be gone in any order."""
     store.create_work(path, [_spec()], "a1").mark_done("b", {})
@@ -383,22 +238,7 @@ def test_a_store_that_is_half_removed_is_none_any_more(path, monkeypatch):
     assert store.create_work(path, [_spec()], "a1").done() == {}
 
 
-@pytest.mark.parametrize("kind", ["work", "fit"])
-def test_a_store_of_which_little_was_written_is_made_anew(path, kind):
+def test_a_store_of_which_little_was_written_is_made_anew(path):
     """On an object store nothing hides what a kill left half written."""
-    store._new_group(path, kind)
-    if kind == "work":
-        assert store.create_work(path, [_spec()], "a1").fingerprint == "a1"
-    else:
-        assert not store.has_fit(path)
-        store.save_fit(path, Fitted("mean", {"of": 3}, {}, {}))
-        assert store.load_fit(path)[0].facts == {"of": 3}
-        assert store.has_fit(path)
-
-
-def test_a_link_in_the_place_of_the_lock_is_not_written_through(tmp_path):
-    (tmp_path / "kept").write_text("precious")
-    (tmp_path / "a.geodiff-work.zarr.lock").symlink_to(tmp_path / "kept")
-    with pytest.raises(TargetError, match="cannot be opened"), store.lock(str(tmp_path / "a.geodiff-work.zarr"), "a"):
-        pass
-    assert (tmp_path / "kept").read_text() == "precious"
+    new_group(path, "work")
+    assert store.create_work(path, [_spec()], "a1").fingerprint == "a1"

@@ -22,7 +22,7 @@ from geodiff.errors import (
     SourceError,
     TargetError,
 )
-from geodiff.io.store import lock
+from geodiff.io.lock import lock
 from tests.rasters import digests, read, round_holes, surface, write
 
 
@@ -192,7 +192,7 @@ def test_a_source_that_changes_under_the_run_is_no_product(
     assert not list(tmp_path.glob("filled*.tif"))
 
 
-@pytest.mark.parametrize("when", ["_stands", "finish"])
+@pytest.mark.parametrize("when", ["standing_of", "finish"])
 def test_a_source_that_changes_while_it_is_read_or_its_product_written_is_told(
     scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
