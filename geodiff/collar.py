@@ -5,7 +5,8 @@ the raster's edge (8-neighbour). The opening needs 32 rows of margin; joining is
 strips. Nothing of the size of the raster is ever held: strips are read and labelled again when they are asked for.
 
 A raster is cut to what it shows, so where a turned scene or the ground of a flight touches the raster's edge the collar
-narrows to nothing. Along runs of nodata on that edge which the collar reaches, the squares may therefore hang over it.
+narrows to nothing. Along the edge, from where the collar ends there by and by, the squares may therefore hang over it;
+where it ends at once, in what is half as wide or less, lost lines begin, which are filled.
 """
 
 from __future__ import annotations
@@ -98,6 +99,18 @@ class _Frame:
         """The pixels on the edge itself, once around: top to the right, down, bottom to the left, up."""
         return np.concatenate([self.top[0], self.right[:, -1], self.bottom[-1, ::-1], self.left[::-1, 0]])
 
+    @property
+    def depths(self) -> NDArray[np.int64]:
+        """How many pixels in a row from the edge inwards are True, (pixel,) as `ring`; 32 at most.
+
+        A corner, which the ring holds twice, has the deeper of its two.
+        """
+        sides = (self.top, self.right[:, ::-1].T, self.bottom[::-1, ::-1], self.left[::-1].T)
+        depths = [np.logical_and.accumulate(side).sum(axis=0) for side in sides]
+        for before, after in zip(depths, depths[1:] + depths[:1], strict=True):
+            before[-1] = after[0] = max(before[-1], after[0])
+        return np.concatenate(depths)
+
     def hanging(self, over: NDArray[np.bool_]) -> _Frame:
         """Of these candidates, what squares cover that hang over the edge where `over`, as `ring`, is True."""
         rows, columns = self.left.shape[0], self.top.shape[1]
@@ -156,7 +169,7 @@ def find_collar(read: Read, shape: tuple[int, int], strip: int = STRIP, *, aroun
             regions.join(*_touching(above, top))
         above = np.where(labels[-1] > 0, labels[-1].astype(np.int64) + base, 0)
     frame = _Frame.of(frames)
-    over = _along_the_edge(frame.ring, _Frame.of(reached).ring, shape, around=around)
+    over = _along_the_edge(frame, _Frame.of(reached).ring, shape, around=around)
     return Collar(shape, strip, regions.joins(counts), frame.hanging(over) if over.any() else None)
 
 
@@ -201,21 +214,30 @@ def _cut(array: NDArray[np.bool_], axis: int, start: int, stop: int | None) -> N
 
 
 def _along_the_edge(
-    missing: NDArray[np.bool_], reached: NDArray[np.bool_], shape: tuple[int, int], *, around: bool
+    frame: _Frame, reached: NDArray[np.bool_], shape: tuple[int, int], *, around: bool
 ) -> NDArray[np.bool_]:
-    """Runs of what is missing along the edge, (pixel,) as `_Frame.ring`, that hold some of what the opening left."""
+    """What is missing along the edge, (pixel,) as `_Frame.ring`: what the opening left, and where it ends by and by."""
     if not reached.any():
         return reached
-    from scipy import ndimage  # as below
-
-    line = missing.copy()
+    line = frame.ring
     if around:
         rows, columns = shape
         line[columns : columns + rows] = line[2 * columns + rows :] = False
+    left = reached & line
+    beside = np.roll(left, 1) | np.roll(left, -1)
+    begins = beside & (frame.depths > OPENING // 2)
+    labels = _ring_labels(line & ~left)
+    return left | np.isin(labels, labels[begins & (labels > 0)])
+
+
+def _ring_labels(line: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Labels of the runs of True around a ring (pixel,); 0 elsewhere."""
+    from scipy import ndimage  # as in `_labels`
+
     labels, _ = ndimage.label(line)
     if line[0] and line[-1]:
         labels[labels == labels[-1]] = labels[0]
-    return np.asarray(np.isin(labels, labels[reached & line]) & line)
+    return np.asarray(labels)
 
 
 def _hanging(

@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import tempfile
+import textwrap
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -301,20 +302,28 @@ def render(facts: Mapping[str, Any]) -> str:
         ("disk", ", ".join(f"{_bytes(count)} free {_PLACES[name]}" for name, count in facts["disk"].items())),
         ("memory", "{} of {} free".format(*(_bytes(facts["memory"][name]) for name in ("available", "total")))),
     ]
-    lines = [f"{name:<9} {text}".rstrip() for name, text in rows]
+    lines = [line for name, text in rows for line in _wrapped(f"{name:<9} {text}")]
     lines += [f"warning: {text}" for text in facts["warnings"]]
     lines += [f"problem: {text}" for text in facts["problems"]]
     return "\n".join([*lines, *([] if facts["problems"] else ["all is well" + " otherwise" * bool(facts["warnings"])])])
 
 
+def _wrapped(line: str) -> list[str]:
+    indent = " " * 10
+    lines = textwrap.wrap(line, _COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return [text.replace(_TIED, " ") for text in lines]
+
+
+_COLUMNS = 80
+_TIED = "\u00a0"
+"""A space at which no line ends."""
 _PLACES = {"here": "here", "temporary": "for temporary files"}
 
 
 def _package_rows(packages: Mapping[str, str | None]) -> list[tuple[str, str]]:
-    named = [f"{name} {number}" for name, number in packages.items() if number]
+    named = [f"{name}{_TIED}{number}" for name, number in packages.items() if number]
     absent = [name for name in _OPTIONAL if packages.get(name) is None]
-    rows = [("" if first else "packages", ", ".join(named[first : first + 6])) for first in range(0, len(named), 6)]
-    return [*rows, *([("", f"optional and not here: {', '.join(absent)}")] if absent else [])]
+    return [("packages", ", ".join(named)), *([("", f"optional and not here: {', '.join(absent)}")] if absent else [])]
 
 
 def _library_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

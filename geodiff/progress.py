@@ -39,7 +39,7 @@ class Progress:
         self._outer = _present.set(self)
         if not self._quiet and self._total and sys.stderr.isatty():
             self._bar = _bar()
-            self._task = self._bar.add_task(self._what, total=self._total, completed=self._done, unit=self._unit)
+            self._task = self._bar.add_task(self._what, total=self._total, completed=self._done, told=self._told())
             self._bar.start()
         return self
 
@@ -64,16 +64,20 @@ class Progress:
 
     def _show(self) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._done + self._share)
+            self._bar.update(self._task, completed=self._done + self._share, told=self._told())
         elif time.monotonic() - self._spoke >= _EVERY:
             self._spoke = time.monotonic()
             logger.info("%s", self._sentence())
 
+    def _told(self) -> str:
+        """`120 of 900 blocks`; `12 %` of few pieces, as a share of one block of one tells nobody anything."""
+        done = self._done + self._share
+        few = self._total < 100
+        return f"{100 * done / self._total:.0f} %" if few else f"{int(done):,} of {self._total:,} {self._unit}"
+
     def _sentence(self) -> str:
         """`filling: 120 of 900 blocks, about 14 min left`; `filling: 12 %, less than a minute left` of few pieces."""
-        done = self._done + self._share
-        few = self._total < 100  # a share of one block of one tells nobody anything
-        told = f"{100 * done / self._total:.0f} %" if few else f"{done:,.0f} of {self._total:,} {self._unit}"
+        done, told = self._done + self._share, self._told()
         rate = (done - self._first) / max(self._spoke - self._began, 1e-9)
         if rate <= 0:
             return f"{self._what}: {told}"
@@ -112,7 +116,7 @@ def _bar() -> Any:
     return progress.Progress(
         progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
-        progress.TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}"),
+        progress.TextColumn("{task.fields[told]}"),
         progress.TimeRemainingColumn(),
         console=Console(stderr=True),
     )

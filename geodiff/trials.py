@@ -98,6 +98,8 @@ def _trial(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, cells: Cells
     place = dates.index(spot.date)
     ground = _ground(cube, scan, gaps, [spot.window], filler.halo, dates)
     whole = cut_patch(ground, spot.window, filler.halo, cube.lattice, cells, (place,))
+    # Outside the user's fillable area fillers would not be asked for what is hidden, and be judged on what they left.
+    whole = replace(whole, fillable=whole.fillable | whole.known)
     truth = whole.values[(place, slice(None), *whole.core)]
     hidden = spot.where & whole.known[(place, slice(None), *whole.core)]
     if spot.whole:

@@ -18,8 +18,9 @@ def test_this_installation_is_well_and_the_facts_are_json() -> None:
     assert facts["devices"]["cpu"] in ("float32", "bfloat16")
     assert facts["gdal"]["reads"][:2] == ["GTiff", "COG"]
     text = doctor.render(facts)
-    assert facts["packages"]["torch"] in text
+    assert f"torch {facts['packages']['torch']}" in text, "on one line"
     assert "problem" not in text
+    assert max(len(line) for line in text.splitlines() if not line.startswith("warning")) <= 80
 
 
 @pytest.mark.parametrize("name", ["pyproj", "rasterio"])

@@ -129,13 +129,19 @@ def collar_of_the_whole(candidates):
 
 
 def beside_the_collar(candidates, survivors):
-    """What squares cover that hang over the edge, beyond the runs of candidates on it that hold survivors."""
+    """What squares cover that hang over the edge, from where the survivors there end in what is 17 wide and more."""
     on_edge = np.ones(candidates.shape, bool)
     on_edge[1:-1, 1:-1] = False
-    runs, _ = ndimage.label(candidates & on_edge)  # 4-neighbours: along the edge
     if min(candidates.shape) < 33:
         return np.zeros(candidates.shape, bool)
-    over = np.isin(runs, np.unique(runs[survivors & on_edge])) & (runs > 0)
+    left = survivors & on_edge
+    runs, _ = ndimage.label(candidates & on_edge & ~left)  # 4-neighbours: along the edge
+    deep = np.zeros(candidates.shape, bool)
+    for turns in range(4):
+        side = np.rot90(candidates, turns)[:17].all(axis=0)
+        np.rot90(deep, turns)[0] |= side
+    begins = ndimage.binary_dilation(left) & deep & (runs > 0)
+    over = left | (np.isin(runs, np.unique(runs[begins])) & (runs > 0))
     wide = np.pad(over, 32, mode="edge")
     wide[32:-32, 32:-32] = candidates
     middles = by_squares(wide, ndimage.binary_erosion)
@@ -217,6 +223,15 @@ def test_lines_and_small_blobs_at_the_edge_stay_fillable():
     outside = outside_of(field)
     assert not outside[:, :100].any()
     assert outside[:, 150:].all()
+
+
+def test_lost_lines_along_the_edge_are_filled_where_they_meet_the_collar():
+    field = np.zeros((200, 300), bool)
+    field[:, :60] = True
+    collar = field.copy()
+    field[:12] = True
+    field[-3:] = True
+    assert np.array_equal(outside_of(field), collar)
 
 
 @pytest.mark.parametrize("around", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,3 +48,20 @@ def test_shares_belong_to_the_innermost_and_to_nobody_outside(monkeypatch: pytes
         within(0.2)
     within(0.3)
     assert seen == [("inner", 0.1), ("outer", 0.2)]
+
+
+def test_a_bar_of_one_piece_is_not_done_before_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It said `1 of 1 blocks` from the middle of the block on."""
+    said: list[str] = []
+    bar = SimpleNamespace(
+        add_task=lambda *_, told, **__: said.append(told),
+        update=lambda *_, told, **__: said.append(told),
+        start=lambda: None,
+        stop=lambda: None,
+    )
+    monkeypatch.setattr(progress, "_bar", lambda: bar)
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True)
+    with Progress("filling", 1, "blocks") as shown:
+        within(0.64)
+        shown.advance()
+    assert said == ["0 %", "64 %", "100 %"]

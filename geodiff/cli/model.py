@@ -43,8 +43,14 @@ def show(name: Name = "default", as_json: Json = False, verbose: Verbose = 0, qu
         say(json.dumps(facts, indent=1))
         return
     card = facts.pop("card")
-    say("\n".join(f"{key:>12}  {value}" for key, value in facts.items()))
+    say("\n".join(f"{key:>12}  {_shown(value)}" for key, value in facts.items()))
     say(f"\n{card}")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 @model.command(epilog=examples("geodiff model calibrate default scene.tif --out my-model"))

@@ -24,7 +24,7 @@ from geodiff.scene import open_scene
 from geodiff.score.league import Row, league, remarks
 from geodiff.score.pictures import as_table
 from geodiff.score.running import Budget, Scored, score_cube
-from geodiff.score.table import as_csv, as_text
+from geodiff.score.table import as_csv, as_text, wrapped
 
 if TYPE_CHECKING:
     from geodiff.job import FillJob
@@ -73,15 +73,17 @@ class League:
 
     def _text(self, scored: Scored) -> str:
         pixels = sum(o.pixels for o in scored.outcomes)
+        shapes = "shapes the scene's own" if scored.gaps == "own" else scored.gaps
         title = (
-            f"{scored.name}: {pixels:,} known values hidden under {len(scored.outcomes)} gaps ({scored.gaps}); "
+            f"{scored.name}: {pixels:,} known values hidden under {len(scored.outcomes)} gaps ({shapes}); "
             f"units: {scored.units}; masks {scored.masks}"
         )
         notes = [f"note: {text}" for text in remarks(scored.outcomes)]
         if not scored.area.startswith("the whole"):
             notes.insert(0, f"note: scored on {scored.area}")
         looks = [] if self.encoder == "" else [as_table(scored.realism)]
-        return "\n".join([as_text(title, self.tables[scored.name]), *notes, *looks])
+        told = "".join(f"{wrapped(note)}\n" for note in notes)
+        return "\n".join([as_text(title, self.tables[scored.name]), "", told + "\n".join(looks)]).rstrip()
 
     def save(self, folder: str | Path) -> list[str]:
         """Write score.json, league.csv and the pictures; with several variables, each in a folder of its own."""

@@ -83,11 +83,14 @@ def external(method: str) -> bool:
 
 
 def league(outcomes: Sequence[Outcome], *, seed: int = 0) -> list[Row]:
-    """Every method in every stratum that holds pixels, the best RMSE of a stratum first."""
+    """Every method in every stratum that holds pixels, the best RMSE of a stratum first.
+
+    Those that answered only some of its gaps come last: their errors are of other pixels.
+    """
     rows: list[Row] = []
     for index, stratum in enumerate(STRATA):
         seen = [o for o in outcomes if _counts(o)[index] > 0]
-        rows += sorted(_stratum(seen, stratum, index, seed), key=lambda row: row.rmse)
+        rows += sorted(_stratum(seen, stratum, index, seed), key=lambda row: (-row.cases, row.rmse))
     return rows
 
 

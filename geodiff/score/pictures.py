@@ -10,6 +10,7 @@ import numpy as np
 
 from geodiff.realism import Realism, judge, windows_of
 from geodiff.score.league import LEAST_CASES
+from geodiff.score.table import Column, aligned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,19 +54,26 @@ def as_table(rows: Sequence[Realism]) -> str:
     """Distances with their 95 % intervals, one line a method."""
     if not rows:
         return f"realism: too little was hidden; {_LEAST} windows of {SIDE} x {SIDE} pixels or more are needed"
-    width, first = max(len(row.name) for row in rows), rows[0]
+    first = rows[0]
     gaps = f"{first.places} gap{'' if first.places == 1 else 's'}"
     lines = [
         f"realism on {first.patches} windows of {SIDE} x {SIDE} pixels in {gaps}, {first.encoder}; 95 % intervals",
-        f"{'':{width}}  {'Frechet':>24}  {'kernel x 1000':>30}  precision  recall  perceptual",
+        *aligned(_FIGURES, rows),
     ]
-    for row in rows:
-        frechet, kernel = (_figure(*three) for three in (row.frechet, row.kernel))
-        rest = f"{row.precision[0]:9.2f}  {row.recall[0]:6.2f}  {row.perceptual[0]:10.3f}"
-        lines.append(f"{row.name:{width}}  {frechet:>24}  {kernel:>30}  {rest}")
     if first.places < LEAST_CASES:
         lines.append(f"note: intervals of {gaps} hold less than they claim; raise --trials, or score a larger raster")
     return "\n".join(lines)
+
+
+_FIGURES = (
+    Column("method", 0, lambda row: row.name, left=True),
+    Column("Frechet", 0, lambda row: _figure(*row.frechet)),
+    Column("kernel x 1000", 4, lambda row: _figure(*row.kernel)),
+    Column("precision", 2, lambda row: f"{row.precision[0]:.2f}"),
+    Column("recall", 3, lambda row: f"{row.recall[0]:.2f}"),
+    Column("perceptual", 1, lambda row: f"{row.perceptual[0]:.3f}"),
+)
+"""Of `Realism`."""
 
 
 def _figure(found: float, low: float, high: float) -> str:

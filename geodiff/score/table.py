@@ -5,68 +5,160 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+import shutil
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from geodiff.score.league import external
 
 if TYPE_CHECKING:
     from geodiff.metrics import Interval
     from geodiff.score.league import Row
 
-__all__ = ["as_csv", "as_text"]
+__all__ = ["Column", "aligned", "as_csv", "as_text", "wrapped"]
 
 _SHOWN = 3
 """Methods of each stratum in the short table."""
+_UNSEEN, _NARROWEST = 100, 40
+"""Columns where there is no terminal; the fewest into which sentences are put."""
+_DEFAULT = "auto"
+"""What a fill takes when nothing is said."""
+_RIGHT = (0.85, 0.95)
+"""Shares that 90 % intervals may hold before they are called too narrow or too wide."""
 
 
-def as_text(title: str, rows: Sequence[Row], *, width: int = 150) -> str:
-    """The whole league over all pixels, and the first of every stratum."""
-    from rich.console import Console
+def as_text(title: str, rows: Sequence[Row], *, width: int | None = None) -> str:
+    """What to conclude, the league over all pixels, and the best of every stratum.
 
-    out = io.StringIO()
-    console = Console(file=out, width=width, force_terminal=False, color_system=None)
-    console.print(_table(title, [row for row in rows if row.stratum == "all"]))
+    Parameters
+    ----------
+    width : columns of text; None is the terminal's, and 100 where there is none. As many figures of a method are shown
+        as fit; the method, its error, the ratio to the best peer, what its intervals held and its time always are.
+    """
+    columns = width or _columns()
+    whole = [row for row in rows if row.stratum == "all"]
     strata = list(dict.fromkeys(row.stratum for row in rows if row.stratum != "all"))
+    parts = [wrapped(title, columns), *_verdict(whole, columns), "", *aligned(_FIGURES, whole, columns)]
     if strata:
-        console.print(_by_stratum(rows, strata))
-    return out.getvalue().rstrip()
+        best = [_first_and_next([row for row in rows if row.stratum == stratum]) for stratum in strata]
+        parts += ["", "by stratum: the best by RMSE", *aligned(_STRATUM, best, columns)]
+    return "\n".join(parts)
 
 
-def _table(title: str, rows: Sequence[Row]) -> Any:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_edge=False)
-    table.add_column("method", no_wrap=True)
-    heads = ("RMSE", "MAE", "bias", "R2", "CRPS", "from", "cov 90", "spread/skill", "dB value", "dB draw", "s/Mpx")
-    for name in (*heads, "RMSE / best peer (95 %)"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row.method, *(_number(x) for x in (row.rmse, row.mae, row.bias, row.r2, row.crps)), row.crps_from,
-            *(_number(x) for x in (row.coverage["90"], row.spread_skill, row.texture_value, row.texture_member)),
-            _number(row.seconds_per_megapixel), _interval(row.rmse_ratio),
-        )  # fmt: skip
-    return table
+def _columns() -> int:
+    return shutil.get_terminal_size((_UNSEEN, 24)).columns
 
 
-def _by_stratum(rows: Sequence[Row], strata: Sequence[str]) -> Any:
-    from rich.table import Table
-
-    table = Table(
-        title="\nby stratum: the best by RMSE", title_justify="left", box=None, pad_edge=False, show_edge=False
+def wrapped(text: str, width: int | None = None, hang: str = "  ") -> str:
+    """A sentence on as many lines as it needs, all but the first indented; words are never cut."""
+    lines = textwrap.wrap(
+        text,
+        max(width or _columns(), _NARROWEST),
+        subsequent_indent=hang,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
-    for name in ("stratum", "pixels", "best", "RMSE", "best peer", "best / best peer (95 %)", "then"):
-        table.add_column(name, no_wrap=True)
-    for stratum in strata:
-        own = [row for row in rows if row.stratum == stratum]
-        most = max(row.cases for row in own)
-        own = [row for row in own if row.cases == most]
-        then = ", ".join(f"{row.method} {_number(row.rmse)}" for row in own[1:_SHOWN])
-        first = own[0]
-        table.add_row(
-            stratum, f"{first.pixels:,}", first.method, _number(first.rmse), first.rmse_peer or "-",
-            _interval(first.rmse_ratio), then,
-        )  # fmt: skip
-    return table
+    return "\n".join(lines)
+
+
+def _verdict(rows: Sequence[Row], width: int) -> list[str]:
+    """Which of geodiff's fillers to use here, whether another program does better, and whether to trust its errors."""
+    full = [row for row in rows if row.cases == max(r.cases for r in rows)]
+    own = [row for row in full if not external(row.method)]
+    if not own:
+        return []
+    best, default = own[0], next((row for row in own if row.method == _DEFAULT), own[0])
+    said = [("best filler", f"{best.method}, {_against(best)}")]
+    if default is not best:
+        said.append(("the default", f"{default.method}, {_against(default)}"))
+    peer = next((row for row in full if row.method == best.rmse_peer), None)
+    if peer is not None:
+        said.append(("best peer", f"{peer.method}, RMSE {_number(peer.rmse)}"))
+    if math.isfinite(held := default.coverage["90"]):
+        said.append(("error bars", f"90 % intervals of {default.method} hold {100 * held:.0f} %{_judged(held)}"))
+    return [wrapped(f"{name:<11}  {text}", width, " " * 13) for name, text in said]
+
+
+def _against(row: Row) -> str:
+    """`RMSE 2.37: 0.971 (0.881 to 1.010) of the best peer's, which may be chance`."""
+    rmse, ratio = f"RMSE {_number(row.rmse)}", row.rmse_ratio
+    return rmse if ratio is None else f"{rmse}: {_interval(ratio)} of the best peer's, {_meaning(ratio)}"
+
+
+def _meaning(ratio: Interval) -> str:
+    if math.isnan(ratio.low) or ratio.low <= 1 <= ratio.high:
+        return "which may be chance"
+    return "better" if ratio.high < 1 else "worse"
+
+
+def _judged(held: float) -> str:
+    low, high = _RIGHT
+    return ": too narrow here" if held < low else ": too wide here" if held > high else ""
+
+
+def _first_and_next(own: Sequence[Row]) -> tuple[Row, Sequence[Row]]:
+    """The best of a stratum among those that answered everywhere, and the rest of these."""
+    full = [row for row in own if row.cases == max(r.cases for r in own)]
+    return full[0], full[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table."""
+
+    head: str
+    rank: int
+    """Narrow screens leave the highest out; 0 is always there."""
+    cell: Callable[[Any], str]
+    left: bool = False
+
+
+_FIGURES = (
+    Column("method", 0, lambda row: row.method, left=True),
+    Column("RMSE", 0, lambda row: _number(row.rmse)),
+    Column("/ best peer (95 %)", 0, lambda row: _interval(row.rmse_ratio)),
+    Column("cov 90", 0, lambda row: _number(row.coverage["90"])),
+    Column("CRPS", 1, lambda row: _number(row.crps)),
+    Column("from", 3, lambda row: row.crps_from),
+    Column("spread/skill", 5, lambda row: _number(row.spread_skill)),
+    Column("dB value", 6, lambda row: _number(row.texture_value)),
+    Column("dB draw", 4, lambda row: _number(row.texture_member)),
+    Column("bias", 2, lambda row: _number(row.bias)),
+    Column("MAE", 8, lambda row: _number(row.mae)),
+    Column("R2", 7, lambda row: _number(row.r2)),
+    Column("s/Mpx", 0, lambda row: _number(row.seconds_per_megapixel)),
+)
+"""Of `Row`."""
+_STRATUM = (
+    Column("stratum", 0, lambda pair: pair[0].stratum, left=True),
+    Column("pixels", 0, lambda pair: f"{pair[0].pixels:,}"),
+    Column("best", 0, lambda pair: pair[0].method, left=True),
+    Column("RMSE", 0, lambda pair: _number(pair[0].rmse)),
+    Column("/ best peer (95 %)", 0, lambda pair: _interval(pair[0].rmse_ratio)),
+    Column("best peer", 1, lambda pair: pair[0].rmse_peer or "-", left=True),
+    Column(
+        "then", 2, lambda pair: ", ".join(f"{r.method} {_number(r.rmse)}" for r in pair[1][: _SHOWN - 1]), left=True
+    ),
+)
+"""Of the best row of a stratum and those after it."""
+
+
+def aligned(columns: Sequence[Column], rows: Sequence[Any], width: int | None = None) -> list[str]:
+    """Head and rows, with the columns that fit: by rank, and from the first that does not fit no further."""
+    cells = {column: [column.head, *(column.cell(row) for row in rows)] for column in columns}
+    wide = {column: max(map(len, texts)) for column, texts in cells.items()}
+    shown = {column for column in columns if column.rank == 0}
+    for column in sorted(set(columns) - shown, key=lambda c: c.rank):
+        if sum(wide[c] + 2 for c in (*shown, column)) - 2 > (width or _columns()):
+            break
+        shown.add(column)
+    kept = [column for column in columns if column in shown]
+    return [
+        "  ".join(cells[c][i].ljust(wide[c]) if c.left else cells[c][i].rjust(wide[c]) for c in kept).rstrip()
+        for i in range(len(rows) + 1)
+    ]
 
 
 def _number(x: float) -> str:

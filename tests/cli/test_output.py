@@ -79,3 +79,9 @@ def test_info_in_json_and_in_words(geodiff_cli: Run, scene: Path) -> None:
     facts = json.loads(geodiff_cli("info", scene, "--json").out)
     assert facts["variables"][0]["gaps"]["missing"] == 100
     assert "EPSG:32633" in geodiff_cli("info", scene).out
+
+
+def test_large_numbers_of_a_model_are_legible(geodiff_cli: Run) -> None:
+    shown = geodiff_cli("model", "show", "default").out
+    assert re.search(r"parameters  \d,\d{3},\d{3}$", shown, re.MULTILINE)
+    assert re.search(r"channels  \d+, \d+", shown)

@@ -86,7 +86,7 @@ def test_members_must_have_a_date_and_pixels_of_one_size(tmp_path: Path) -> None
         open_raster(str(tmp_path))
     write(odd, 2)
     odd.rename(tmp_path / "undated.tif")
-    with pytest.raises(SourceError, match="undated.*bands of one image"):
+    with pytest.raises(SourceError, match=r"undated.*bands of one image"):
         open_raster(str(tmp_path))
 
 

@@ -5,11 +5,13 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from geodiff import metrics
+from geodiff.metrics import Interval
 from geodiff.score.league import LEAST_CASES, external, league, ratio, remarks
 from geodiff.score.moments import STRATA, Answer, Ground, Outcome, octaves, squares, summed
 from geodiff.score.table import _number, as_csv, as_text
@@ -168,6 +170,37 @@ def test_the_table_and_the_csv_hold_every_method(league_of_two):
     assert external("gdal")
     assert external("spectral-null")
     assert not external("auto")
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 150])
+def test_the_table_fits_the_terminal(league_of_two, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = as_text("a title of some words " * 8, league(league_of_two[0]))
+    assert max(map(len, text.splitlines())) <= width
+    head = next(line for line in text.splitlines() if line.startswith("method"))
+    assert re.search(r"RMSE .* / best peer \(95 %\) .* cov 90 .* s/Mpx", head), "these are on every screen"
+    assert ("MAE" in head) == (width == 150)
+
+
+def test_what_to_conclude_stands_above_the_table(league_of_two) -> None:
+    rows = league(league_of_two[0])
+    head = as_text("title", rows, width=200).partition("\nmethod")[0]
+    first = next(row for row in rows if not external(row.method))
+    assert f"best filler  {first.method}, RMSE" in head
+    assert re.search(r"best peer +(gdal|pykrige), RMSE", head)
+    assert re.search(r"90 % intervals of auto hold \d+ %", head)
+    narrow = [replace(row, coverage={**row.coverage, "90": 0.7}) for row in rows]
+    assert "hold 70 %: too narrow here" in as_text("title", narrow, width=200)
+    better = [replace(row, rmse_ratio=Interval(0.8, 0.7, 0.9)) for row in rows]
+    assert "0.800 (0.700 to 0.900) of the best peer's, better" in as_text("title", better, width=200)
+
+
+def test_who_answered_only_some_gaps_is_not_first(league_of_two) -> None:
+    """RePaint and DPS answer the first gaps alone, and stood above all where these were easy."""
+    outcomes, _ = league_of_two
+    answered = {**outcomes[0].methods, "repaint": outcomes[0].methods["gdal"]}
+    rows = league([Outcome("x", "", "", 400, outcomes[0].truth_power, answered), *outcomes[1:]])
+    assert [row.method for row in rows if row.stratum == "all"][-1] == "repaint"
 
 
 def test_peers_of_a_stack_are_said_to_see_one_date(rng):

@@ -183,9 +183,7 @@ def test_realism_tells_a_smooth_fill_from_the_truth_and_an_unknown_encoder_at_on
         return "block", hole
 
     budget = Budget(trials=2, draws=0, tuning=0, rounds=2, encoder="texture")
-    scored = score_cube(
-        cube_of(plane), budget, fillers=["laplace", "nearest"], peers=[], drawer=block
-    )
+    scored = score_cube(cube_of(plane), budget, fillers=["laplace", "nearest"], peers=[], drawer=block)
     assert [row.name for row in scored.realism] == ["nearest", "laplace"], "copies of noise are nearer than a blur"
     assert [row.places for row in scored.realism] == [2, 2]
     assert "in 2 gaps" in as_table(scored.realism)
