@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geodiff.fillers import Filler
-from geodiff.fillers.series import time_apart
+from geodiff.fillers.series import by_nearness
 from geodiff.undated import has_season
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def nearest_dates(seconds: NDArray[np.int64], filler: Filler, target: int, seen:
     """
     wanted = int(getattr(filler, "context_dates", 0))
     line = _time_line(seconds)
-    others = [int(i) for i in np.argsort(time_apart(line, target, _DAY), kind="stable") if i != target and seen[i]]
+    shown = np.flatnonzero(seen)
+    others = by_nearness(line, target, shown[shown != target], wanted, day=_DAY).tolist()
     if SERIES < wanted < len(others) and has_season(int(seconds[target])):
         rest = np.array(others[SERIES:])
         others[SERIES:] = rest[np.argsort(_from_season(np.abs(line[rest] - line[target])), kind="stable")].tolist()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Series",
+    "by_nearness",
     "climatology",
     "days_of",
     "harmonic",
@@ -53,6 +54,9 @@ _OTHER_DAY = 1 / 8
 """Days as which a whole day counts where dates show the day's course: yesterday's noon is as near as three hours."""
 _DAYS = 1.5
 """Days from which on dates tell the day's course from a trend."""
+_APART, _FAR_APART = 0.25, 0.03
+"""Share of the time to the target that dates of a day's course are apart at least, from one to the next, and days that
+are always enough: by the hour every date is one to look at."""
 _HOUR = 1.5 / 24
 """Standard deviation, in days, of how near an hour of the day is."""
 _STICKS_OUT = 6.0
@@ -117,8 +121,31 @@ def _nearest(days: NDArray[np.float64], target: int, most: int, known: Known) ->
     """The target and the nearest other dates that show something, the earlier of two as near."""
     share = np.array([np.count_nonzero(plane) / plane.size for plane in known])
     useful = np.flatnonzero((share > _FEWEST) & (np.arange(len(days)) != target))
-    order = useful[np.argsort(time_apart(days, target, 1)[useful], kind="stable")]
+    order = by_nearness(days, target, useful, most, day=1)
     return np.append(order[:most] if most >= 0 else order, target)
+
+
+def by_nearness(
+    times: NDArray[Any], target: int, others: NDArray[np.intp], most: int, *, day: int
+) -> NDArray[np.intp]:
+    """`others` from the nearest to the farthest; the first `most` (-1: all) of them are those to look at.
+
+    Where dates show the day's course, those that lie close beside one that is taken tell little more than that, the
+    less the farther both are: of series by the minute the nearest thirty would not reach beyond a cloud. So they are
+    passed over as long as there are others.
+    """
+    apart = time_apart(times, target, day)
+    order = others[np.argsort(apart[others], kind="stable")]
+    if not 0 < most < len(order) or not has_hours(times, day):
+        return order
+    taken: list[int] = []
+    for date in order.tolist():
+        if len(taken) == most:
+            break
+        enough = min(_APART * apart[date], _FAR_APART * day) - _TINY * day
+        if not taken or np.abs(times[taken] - times[date]).min() >= enough:
+            taken.append(date)
+    return np.concatenate([np.array(taken, np.intp), order[~np.isin(order, taken)]])
 
 
 def time_apart(times: NDArray[Any], target: int, day: int) -> NDArray[Any]:

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
-from geodiff.fillers.eof import Modes, empirical_modes, randomised_svd
+from geodiff.fillers import Fitted
+from geodiff.fillers.eof import LocalDineof, Modes, empirical_modes, local_modes, randomised_svd
+from geodiff.fillers.series import Series, linear
 
 
 def low_rank(seed: int, dates: int = 12, pixels: int = 400, rank: int = 2) -> np.ndarray:
@@ -67,3 +70,44 @@ def test_a_date_without_data_gets_a_row_between_its_neighbours() -> None:
     known[3] = False
     modes, _ = empirical_modes(np.where(known, matrix, 0), known, np.arange(8.0), 1)
     np.testing.assert_allclose(modes.rows[3], (modes.rows[2] + modes.rows[4]) / 2)
+
+
+def test_modes_of_a_window_are_found_under_gaps() -> None:
+    matrix = 3.0 + low_rank(4, 14, 900)
+    known = np.random.default_rng(5).random(matrix.shape) > 0.3
+    values = np.where(known, matrix, 0).astype(np.float32)
+    start = np.where(known, matrix, 3.0).astype(np.float32)
+    means, rows, noise = local_modes(values, known, start, np.arange(14.0))
+    assert noise < 0.02 * matrix.var()
+    hidden = known.copy()
+    hidden[6] = False
+    modes = Modes(0.0, rows, np.ones(rows.shape[1]), noise, np.arange(14.0))
+    told = means[6] + modes.estimate(values - means[:, None].astype(np.float32), hidden, rows, rows[6])
+    assert np.sqrt(np.mean((told - matrix[6]) ** 2)) < 0.2 * matrix[6].std()
+
+
+def waves(rank: int = 3, dates: int = 15, side: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """(date, row, column) of a few patterns that come and go, and where they are known."""
+    random = np.random.default_rng(6)
+    patterns = gaussian_filter(random.normal(size=(rank, side, side)), (0, 4, 4))
+    course = gaussian_filter(random.normal(size=(dates, rank)), (1, 0))
+    values = np.tensordot(course / course.std(axis=0), patterns / patterns.std(axis=(1, 2), keepdims=True), 1)
+    blobs = gaussian_filter(random.normal(size=values.shape), (1, 5, 5))
+    return values.astype(np.float32), blobs > np.quantile(blobs, 0.4)
+
+
+def test_few_patterns_tell_a_date_better_than_the_dates_beside_it() -> None:
+    values, known = waves()
+    series = Series(np.where(known, values, np.float32(0)), known, np.arange(15.0), 7)
+    wanted = ~known[7] & (np.delete(known, 7, axis=0).sum(axis=0) > 3)
+    own, line = LocalDineof().trend(series, Fitted("dineof")), linear(series)
+    missed = [np.sqrt(np.mean((told - values[7])[wanted] ** 2)) for told in (own, line)]
+    assert missed[0] < 0.5 * missed[1]
+
+
+def test_where_hardly_anything_is_known_the_patterns_are_a_line_in_time() -> None:
+    values, known = waves()
+    known[:, 2:] = False
+    known[:, :, 9:] = False
+    series = Series(np.where(known, values, np.float32(0)), known, np.arange(15.0), 7)
+    np.testing.assert_array_equal(LocalDineof().trend(series, Fitted("dineof")), linear(series))

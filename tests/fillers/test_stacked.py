@@ -265,6 +265,59 @@ def _with_its_date_lost(trial: Trial, day: int) -> Trial:
     return replace(trial, patch=patch, hidden=judged)
 
 
+@dataclass(frozen=True)
+class Beside(Constant):
+    """A part that a stack takes only where it helps: what `level` says, or the truth where `right`."""
+
+    name: str = "beside"
+    must_earn: bool = True
+    right: bool = False
+
+    def estimate(self, patch: Patch, fitted: Fitted) -> np.ndarray:
+        truth = patch.values[1:2][..., *patch.core] - 1  # as `_with_steady_dates` moves the other dates
+        return truth if self.right else np.full_like(truth, self.level)
+
+    def source(self, patch: Patch) -> np.ndarray:
+        return np.full(patch.missing.shape, 77, np.uint8)
+
+    def fill(self, patches, fitted, *, seed):
+        values = [self.estimate(p, fitted) for p in patches]
+        return [Filled(v, np.ones_like(v), None, np.full(v.shape, 77, np.uint8)) for v in values]
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_a_part_that_must_earn_its_place_leaves_a_stack_as_it_is_where_it_does_not(rng, right):
+    steady = [_with_steady_dates(t) for t in trials_of(rng, 8, dates=3)]
+    trials = tuple(replace(t, patch=_all_shown(t.patch)) for t in steady)
+    parts = (Laplace(), InverseDistance())
+    plain = Stacked(parts).fit(SceneSample(trials))
+    more = Stacked((*parts, Beside(3.0, right=right)))
+    fitted = more.fit(SceneSample(trials))
+    assert ("beside" in fitted.facts["parts"]) == right
+    value, _, truth = scored(more.fill([t.patch for t in trials], fitted, seed=0), trials)
+    before, _, _ = scored(Stacked(parts).fill([t.patch for t in trials], plain, seed=0), trials)
+    if right:
+        assert rmse(value, truth) < 0.5 * rmse(before, truth)
+    else:
+        np.testing.assert_array_equal(value, before)
+        np.testing.assert_array_equal(fitted.arrays["factors"], plain.arrays["factors"])
+
+
+def _all_shown(patch: Patch) -> Patch:
+    """The patch with all that the second date shows where the first does not."""
+    known, values = patch.known.copy(), patch.values.copy()
+    full = rough(np.random.default_rng(1), patch.values.shape, 1.0)[:1] + 1
+    known[1], values[1] = True, full[0]
+    return replace(patch, known=known, values=values)
+
+
+def test_a_part_that_must_earn_its_place_is_not_taken_on_the_word_of_few_trials(rng):
+    trials = [_with_steady_dates(t) for t in trials_of(rng, 4, dates=3)]
+    trials = tuple(replace(t, patch=_all_shown(t.patch)) for t in trials)
+    fitted = Stacked((Laplace(), Beside(0.0, right=True))).fit(SceneSample(trials))
+    assert "beside" not in fitted.facts["parts"]
+
+
 def test_lost_dates_have_weights_and_a_factor_of_their_own(rng):
     steady = [_with_steady_dates(t) for t in trials_of(rng, 9, dates=4)]
     lost = [_with_its_date_lost(t, day) for day, t in enumerate(steady[:4])]
