@@ -38,6 +38,7 @@ from geodiff.fillers.weights import (
     default_weights,
     lost_weights,
     patch_weights,
+    sole_or_mixed,
     weights_by_stratum,
 )
 from geodiff.fillers.widths import member_widths, width_field
@@ -122,7 +123,7 @@ class Stacked:
             part.name: told[part.name][1] if part.name in told else self._cross_fitted(part, sample, fits[part.name])
             for part in parts
         }
-        return self._calibrated(sample, parts, fits, estimates, _learnt(parts, sample.trials, estimates))
+        return self._calibrated(sample, parts, fits, estimates, _learnt(parts, fits, sample.trials, estimates))
 
     def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
         """Estimate each patch; parts that have no say in it are not asked."""
@@ -248,8 +249,16 @@ class Stacked:
         return self._error(trial.patch, {name: filled[place] for name, filled in estimates.items()}, fitted)
 
 
-def _learnt(parts: Sequence[Filler], trials: Sequence[Trial], estimates: Mapping[str, Sequence[Filled]]) -> _Weights:
-    """Weights by stratum from trials that show something of their date, those of lost dates from the others."""
+def _learnt(
+    parts: Sequence[Filler],
+    fits: Mapping[str, Fitted],
+    trials: Sequence[Trial],
+    estimates: Mapping[str, Sequence[Filled]],
+) -> _Weights:
+    """Weights by stratum from trials that show something of their date, those of lost dates from the others.
+
+    Where no other date knows a pixel, parts that look at other dates have no say but those that look around it there.
+    """
     names = [part.name for part in parts]
     errors = [np.stack([_error(trial, estimates[n][i]) for n in names]) for i, trial in enumerate(trials)]
     rows = far_apart(trials)
@@ -257,7 +266,11 @@ def _learnt(parts: Sequence[Filler], trials: Sequence[Trial], estimates: Mapping
     whole = [bool(lost_planes(trial.patch).all()) for trial in trials]
     shown = [i for i, lost in enumerate(whole) if not lost] or range(len(trials))
     temporal = [place for place, part in enumerate(parts) if getattr(part, "needs_dates", False)]
-    table = weights_by_stratum(names, temporal, [errors[i] for i in shown], [classes[i] for i in shown])
+    in_place = [place for place in temporal if not fits[names[place]].facts.get("around")]
+    told = [errors[i] for i in shown], [classes[i] for i in shown]
+    table = weights_by_stratum(names, in_place, *told)
+    if len(in_place) < len(temporal):
+        table = sole_or_mixed(names, in_place, *told, table, next(p for p in temporal if p not in in_place))
     blind = [errors[i][temporal] for i, lost in enumerate(whole) if lost]
     if not blind or not temporal:
         return _Weights(table)
@@ -388,7 +401,7 @@ def _answer(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """A part's value and source codes."""
     if run is None and isinstance(part, Estimates):
-        return part.estimate(patch, fitted), part.source(patch)
+        return part.estimate(patch, fitted), part.source(patch, fitted)
     if run is None:
         raise KeyError(f"{part.name} has weight but was not filled; hand its answer to `combined`")
     return run.value, run.source

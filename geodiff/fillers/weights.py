@@ -23,6 +23,7 @@ __all__ = [
     "lost_weights",
     "patch_weights",
     "simplex_minimum",
+    "sole_or_mixed",
     "weight_fields",
     "weights_by_stratum",
 ]
@@ -57,6 +58,8 @@ _DISTINCT = 25.0
 """Pixels that count as an independent one where it is asked whether the defaults are of another kind of scene."""
 _ORDINARY = 3.0
 """Odds, before any pixel is seen, that they are of this kind."""
+_GAIN = 0.95
+"""Of the squared error of optimal interpolation alone, what is left by a mixture that is worth having."""
 _CAUTIOUS = ("regression", "linear-time")
 """The first at hand is what few lost dates are no evidence against. What the regression says of them it has chosen by
 many dates, and is drawn to linear interpolation itself."""
@@ -170,7 +173,7 @@ def weights_by_stratum(
 
     Parameters
     ----------
-    temporal : places of the parts that look at other dates.
+    temporal : places of the parts that look at the pixel itself on other dates.
     """
     defaults = default_weights(names)
     if not temporal:
@@ -187,6 +190,31 @@ def weights_by_stratum(
         table[-DISTANCES:] = 0.0
         table[-DISTANCES:, spatial] = own[-DISTANCES:]
     return np.concatenate([table, farther])
+
+
+def sole_or_mixed(
+    names: Sequence[str],
+    temporal: Sequence[int],
+    errors: Sequence[NDArray[np.floating[Any]]],
+    strata: Sequence[NDArray[np.integer[Any]]],
+    table: NDArray[np.float64],
+    part: int,
+) -> NDArray[np.float64]:
+    """The table (20 or 30, part); all of it that part's where a mixture learnt from other trials does no better.
+
+    Optimal interpolation is the best linear predictor already. Trials between tracks are few, and what others seem to
+    add to it there is mostly chance. Arguments as of `weights_by_stratum`, of which `table` is the answer.
+    """
+    mixed, alone = 0.0, 0.0
+    for fold in (0, 1):
+        rest = weights_by_stratum(names, temporal, errors[1 - fold :: 2], strata[1 - fold :: 2])
+        for error, stratum in zip(errors[fold::2], strata[fold::2], strict=True):
+            typical = max(float(np.square(error[part], dtype=np.float64).sum()) ** 0.5, _LEAST_ERROR)
+            rows = np.minimum(stratum, len(rest) - 1)
+            mixed += float(np.square(np.einsum("np,pn->n", rest[rows], error)).sum()) / typical
+            alone += float(np.square(error[part], dtype=np.float64).sum()) / typical
+    sole = np.tile(np.eye(len(names))[part], (len(table), 1))
+    return sole if mixed > _GAIN * alone else table
 
 
 def _far_weights(
