@@ -10,7 +10,7 @@ import numpy as np
 
 from geodiff.context import context, seen_dates
 from geodiff.fillers import Filler, Trial
-from geodiff.fillers.calibration import NEAR, THINNING, around_in_time
+from geodiff.fillers.calibration import NEAR, around_in_time
 from geodiff.fillers.lost import as_lost
 from geodiff.hidden import Hidden, hide
 from geodiff.lattice import Lattice, Window
@@ -105,6 +105,8 @@ def _trial(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, cells: Cells
     if spot.whole:
         return Trial(as_lost(whole), truth[None], hidden[None])
     known = _without(whole.known, place, hidden, spot.window, filler.halo, cube.lattice)
+    for other in range(len(dates)) if spot.ever else ():
+        known = _without(known, other, spot.where, spot.window, filler.halo, cube.lattice)
     judged = hidden & spot.judged
     if spot.lasting is not None:
         for other in np.flatnonzero(spot.lasting.any(axis=(1, 2))).tolist():
@@ -112,8 +114,7 @@ def _trial(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, cells: Cells
             known = _without(known, other, gone, spot.window, filler.halo, cube.lattice)
         judged &= around_in_time(known[(..., *whole.core)], whole.dates, place) != NEAR
     patch = replace(whole, known=known, values=np.where(known, whole.values, np.float32(0)))
-    worth = THINNING if spot.strewn else 1
-    return Trial(patch, truth[None], judged[None], lasting=spot.lasting is not None, worth=worth)
+    return Trial(patch, truth[None], judged[None], lasting=spot.lasting is not None, worth=spot.worth)
 
 
 def _without(

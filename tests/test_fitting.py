@@ -21,8 +21,9 @@ from geodiff.fillers.calibration import FAR, NEAR, ONE_SIDE, around_in_time, tar
 from geodiff.fillers.spatial import Laplace
 from geodiff.fillers.stacked import Stacked
 from geodiff.fillers.temporal import LinearTime, Regression
+from geodiff.fillers.whitening import distance_to_known
 from geodiff.fitting import _league, fit_cube
-from geodiff.hidden import spots
+from geodiff.hidden import _one_fold, _piece, spots
 from geodiff.io.cf import open_dataset_as_raster
 from geodiff.job import FillJob
 from geodiff.lattice import Lattice, Window
@@ -293,6 +294,19 @@ def test_of_pixels_strewn_about_every_fifth_is_hidden_at_a_time() -> None:
         assert all(taken < 0.4 * left for taken, left in zip(hidden, known, strict=True))
         assert all(trial.worth > 1 for trial in trials)
     assert all(trial.worth == 1 for trial in _heard(1, scattered=0.3)), "gaps that can be laid elsewhere are"
+
+
+def test_of_tracks_whole_pieces_are_hidden_as_far_from_others_as_gaps_are() -> None:
+    """Every fifth pixel of a track has its neighbours left, which gaps between tracks have not."""
+    row, column = np.mgrid[:128, :128]
+    lines = (column + row // 3) % 24 == 0
+    side = _piece(lines, ~lines)
+    hidden = lines & _one_fold(lines, 0, side)
+    depth = [np.quantile(distance_to_known(k)[w], 0.9) for k, w in ((lines, ~lines), (lines & ~hidden, hidden))]
+    assert 0.6 < depth[1] / depth[0] < 1.6
+    assert 0.05 < hidden.sum() / lines.sum() < 0.4
+    points = np.random.default_rng(0).random((128, 128)) < 0.02
+    assert _piece(points, ~points) == 1, "of points any fifth lies as far from the others"
 
 
 @pytest.mark.parametrize(("side", "share"), [(96, 0.01), (200, 0.003)])

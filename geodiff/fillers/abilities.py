@@ -31,6 +31,6 @@ class Estimates(Protocol):
         """(target, band, row, column) of the window."""
         ...
 
-    def source(self, patch: Patch) -> NDArray[np.uint8]:
+    def source(self, patch: Patch, fitted: Fitted) -> NDArray[np.uint8]:
         """(target, band, row, column) of the window: whose values they are."""
         ...

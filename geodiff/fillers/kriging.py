@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Places = tuple[NDArray[np.intp], NDArray[np.intp]]
     Plane = NDArray[np.float32]
 
-__all__ = ["Kriging", "predicted"]
+__all__ = ["Kriging", "predicted", "tiles"]
 
 TILE, OVERLAP = 16, 8
 """Missing pixels of a tile share one system; neighbouring tiles overlap and are blended, or their edges would show."""
@@ -160,7 +160,7 @@ def predicted(
 def _places(known: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> list[tuple[Places, NDArray[np.float64], Places]]:
     """Of each tile the wanted pixels, its share in them, and the known ones that they are predicted from."""
     rim = _thinned_rim(known)
-    return [(targets, share, _sources(known, rim, targets)) for targets, share in _tiles(wanted)]
+    return [(targets, share, _sources(known, rim, targets)) for targets, share in tiles(wanted)]
 
 
 class _Lookup:
@@ -182,7 +182,7 @@ class _Lookup:
         return self._flat.take((centre + one)[:, None] - other)
 
 
-def _tiles(wanted: NDArray[np.bool_]) -> Iterator[tuple[Places, NDArray[np.float64]]]:
+def tiles(wanted: NDArray[np.bool_]) -> Iterator[tuple[Places, NDArray[np.float64]]]:
     """Wanted pixels of each tile that has some, and its share in them: shares of the tiles over a pixel sum to 1."""
     half, side = OVERLAP // 2, TILE + OVERLAP
     ramp = (np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5) / OVERLAP

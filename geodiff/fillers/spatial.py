@@ -108,7 +108,7 @@ class SpatialFiller(ABC):
         arrays: Mapping[str, NDArray[Any]] = {**fitted.arrays, "factors": factors}
         return Fitted(self.name, {**fitted.facts, "trials": len(trials)}, arrays)
 
-    def source(self, patch: Patch) -> NDArray[np.uint8]:
+    def source(self, patch: Patch, fitted: Fitted) -> NDArray[np.uint8]:  # noqa: ARG002 (whatever was learnt)
         """(target, band, row, column) of the window: whose values they are."""
         return np.full(patch.missing.shape, CODES[self.name], np.uint8)
 
@@ -118,7 +118,7 @@ class SpatialFiller(ABC):
 
     def _fill(self, patch: Patch, fitted: Fitted) -> Filled:
         value, error = self._both(patch, fitted)
-        return Filled(value, error * patch_factors(patch, fitted.arrays["factors"]), None, self.source(patch))
+        return Filled(value, error * patch_factors(patch, fitted.arrays["factors"]), None, self.source(patch, fitted))
 
 
 def window_error(patch: Patch) -> NDArray[np.float32]:

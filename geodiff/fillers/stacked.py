@@ -40,6 +40,7 @@ from geodiff.fillers.weights import (
     lost_weights,
     patch_weights,
     simplex_minimum,
+    sole_or_mixed,
     weights_by_stratum,
 )
 from geodiff.fillers.widths import member_widths, width_field
@@ -132,14 +133,14 @@ class Stacked:
             for part in parts
         }
         few = 1 < sum(sample.seen) <= FEW_DATES
-        weights = _learnt(parts, sample.trials, estimates, few=few)
+        weights = _learnt(parts, fits, sample.trials, estimates, few=few)
         for part in [part for part in suited if part not in parts]:
             errors = _stacked_errors(sample.trials, weights, [p.name for p in parts], estimates)
             if not _promises(part, sample.trials, errors):
                 continue
             own = _tuned(part, sample)
             more, all_parts = {**estimates, part.name: self._cross_fitted(part, sample, own)}, [*parts, part]
-            found = _learnt(all_parts, sample.trials, more, few=few)
+            found = _learnt(all_parts, {**fits, part.name: own}, sample.trials, more, few=few)
             if _earns(sample.trials, errors, _stacked_errors(sample.trials, found, [p.name for p in all_parts], more)):
                 parts, estimates, weights = all_parts, more, found
                 fits[part.name] = own
@@ -270,9 +271,17 @@ class Stacked:
 
 
 def _learnt(
-    parts: Sequence[Filler], trials: Sequence[Trial], estimates: Mapping[str, Sequence[Filled]], *, few: bool = False
+    parts: Sequence[Filler],
+    fits: Mapping[str, Fitted],
+    trials: Sequence[Trial],
+    estimates: Mapping[str, Sequence[Filled]],
+    *,
+    few: bool = False,
 ) -> _Weights:
-    """Weights by stratum from trials that show something of their date, those of lost dates from the others."""
+    """Weights by stratum from trials that show something of their date, those of lost dates from the others.
+
+    Where no other date knows a pixel, parts that look at other dates have no say but those that look around it there.
+    """
     names = [part.name for part in parts]
     errors = [np.stack([_error(trial, estimates[n][i]) for n in names]) for i, trial in enumerate(trials)]
     rows = far_apart(trials)
@@ -280,8 +289,12 @@ def _learnt(
     whole = [bool(lost_planes(trial.patch).all()) for trial in trials]
     shown = [i for i, lost in enumerate(whole) if not lost] or range(len(trials))
     temporal = [place for place, part in enumerate(parts) if getattr(part, "needs_dates", False)]
+    in_place = [place for place in temporal if not fits[names[place]].facts.get("around")]
     told = [errors[i] for i in shown], [classes[i] for i in shown]
-    table = weights_by_stratum(names, temporal, *told, few=few)
+    table = weights_by_stratum(names, in_place, *told, few=few)
+    if len(in_place) < len(temporal):
+        around = next(place for place in temporal if place not in in_place)
+        table = sole_or_mixed(names, in_place, *told, table, around, few=few)
     blind = [errors[i][temporal] for i, lost in enumerate(whole) if lost]
     if not blind or not temporal:
         return _Weights(table)
@@ -464,7 +477,7 @@ def _answer(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """A part's value and source codes."""
     if run is None and isinstance(part, Estimates):
-        return part.estimate(patch, fitted), part.source(patch)
+        return part.estimate(patch, fitted), part.source(patch, fitted)
     if run is None:
         raise KeyError(f"{part.name} has weight but was not filled; hand its answer to `combined`")
     return run.value, run.source

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from scipy.ndimage import uniform_filter
 
 from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import conformal_factors, far_apart, patch_factors, strata, told
+from geodiff.fillers.optimal import Coupled, Points, filled_between, likeliest
 from geodiff.fillers.regression import one_date_regressions, regressors
 from geodiff.fillers.relaxation import relaxed_fill
 from geodiff.fillers.series import (
@@ -66,6 +67,8 @@ all cost what six whole ones would."""
 _PAIR, _BROAD = 2, 32
 """Seen dates of which a third, lost one is drawn to the mean around, and pixels to each side over which that is taken,
 which is the halo: every window sees the same."""
+_LITTLE = 0.3
+"""Share of the trials' patches, all dates together, up to which a stack shows little."""
 _MOST_CALIBRATED = 30
 """Trials, of one band each, that scale the standard error."""
 
@@ -133,11 +136,14 @@ class TemporalFiller(ABC):
                 error[place] = self._error(patch, patch.targets[place[0]], place[1], fitted)[patch.core]
         return error * patch_factors(patch, fitted.arrays["factors"])
 
-    def source(self, patch: Patch) -> NDArray[np.uint8]:
-        """(target, band, row, column) of the window: whose values they are."""
+    def source(self, patch: Patch, fitted: Fitted) -> NDArray[np.uint8]:
+        """(target, band, row, column) of the window: whose values they are; harmonic where no date knows a pixel.
+
+        Unless what lies around it on other dates tells of it too, as the fit then says.
+        """
         codes = np.full(patch.missing.shape, CODES[self.name], np.uint8)
         for place, wanted in np.ndenumerate(patch.missing.any(axis=(2, 3))):
-            if wanted:
+            if wanted and not fitted.facts.get("around"):
                 seen = self._seen(patch, patch.targets[place[0]], place[1])[patch.core]
                 codes[place][~seen] = CODES["laplace"]
         return codes
@@ -176,7 +182,8 @@ class TemporalFiller(ABC):
         return float(np.sqrt(squares / count)) if count else _BLIND
 
     def _fill(self, patch: Patch, fitted: Fitted) -> Filled:
-        return Filled(self.estimate(patch, fitted), self.standard_error(patch, fitted), None, self.source(patch))
+        value, error = self.estimate(patch, fitted), self.standard_error(patch, fitted)
+        return Filled(value, error, None, self.source(patch, fitted))
 
     def _series(self, patch: Patch, target: int, band: int) -> Series:
         """The dates it looks at for one target date and band."""
@@ -252,6 +259,12 @@ def _some(trials: Sequence[Trial], most: int = _MOST_TRIALS) -> Iterator[tuple[T
             yield trial, int(bands[place % bands.size])
 
 
+def _shown(trials: Sequence[Trial]) -> float:
+    """Share that is known of what could be, on all dates of the trials' patches."""
+    known = sum(int(np.count_nonzero(trial.patch.known)) for trial in trials)
+    return known / max(sum(int(np.count_nonzero(trial.patch.fillable)) for trial in trials), 1)
+
+
 def _one_a_date(trials: Sequence[Trial]) -> list[Trial]:
     """Of each date the trial that judges most pixels: a date that was left out tells the same of itself twice.
 
@@ -323,10 +336,10 @@ class Climatology(TemporalFiller):
 
 
 class SpaceTime(TemporalFiller):
-    """Relaxation with known neighbours in space and time.
+    """Relaxation with known neighbours in space and time; optimal interpolation where a stack shows little.
 
     How firmly time couples is chosen on the trials. On validation stacks errors with the six nearest dates are up to a
-    tenth below those with ten.
+    tenth below those with ten. Between tracks and points a covariance, chosen by likelihood, takes the place of that.
     """
 
     name = "spacetime"
@@ -334,17 +347,38 @@ class SpaceTime(TemporalFiller):
     context_dates = 6
     settings = ({"coupling": 0.1}, {"coupling": 0.03}, {"coupling": 0.3})
 
+    def learnt(self, sample: SceneSample) -> Fitted:
+        """The coupling, or a covariance of space and time."""
+        relaxed = super().learnt(sample)
+        if not sample.trials or _shown(sample.trials) > _LITTLE:
+            return relaxed
+        coupled = likeliest(Points.of(trial.patch, band) for trial, band in _some(sample.trials))
+        return relaxed if coupled is None else Fitted(self.name, {"around": True, **asdict(coupled)})
+
     def trend(self, series: Series, fitted: Fitted) -> Plane:  # noqa: ARG002 (the fit is for the value)
         """What the error is told by: the relaxation keeps the target's own pixels and cannot tell it."""
         return linear(series)
 
     def _value(self, patch: Patch, target: int, band: int, fitted: Fitted) -> Plane:
         """The coupled relaxation itself where another date is known."""
+        if fitted.facts.get("around"):
+            return self._optimal(patch, target, band, fitted)[0]
         if not self._seen(patch, target, band).any():
             return super()._value(patch, target, band, fitted)
         coupling = float(fitted.facts["coupling"])
         key = (*_setting(fitted), target, band)
         return patch.once(key, lambda: relaxed_in_time(self._series(patch, target, band), coupling))
+
+    def _error(self, patch: Patch, target: int, band: int, fitted: Fitted) -> Plane:
+        if fitted.facts.get("around"):
+            return self._optimal(patch, target, band, fitted)[1]
+        return super()._error(patch, target, band, fitted)
+
+    def _optimal(self, patch: Patch, target: int, band: int, fitted: Fitted) -> tuple[Plane, Plane]:
+        """Value and standard error."""
+        coupled = Coupled(**{name.name: fitted.facts[name.name] for name in fields(Coupled)})
+        key = (*_setting(fitted), target, band)
+        return patch.once(key, lambda: filled_between(patch, target, band, coupled))
 
 
 def _filled_linear(series: Series) -> Plane:

@@ -24,6 +24,7 @@ __all__ = [
     "lost_weights",
     "patch_weights",
     "simplex_minimum",
+    "sole_or_mixed",
     "weight_fields",
     "weights_by_stratum",
 ]
@@ -62,6 +63,8 @@ FEW_DATES = 5
 """Seen dates up to which a stack shows few: what its trials hide lies near data, or where no other date knows it."""
 _DEEP = (0.0, 0.0, 1 / 3, 2 / 3, 2 / 3)
 """Share of the stored weights there, by distance class."""
+_GAIN = 0.95
+"""Of the squared error of optimal interpolation alone, what is left by a mixture that is worth having."""
 _CAUTIOUS = ("regression", "linear-time")
 """The first at hand is what few lost dates are no evidence against. What the regression says of them it has chosen by
 many dates, and is drawn to linear interpolation itself."""
@@ -177,7 +180,7 @@ def weights_by_stratum(
 
     Parameters
     ----------
-    temporal : places of the parts that look at other dates.
+    temporal : places of the parts that look at the pixel itself on other dates.
     few : whether few dates are seen: deep in gaps weights are then drawn to stored ones.
     """
     defaults = default_weights(names)
@@ -213,6 +216,33 @@ def _steadied(
     rows = (1.0 - share) * table + share * stored
     rows[(rows < LEAST) & (share > 0)] = 0.0
     return _normalised(rows)
+
+
+def sole_or_mixed(
+    names: Sequence[str],
+    temporal: Sequence[int],
+    errors: Sequence[NDArray[np.floating[Any]]],
+    strata: Sequence[NDArray[np.integer[Any]]],
+    table: NDArray[np.float64],
+    part: int,
+    *,
+    few: bool = False,
+) -> NDArray[np.float64]:
+    """The table (20 or 30, part); all of it that part's where a mixture learnt from other trials does no better.
+
+    Optimal interpolation is the best linear predictor already. Trials between tracks are few, and what others seem to
+    add to it there is mostly chance. Arguments as of `weights_by_stratum`, of which `table` is the answer.
+    """
+    mixed, alone = 0.0, 0.0
+    for fold in (0, 1):
+        rest = weights_by_stratum(names, temporal, errors[1 - fold :: 2], strata[1 - fold :: 2], few=few)
+        for error, stratum in zip(errors[fold::2], strata[fold::2], strict=True):
+            typical = max(float(np.square(error[part], dtype=np.float64).sum()) ** 0.5, _LEAST_ERROR)
+            rows = np.minimum(stratum, len(rest) - 1)
+            mixed += float(np.square(np.einsum("np,pn->n", rest[rows], error)).sum()) / typical
+            alone += float(np.square(error[part], dtype=np.float64).sum()) / typical
+    sole = np.tile(np.eye(len(names))[part], (len(table), 1))
+    return sole if mixed > _GAIN * alone else table
 
 
 def _far_weights(

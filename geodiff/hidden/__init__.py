@@ -14,6 +14,8 @@ import numpy as np
 
 from geodiff.context import LEAST_DATES, context, seen_dates
 from geodiff.fillers import Filler
+from geodiff.fillers.calibration import THINNING
+from geodiff.fillers.whitening import distance_to_known
 from geodiff.hidden.lasting import MOST_LASTING, lasting_gaps, lost_dates
 from geodiff.hidden.spots import (
     LEAST_LEFT,
@@ -60,9 +62,11 @@ _LEFT, _LITTLE_LEFT = 0.25, 0.003
 """Share of a window that a trial leaves known; the second, some 50 pixels, where no window can spare so much."""
 _FOLDS, _STREWN = 5, 3
 """Of known pixels strewn about every fifth is hidden in a trial, in so many trials of a window."""
-_LEAST_STREWN, _CROWDED = 30, 1.0
-"""Known pixels of a window from which on some are hidden so, and with how many known neighbours on average they are
-strewn about no more."""
+_LEAST_STREWN, _CROWDED = 30, 10.0
+"""Known pixels of a window from which on some are hidden so, and how many known ones of the 5 x 5 around each, on
+average, are no points or tracks any more."""
+_SIDES, _REACHED = (1, 4, 6, 8, 12, 16, 24, 32, 48), 0.9
+"""Sides of pieces of tracks, in pixels, and the quantile of distances to data in which they are to be as gaps are."""
 
 
 def hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[Hidden]:
@@ -143,34 +147,66 @@ def _strewn(
 ) -> list[Hidden]:
     """Every fifth known pixel of windows in which these are strewn about, another fifth in each of a window's trials.
 
-    What is missing there is all between them, and has no shape that could be laid elsewhere.
+    What is missing there is all between them, and has no shape that could be laid elsewhere. Of tracks every fifth
+    piece is hidden, so long that what is hidden lies as far from what is left as gaps do. Every third trial hides
+    them on all dates: between stations no date looks.
     """
     found: list[Hidden] = []
     budget, spent = min(_STREWN * scan.known // _FOLDS, _TAUGHT * len(cube.bands)), 0
+    sides: dict[tuple[int, Window], int] = {}
     for fold in range(_STREWN):
         for date, window in places:
             if len(found) >= most or spent >= budget:
                 return found
             known = known_in(cube, gaps, date, window)
             anywhere = np.asarray(known.any(axis=0))
-            if np.count_nonzero(anywhere) >= _LEAST_STREWN and _neighbours(anywhere) < _CROWDED:
-                hidden = known & _one_fold(anywhere, fold) & ~hidden_already(found, date, window)
-                if count := int(hidden.sum()):
-                    found.append(Hidden(date, window, hidden, strewn=True))
-                    spent += count
+            if np.count_nonzero(anywhere) < _LEAST_STREWN or _around(anywhere) > _CROWDED:
+                continue
+            if (date, window) not in sides:
+                sides[date, window] = _piece(anywhere, gap_shape(cube, gaps, date, window))
+            hidden = known & _one_fold(anywhere, fold, sides[date, window]) & ~hidden_already(found, date, window)
+            if count := int(hidden.sum()):
+                worth = round(THINNING / _around(anywhere))
+                found.append(Hidden(date, window, hidden, ever=len(found) % _STREWN == 1, worth=worth))
+                spent += count
     return found
 
 
-def _neighbours(known: NDArray[np.bool_]) -> float:
-    """How many of the eight pixels around a known one (row, column) are known, on average."""
+def _around(known: NDArray[np.bool_]) -> float:
+    """How many of the 5 x 5 pixels around a known one (row, column) are known, itself among them, on average."""
     from scipy.ndimage import uniform_filter
 
-    around = 9 * uniform_filter(known.astype(np.float64), 3, mode="constant")
-    return float(around[known].mean()) - 1.0
+    around = THINNING * uniform_filter(known.astype(np.float64), math.isqrt(THINNING), mode="constant")
+    return float(around[known].mean())
 
 
-def _one_fold(known: NDArray[np.bool_], fold: int) -> NDArray[np.bool_]:
-    """(row, column) every fifth of the known pixels, in rows one below the other not the same columns."""
+def _piece(known: NDArray[np.bool_], gap: NDArray[np.bool_]) -> int:
+    """Side of the squares (pixels) of which every fifth is to be hidden, (row, column) both.
+
+    1, which is pixel by pixel, where these lie as far from each other as gaps from them; along a track they do not.
+    """
+    if not gap.any():
+        return 1
+    wanted, last = np.quantile(distance_to_known(known)[gap], _REACHED), (1, 0.0)
+    for side in _SIDES:
+        hidden = known & _one_fold(known, 0, side)
+        if not hidden.any():
+            break
+        reached = float(np.quantile(distance_to_known(known & ~hidden)[hidden], _REACHED))
+        if reached >= wanted:
+            return side if side == 1 or reached * last[1] < wanted**2 else last[0]
+        last = side, reached
+    return last[0]
+
+
+def _one_fold(known: NDArray[np.bool_], fold: int, side: int) -> NDArray[np.bool_]:
+    """(row, column) every fifth of the known pixels, in rows one below the other not the same columns.
+
+    Or all of every fifth square, these lying a knight's move apart.
+    """
+    if side > 1:
+        row, column = (np.arange(length) // side for length in known.shape)
+        return np.asarray(known & ((row[:, None] + 2 * column) % _FOLDS == fold))
     chosen, number = np.zeros_like(known), np.arange(np.count_nonzero(known))
     chosen[known] = (number + number // _FOLDS) % _FOLDS == fold
     return chosen

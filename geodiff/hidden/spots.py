@@ -53,8 +53,10 @@ class Hidden:
     """Dates around a whole one that show nothing either."""
     deep: bool = False
     """So much is hidden that only one pixel in 3 x 3 is judged."""
-    strewn: bool = False
-    """They lie here and there, as what is known does, and not in a blob."""
+    ever: bool = False
+    """Hidden on all other dates too, as where no date ever looked."""
+    worth: int = 1
+    """Pixels of a blob that each tells as much as: more where they lie here and there, as what is known does."""
     lasting: NDArray[np.bool_] | None = None
     """(context date, row, column) of the window: hidden on these dates too; judged is what is then far from known ones.
     Their low-resolution fill stays as it is: our fillers look at that of the target alone."""

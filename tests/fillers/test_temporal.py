@@ -233,7 +233,7 @@ def test_values_asked_for_alone_are_those_with_errors(name: str, fits: dict[str,
     whole = filler.fill([patch], fits[name], seed=0)[0]
     again = replace(patch)  # nothing kept of the first
     assert np.array_equal(filler.estimate(again, fits[name])[again.missing], whole.value[patch.missing])
-    assert np.array_equal(filler.source(again)[again.missing], whole.source[patch.missing])
+    assert np.array_equal(filler.source(again, fits[name])[again.missing], whole.source[patch.missing])
 
 
 def test_where_no_other_date_knows_a_pixel_linear_in_time_is_the_harmonic_fill() -> None:
