@@ -277,7 +277,7 @@ class Beside(Constant):
         truth = patch.values[1:2][..., *patch.core] - 1  # as `_with_steady_dates` moves the other dates
         return truth if self.right else np.full_like(truth, self.level)
 
-    def source(self, patch: Patch) -> np.ndarray:
+    def source(self, patch: Patch, fitted: Fitted) -> np.ndarray:
         return np.full(patch.missing.shape, 77, np.uint8)
 
     def fill(self, patches, fitted, *, seed):
