@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geodiff.fillers import Filled, Fitted, Patch, Trial
+from geodiff.fillers.calibration import THINNING
 from geodiff.fillers.members import White, recentred
 from geodiff.lattice import Window
 from geodiff.noise import noise_in_time
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
     Planes = NDArray[np.float32]
 
-__all__ = ["PRIOR_PIXELS", "THINNING", "band_correlation", "date_wide", "ground_white", "memory_of", "mix_of"]
+__all__ = ["PRIOR_PIXELS", "band_correlation", "date_wide", "ground_white", "memory_of", "mix_of"]
 
-THINNING, PRIOR_PIXELS = 25.0, 10.0
-"""Hidden pixels that tell as much as one that stands alone, and how many such ones a belief held before is worth."""
+PRIOR_PIXELS = 10.0
+"""Independent hidden pixels that a belief held before is worth."""
 _FEWEST, _NUMBERS = 50, 1 << 23
 """Pixels from which on bands show how they go together, and numbers (bands x pixels) of which that is taken at most."""
 _DATE_WIDE = -(1 << 20)

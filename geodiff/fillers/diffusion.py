@@ -18,6 +18,7 @@ import numpy as np
 from geodiff.diffusion.fields import DATES, Layer, Scene, context, whitening_error
 from geodiff.fillers import CODES, Filled, Filler, FillerSettings, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.calibration import (
+    THINNING,
     conformal_factors,
     error_ratio,
     far_apart,
@@ -27,7 +28,7 @@ from geodiff.fillers.calibration import (
     strata,
     target_distance,
 )
-from geodiff.fillers.correlated import PRIOR_PIXELS, THINNING, band_correlation, ground_white, memory_of, mix_of
+from geodiff.fillers.correlated import PRIOR_PIXELS, band_correlation, ground_white, memory_of, mix_of
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.members import Broad, matched, recentred, starts
 from geodiff.fillers.spatial import Laplace, SpatialFiller

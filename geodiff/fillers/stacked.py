@@ -28,6 +28,7 @@ from geodiff.fillers.calibration import (
 )
 from geodiff.fillers.crossband import across_bands
 from geodiff.fillers.drift import drift_error
+from geodiff.fillers.earning import earns, promises
 from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.likeness import NonLocal
 from geodiff.fillers.lost import as_lost, beyond_corner, few_dates, lost_dates, lost_errors, lost_share
@@ -39,7 +40,6 @@ from geodiff.fillers.weights import (
     default_weights,
     lost_weights,
     patch_weights,
-    simplex_minimum,
     sole_or_mixed,
     weights_by_stratum,
 )
@@ -58,12 +58,6 @@ _DEFAULT_FACTORS = (0.62, 0.85, 1.08, 1.45, 1.7)
 _SCALE_GAIN = 0.99
 """A part's own standard error is the scale where it takes one hundredth off the CRPS."""
 _NETWORK = "diffusion"
-_EARNED = 0.96
-"""A part that must earn its place joins where squared errors on the trials fall to this share, 2 % of the RMSE: less
-may be chance, and stacks that have no use for it stay as they are."""
-_LOOKED_AT, _FEWEST_TRIALS = 24, 5
-"""Trials, at most and at least, on which such a part is looked at before it is fitted."""
-_LEAST_LEVEL = 1e-3
 _APART = 8.0
 """Bound on how far the standard errors of stack and network may be apart for members to follow."""
 
@@ -136,12 +130,12 @@ class Stacked:
         weights = _learnt(parts, fits, sample.trials, estimates, few=few)
         for part in [part for part in suited if part not in parts]:
             errors = _stacked_errors(sample.trials, weights, [p.name for p in parts], estimates)
-            if not _promises(part, sample.trials, errors):
+            if not promises(part, sample.trials, errors):
                 continue
             own = _tuned(part, sample)
             more, all_parts = {**estimates, part.name: self._cross_fitted(part, sample, own)}, [*parts, part]
             found = _learnt(all_parts, {**fits, part.name: own}, sample.trials, more, few=few)
-            if _earns(sample.trials, errors, _stacked_errors(sample.trials, found, [p.name for p in all_parts], more)):
+            if earns(sample.trials, errors, _stacked_errors(sample.trials, found, [p.name for p in all_parts], more)):
                 parts, estimates, weights = all_parts, more, found
                 fits[part.name] = own
         return self._calibrated(sample, parts, fits, estimates, weights)
@@ -316,58 +310,6 @@ def _stacked_errors(
         value = sum(w * estimates[n][i].value for w, n in zip(fields, names, strict=True))
         errors.append(np.asarray(value - trial.truth, np.float32))
     return errors
-
-
-def _promises(part: Filler, trials: Sequence[Trial], errors: Sequence[NDArray[np.float32]]) -> bool:
-    """Whether mixtures of the stack, of these errors, and one part more would do on some trials: before any fit."""
-    shown = _shown(trials)
-    if len(shown) < _FEWEST_TRIALS or not isinstance(part, Estimates):
-        return False
-    chosen = shown[:: -(-len(shown) // _LOOKED_AT)]
-    own = [trials[i] for i in chosen]
-    other = [part.estimate(trial.patch, Fitted(part.name)) - trial.truth for trial in own]
-    products, counts = _products(own, [errors[i] for i in chosen], other)
-    mixed = [w @ p @ w for p in products for w in (simplex_minimum(p),)]
-    return _gains(products[:, 0, 0], np.array(mixed), counts)
-
-
-def _earns(
-    trials: Sequence[Trial], old: Sequence[NDArray[np.float32]], new: Sequence[NDArray[np.float32]]
-) -> bool:
-    """Whether errors are less enough with one part more, on the trials that show something of their date."""
-    shown = _shown(trials)
-    products, counts = _products([trials[i] for i in shown], [old[i] for i in shown], [new[i] for i in shown])
-    return _gains(products[:, 0, 0], products[:, 1, 1], counts)
-
-
-def _shown(trials: Sequence[Trial]) -> list[int]:
-    """Places of trials that hide something and show something of their date."""
-    return [i for i, t in enumerate(trials) if t.hidden.any() and not lost_planes(t.patch).all()]
-
-
-def _products(
-    trials: Sequence[Trial], old: Sequence[NDArray[np.float32]], new: Sequence[NDArray[np.float32]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(distance class, 2, 2) sums of products of two errors at hidden pixels, and (distance class,) how many these are.
-
-    Each trial's are divided by its own error, so that neither the hardest dates nor the easiest choose for all.
-    """
-    products, counts = np.zeros((DISTANCES, 2, 2)), np.zeros(DISTANCES)
-    for trial, *both in zip(trials, old, new, strict=True):
-        errors = np.stack([error[trial.hidden] for error in both]).astype(np.float64)
-        level = max(float(np.sqrt(np.mean(np.square(errors[0])))), _LEAST_LEVEL)
-        near = strata(trial.patch)[trial.hidden] % DISTANCES
-        for distance in np.unique(near):
-            own = errors[:, near == distance]
-            products[distance] += own @ own.T / level
-            counts[distance] += own.shape[1]
-    return products, counts
-
-
-def _gains(old: NDArray[np.float64], new: NDArray[np.float64], counts: NDArray[np.float64]) -> bool:
-    """Whether squared errors fall enough, those of each distance class in units of their own: deep ones are large."""
-    share = np.divide(new, old, out=np.ones_like(new), where=old > 0)
-    return bool(counts @ share <= _EARNED * counts.sum())
 
 
 def _calibration(

@@ -136,14 +136,11 @@ class TemporalFiller(ABC):
                 error[place] = self._error(patch, patch.targets[place[0]], place[1], fitted)[patch.core]
         return error * patch_factors(patch, fitted.arrays["factors"])
 
-    def source(self, patch: Patch, fitted: Fitted) -> NDArray[np.uint8]:
-        """(target, band, row, column) of the window: whose values they are; harmonic where no date knows a pixel.
-
-        Unless what lies around it on other dates tells of it too, as the fit then says.
-        """
+    def source(self, patch: Patch, fitted: Fitted) -> NDArray[np.uint8]:  # noqa: ARG002 (whatever was learnt)
+        """(target, band, row, column) of the window: whose values they are; harmonic where no date knows a pixel."""
         codes = np.full(patch.missing.shape, CODES[self.name], np.uint8)
         for place, wanted in np.ndenumerate(patch.missing.any(axis=(2, 3))):
-            if wanted and not fitted.facts.get("around"):
+            if wanted:
                 seen = self._seen(patch, patch.targets[place[0]], place[1])[patch.core]
                 codes[place][~seen] = CODES["laplace"]
         return codes
@@ -349,15 +346,21 @@ class SpaceTime(TemporalFiller):
 
     def learnt(self, sample: SceneSample) -> Fitted:
         """The coupling, or a covariance of space and time."""
-        relaxed = super().learnt(sample)
-        if not sample.trials or _shown(sample.trials) > _LITTLE:
-            return relaxed
-        coupled = likeliest(Points.of(trial.patch, band) for trial, band in _some(sample.trials))
-        return relaxed if coupled is None else Fitted(self.name, {"around": True, **asdict(coupled)})
+        if sample.trials and _shown(sample.trials) <= _LITTLE:
+            coupled = likeliest(Points.of(trial.patch, band) for trial, band in _some(sample.trials))
+            if coupled is not None:
+                return Fitted(self.name, {"around": True, **asdict(coupled)})
+        return super().learnt(sample)
 
     def trend(self, series: Series, fitted: Fitted) -> Plane:  # noqa: ARG002 (the fit is for the value)
         """What the error is told by: the relaxation keeps the target's own pixels and cannot tell it."""
         return linear(series)
+
+    def source(self, patch: Patch, fitted: Fitted) -> NDArray[np.uint8]:
+        """(target, band, row, column) of the window; its own throughout where what lies around a pixel tells of it."""
+        if fitted.facts.get("around"):
+            return np.full(patch.missing.shape, CODES[self.name], np.uint8)
+        return super().source(patch, fitted)
 
     def _value(self, patch: Patch, target: int, band: int, fitted: Fitted) -> Plane:
         """The coupled relaxation itself where another date is known."""

@@ -160,13 +160,13 @@ def _strewn(
                 return found
             known = known_in(cube, gaps, date, window)
             anywhere = np.asarray(known.any(axis=0))
-            if np.count_nonzero(anywhere) < _LEAST_STREWN or _around(anywhere) > _CROWDED:
+            if np.count_nonzero(anywhere) < _LEAST_STREWN or (crowd := _around(anywhere)) > _CROWDED:
                 continue
             if (date, window) not in sides:
                 sides[date, window] = _piece(anywhere, gap_shape(cube, gaps, date, window))
             hidden = known & _one_fold(anywhere, fold, sides[date, window]) & ~hidden_already(found, date, window)
             if count := int(hidden.sum()):
-                worth = round(THINNING / _around(anywhere))
+                worth = round(THINNING / crowd)
                 found.append(Hidden(date, window, hidden, ever=len(found) % _STREWN == 1, worth=worth))
                 spent += count
     return found

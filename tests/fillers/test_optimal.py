@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, shift
 
-from geodiff.fillers import CODES, Fitted, Patch, SceneSample, Trial
+from geodiff.fillers import CODES, Fitted, SceneSample, Trial
 from geodiff.fillers.optimal import Coupled, Points, filled_between, likeliest
 from geodiff.fillers.spatial import Laplace
 from geodiff.fillers.stacked import Stacked
 from geodiff.fillers.temporal import SpaceTime
 from geodiff.fillers.weights import sole_or_mixed
-from geodiff.lattice import Window
+from tests.fillers.patches import DAY, HALO, SIDE, a_patch
 
-DAY, HALO, SIDE, DATES = 86_400, 8, 48, 9
+DATES = 9
+DAYS = np.arange(DATES, dtype=np.int64) * DAY
 
 
 def moving(seed: int) -> np.ndarray:
@@ -36,28 +37,13 @@ def tracks(seed: int, spacing: int = 24) -> np.ndarray:
     return (column - first[:, None, None] + slope[:, None, None] * row // 3) % spacing == 0
 
 
-def a_patch(values: np.ndarray, known: np.ndarray, target: int = 4) -> Patch:
-    held = known[:, None]
-    return Patch(
-        values=np.where(held, values[:, None], np.float32(0)),
-        known=held,
-        fillable=np.ones_like(held),
-        coarse=np.zeros(held.shape, np.float32),
-        window=Window(0, 0, SIDE, SIDE),
-        halo=HALO,
-        absolute=(0, 0),
-        dates=np.arange(len(values), dtype=np.int64) * DAY,
-        targets=(target,),
-    )
-
-
 def a_trial(seed: int, target: int, known: np.ndarray | None = None) -> Trial:
     values, known = moving(seed), tracks(seed) if known is None else known
     hidden = np.zeros_like(known[0])
     hidden[HALO + 12 : HALO + 36, HALO : HALO + SIDE] = known[target][HALO + 12 : HALO + 36, HALO : HALO + SIDE]
     left = known.copy()
     left[target] &= ~hidden
-    patch = a_patch(values, left, target)
+    patch = a_patch(values, left, DAYS, target)
     return Trial(patch, values[target][patch.core][None, None], hidden[patch.core][None, None], worth=5)
 
 
@@ -76,7 +62,7 @@ def test_between_tracks_it_beats_the_relaxation_and_its_intervals_hold(fitted: F
     assert fitted.facts["around"]
     for seed in (20, 21, 22):
         values, known = moving(seed), tracks(seed)
-        patch = a_patch(values, known)
+        patch = a_patch(values, known, DAYS)
         truth, gap, filler = values[4][patch.core], ~known[4][patch.core], SpaceTime()
         found = filler.fill([patch], fitted, seed=0)[0]
         error.append((found.value[0, 0] - truth)[gap])
@@ -95,9 +81,9 @@ def test_a_stack_that_shows_much_is_relaxed(sample: SceneSample) -> None:
 
 def test_the_likeliest_covariance_tells_eddies_from_noise() -> None:
     random = np.random.default_rng(5)
-    clear = likeliest(Points.of(a_patch(moving(seed), tracks(seed)), 0) for seed in range(4))
+    clear = likeliest(Points.of(a_patch(moving(seed), tracks(seed), DAYS), 0) for seed in range(4))
     noisy = likeliest(
-        Points.of(a_patch(moving(seed) + 0.5 * random.normal(size=(DATES, 64, 64)), tracks(seed)), 0)
+        Points.of(a_patch(moving(seed) + 0.5 * random.normal(size=(DATES, 64, 64)), tracks(seed), DAYS), 0)
         for seed in range(4)
     )
     assert clear is not None
@@ -111,7 +97,7 @@ def test_the_likeliest_covariance_tells_eddies_from_noise() -> None:
 def test_of_few_points_it_is_the_best_linear_prediction() -> None:
     values, known = moving(3), np.zeros((DATES, SIDE + 2 * HALO, SIDE + 2 * HALO), bool)
     known[2:6, ::16, ::16] = True
-    patch, model = a_patch(values, known), Coupled(1.5, 0.5, 8.0, 3.0, 0.2, 0.01, 2.0)
+    patch, model = a_patch(values, known, DAYS), Coupled(1.5, 0.5, 8.0, 3.0, 0.2, 0.01, 2.0)
     value, error = filled_between(patch, 4, 0, model)
     date, row, column = np.nonzero(known)
     own = np.array([4.0, 30.0, 27.0])
