@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geodiff.fillers import Filler
-from geodiff.fillers.series import by_nearness
+from geodiff.fillers.nearness import by_nearness
 from geodiff.undated import has_season
 
 if TYPE_CHECKING:

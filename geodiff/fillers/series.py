@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geodiff.fillers.masks import once_a_mask
+from geodiff.fillers.nearness import by_nearness, has_hours
 from geodiff.fillers.relaxation import push, push_weights
 from geodiff.undated import UNDATED
 
@@ -22,11 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Series",
-    "by_nearness",
     "climatology",
     "days_of",
     "harmonic",
-    "has_hours",
     "interpolated",
     "linear",
     "near_mean",
@@ -34,7 +33,6 @@ __all__ = [
     "seasonal",
     "spacing",
     "spread",
-    "time_apart",
     "times_around",
     "whittaker",
 ]
@@ -48,15 +46,8 @@ _SEASONS = 1.5
 """Years from which on dates tell a season from a trend."""
 _TOGETHER = 4096
 """Pixels whose series are smoothed at a time: some 30 dates of them fit into a core's cache."""
-_SAME_DAY = (1 / 24, 0.4)
-"""Days between dates that show one day at two hours: tiles of a pass lie nearer together, day and night farther."""
-_OTHER_DAY = 1 / 8
-"""Days as which a whole day counts where dates show the day's course: yesterday's noon is as near as three hours."""
 _DAYS = 1.5
 """Days from which on dates tell the day's course from a trend."""
-_APART, _FAR_APART = 0.25, 0.03
-"""Share of the time to the target that dates of a day's course are apart at least, from one to the next, and days that
-are always enough: by the hour every date is one to look at."""
 _HOUR = 1.5 / 24
 """Standard deviation, in days, of how near an hour of the day is."""
 _STICKS_OUT = 6.0
@@ -123,55 +114,6 @@ def _nearest(days: NDArray[np.float64], target: int, most: int, known: Known) ->
     useful = np.flatnonzero((share > _FEWEST) & (np.arange(len(days)) != target))
     order = by_nearness(days, target, useful, most, day=1)
     return np.append(order[:most] if most >= 0 else order, target)
-
-
-def by_nearness(
-    times: NDArray[Any], target: int, others: NDArray[np.intp], most: int, *, day: int
-) -> NDArray[np.intp]:
-    """`others` from the nearest to the farthest; the first `most` (-1: all) of them are those to look at.
-
-    Where dates show the day's course, those that lie close beside one that is taken tell little more than that, the
-    less the farther both are: of series by the minute the nearest thirty would not reach beyond a cloud. So they are
-    passed over as long as there are others.
-    """
-    apart = time_apart(times, target, day)
-    order = others[np.argsort(apart[others], kind="stable")]
-    if not 0 < most < len(order) or not has_hours(times, day):
-        return order
-    taken: list[int] = []
-    for date in order.tolist():
-        if len(taken) == most:
-            break
-        enough = min(_APART * apart[date], _FAR_APART * day) - _TINY * day
-        if not taken or np.abs(times[taken] - times[date]).min() >= enough:
-            taken.append(date)
-    return np.concatenate([np.array(taken, np.intp), order[~np.isin(order, taken)]])
-
-
-def time_apart(times: NDArray[Any], target: int, day: int) -> NDArray[Any]:
-    """(date,) how far dates are from one of them, in the units of `times`, of which a day has `day`.
-
-    Where most dates show some day at several hours, the same hour of another day is near too: light and warmth go
-    round with the day, and noon is more like yesterday's noon than like the night between.
-    """
-    straight = np.asarray(np.abs(times - times[target]))
-    if not has_hours(times, day):
-        return straight
-    turns = np.rint(straight / day)
-    return np.asarray(np.minimum(straight, np.abs(straight - day * turns) + _OTHER_DAY * day * turns))
-
-
-def has_hours(times: NDArray[Any], day: int) -> bool:
-    """Whether dates show the day's course: most of them have another one of the same day, some hours away."""
-    line = np.sort(times)
-    low, high = (share * day for share in _SAME_DAY)
-    seen = _any_between(line, low, high) | _any_between(line, -high, -low)
-    return bool(2 * np.count_nonzero(seen) > len(line))
-
-
-def _any_between(line: NDArray[Any], low: float, high: float) -> NDArray[np.bool_]:
-    """(date,) whether one of the dates, ascending, lies so far after each."""
-    return np.asarray(np.searchsorted(line, line + high, "right") > np.searchsorted(line, line + low))
 
 
 def spacing(days: NDArray[np.float64]) -> NDArray[np.float64]:
