@@ -52,7 +52,7 @@ class FramesFailedError(SomeFailedError):
     retry_condition_fn=passing,
 )
 def reconstruct_frame(job: RestoreJob, every: bool = False, pages: bool = True) -> FrameRecord:
-    """Restore one frame where it is damaged, unless its product is there already."""
+    """Restore one frame where it is damaged, unless its product already exists."""
     record = reconstruct(job, every=every, pages=pages)
     get_run_logger().info("%s: %s, %.2f %% damaged", called(job.source), record.status, 100 * record.damaged)
     return record

@@ -89,7 +89,7 @@ def _filled(name: str, facts: dict[str, Any], command: str) -> str:
     if check.get("coverage90") is not None:
         line += f"; 90 % intervals held {100 * check['coverage90']:.0f} % of {check['pixels']:,} hidden known values"
         if check["trials"] < FEW_TRIALS:
-            line += f" (in {check['trials']} place{'s' * (check['trials'] > 1)} only: that says little)"
+            line += f" (in {check['trials']} place{'s' * (check['trials'] > 1)} only: too few to rely on)"
     elif facts["filled"]:
         line += "; not checked: too little is known, or the gaps are too small, to hide something like them"
     return line

@@ -19,7 +19,7 @@ def test_a_record_prints_what_was_filled_and_written() -> None:
     assert repr(record) == str(record)
     first, last = str(record).splitlines()
     assert first.startswith("v: filled 7 of 9 missing values (2 left empty: nothing is known of their band); 90 %")
-    assert first.endswith("intervals held 90 % of 400 hidden known values (in 2 places only: that says little)")
+    assert first.endswith("intervals held 90 % of 400 hidden known values (in 2 places only: too few to rely on)")
     assert last == "wrote b.tif"
 
 

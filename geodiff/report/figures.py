@@ -100,7 +100,7 @@ def _intervals(product: FilledProduct, checks: Sequence[Mapping[str, Any]]) -> I
     places = max(check.get("trials") or 0 for check in checks)  # of variables on one grid much the same ones
     of = f"of {pixels:,} known values hidden for the purpose"
     if 0 < places < FEW_TRIALS:
-        judged = f"in {places} place{'s' * (places > 1)} only: that says little"
+        judged = f"in {places} place{'s' * (places > 1)} only: too few to rely on"
     else:
         low, high = _ABOUT_RIGHT
         sides = "too small" if coverage < low else "too large" if coverage > high else "about right"
