@@ -333,4 +333,4 @@ def test_a_band_without_values_leaves_no_colour_picture(
     (picture,) = facts_of(html)["pictures"]
     assert picture["composite"] is None
     assert [any(band["histogram"]) for band in picture["bands"]] == [False, True, True]
-    assert "left empty: nothing is known of their band." in html
+    assert "left empty: their band has no known pixel." in html
