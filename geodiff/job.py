@@ -39,7 +39,7 @@ __all__ = [
 GATES = {
     "coverage90": "share of hidden known pixels inside value +- 1.645 standard errors",
     "unfilled": "share of the gap pixels that stayed unfilled",
-    "seam": "mean gradient across window edges over mean gradient elsewhere, beyond what chance makes of it",
+    "seam": "mean gradient across window edges over mean gradient elsewhere, beyond what chance explains",
 }
 _GATE = re.compile(r"^\s*(\w+)\s*(>=|<=)\s*([0-9.eE+-]+)\s*$")
 _HOW = frozenset(

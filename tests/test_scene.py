@@ -295,7 +295,7 @@ def test_land_that_codes_tell_of_is_not_asked_for(tmp_path: Path) -> None:
     xr.Dataset({"ice": (("y", "x"), ice, codes | about)}).to_netcdf(tmp_path / "ice.nc")
     planned = str(plan(FillJob(source=str(tmp_path / "ice.nc"), target="filled.nc", filler="laplace")))
     assert "does not tell land from clouds" not in planned
-    assert "there is no such quantity here" in planned
+    assert "the quantity does not exist here" in planned
 
 
 @pytest.mark.parametrize(
