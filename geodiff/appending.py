@@ -383,7 +383,7 @@ def extended(
     gone = sorted(kept.cubes.keys() - {cube.name for cube in scene.cubes})
     if gone:
         raise TargetError(
-            f"{job.target} holds {', '.join(gone)}, which the source has no more, so it would be lost; give a source "
+            f"{job.target} holds {', '.join(gone)}, which the source no longer has, so it would be lost; give one "
             "that has it, or use --overwrite"
         )
     places = {cube.name: _places(cube, kept, now, job.target) for cube in scene.cubes}

@@ -133,7 +133,7 @@ class CubePlan:
         text += [f"  warning: {line}" for line in scan.warnings(filler)]
         if self.of_uncertainty:
             text.append(
-                f"  warning: {self.name} is the uncertainty of observations; that of filled values is in their "
+                f"  warning: {self.name} describes the uncertainty of observations; that of filled values is in their "
                 "standard errors, so leave it out (--variable names what to fill)"
             )
         if self.land_unknown:

@@ -60,7 +60,7 @@ class RunRecord:
         if self.status == "up to date":
             return f"{self.target} is up to date; nothing to do"
         if self.status == "nothing to append":
-            return f"{self.target} already holds every date of {self.source}; nothing to append"
+            return f"{self.target} already holds every date of {self.source}, unchanged; nothing to append"
         lines = [_nothing_to_fill(self)] if self.status == "nothing to fill" else []
         for name, facts in self.variables.items() if not lines else ():
             lines += _restored(name, facts) if "noise" in facts else [_filled(name, facts, self.command)]

@@ -33,7 +33,7 @@ def test_a_fill_that_could_not_be_checked_says_so() -> None:
     ("status", "variables", "said"),
     [
         ("up to date", {}, "b.tif is up to date; nothing to do"),
-        ("nothing to append", {}, "b.tif holds every date of a.tif as it is; nothing to append"),
+        ("nothing to append", {}, "b.tif already holds every date of a.tif, unchanged; nothing to append"),
         ("planned", {"text": "the plan"}, "the plan"),
         ("nothing to fill", {"v": {"missing": 0}}, "a.tif has no gap to fill; the product is a copy, with layers"),
         (
