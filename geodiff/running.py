@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from geodiff.blocks import BlockResult
-from geodiff.errors import ClusterError, InputError
+from geodiff.errors import ClusterError, InputError, one_line
 from geodiff.threads import one_thread, side_by_side
 
 if TYPE_CHECKING:
@@ -369,7 +369,7 @@ def _connected(address: str) -> Iterator[Any]:
     try:
         client = Client(address, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error, 200)
         raise InputError(f"no Dask scheduler answers at {address}: {reason}; check --scheduler") from None
     with client:
         try:
@@ -377,7 +377,7 @@ def _connected(address: str) -> Iterator[Any]:
         except (CancelledError, CommClosedError) as error:
             logging.getLogger("distributed").setLevel(logging.CRITICAL)  # of a reconnection that is given up here
             raise ClusterError(
-                f"the Dask scheduler at {address} went away in mid-run ({' '.join(str(error).split())[:200]}); start "
+                f"the Dask scheduler at {address} went away in mid-run ({one_line(error, 200)}); start "
                 "one again: the same command then resumes with the blocks that are left"
             ) from error
 

@@ -19,9 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
 from distributed import Client, LocalCluster
-from rasterio.transform import Affine
 
 import geodiff
 from geodiff import running
@@ -30,6 +28,7 @@ from geodiff.errors import ClusterError, InputError
 from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.plan import Block
+from tests.rasters import write
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +46,7 @@ def scene(tmp_path: Path) -> Path:
     values = 2000 + 300 * np.sin(y / 17) + rng.normal(0, 20, y.shape)
     for row, column in rng.integers(0, 600, (40, 2)):
         values[(y - row) ** 2 + (x - column) ** 2 < 100] = 0
-    path = tmp_path / "scene.tif"
-    with rasterio.open(
-        path, "w", driver="GTiff", height=600, width=600, count=1, dtype="uint16", nodata=0, crs="EPSG:32618",
-        transform=Affine(30, 0, 300_000, 0, -30, 4_500_000), tiled=True,
-    ) as out:  # fmt: skip
-        out.write(values.astype("uint16"), 1)
-    return path
+    return write(tmp_path / "scene.tif", values.astype("uint16"), tiled=True)
 
 
 def _digest(folder: Path) -> str:
