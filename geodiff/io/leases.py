@@ -47,7 +47,11 @@ def lease(path: str, name: str) -> Iterator[Callable[[], None]]:
     Raises LockedError, naming the holder, where another run has it.
     """
     own = _signed()
-    _take(path, name, own)
+    try:
+        _take(path, name, own)
+    except KeyboardInterrupt:  # in the middle: it may have been written
+        _let_go(path, own)
+        raise
 
     def assert_ours() -> None:
         holder = read(path)

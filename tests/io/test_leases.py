@@ -92,6 +92,17 @@ def test_it_is_renewed_and_never_written_over_another_runs(monkeypatch: pytest.M
     assert read(PATH) == _holder()  # whose it is now
 
 
+def test_who_is_interrupted_while_he_takes_it_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(path: str) -> bytes:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(leases, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt), lease(PATH, "a.tif"):
+        pass
+    assert read(PATH) is None
+
+
 def test_one_that_cannot_be_deleted_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def forbidden(path: str) -> None:
         raise PermissionError("Access Denied")
