@@ -106,7 +106,7 @@ def read_occupied(
         values = np.zeros((*front, *window.shape), array.dtype)
         for part in occupied_parts(index, window):
             values[(..., *part.within(window))] = array[(*key, *part.slices)]
-    except RuntimeError as reason:  # of codecs
+    except (RuntimeError, ValueError) as reason:  # of codecs
         raise TargetError(
             f"a chunk of {array.store_path} is damaged ({reason}); delete that working store, and give the same "
             "command again"
