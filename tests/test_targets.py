@@ -97,10 +97,11 @@ def test_a_disk_that_fills_up_before_the_last_date_leaves_a_folder_as_it_was(
     after = {path.name: path.read_bytes() for path in out.glob("*")}
     assert after == before if there else (list(after), read_fingerprint(f"{out}/")) == (["geodiff-product.json"], None)
     (out / ".a_2020-01-01_members.geodiff-partial.tif").write_bytes(b"of a run that was killed")
+    (out / ".b.geodiff-partial.zarr").mkdir()  # of another product in this folder
     record = geodiff.fill(two_dates, f"{out}/", **options)
     assert (record.status, record.blocks_resumed) == ("done", record.blocks)
     assert read_fingerprint(f"{out}/") == record.fingerprint
-    assert not list(out.glob(".*"))
+    assert [path.name for path in out.glob(".*")] == [".b.geodiff-partial.zarr"]
 
 
 @pytest.mark.parametrize("there", [False, True])
