@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from geodiff.errors import LockedError
+from geodiff.errors import LockedError, TargetError
 from geodiff.io import leases
 from geodiff.io.leases import lease
 from geodiff.io.places import delete, filesystem_of, put, read
@@ -65,6 +66,30 @@ def test_one_that_was_not_renewed_is_taken_over(
     monkeypatch.setattr(leases, "_LEASE", 0.0)
     with lease(PATH, "a.tif"):
         assert "was being written by process 1 on far since 2026-01-01T00:00:00Z, which is gone" in caplog.text
+
+
+def test_a_machine_whose_clock_is_ahead_takes_nothing_from_who_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + timedelta(minutes=10)
+
+    put(PATH, _holder())
+    monkeypatch.setattr(leases, "datetime", Ahead)
+    with pytest.raises(LockedError, match=r"runs out 5\.0 minutes from now"), lease(PATH, "a.tif"):
+        pass
+    store, root = filesystem_of(PATH)
+    assert store.find(root.rpartition("/")[0]) == [root]
+
+
+def test_who_may_not_write_is_told_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: Any, **__: Any) -> None:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(type(filesystem_of(PATH)[0]), "pipe_file", denied)
+    told = r"nothing can be written to memory://leases/a\.lock \(Access Denied\)"
+    with pytest.raises(TargetError, match=told), lease(PATH, "a.tif"):
+        pass
 
 
 def test_one_of_a_process_that_ended_on_this_machine_is_taken_over_at_once() -> None:
