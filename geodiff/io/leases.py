@@ -23,7 +23,7 @@ from uuid import uuid4
 from geodiff.errors import LockedError, TargetError
 from geodiff.io.places import delete, filesystem_of, put, read
 
-__all__ = ["lease"]
+__all__ = ["give_back", "lease"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,9 @@ _LEASE = 300.0
 _SETTLED = 2.0
 """Seconds after which whoever took over at the same moment has written too."""
 _TRIES = 3
+
+_held: dict[str, tuple[bytes, Event]] = {}
+"""What this process holds by path, as it signed it, and what tells the thread that renews it to leave."""
 
 
 @contextmanager
@@ -60,12 +63,27 @@ def lease(path: str, name: str) -> Iterator[Callable[[], None]]:
     left = Event()
     beating = Thread(target=_keep, args=(path, own, left), name="geodiff-lease", daemon=True)
     beating.start()
+    _held[path] = own, left
     try:
         yield assert_ours
     finally:
         left.set()
         beating.join()
+        _held.pop(path, None)
         _let_go(path, own)
+
+
+def give_back(patience: float) -> None:
+    """Let go of all that this process holds, which ends without its runs: at most so many seconds before that end."""
+
+    def let_go() -> None:
+        for path, (own, left) in list(_held.items()):
+            left.set()
+            _let_go(path, own)
+
+    going = Thread(target=let_go, name="geodiff-give-back", daemon=True)  # a store may not answer
+    going.start()
+    going.join(patience)
 
 
 def _signed() -> bytes:

@@ -15,7 +15,7 @@ import pytest
 
 from geodiff.errors import LockedError, TargetError
 from geodiff.io import leases
-from geodiff.io.leases import lease
+from geodiff.io.leases import give_back, lease
 from geodiff.io.places import delete, filesystem_of, put, read
 
 PATH = "memory://leases/a.lock"
@@ -126,6 +126,14 @@ def test_who_is_interrupted_while_he_takes_it_leaves_none(monkeypatch: pytest.Mo
     with pytest.raises(KeyboardInterrupt), lease(PATH, "a.tif"):
         pass
     assert read(PATH) is None
+
+
+def test_a_process_that_ends_without_its_runs_gives_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_BEAT", 0.01)
+    with lease(PATH, "a.tif"):
+        give_back(10)
+        time.sleep(0.05)
+        assert read(PATH) is None  # nor is it renewed
 
 
 def test_one_that_cannot_be_deleted_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
