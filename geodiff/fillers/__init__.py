@@ -109,11 +109,14 @@ class Patch:
 
     @property
     def missing(self) -> NDArray[np.bool_]:
-        """(target, band, row, column) of the window alone: True where an estimate is wanted."""
-        targets, (rows, columns) = list(self.targets), self.core
-        wanted = ~self.known[targets, :, rows, columns] & self.fillable[targets, :, rows, columns]
-        missing = np.zeros_like(wanted)
-        missing[..., *self.inside] = wanted[..., *self.inside]
+        """(target, band, row, column) of the window alone: True where an estimate is wanted; nobody writes to it."""
+        return self.once(("missing",), self._missing)
+
+    def _missing(self) -> NDArray[np.bool_]:
+        (rows, columns), targets = self.core, list(self.targets)
+        known, fillable = self.known[:, :, rows, columns][targets], self.fillable[:, :, rows, columns][targets]
+        missing = np.zeros_like(known)
+        missing[..., *self.inside] = (~known & fillable)[..., *self.inside]
         return missing
 
 
