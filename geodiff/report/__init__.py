@@ -41,7 +41,7 @@ def write_report(target: str, path: str | None = None) -> str:
     from geodiff.report.pyramid import Pyramid
 
     product, place = open_product(target), report_path(target, path)
-    _assert_folder(place)
+    assert_writable(_folder(place), "the folder of the report")
     pyramids = [Pyramid(picture) for picture in product.pictures]
     put(place, file_page(product, pyramids, embed(pyramids)).encode())
     return place
@@ -81,8 +81,8 @@ def _assert_reportable(job: FillJob, place: str) -> None:
     if Path(place).suffix.lower() not in (".html", ".htm"):
         raise JobError(f"--report {job.report}: the report is HTML; give a name that ends in .html, or a folder")
     if not job.dry_run:
-        _assert_folder(place)
+        assert_writable(_folder(place), "the folder of --report")
 
 
-def _assert_folder(place: str) -> None:
-    assert_writable(place.rpartition("/")[0] or ".", "the folder of the report")
+def _folder(place: str) -> str:
+    return place.rpartition("/")[0] or "."
