@@ -99,7 +99,7 @@ def codes() -> str:
     """Codes of the source layer."""
     rows = [(OBSERVED, "observed"), *((code, f"`{name}`") for name, code in CODES.items())]
     rows += [("100 and up", "registered fillers, in the order of their names")]
-    rows += [(OUTSIDE, "missing, and left alone on purpose"), (UNFILLED, "missing, and could not be filled")]
+    rows += [(OUTSIDE, "missing, outside the area to fill"), (UNFILLED, "missing, and could not be filled")]
     return _table(("code", "means"), rows)
 
 

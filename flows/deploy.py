@@ -175,12 +175,12 @@ def _parser() -> argparse.ArgumentParser:
         "until interrupted. Starts a Prefect server on this machine where none answers.",
     )
     add_fill_options(parser, optional=True)
-    parser.add_argument("--cron", default="0 3 * * *", help="when, as a cron line (default every night at three)")
-    parser.add_argument("--timezone", default="UTC", help="whose hours these are (default UTC)")
+    parser.add_argument("--cron", default="0 3 * * *", help="schedule as a cron line (default every night at three)")
+    parser.add_argument("--timezone", default="UTC", help="time zone of the schedule (default UTC)")
     parser.add_argument("--name", default="nightly", help="name of the deployment (default nightly)")
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="scenes at a time (default 1)")
-    parser.add_argument("--gpu-at-once", type=int, default=1, metavar="N", help="scenes on the GPU, over all runs")
-    parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"of the local server (default {PORT})")
+    parser.add_argument("--gpu-at-once", type=int, default=1, metavar="N", help="GPU scenes at a time, over all runs")
+    parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"port of the server (default {PORT})")
     return parser
 
 

@@ -83,7 +83,7 @@ def passing(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # n
     retry_condition_fn=passing,
 )
 def fill_scene(job: FillJob) -> SceneRecord:
-    """Fill one scene, unless its product is there already."""
+    """Fill one scene, unless its product already exists."""
     record = fill_new(job)
     get_run_logger().info("%s: %s, filled %d of %d", record.scene, record.status, record.filled, record.to_fill)
     shown = picture(record)

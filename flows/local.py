@@ -120,7 +120,7 @@ def _start_quiet() -> None:
                     why = str(error) or type(error).__name__
                     raise GeodiffError(
                         f"Prefect's server on this machine does not start ({why}); its state lies in "
-                        f"{PREFECT_HOME.value()}: move that away and give the same command again, or start a server "
+                        f"{PREFECT_HOME.value()}: move that away and run the same command again, or start a server "
                         "with `prefect server start` and name it in PREFECT_API_URL"
                     ) from error
     finally:

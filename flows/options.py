@@ -26,7 +26,7 @@ def add_fill_options(parser: argparse.ArgumentParser, *, optional: bool = False)
     folder = "folder of rasters or scene folders, here or at s3://, a glob in quotes, or a STAC catalogue"
     parser.add_argument("folder", nargs=count, help=folder)
     parser.add_argument("out", nargs=count, help="folder of products")
-    parser.add_argument("--job", type=Path, metavar="FILE", help="job file (TOML) whose options go for every scene")
+    parser.add_argument("--job", type=Path, metavar="FILE", help="job file (TOML) whose options apply to every scene")
     group = parser.add_argument_group("options of every scene, as for geodiff fill")
     for name, field in FillJob.model_fields.items():
         if name not in _NOT_HERE:
@@ -35,7 +35,7 @@ def add_fill_options(parser: argparse.ArgumentParser, *, optional: bool = False)
 
 def add_run_options(parser: argparse.ArgumentParser, at_one: str = "") -> None:
     """Add what every flow takes: tries `at_one` thing, where there are several, and the log."""
-    parser.add_argument("--retries", type=int, default=3, metavar="N", help="after failures of disk or network")
+    parser.add_argument("--retries", type=int, default=3, metavar="N", help="retries after failures of disk or network")
     one_try = f"for one try at one {at_one}" if at_one else "for one try"
     parser.add_argument("--timeout-minutes", type=float, default=240, metavar="M", help=one_try)
     parser.add_argument("-v", "--verbose", action="store_true", help="show Prefect's log")

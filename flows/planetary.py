@@ -52,7 +52,7 @@ class FramesFailedError(SomeFailedError):
     retry_condition_fn=passing,
 )
 def reconstruct_frame(job: RestoreJob, every: bool = False, pages: bool = True) -> FrameRecord:
-    """Restore one frame where it is damaged, unless its product is there already."""
+    """Restore one frame where it is damaged, unless its product already exists."""
     record = reconstruct(job, every=every, pages=pages)
     get_run_logger().info("%s: %s, %.2f %% damaged", called(job.source), record.status, 100 * record.damaged)
     return record
@@ -159,14 +159,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("folder", help="folder of PDS, VICAR, ISIS, PNG or JPEG frames, or a glob in quotes")
     parser.add_argument("out", help="folder of products")
     parser.add_argument("--task", default="inpaint", help="inpaint (default), denoise, or denoise,inpaint")
-    parser.add_argument("--detect", default="dropouts", help="damage to look for (default dropouts)")
-    parser.add_argument("--every", action="store_true", help="restore sound frames too")
-    parser.add_argument("--kind", default="", help=".tif, .png or .xml (PDS4); default as the frame is")
+    parser.add_argument("--detect", default="dropouts", help="damage to detect (default dropouts)")
+    parser.add_argument("--every", action="store_true", help="restore undamaged frames too")
+    parser.add_argument("--kind", default="", help=".tif, .png or .xml (PDS4); default as the frame")
     parser.add_argument("--no-mosaic", action="store_true", help="merge nothing")
     for option in ("noise", "members", "seed", "steps", "nodata", "model", "device", "dtype", "fillable"):
         described = str(RestoreJob.model_fields[option].description)
         parser.add_argument(f"--{option}", metavar="X", help=described)
-    parser.add_argument("--overwrite", action="store_true", help="replace products of other options")
+    parser.add_argument("--overwrite", action="store_true", help="replace products made with other options")
     add_many_options(parser, "frame")
     return parser
 

@@ -165,7 +165,7 @@ def twins(jobs: Iterable[FillJob]) -> Iterator[SceneRecord]:
 
 
 def fill_new(job: FillJob) -> SceneRecord:
-    """Fill one scene unless its product is there already, made by this job from this state of the source.
+    """Fill one scene unless its product already exists, made by this job from this state of the source.
 
     A reprocessed source is filled again, a product that lacks blocks is completed, and a product of other options or
     of another hand is left alone with a TargetError, unless the job says `overwrite`.

@@ -1,4 +1,4 @@
-"""geodiff fills gaps in rasters, says how sure it is, and leaves every known pixel as it was.
+"""geodiff fills gaps in rasters, gives a standard error for each filled pixel, and keeps every known pixel as it was.
 
     import geodiff
 

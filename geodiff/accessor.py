@@ -2,7 +2,7 @@
 
     filled = ds["sst"].geodiff.fill(members=16, seed=7)
 
-What is heavy is loaded by the first fill.
+Heavy packages load on the first fill.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class DatasetFill:
     def fill(self, **options: Unpack[ArrayOptions]) -> xr.Dataset:
         """The dataset with its gaps filled, and for each filled variable `v` the layers of its fill.
 
-        The layers are `v_source` (how each value came about), `v_reason` (why it was missing), `v_standard_error`, and
-        where asked for `v_member` (dimension `member`) and `v_quantile` (dimension `quantile`; `member_2`, `quantile_2`
-        where the dataset has its own). Known values are bit-identical; attributes, encoding, coordinates and the order
-        of dimensions stay.
+        The layers are `v_source` (the method of each value), `v_reason` (why it was missing), `v_standard_error`, and
+        on request `v_member` (dimension `member`) and `v_quantile` (dimension `quantile`; `member_2`, `quantile_2`
+        if the dataset already has these). Known values are bit-identical; attributes, encoding, coordinates and the
+        order of dimensions are kept.
 
-        A variable of Dask arrays gives Dask arrays in the same chunks: nothing is read until the result is computed,
-        one task reads the whole once to fit, then each block of 256 x 256 pixels of a date is one task, which reads
-        its own surroundings. Other variables are filled at once.
+        A variable of Dask arrays gives Dask arrays in the same chunks. Nothing is read until the result is computed;
+        then one task reads everything once to fit, and each block of 256 x 256 pixels of a date is one task, which
+        reads its own surroundings. Other variables are filled immediately.
 
         Parameters
         ----------

@@ -23,7 +23,7 @@ __all__ = ["fill", "fill_array", "open_scene", "plan_fill"]
 
 
 def fill(source: str | Path, target: str | Path, **options: Unpack[FillOptions]) -> RunRecord:
-    """Fill the gaps of `source` and write `target` with its error, source and reason layers.
+    """Fill the gaps of `source`; write `target` with its standard error, source and reason layers.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def fill(source: str | Path, target: str | Path, **options: Unpack[FillOptions])
 
     Returns
     -------
-    RunRecord : what was done, which prints itself; `products` are the paths written.
+    RunRecord : what was done; it prints as a summary, and `products` are the paths written.
 
     Raises
     ------
@@ -47,12 +47,12 @@ def fill(source: str | Path, target: str | Path, **options: Unpack[FillOptions])
 
 
 def plan_fill(source: str | Path, target: str | Path = "filled.zarr", **options: Unpack[FillOptions]) -> FillPlan:
-    """What `fill` would do with these options; prints itself, and writes nothing."""
+    """The plan of `fill` with these options: it prints as a summary, and nothing is written."""
     return plan(_job(source, target, options))
 
 
 def open_scene(source: str | Path, **options: Unpack[FillOptions]) -> Scene:
-    """Open a source as a scene: its cubes answer what is stored and why pixels are missing, window by window."""
+    """Open a source as a scene, whose cubes give stored values and the reasons of missing pixels, window by window."""
     return open_job(_job(source, "unused.zarr", options))
 
 

@@ -117,7 +117,7 @@ def load_kept(path: str) -> Kept:
     fitted, extra = load_fit(path)
     digests = {name: np.asarray(fitted.arrays[name]) for name in extra.get("cubes", ())}
     if "cubes" not in extra or any(len(d) != len(extra["cubes"][name]["dates"]) + 1 for name, d in digests.items()):
-        raise TargetError(f"the fit at {path} was kept by an older geodiff, for no later dates; use --overwrite")
+        raise TargetError(f"the fit at {path} is from an older geodiff and takes no new dates; use --overwrite")
     cubes = {
         name: KeptCube(tuple(facts["dates"]), facts["grid"], digests[name][:-1], digests[name][-1])
         for name, facts in extra["cubes"].items()
@@ -278,8 +278,8 @@ def origins(before: Sequence[str], now: Sequence[str], target: str) -> tuple[int
     gone = sorted(date for date, left in places.items() if left)
     if gone:
         raise TargetError(
-            f"{target} holds {len(gone)} dates that the source has no more ({gone[0]} the first), so the rest of it "
-            "would be filled from other neighbours; give the whole source, or use --overwrite"
+            f"{target} holds {len(gone)} dates that the source no longer has (the first is {gone[0]}), so its other "
+            "dates would be filled from different neighbours; give the whole source, or use --overwrite"
         )
     return found
 
@@ -383,7 +383,7 @@ def extended(
     gone = sorted(kept.cubes.keys() - {cube.name for cube in scene.cubes})
     if gone:
         raise TargetError(
-            f"{job.target} holds {', '.join(gone)}, which the source has no more, so it would be lost; give a source "
+            f"{job.target} holds {', '.join(gone)}, which the source no longer has, so it would be lost; give one "
             "that has it, or use --overwrite"
         )
     places = {cube.name: _places(cube, kept, now, job.target) for cube in scene.cubes}
@@ -425,8 +425,8 @@ def _assert_same_source(kept: Kept, now: Kept, places: Mapping[str, Sequence[int
     ]
     if not any((one == other).any() for one, other in pairs):
         raise TargetError(
-            f"{target} was made from another source, or from one of which no part is as it was; use --append --refit "
-            "to make all of it anew, or another target"
+            f"{target} was made from another source, or all of its source has changed; use --append --refit to fill "
+            "all of it again, or give another target"
         )
 
 

@@ -234,7 +234,7 @@ def assert_own_layers(target: str, *, overwrite: bool) -> None:
             )
         if not overwrite and Path(layer).name not in own and not read_fingerprint(layer):
             raise TargetError(
-                f"{layer} is there already and is no layer of geodiff's, and {target} may write one over it; give "
+                f"{layer} already exists and is not a layer of geodiff's, and {target} may write over it; give "
                 "TARGET another name, move that file away, or use --overwrite to replace it"
             )
 

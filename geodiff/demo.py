@@ -261,8 +261,8 @@ def _landsat_lines(found: Mapping[str, Any]) -> list[str]:
     gain = f"The root mean square error is {abs(less):.0f} % {'lower' if less >= 0 else 'higher'} than GDAL's."
     held = f"The 90 % intervals hold {100 * found['coverage90']:.0f} % of the hidden values; GDAL gives none."
     return [
-        f"Landsat, 3 bands: the cloud drawn into it hid {hid}.",
-        "Error at the hidden values, in digital numbers:",
+        f"Landsat, 3 bands: the synthetic cloud hid {hid}.",
+        "Error at the hidden pixels, in digital numbers:",
         "                      root mean square   mean absolute",
         f"  geodiff             {found['rmse']:16.2f}   {found['mean_absolute_error']:13.2f}",
         f"  GDAL's fillnodata   {found['gdal_rmse']:16.2f}   {found['gdal_mean_absolute_error']:13.2f}",
@@ -298,7 +298,7 @@ def _draw(sample: _Sample, value: NDArray[np.float64], error: NDArray[np.float64
     before = colour(sample.truth)
     before[sample.hidden] = _rgb(_CLOUD)
     titles = (
-        ("Before", f"a drawn cloud (red) hides {100 * found['hidden_share']:.0f} % of the scene"),
+        ("Before", f"a synthetic cloud (red) hides {100 * found['hidden_share']:.0f} % of the scene"),
         ("Filled", f"RMSE {found['rmse']:.1f} DN; GDAL's fillnodata {found['gdal_rmse']:.1f}"),
         ("What the cloud hid", "never seen by the model"),
         ("Standard error", f"90 % intervals hold {100 * found['coverage90']:.0f} % of what was hidden"),

@@ -319,7 +319,7 @@ _PLACES = {"here": "here", "temporary": "for temporary files"}
 def _package_rows(packages: Mapping[str, str | None]) -> list[tuple[str, str]]:
     named = [f"{name}{_TIED}{number}" for name, number in packages.items() if number]
     absent = [name for name in _OPTIONAL if packages.get(name) is None]
-    return [("packages", ", ".join(named)), *([("", f"optional and not here: {', '.join(absent)}")] if absent else [])]
+    return [("packages", ", ".join(named)), *([("", f"optional, absent: {', '.join(absent)}")] if absent else [])]
 
 
 def _library_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

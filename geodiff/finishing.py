@@ -131,7 +131,7 @@ def _assert_all_there(
         what = f"what it held of {len(lost)} blocks"
     raise WriteError(
         f"the working store {work.path} has lost {what} during the run; see that nothing deletes or unmounts it, or "
-        "choose another place with --work: the same command then goes on"
+        "choose another place with --work: the same command then resumes"
     )
 
 

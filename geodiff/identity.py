@@ -303,7 +303,7 @@ def _assert_item(path: str, others: Sequence[str], *, overwrite: bool) -> None:
             raise TargetError(f"--stac {path} would be written over {other}, which this job writes; name another file")
     if not overwrite and exists(path) and item_fingerprint(path) is None:
         raise TargetError(
-            f"--stac {path} is there already and is no STAC Item of a product of geodiff; use --overwrite to replace "
+            f"--stac {path} already exists and is not the STAC Item of a geodiff product; use --overwrite to replace "
             "it, or name another file"
         )
 

@@ -39,7 +39,7 @@ __all__ = [
 GATES = {
     "coverage90": "share of hidden known pixels inside value +- 1.645 standard errors",
     "unfilled": "share of the gap pixels that stayed unfilled",
-    "seam": "mean gradient across window edges over mean gradient elsewhere, beyond what chance makes of it",
+    "seam": "mean gradient across window edges over mean gradient elsewhere, beyond what chance explains",
 }
 _GATE = re.compile(r"^\s*(\w+)\s*(>=|<=)\s*([0-9.eE+-]+)\s*$")
 _HOW = frozenset(
@@ -137,39 +137,45 @@ class FillJob(BaseModel):
     qa: tuple[str, ...] = Field(("auto",), description="quality flags: PRESET[:PATH or band], auto or none")
     mask: tuple[str, ...] = Field((), description="raster (nonzero) or vector (inside) files that mark missing pixels")
     fillable: str = Field("auto", description="where filling is allowed: auto, all, or a raster or vector file")
-    nodata: float | None = Field(None, description="an added nodata value")
+    nodata: float | None = Field(None, description="a stored value that means missing, in addition to the file's own")
     valid_range: tuple[float, float] | None = Field(None, description="physical bounds A,B of the variable")
     buffer: int = Field(0, ge=0, le=256, description="dilate gaps by this many pixels")
     detect: tuple[Annotated[_Damage, BeforeValidator(_clouds_need_a_detector)], ...] = Field(
-        (), description="damage to look for that no mask names"
+        (), description="damage to detect that no mask marks"
     )
     resolution: float | None = Field(None, gt=0, description="ground resolution for scenes with bands on several grids")
     filler: str = Field("auto", description="auto, diffusion, a classical filler or a registered one")
     model: str = Field("default", description="model folder, or the name of a shipped one")
-    members: int | None = Field(None, ge=0, le=1000, description="realisations; default 4, 0 with a classical filler")
+    members: int | None = Field(
+        None, ge=0, le=1000, description="ensemble members; default 4, with a classical filler 0"
+    )
     product: Literal["value", "member"] = Field("value", description="what TARGET itself holds")
-    seed: int = Field(0, description="key of the ground noise")
-    steps: int = Field(10, ge=4, le=1000, description="network calls a member (at least 4)")
+    seed: int = Field(0, description="random seed of the members")
+    steps: int = Field(10, ge=4, le=1000, description="network calls per member (at least 4)")
     sampler: str = Field("edm-dpm2m", description="a tested diffusers scheduler")
-    max_error: float | None = Field(None, gt=0, description="leave nodata where the standard error exceeds this")
+    max_error: float | None = Field(
+        None, gt=0, description="leave a pixel missing where its standard error exceeds this"
+    )
     gate: str | None = Field(None, description='refuse the product unless, e.g., "coverage90>=0.85,unfilled<=0.02"')
     quantiles: tuple[float, ...] = Field((), description="also write these quantile layers")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="where the network runs")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="number format of the network")
     block_size: int | None = Field(None, ge=1, description="smallest unit of I/O in pixels")
     workers: int | None = Field(
-        None, ge=0, description="local Dask worker processes; 0, as the command line: as many as fit, where they pay"
+        None,
+        ge=0,
+        description="local processes; 0, the default of the command line: as many as fit, if that saves time",
     )
     scheduler: str | None = Field(None, description="address of an existing Dask cluster")
-    batch: int = Field(8, ge=1, le=1024, description="windows x bands x members a network call on a GPU")
+    batch: int = Field(8, ge=1, le=1024, description="windows x bands x members per network call on a GPU")
     work: str | None = Field(None, description="folder for the working store; default beside TARGET")
-    zarr_format: Literal[2, 3] = Field(3, description="2 for GDAL before 3.13 and what is built on it")
+    zarr_format: Literal[2, 3] = Field(3, description="2 for programs with GDAL before 3.13")
     dry_run: bool = Field(False, description="print the plan only")
     overwrite: bool = Field(False, description="replace TARGET")
-    append: bool = Field(False, description="extend TARGET with new dates, with the kept fit")
-    refit: bool = Field(False, description="with append: renew the kept fit")
-    fail_if_empty: bool = Field(False, description="exit 4 where there is nothing to fill")
-    report: str | None = Field(None, description="HTML report to write: a file, or for it a folder ending in /")
+    append: bool = Field(False, description="extend TARGET with new dates, using the fit stored with it")
+    refit: bool = Field(False, description="with append: fit again, and refill all gaps")
+    fail_if_empty: bool = Field(False, description="exit with 4 if there is nothing to fill")
+    report: str | None = Field(None, description="HTML report to write: a file, or a folder ending in /")
     stac: str | None = Field(None, description="STAC Item JSON to write")
 
     _lists = field_validator("variable", "bands", "qa", "mask", "detect", "quantiles", mode="before")(as_list)

@@ -100,7 +100,7 @@ def user_sources(paths: Sequence[str], *, seed: int = 0, **options: Any) -> list
             _log.warning("left out: %s", reason)
             continue
         if not tiles:
-            _log.warning("left out: %s has no %d x %d pixels west or east of the line set aside", path, _LEAST, _LEAST)
+            _log.warning("left out: %s has no %d x %d pixels east or west of the split", path, _LEAST, _LEAST)
         found += tiles
     if refused and not found:
         raise InputError(f"no source can be learnt from; the first: {refused[0]}")
@@ -227,7 +227,7 @@ def learn(
     Parameters
     ----------
     paths : any sources that `fill` takes; their gaps are fine.
-    out : the model folder; refused where it is there already, unless `overwrite`.
+    out : the model folder; refused where it already exists, unless `overwrite`.
     config : see `TrainConfig`; `begin_from` fine-tunes, `work` keeps checkpoints for `resume`.
     options : as for `fill`: qa, mask, bands, variable, nodata, valid_range.
 

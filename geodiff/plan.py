@@ -125,25 +125,25 @@ class CubePlan:
             text.append("  because of " + ", ".join(f"{name} {percent(share)}" for name, share in found.items()))
         for cause, count in scan.left_out.items():
             if count:
-                text.append(f"  left as it is: {_share(count, scan.total)} ({CAUSES.get(cause, cause)})")
+                text.append(f"  not filled: {_share(count, scan.total)} ({CAUSES.get(cause, cause)})")
         with_gaps = len(self.blocks) + len(self.kept)
         rest = "; the others are copied" if with_gaps < self.all_blocks else ""
-        text.append(f"  {with_gaps} of {self.all_blocks} blocks hold gaps{rest}")
+        text.append(f"  {with_gaps} of {self.all_blocks} blocks have gaps{rest}")
         text += [f"  note: {line}" for line in self.notes]
         text += [f"  warning: {line}" for line in scan.warnings(filler)]
         if self.of_uncertainty:
             text.append(
-                f"  warning: {self.name} tells how sure observations are; how sure filled values are stands in their "
+                f"  warning: {self.name} describes the uncertainty of observations; that of filled values is in their "
                 "standard errors, so leave it out (--variable names what to fill)"
             )
         if self.land_unknown:
             text.append(
-                "  one date of the sea does not tell land from clouds: if some of the gaps are land, give the sea with "
+                "  a single date does not tell land from clouds: if some of the gaps are land, give the sea with "
                 "--fillable PATH"
             )
         if self.floor_unknown:
             text.append(
-                "  warning: one date of several levels does not tell the ground from gaps: what lies below the sea "
+                "  warning: a single date of several levels does not tell ground from gaps: what lies below the sea "
                 "floor, or inside a mountain, would be filled too; give several dates"
             )
         if self.new_dates is not None:
@@ -166,10 +166,10 @@ class CubePlan:
 
 CAUSES = {
     "qa_fill": "the quality band calls it fill; --fillable all would fill it",
-    "undefined": "there is no such quantity here, on the wrong side of a coast or beyond the globe",
+    "undefined": "the quantity does not exist here: the wrong side of a coast, or off the globe",
     "collar": "the scene's collar; --fillable all would fill it",
-    "below_ground": "no date ever saw it at its level, as below the sea floor; --fillable all would fill it",
-    "never_seen": "no date ever saw it; --fillable all or PATH would fill it",
+    "below_ground": "never observed at this level, as below the sea floor; --fillable all would fill it",
+    "never_seen": "never observed on any date; --fillable all or PATH would fill it",
 }
 
 
@@ -280,7 +280,7 @@ class FillPlan:
             + f"; at most {_bytes(self.memory)} in {self._processes()}"
         )
         if len(self.blocks) > 50_000:
-            lines.append(f"warning: {len(self.blocks):,} blocks are many for one scheduler; use a larger --block-size")
+            lines.append(f"warning: {len(self.blocks):,} blocks overload a scheduler; use a larger --block-size")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

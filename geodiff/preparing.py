@@ -87,9 +87,9 @@ def open_or_create_work(job: FillJob, scene: Scene, fingerprint: str, kept: Kept
         logger.info("resuming: %d blocks are done already", len(work.done()))
         return work, means
     if work is not None and ours:
-        logger.info("%s was made for blocks of another size; starting anew", path)
+        logger.info("%s was made for blocks of another size; starting over", path)
     elif work is not None:
-        logger.info("%s belongs to another job or an older source; starting anew", path)
+        logger.info("%s belongs to another job or an older source; starting over", path)
     remove_work(path)
     remove_tree(fit_path(path))
     facts = {"job": job.model_dump(mode="json"), "block_size": means.block_size}
@@ -250,12 +250,12 @@ def _tell_of_earlier_fills(planned: FillPlan, scene: Scene) -> None:
     if told:
         left = "keep their source, reason and standard error, while members and quantiles repeat them"
     elif names and made and not any(is_layer(v.name, v.attributes) for v in scene.raster.variables):
-        left = "count as observed in the layers too, because those of that run do not lie beside it"
+        left = "count as observed in the layers too, because the layers of that run are not beside it"
     else:
         return
     logger.warning(
-        "%s was filled before%s: the values of that run are taken for known, as if they had been observed, and %s; "
-        "fill what that run was given instead if you can",
+        "%s was filled before%s: values filled by that run are treated as observed, and %s; if you can, fill the "
+        "original source instead",
         redacted(planned.job.source), f" ({made})" if made else "", left,
     )  # fmt: skip
 

@@ -58,9 +58,9 @@ class RunRecord:
         if self.status == "planned":
             return str(self.variables["text"])
         if self.status == "up to date":
-            return f"{self.target} is this very product already; nothing to do"
+            return f"{self.target} is up to date; nothing to do"
         if self.status == "nothing to append":
-            return f"{self.target} holds every date of {self.source} as it is; nothing to append"
+            return f"{self.target} already holds every date of {self.source}, unchanged; nothing to append"
         lines = [_nothing_to_fill(self)] if self.status == "nothing to fill" else []
         for name, facts in self.variables.items() if not lines else ():
             lines += _restored(name, facts) if "noise" in facts else [_filled(name, facts, self.command)]
@@ -73,8 +73,8 @@ class RunRecord:
 
 def _nothing_to_fill(record: RunRecord) -> str:
     missing = sum(facts["missing"] for facts in record.variables.values())
-    left = f"; {missing:,} missing values are left as they are (--dry-run says why)" if missing else ""
-    return f"{record.source} has no gap to fill; the product is a copy with its layers{left}"
+    left = f"; {missing:,} missing values are not to be filled (--dry-run says why)" if missing else ""
+    return f"{record.source} has no gap to fill; the product is a copy, with layers{left}"
 
 
 def _filled(name: str, facts: dict[str, Any], command: str) -> str:
@@ -89,9 +89,9 @@ def _filled(name: str, facts: dict[str, Any], command: str) -> str:
     if check.get("coverage90") is not None:
         line += f"; 90 % intervals held {100 * check['coverage90']:.0f} % of {check['pixels']:,} hidden known values"
         if check["trials"] < FEW_TRIALS:
-            line += f" (in {check['trials']} place{'s' * (check['trials'] > 1)} only: that says little)"
+            line += f" (in {check['trials']} place{'s' * (check['trials'] > 1)} only: too few to rely on)"
     elif facts["filled"]:
-        line += "; not checked: too little is known, or the gaps are too small, to hide something like them"
+        line += "; not checked: too few known pixels, or gaps too small, to hide similar ones"
     return line
 
 
@@ -118,7 +118,7 @@ def _level(level: float | list[float]) -> str:
 
 def why_refused(command: str) -> str:
     """Why values that were to be filled stayed empty, by the command of the run."""
-    nowhere = "nothing is known of their band"
+    nowhere = "their band has no known pixel"
     return f"their expected error is above --max-error, or {nowhere}" if "--max-error" in command else nowhere
 
 

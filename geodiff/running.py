@@ -181,7 +181,7 @@ def _with_help(
         elif client is not None and client.done():
             started, client = client, None
             if (reason := started.exception()) is not None:
-                _log.warning("no more processes could be started (%s); going on in this one", reason)
+                _log.warning("no more processes could be started (%s); continuing in this one", reason)
                 return
             helpers = _Helpers(started.result(), fill_block, work_path, todo)
             for _ in range(workers):
@@ -329,7 +329,7 @@ def _why_idle(workers: Sequence[Mapping[str, Any]], resources: Mapping[str, int]
     least = min(worker.get("memory_limit") or 0 for worker in able)
     return (
         f"Dask has paused all its workers ({len(able)}), whose memory is nearly full (the least has "
-        f"{least / 2**20:.0f} MiB): blocks wait. Stop this run, and give the same command again with more memory for "
+        f"{least / 2**20:.0f} MiB): blocks wait. Stop this run, and run the same command again with more memory for "
         "each (--memory-limit of `dask worker`): it goes on with the blocks that are left"
     )
 
@@ -397,7 +397,7 @@ def _connected(address: str) -> Iterator[Any]:
             logging.getLogger("distributed").setLevel(logging.CRITICAL)  # of a reconnection that is given up here
             raise ClusterError(
                 f"the Dask scheduler at {address} went away in mid-run ({one_line(error, 200)}); start "
-                "one again: the same command then goes on with the blocks that are left"
+                "one again: the same command then resumes with the blocks that are left"
             ) from error
 
 

@@ -438,8 +438,8 @@ def _sums_of_measurements(cube: Cube, gaps: GapReader, cells: CellSums, recipes:
     for band, count in zip(cube.bands, far.tolist(), strict=True):
         if count:
             _log.warning(
-                "%s: %d known values lie so far from all others that gaps are filled without them; they stay as they "
-                "are. If they are no measurements, name them with --nodata or --valid-range, and they are filled too",
+                "%s: %d known values are so far from all others that they are not used to fill gaps; they stay as they "
+                "are. If they are not measurements, mark them with --nodata or --valid-range to have them filled too",
                 cube.variable.bands[band].name, count,
             )  # fmt: skip
     return sums

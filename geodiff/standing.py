@@ -1,4 +1,4 @@
-"""How a job stands before any pixel is read: whether its product is there already, and what it may go on from."""
+"""How a job stands before any pixel is read: whether its product already exists, and what it may go on from."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Standing:
     fingerprint: str
     """Of the product to come."""
     record: RunRecord | None
-    """What `run` returns where that product is there already; None where there is something to do."""
+    """What `run` returns where that product already exists; None where there is something to do."""
     digests: Digests
     """What was read of the source, to be kept for the next time."""
 
@@ -53,7 +53,7 @@ def standing(job: FillJob) -> Standing:
 def standing_of(
     job: FillJob, scene: Scene, kept: Kept | None, started: float, digests: Digests | None = None
 ) -> Standing:
-    """Whether the product is there already; what a kill left undone beside it is done.
+    """Whether the product already exists; what a kill left undone beside it is done.
 
     `digests` are those of a look before, by which what has not changed since is not read again.
     """
@@ -119,10 +119,10 @@ def _up_to_date(job: FillJob, fingerprint: str) -> bool:
         return not failed and is_whole(job.target, fingerprint)
     if job.append:
         return False
-    what = "was made by another job or from another state of the source" if found else "is not a product of geodiff"
+    what = "was made by another job or from another version of the source" if found else "is not a product of geodiff"
     more = "; --append adds dates" if found and appendable(job.target) else ""
     raise TargetError(
-        f"{job.target} is there already and {what}; use --overwrite to replace it, or another target{more}"
+        f"{job.target} already exists and {what}; use --overwrite to replace it, or another target{more}"
     )
 
 
@@ -143,7 +143,7 @@ def _warn_of_refusal(job: FillJob, fingerprint: str) -> None:
 
 
 def _judge_again(job: FillJob) -> None:
-    """What this run asks of a product that is there already: the record of the run that made it holds the figures."""
+    """What this run asks of a product that already exists: the record of the run that made it holds the figures."""
     record = record_of(job.target)
     if record.get("status") == "nothing to fill":  # there was nothing to judge either
         if job.fail_if_empty:

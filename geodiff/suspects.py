@@ -105,12 +105,12 @@ class Suspect:
     def __str__(self) -> str:
         if self.dates:
             return (
-                f"{self.band} holds dates written as {self.value:.10g}, and the mean of two is mostly no date; use "
-                "--filler nearest, or count the days first"
+                f"{self.band} holds dates written as {self.value:.10g}, and the mean of two is mostly not a date; "
+                "use --filler nearest, or convert to day counts first"
             )
         if self.distinct:
             return (
-                f"{self.band} holds {self.distinct} different numbers only; if they are classes, use --filler nearest, "
+                f"{self.band} holds only {self.distinct} different values; if they are classes, use --filler nearest, "
                 "which invents none between them"
             )
         if self.near:
@@ -122,8 +122,8 @@ class Suspect:
             listed = ", ".join(f"{code:.10g}" for code in (self.value, *self.codes[:-1]))
             return (
                 f"about {100 * self.share:.2g} % of the known values of {self.band} are exactly {listed} or "
-                f"{self.codes[-1]:.10g}, far from all others; if these are codes, add --valid-range with the ends of "
-                "what is measured"
+                f"{self.codes[-1]:.10g}, far from all others; if these are codes, add --valid-range with the bounds of "
+                "the measurements"
             )
         return (
             f"about {100 * self.share:.2g} % of the known values of {self.band} are exactly {self.value:.10g}, far "
@@ -149,9 +149,9 @@ def told(suspects: Sequence[Suspect], filler: str = "") -> list[str]:
 def told_of_edge(share: float) -> list[str]:
     """A line where nodata along much of the raster's edge, as share of it, is too narrow for a collar and is filled."""
     line = (
-        f"along {100 * share:.0f} % of the raster's edge lies nodata that is too narrow for `--fillable auto` to leave "
-        "it as the scene's collar, so it is filled, from one side alone; if the scene ends there, give its outline "
-        "with --fillable PATH"
+        f"along {100 * share:.0f} % of the raster's edge there is nodata too narrow for `--fillable auto` to treat as "
+        "the scene's collar, so it is filled, from one side only; if the scene ends there, give its outline with "
+        "--fillable PATH"
     )
     return [line] if share >= _MUCH_OF_EDGE else []
 
@@ -163,8 +163,8 @@ def told_of_turns(bands: Sequence[str], turns: Turns) -> list[str]:
         if turn is not None:
             alike.setdefault(turn.length, []).append(band)
     return [
-        f"{_named(names)}: numbers that go round, once in {length:.6g}; what is missing is filled by way of their "
-        "cosine and sine"
+        f"{_named(names)}: circular values with period {length:.6g}; gaps are filled through their cosine and "
+        "sine"
         for length, names in alike.items()
     ]
 

@@ -247,7 +247,7 @@ def test_what_the_source_has_no_more_or_scales_otherwise_is_not_appended(tmp_pat
     both.to_zarr(source, mode="w", zarr_format=3, consolidated=False)
     _fill(source, target)
     before = _digests(target)
-    with pytest.raises(TargetError, match="holds chl, which the source has no more"):
+    with pytest.raises(TargetError, match="holds chl, which the source no longer has"):
         _fill(_cube(source, [1, 2, 3, 4]), target, append=True)
     both["chl"].attrs["scale_factor"] = 0.1  # the numbers of before, but their errors are others
     both.to_zarr(source, mode="w", zarr_format=3, consolidated=False)
@@ -285,7 +285,7 @@ def test_another_jobs_target_is_left_alone(tmp_path: Path) -> None:
     assert refused.value.exit_code == 2
     with pytest.raises(TargetError, match="another job, without --nodata; append with the same options"):
         _fill(source, target, filler="laplace", nodata=-1.0, append=True)
-    with pytest.raises(TargetError, match="holds 2 dates that the source has no more"):
+    with pytest.raises(TargetError, match="holds 2 dates that the source no longer has"):
         _fill(_cube(source, [3, 4]), target, filler="laplace", append=True)
     other = {f"day{day}": _values(day) + 1 for day in (1, 2, 3)}
     with pytest.raises(TargetError, match="from another source"):

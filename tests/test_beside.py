@@ -190,7 +190,7 @@ def test_a_file_that_is_no_layer_of_ours_is_written_over_only_on_demand(scene: P
     target, theirs = tmp_path / "a.tif", tmp_path / "a_source.tif"
     shutil.copy(scene, theirs)
     for fill in (lambda **how: geodiff.fill(scene, target, filler="laplace", **how), partial(_inpaint, scene, target)):
-        with pytest.raises(TargetError, match=r"a_source\.tif is there already and is no layer .*use --overwrite"):
+        with pytest.raises(TargetError, match=r"a_source\.tif already exists and is not a layer .*use --overwrite"):
             fill()
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a_source.tif", "scene.tif"]
     assert geodiff.fill(scene, target, filler="laplace", overwrite=True).status == "done"

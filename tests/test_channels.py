@@ -171,8 +171,8 @@ def test_draws_are_angles_about_the_value() -> None:
 def test_other_verbs_know_of_them(tmp_path: Path) -> None:
     """They are judged and learnt from as cosines and sines, and not denoised."""
     source = write(tmp_path / "phase.tif", np.radians(np.tile(wind(), (3, 3)) - 180).astype("f4"), nodata=np.nan)
-    assert "numbers that go round, once in 6.28319" in render(describe(str(source)))
-    with pytest.raises(SourceError, match="restore their cosine and sine"):
+    assert "circular values with period 6.28319" in render(describe(str(source)))
+    with pytest.raises(SourceError, match="restore its cosine and sine"):
         geodiff.restore(source, tmp_path / "clean.tif", task="denoise", members=0)
     stack = user_sources([str(source)])[0].read(tmp_path)
     assert stack.values.shape[1] == 2

@@ -127,7 +127,7 @@ def test_a_foreign_working_store_is_refused_untouched(scene: Path, tmp_path: Pat
     foreign = tmp_path / "filled.geodiff-work.zarr"
     foreign.mkdir()
     (foreign / "zarr.json").write_text('{"attributes": {"mine": 1}}')
-    with pytest.raises(TargetError, match="no working store of geodiff"):
+    with pytest.raises(TargetError, match="not a working store of geodiff"):
         geodiff.fill(scene, tmp_path / "filled.tif", filler="nearest")
     assert _state(foreign) == {"zarr.json": b'{"attributes": {"mine": 1}}'}
 

@@ -107,5 +107,5 @@ def test_layers_that_change_make_the_product_anew(tmp_path: Path, area: Path) ->
     geodiff.fill(once, twice, **ways)
     assert geodiff.fill(once, twice, **ways).status == "up to date"
     (tmp_path / "once_source.tif").unlink()
-    with pytest.raises(geodiff.errors.TargetError, match="another job or from another state"):
+    with pytest.raises(geodiff.errors.TargetError, match="another job or from another version"):
         geodiff.fill(once, twice, **ways)

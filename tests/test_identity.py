@@ -108,7 +108,7 @@ def test_an_edited_mask_is_another_job(tmp_path: Path, option: str) -> None:
     source, target = write(tmp_path / "scene.tif"), tmp_path / "filled.tif"
     fill(source, target, **{option: str(cloud(tmp_path / "area.gpkg", 20))})
     cloud(tmp_path / "area.gpkg", 33)
-    with pytest.raises(TargetError, match="another state of the source"):
+    with pytest.raises(TargetError, match="another version of the source"):
         fill(source, target, **{option: f"{tmp_path}/area.gpkg"})
 
 
@@ -118,7 +118,7 @@ def test_an_edited_shapefile_is_another_job_and_its_table_is_not(tmp_path: Path)
     mask.with_suffix(".dbf").write_bytes(mask.with_suffix(".dbf").read_bytes() + b" ")
     assert fill(source, target, mask=str(mask)).status == "up to date"
     mask.with_suffix(".prj").write_text(mask.with_suffix(".prj").read_text().replace('"WGS_1984', '"WGS_84'))
-    with pytest.raises(TargetError, match="another state of the source"):
+    with pytest.raises(TargetError, match="another version of the source"):
         fill(source, target, mask=str(mask))
 
 
@@ -131,7 +131,7 @@ def test_an_edited_quality_file_is_another_job(tmp_path: Path) -> None:
             out.write(np.pad(np.full((4, 4), kind, "u1"), ((0, 36), (0, 46)), constant_values=4), 1)
         if kind == 4:
             fill(source, target, qa=f"sentinel2-scl:{flags}")
-    with pytest.raises(TargetError, match="another state of the source"):
+    with pytest.raises(TargetError, match="another version of the source"):
         fill(source, target, qa=f"sentinel2-scl:{flags}")
 
 
@@ -258,7 +258,7 @@ def test_a_changed_raster_on_a_web_server_is_filled_anew(tmp_path: Path, served:
     assert fill(f"{served}/scene.tif", target).status == "up to date"
     write(tmp_path / "scene.tif", 2)
     os.utime(tmp_path / "scene.tif", ns=(LATER, LATER))
-    with pytest.raises(TargetError, match="another state of the source"):
+    with pytest.raises(TargetError, match="another version of the source"):
         fill(f"{served}/scene.tif", target)
     assert fill(f"{served}/scene.tif", target, overwrite=True).status == "done"
     with rasterio.open(tmp_path / "scene.tif") as new, rasterio.open(target) as filled:
@@ -279,7 +279,7 @@ def test_a_zarr_store_on_a_web_server_goes_by_its_metadata_and_says_so(
     assert sum("cannot be listed" in record.message for record in caplog.records) == 1
     assert fill(f"{served}/cube.zarr", tmp_path / "out/filled.zarr").status == "up to date"
     cube.assign_attrs(title="another").to_zarr(tmp_path / "cube.zarr", mode="w", zarr_format=2, consolidated=True)
-    with pytest.raises(TargetError, match="another state of the source"):
+    with pytest.raises(TargetError, match="another version of the source"):
         fill(f"{served}/cube.zarr", tmp_path / "out/filled.zarr")
 
 
@@ -309,7 +309,7 @@ def test_a_missing_package_is_named_with_the_cure(monkeypatch: pytest.MonkeyPatc
         open_raster("s3://b/a.zarr")
 
 
-# -- what is asked of a product that is there already
+# -- what is asked of a product that already exists
 
 
 def test_a_stricter_gate_is_judged_on_a_product_that_is_there(tmp_path: Path) -> None:
@@ -422,7 +422,7 @@ def test_a_source_rewritten_with_its_size_and_time_is_noticed(tmp_path: Path, mo
     os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
     after = source.stat()
     assert (after.st_size, after.st_mtime_ns, after.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino)
-    with pytest.raises(TargetError, match="another state of the source"):
+    with pytest.raises(TargetError, match="another version of the source"):
         fill(source, target)
 
 

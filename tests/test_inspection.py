@@ -204,7 +204,7 @@ def test_a_large_stack_is_looked_at_for_what_no_date_saw(tmp_path: Path, monkeyp
     facts = describe(str(folder))
     rough = only(facts)["gaps"]
     assert rough["left_out"] == {"never_seen": pytest.approx(exact["left_out"]["never_seen"], rel=0.1)}
-    assert "at most: none of the dates looked at saw it" in render(facts)
+    assert "at most: not observed on any of the sampled dates" in render(facts)
 
 
 def test_looking_at_parts_reads_little_of_a_large_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +295,7 @@ def _stack(path: Path, time: Any, **attributes: Any) -> str:
     ("days", "expected"),
     [
         ([0, 1, 2, 4], "4 from 2020-01-01 to 2020-01-05, 1 day apart in the median"),
-        ([4, 0, 2, 3], "4 from 2020-01-01 to 2020-01-05, 1 day apart in the median, not in the order of time"),
+        ([4, 0, 2, 3], "4 from 2020-01-01 to 2020-01-05, 1 day apart in the median, not in time order"),
         ([7], "2020-01-08"),
     ],
 )
@@ -305,7 +305,7 @@ def test_dates_are_told_from_first_to_last_in_any_order(tmp_path: Path, days: li
 
 def test_dates_without_a_time_are_told(tmp_path: Path) -> None:
     said = _stack(tmp_path / "cube.nc", [1, 2, 3], long_name="month")
-    assert said == "dates     3 without a time that could be read; taken for evenly spaced, in the order of the file"
+    assert said == "dates     3 without a readable time; treated as evenly spaced, in the order of the file"
 
 
 def test_a_south_up_map_has_its_north_above(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -228,7 +228,7 @@ def test_a_folder_that_is_no_model_is_not_replaced_by_one(scene, tmp_path) -> No
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "data.txt").write_text("mine")
-    with pytest.raises(TargetError, match="is no model folder"):
+    with pytest.raises(TargetError, match="is not a model folder"):
         next_model([scene], precious, "default", {"minutes": 0.1})
     assert (precious / "data.txt").read_text() == "mine"
 

@@ -119,6 +119,6 @@ def test_one_date_is_said_not_to_tell_the_floor(tmp_path: Path, dates: int, fill
     ocean().isel(time=slice(dates)).to_netcdf(tmp_path / "ocean.nc")
     job = FillJob.build(source=str(tmp_path / "ocean.nc"), target="filled.nc", fillable=fillable, filler="nearest")
     planned = str(plan(job))
-    assert ("does not tell the ground from gaps" in planned) == unknown
-    assert ("no date ever saw it; --fillable all or PATH would fill it" in planned) == (dates > 1)
-    assert ("no date ever saw it at its level" in planned) == (dates > 1)
+    assert ("does not tell ground from gaps" in planned) == unknown
+    assert ("never observed on any date; --fillable all or PATH would fill it" in planned) == (dates > 1)
+    assert ("never observed at this level" in planned) == (dates > 1)

@@ -18,24 +18,24 @@ def test_a_record_prints_what_was_filled_and_written() -> None:
     )
     assert repr(record) == str(record)
     first, last = str(record).splitlines()
-    assert first.startswith("v: filled 7 of 9 missing values (2 left empty: nothing is known of their band); 90 %")
-    assert first.endswith("intervals held 90 % of 400 hidden known values (in 2 places only: that says little)")
+    assert first.startswith("v: filled 7 of 9 missing values (2 left empty: their band has no known pixel); 90 %")
+    assert first.endswith("intervals held 90 % of 400 hidden known values (in 2 places only: too few to rely on)")
     assert last == "wrote b.tif"
 
 
 def test_a_fill_that_could_not_be_checked_says_so() -> None:
     facts = {**FILLED, "self_check": {"coverage90": None, "pixels": 0, "trials": 0}}
     said = str(RunRecord("a.tif", "b.tif", "geodiff fill a.tif b.tif", "done", variables={"v": facts}))
-    assert "; not checked: too little is known, or the gaps are too small" in said
+    assert "; not checked: too few known pixels, or gaps too small" in said
 
 
 @pytest.mark.parametrize(
     ("status", "variables", "said"),
     [
-        ("up to date", {}, "b.tif is this very product already; nothing to do"),
-        ("nothing to append", {}, "b.tif holds every date of a.tif as it is; nothing to append"),
+        ("up to date", {}, "b.tif is up to date; nothing to do"),
+        ("nothing to append", {}, "b.tif already holds every date of a.tif, unchanged; nothing to append"),
         ("planned", {"text": "the plan"}, "the plan"),
-        ("nothing to fill", {"v": {"missing": 0}}, "a.tif has no gap to fill; the product is a copy with its layers"),
+        ("nothing to fill", {"v": {"missing": 0}}, "a.tif has no gap to fill; the product is a copy, with layers"),
         (
             "done",
             {

@@ -295,7 +295,7 @@ def test_land_that_codes_tell_of_is_not_asked_for(tmp_path: Path) -> None:
     xr.Dataset({"ice": (("y", "x"), ice, codes | about)}).to_netcdf(tmp_path / "ice.nc")
     planned = str(plan(FillJob(source=str(tmp_path / "ice.nc"), target="filled.nc", filler="laplace")))
     assert "does not tell land from clouds" not in planned
-    assert "there is no such quantity here" in planned
+    assert "the quantity does not exist here" in planned
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_plan_says_of_uncertainties_that_they_are_none_of_filled_values(
     attributes = {"standard_name": standard} if standard else {}
     xr.Dataset({name: (("time", "lat", "lon"), values, attributes)}).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
     planned = str(plan(FillJob.build(source=str(tmp_path / "a.nc"), target=str(tmp_path / "b.nc"), filler="laplace")))
-    assert (f"warning: {name} tells how sure observations are" in planned) == expected
+    assert (f"warning: {name} describes the uncertainty of observations" in planned) == expected
 
 
 @pytest.mark.parametrize(

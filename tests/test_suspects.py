@@ -127,7 +127,7 @@ def test_few_numbers_may_be_classes(tmp_path: Path, rng: np.random.Generator, dt
     profile = {"driver": "GTiff", "width": 64, "height": 64, "count": 1, "dtype": dtype, "nodata": nodata}
     with rasterio.open(tmp_path / "cover.tif", "w", **profile, transform=Affine(30, 0, 3e5, 0, -30, 4e6)) as out:
         out.write(classes, 1)
-    warned = "band_1 holds 8 different numbers only; if they are classes, use --filler nearest"
+    warned = "band_1 holds only 8 different values; if they are classes, use --filler nearest"
     source = str(tmp_path / "cover.tif")
     assert warned in render(describe(source))
     assert warned in str(geodiff.plan_fill(source, filler="laplace"))
@@ -198,12 +198,12 @@ def test_what_is_filled_by_way_of_cosine_and_sine_is_said(
     with rasterio.open(tmp_path / "wind.tif", "w", **profile, transform=Affine(30, 0, 3e5, 0, -30, 4e6)) as out:
         out.write(wind.astype(np.float32), 1)
         out.units = ("degrees",)
-    source, said = str(tmp_path / "wind.tif"), "band_1: numbers that go round, once in 360;"
+    source, said = str(tmp_path / "wind.tif"), "band_1: circular values with period 360;"
     assert f"note      {said}" in render(describe(source))
     assert f"note: {said}" in str(geodiff.plan_fill(source, filler="laplace"))
     caplog.set_level("INFO")
     xr.DataArray(wind, dims=("y", "x"), name="from", attrs={"units": "degrees"}).geodiff.fill(filler="nearest")
-    assert "from: numbers that go round, once in 360;" in caplog.text
+    assert "from: circular values with period 360;" in caplog.text
 
 
 @pytest.mark.parametrize(

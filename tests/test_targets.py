@@ -52,7 +52,7 @@ def read(path: Path) -> np.ndarray:
         return dataset.read()
 
 
-# -- what is there already, and what cannot be
+# -- what already exists, and what cannot be
 
 
 def test_a_foreign_target_is_refused_untouched(scene: Path, tmp_path: Path) -> None:

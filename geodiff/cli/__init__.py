@@ -87,7 +87,7 @@ def _complain(error: BaseException, code: int) -> None:
     if logging.getLogger().isEnabledFor(logging.DEBUG):
         logging.getLogger(__name__).debug("where it went wrong", exc_info=error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        say(f"error: {error}; make room, or choose another place; the same command then goes on", err=True)
+        say(f"error: {error}; make room, or choose another place; the same command then resumes", err=True)
         sys.exit(code)
     if isinstance(error, OSError) and error.filename is None and str(error):  # of a store or a server, as they word it
         cure = f"check the place, its permissions and credentials{_GOES_ON.get(_verb(), '')}"

@@ -17,19 +17,19 @@ __all__ = ["Json", "Quiet", "Verbose", "app", "chosen", "examples", "numbers", "
 
 app = typer.Typer(
     name="geodiff",
-    help="Fill gaps in rasters, say how sure the fill is, and leave every known pixel as it was.",
+    help="Fill gaps in rasters with a standard error for each filled pixel; known pixels stay as they were.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", metavar="", help="Print facts as JSON.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print the results as JSON.")]
 Verbose = Annotated[
     int,
-    typer.Option("-v", "--verbose", count=True, metavar="", show_default=False, help="Say more; -vv shows tracebacks."),
+    typer.Option("-v", "--verbose", count=True, metavar="", show_default=False, help="Log more; -vv shows tracebacks."),
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", metavar="", help="No talk on stderr but of what went wrong.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", metavar="", help="Print only warnings and errors to stderr.")]
 
 
 def examples(*lines: str) -> str:

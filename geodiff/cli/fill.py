@@ -24,7 +24,7 @@ __all__ = ["fill"]
 )
 def fill(
     source: Annotated[
-        str | None, typer.Argument(metavar="SOURCE", help="Raster, Zarr, scene folder, glob, STAC, URL.")
+        str | None, typer.Argument(metavar="SOURCE", help="Raster, Zarr, scene folder, glob, STAC or URL.")
     ] = None,
     target: Annotated[
         str | None, typer.Argument(metavar="TARGET", help=".tif, .zarr, .nc, .png, .xml (PDS4), or folder/.")
@@ -70,7 +70,7 @@ def fill(
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Fill the gaps of SOURCE and write TARGET with its error, source and reason layers."""
+    """Fill the gaps of SOURCE; write TARGET with its standard error, source and reason layers."""
     given: dict[str, Any] = {
         **what_is_missing(variable, bands, qa, mask, nodata, valid_range),
         "source": source, "target": target, "dates": dates, "fillable": fillable, "buffer": buffer,

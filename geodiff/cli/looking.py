@@ -32,7 +32,7 @@ def info(
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Show a source: grid, CRS, bands, dates, encoding, gaps by reason, what would be left out, a thumbnail."""
+    """Show a source: grid, CRS, bands, dates, encoding, gaps by reason, what would not be filled, a thumbnail."""
     talk(verbose, quiet=quiet)
     from geodiff.inspection import describe, render
 
@@ -46,12 +46,12 @@ def demo(
     folder: Annotated[
         Path, typer.Option(parser=options.path, help="Where the products go.")
     ] = Path("geodiff-demo"),
-    members: Annotated[int, typer.Option(help="Realisations to draw.")] = 4,
+    members: Annotated[int, typer.Option(help="Ensemble members to draw.")] = 4,
     as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Fill a real Landsat scene in which a cloud was drawn, and compare with what it hid."""
+    """Fill a synthetic cloud in a real Landsat scene, and compare with the true pixels."""
     talk(verbose, quiet=quiet)
     from geodiff.demo import run_demo
 
@@ -61,7 +61,7 @@ def demo(
 
 @app.command(epilog=examples("geodiff doctor", "geodiff doctor --json"))
 def doctor(as_json: Json = False, verbose: Verbose = 0, quiet: Quiet = False) -> None:
-    """Show versions, devices, and whether PROJ and GDAL are sound."""
+    """Check the installation: versions, devices, PROJ and GDAL."""
     talk(verbose, quiet=quiet)
     from geodiff.doctor import examine, render
 
@@ -86,7 +86,7 @@ def init(
     from geodiff.jobfile import commented_toml
 
     if path.exists() and not overwrite:
-        raise TargetError(f"{path} is there already; use --overwrite, or give another name")
+        raise TargetError(f"{path} already exists; use --overwrite, or give another name")
     assert_writable(str(path.parent), "the folder of PATH")
     path.write_text(commented_toml())
     say(f"wrote {path}; edit it, then: geodiff fill --job {path}")

@@ -16,7 +16,7 @@ from geodiff.cli.app import Json, Quiet, Verbose, app, chosen, examples, say, ta
 __all__ = ["model"]
 
 model = typer.Typer(
-    help="Look at a model, calibrate, prune or export it.",
+    help="Show, calibrate, prune or export a model.",
     no_args_is_help=True,
     epilog=examples(
         "geodiff model show default",
@@ -69,7 +69,7 @@ def calibrate(
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Write a copy of a model whose intervals are calibrated on rasters of yours."""
+    """Write a copy of a model whose standard errors are calibrated on your rasters."""
     talk(verbose, quiet=quiet)
     from geodiff.learning import recalibrate
 
@@ -91,7 +91,7 @@ def prune(
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Remove channels (structured pruning); train it further with `geodiff train --from OUT` to win back the loss."""
+    """Remove channels (structured pruning); `geodiff train --from OUT` then regains the accuracy lost."""
     talk(verbose, quiet=quiet)
     from geodiff.diffusion.exporting import prune_folder
 
@@ -115,7 +115,7 @@ def export(
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Copy a model as a folder for the Hub: float16 safetensors, configuration and card, nothing that runs."""
+    """Copy a model as a folder for the Hub: float16 safetensors, configuration and card, no executable code."""
     talk(verbose, quiet=quiet)
     from geodiff.diffusion.folder import model_hash
     from geodiff.diffusion.shipping import copied

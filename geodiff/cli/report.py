@@ -11,7 +11,7 @@ from geodiff.cli.app import Json, Quiet, Verbose, app, examples, say, talk
 
 __all__ = ["report", "view"]
 
-Target = Annotated[str, typer.Argument(metavar="TARGET", help="What `geodiff fill` wrote.")]
+Target = Annotated[str, typer.Argument(metavar="TARGET", help="A product of `geodiff fill`.")]
 
 
 @app.command(epilog=examples("geodiff report filled.tif", "geodiff report filled.zarr --out pages/"))
@@ -22,7 +22,7 @@ def report(
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Write the HTML report of a finished fill: before and after, errors, gaps, checks; one file, no network."""
+    """Write the HTML report of a product: before and after, standard errors, gaps, checks; one file, no network."""
     talk(verbose, quiet=quiet)
     from geodiff.report import write_report
 
@@ -40,7 +40,7 @@ def view(
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Show the report's page on this machine, every pixel of it, for what is too large for one file."""
+    """Serve the report locally with every pixel, for products too large for one file."""
     talk(verbose, quiet=quiet)
     from geodiff.viewer import view as serve_until_interrupted
 

@@ -23,7 +23,7 @@ __all__ = ["restore"]
 def restore(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Anything `fill` takes.")],
     target: Annotated[str, typer.Argument(metavar="TARGET", help=".tif, .zarr, .nc, .png, .xml (PDS4), or folder/.")],
-    task: Annotated[str, typer.Option(help="denoise, superres, inpaint, or several: denoise,inpaint.")],
+    task: Annotated[str, typer.Option(help="denoise, superres, inpaint, or several, such as denoise,inpaint.")],
     noise: Annotated[
         float | None,
         typer.Option(
@@ -32,9 +32,9 @@ def restore(
     ] = None,
     poisson: Annotated[
         float | None,
-        typer.Option(help="Photon noise: how many units one photon makes; --noise is then the read noise."),
+        typer.Option(help="Photon noise: units per photon; --noise is then the read noise."),
     ] = None,
-    factor: Annotated[int | None, typer.Option(help="Pixels a side superres makes of one: 2 or 4.")] = None,
+    factor: Annotated[int | None, typer.Option(help="Upscaling factor of superres: 2 or 4 (default 2).")] = None,
     variable: options.Variable = None,
     bands: options.Bands = None,
     qa: options.Qa = None,
@@ -56,7 +56,7 @@ def restore(
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Denoise, enlarge or repair the frames of SOURCE; write TARGET with its error, source and reason layers."""
+    """Denoise, upscale or repair SOURCE; write TARGET with its standard error, source and reason layers."""
     given: dict[str, Any] = {
         "source": source, "target": target, "task": task, "noise": noise, "poisson": poisson, "factor": factor,
         **what_is_missing(variable, bands, qa, mask, nodata, valid_range),

@@ -27,30 +27,30 @@ def score(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Anything `fill` takes.")],
     variable: options.Variable = None,
     bands: options.Bands = None,
-    dates: Annotated[str | None, typer.Option(help="Hide pixels on these dates only, D[,D..] or A:B.")] = None,
+    dates: Annotated[str | None, typer.Option(help="Hide pixels only on these dates, D[,D..] or A:B.")] = None,
     qa: options.Qa = None,
     mask: options.Mask = None,
     nodata: options.Nodata = None,
     valid_range: options.ValidRange = None,
-    fillers: Annotated[str | None, typer.Option(help="Fillers, F[,F..]; default every one that can.")] = None,
-    peers: Annotated[str | None, typer.Option(help="Peers, P[,P..], or none; default all (the extra `score`).")] = None,
+    fillers: Annotated[str | None, typer.Option(help="Fillers, F[,F..]; default: all that apply.")] = None,
+    peers: Annotated[
+        str | None, typer.Option(help="Other packages' methods, P[,P..] or none; default: all (the extra `score`).")
+    ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Gaps to hide (default 12).")] = None,
     members: Annotated[int | None, typer.Option(min=0, help="Independent draws to score (default 8).")] = None,
     model: options.Model = None,
-    seed: Annotated[int, typer.Option(help="What is hidden, and the draws, follow from it.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the hidden gaps and the draws.")] = 0,
     quick: Annotated[
         bool, typer.Option("--quick", metavar="", help="4 gaps, 3 draws, little tuning: a first look.")
     ] = False,
     realism: Annotated[bool, typer.Option("--realism", metavar="", help="Add texture distances to the truth.")] = False,
-    encoder: Annotated[
-        str | None, typer.Option(help="What they are measured by: texture (default) or inception.")
-    ] = None,
+    encoder: Annotated[str | None, typer.Option(help="Encoder for --realism: texture (default) or inception.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder for score.json, league.csv and pictures.")] = None,
     as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Hide known pixels under realistic gaps, fill them with every filler and peer, and print the league."""
+    """Hide known pixels under realistic gaps, fill them with every filler and peer, and rank the methods."""
     talk(verbose, quiet=quiet)
     from geodiff.errors import JobError
     from geodiff.job import FillJob

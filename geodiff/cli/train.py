@@ -32,25 +32,27 @@ _ANEW = {"patches": 4000, "frames": 0, "minutes": 120.0}
 )
 def train(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCES", help="Rasters to learn from, gaps and all: anything `fill` takes.")
+        list[str],
+        typer.Argument(metavar="SOURCES", help="Rasters to train on, with or without gaps: anything `fill` takes."),
     ],
     out: Annotated[Path, typer.Option(parser=options.path, help="The model folder to write.")],
     begin_from: Annotated[str | None, typer.Option("--from", help="Fine-tune this model: a folder or a name.")] = None,
     config: Annotated[
-        Path | None, typer.Option(parser=options.path, help="TOML or JSON with any field of the training.")
+        Path | None,
+        typer.Option(parser=options.path, help="TOML or JSON with any field of the training configuration."),
     ] = None,
     work: Annotated[
         Path | None, typer.Option(parser=options.path, help="Checkpoints, patches and logs; default beside OUT.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", metavar="", help="Go on from the checkpoint in the work folder.")
+        bool, typer.Option("--resume", metavar="", help="Resume from the checkpoint in the work folder.")
     ] = False,
     minutes: Annotated[float | None, typer.Option(help="Stop after this time.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Stop after so many steps.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Stop after so many validations without gain.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Stop after this many steps.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after this many validations without improvement.")] = None,
     loss: Annotated[str | None, typer.Option(help="mse, huber, or MODULE:FUNCTION.")] = None,
     dropout: Annotated[float | None, typer.Option(help="Share of features dropped in training.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Key of patches, crops and noise.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed of patches, crops and noise.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda[:i], mps; default cpu.")] = None,
     variable: options.Variable = None,
     bands: options.Bands = None,
@@ -63,7 +65,7 @@ def train(
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Train a network on rasters of yours, or fine-tune the shipped one; gaps in them are fine."""
+    """Train a network on your rasters, or fine-tune the shipped one; they may have gaps."""
     talk(verbose, quiet=quiet)
     from geodiff.learning import learn
 

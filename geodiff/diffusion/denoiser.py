@@ -170,7 +170,7 @@ class Denoiser:
                         raise
                     size //= 2
                     _log.warning(
-                        "out of memory with %d windows a call on %s; going on with %d", 2 * size, self.device, size
+                        "out of memory with %d windows a call on %s; continuing with %d", 2 * size, self.device, size
                     )
                     continue
                 for part, planes in zip(some, found, strict=True):

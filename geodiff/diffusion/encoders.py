@@ -124,7 +124,7 @@ class InceptionEncoder:
             self._network: Any = found(name="inception-v3-compat", features_list=["2048"])
         except Exception as reason:  # noqa: BLE001 - a missing package, or weights that cannot be fetched
             raise InputError(
-                f"Inception features are not at hand ({reason}); pip install 'torchmetrics[image]' where its weights "
+                f"Inception features are not available ({reason}); pip install 'torchmetrics[image]' where its weights "
                 "can be downloaded, or use the texture encoder"
             ) from None
 

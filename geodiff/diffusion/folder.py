@@ -91,9 +91,9 @@ def assert_replaceable(out: Path, *, overwrite: bool) -> None:
     if not out.exists():
         return
     if not overwrite:
-        raise TargetError(f"{out} is there already; use --overwrite, or name another folder")
+        raise TargetError(f"{out} already exists; use --overwrite, or name another folder")
     if not out.is_dir() or (any(out.iterdir()) and not (out / "model_index.json").is_file()):
-        raise TargetError(f"{out} is no model folder, and --overwrite would destroy what it holds; name another folder")
+        raise TargetError(f"{out} is not a model folder, and --overwrite would destroy its contents; give another name")
 
 
 def put_in_place(new: Path, out: Path) -> None:

@@ -189,8 +189,8 @@ def _robust(seen: NDArray[np.floating]) -> tuple[float, float]:
     scale = max(typical, 0.3 * float(exact.std()))
     if 0 < typical < _LOST * scale:
         raise InputError(
-            f"numbers from {exact.min():.6g} to {exact.max():.6g} leave nothing of the {typical:.3g} by which most of "
-            "them differ; if the farthest are no measurements, name them with --nodata or --valid-range"
+            f"values range from {exact.min():.6g} to {exact.max():.6g}, which drowns the {typical:.3g} by which most "
+            "differ; if the extremes are not measurements, mark them with --nodata or --valid-range"
         )
     return centre, scale
 

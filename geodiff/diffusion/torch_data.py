@@ -276,5 +276,5 @@ def _bounds(index: Any) -> Bounds:
     else:
         found = [float(number) for number in index]
     if len(found) != 4:
-        raise IndexError(f"{index!r} is no patch; give a number, (product, Window) or (left, bottom, right, top)")
+        raise IndexError(f"{index!r} is not a patch; give a number, (product, Window) or (left, bottom, right, top)")
     return found[0], found[1], found[2], found[3]

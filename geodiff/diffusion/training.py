@@ -223,9 +223,9 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     path = folder / "checkpoint.safetensors"
     if not path.exists():
-        raise InputError(f"no checkpoint in {folder}; leave out --resume to start anew")
+        raise InputError(f"no checkpoint in {folder}; leave out --resume to start over")
     if not has_checkpoint(folder):
-        raise InputError(f"{path} is damaged, or cut short; leave out --resume to start anew")
+        raise InputError(f"{path} is damaged, or cut short; leave out --resume to start over")
     with safe_open(path, "pt") as opened:
         facts = json.loads(opened.metadata()["facts"])
         return {k: opened.get_tensor(k) for k in opened.keys()}, facts  # noqa: SIM118 (not a dict)

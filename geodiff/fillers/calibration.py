@@ -468,7 +468,7 @@ def tried(
         if not told:
             raise
         _log.warning(
-            "filler %r failed on %d of %d places that it was tried on (%s: %s); the others are what it is judged by",
+            "filler %r failed on %d of the %d places it was tried on (%s: %s); it is judged by the others",
             name, len(trials) - len(told), len(trials), type(reason).__name__, reason,
         )  # fmt: skip
     return [trial for trial, _ in told], [filled for _, filled in told]

@@ -16,12 +16,12 @@ __all__ = ["render"]
 
 _WHY = {
     "qa_fill": "the quality band calls it fill; `--fillable all` would fill it",
-    "undefined": "there is no such quantity here, as no sea temperature on land and nothing beyond the globe",
+    "undefined": "the quantity does not exist here, such as sea temperature on land, or it is off the globe",
     "collar": "the scene's collar or the swath's outside; `--fillable all` would fill it",
-    "below_ground": "no date ever saw it at its level, as below the sea floor; `--fillable all` would fill it",
-    "never_seen": "no date ever saw it, as land in sea temperature; `--fillable all` or `PATH` would fill it",
+    "below_ground": "never observed at this level, as below the sea floor; `--fillable all` would fill it",
+    "never_seen": "never observed on any date, as land in sea temperature; `--fillable all` or `PATH` would fill it",
 }
-_WHY_ROUGHLY = {"never_seen": "at most: none of the dates looked at saw it; `--fillable all` would fill it"}
+_WHY_ROUGHLY = {"never_seen": "at most: not observed on any of the sampled dates; `--fillable all` would fill it"}
 
 
 def render(facts: Mapping[str, Any]) -> str:
@@ -52,7 +52,7 @@ def _variable_lines(facts: Mapping[str, Any]) -> list[str]:
         rows += [("warning", line) for line in told([Suspect(**s) for s in facts["gaps"].get("suspects", ())])]
         rows += [("warning", line) for line in told_of_edge(facts["gaps"].get("narrow_edge", 0.0))]
     else:
-        rows.append(("gaps", "not looked for: no continuous band; `fill` copies it as it is"))
+        rows.append(("gaps", "not checked: no continuous band; `fill` copies it unchanged"))
     shown = facts.get("thumbnail")
     return [facts["name"], *(f"  {name:<9} {text}".rstrip() for name, text in rows), *_picture_lines(shown)]
 
@@ -65,7 +65,7 @@ def _place_rows(grid: Mapping[str, Any]) -> list[tuple[str, str]]:
     x, y = grid["pixel"]
     turned = ", rotated" if b or d else ", south-up" if e > 0 else ""
     return [
-        ("CRS", grid["crs"] or "none; the affine alone places it"),
+        ("CRS", grid["crs"] or "none; only the affine"),
         ("affine", f"x = {a:.10g} column {b:+.10g} row {c:+.10g}; y = {d:.10g} column {e:+.10g} row {f:+.10g}"),
         ("pixel", f"{x:.6g} x {y:.6g} {grid['units']}{turned}"),
         ("bounds", " ".join(f"{bound:.8g}" for bound in grid["bounds"])),
@@ -75,11 +75,11 @@ def _place_rows(grid: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _dates_text(dates: Mapping[str, Any]) -> str:
     count, timed, step = dates["count"], dates["timed"], dates["median_step_days"]
     if not timed:
-        return f"{count:,} without a time that could be read; taken for evenly spaced, in the order of the file"
+        return f"{count:,} without a readable time; treated as evenly spaced, in the order of the file"
     if count == 1:
         return str(dates["first"])
     every = "" if step is None else f", {step:.3g} {'day' if step == 1 else 'days'} apart in the median"
-    order = "" if dates["in_order"] else ", not in the order of time"
+    order = "" if dates["in_order"] else ", not in time order"
     lost = "" if timed == count else f"; {count - timed:,} of them without a time"
     return f"{count:,} from {dates['first']} to {dates['last']}{every}{order}{lost}"
 
@@ -122,7 +122,7 @@ def _nodata(missing: Sequence[Any]) -> str:
 def _gap_rows(gaps: Mapping[str, Any]) -> list[tuple[str, str]]:
     total = gaps["values"]
     if not gaps["missing"]:
-        return [("gaps", "none" if gaps["exact"] else f"none in the {gaps['looked_at']:,} values looked at")]
+        return [("gaps", "none" if gaps["exact"] else f"none in the {gaps['looked_at']:,} values sampled")]
     rows = [("missing", _share(gaps["missing"], total))]
     rows += [
         ("" if i else "because", f"{name} {percent(share)}") for i, (name, share) in enumerate(gaps["reasons"].items())

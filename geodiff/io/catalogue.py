@@ -176,7 +176,7 @@ def item_of(found: Any, href: str) -> pystac.Item:
         item = pystac.Item.from_dict(found, href=href, migrate=True, preserve_dict=True)
     except (pystac.STACError, pystac.STACTypeError, KeyError, ValueError, TypeError, AttributeError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SourceError(f"{href} is no valid STAC Item ({said}); check it with pystac's Item.validate()") from None
+        raise SourceError(f"{href} is not a valid STAC Item ({said}); check it with pystac's Item.validate()") from None
     item.set_self_href(href)
     return item
 

@@ -34,7 +34,7 @@ def save_fit(path: str, fitted: Fitted, extra: Mapping[str, Any] | None = None) 
     """
     found = kind_of(path)
     if found is not None and found.get(KIND) != "fit":
-        raise TargetError(f"{path} is there already and holds no fit of geodiff, so it is not replaced; move it away")
+        raise TargetError(f"{path} already exists and holds no fit of geodiff, so it is not replaced; move it away")
     local = local_path(path)
     if local is None:
         remove_tree(path)

@@ -54,7 +54,7 @@ def open_geotiff(path: str, options: OpenOptions) -> Raster:
     refuse_mosaic(header)
     if header.driver == "GTiff" and len(header.images) > 1:
         several, following = len(header.images), header.images[1]
-        logger.warning("%s holds %d images, and the first is read; the next is called %s", path, several, following)
+        logger.warning("%s holds %d images; the first is read, the next is called %s", path, several, following)
     names = band_names(header)
     quality = _quality(header, names)
     if header.driver == "GRIB":
@@ -91,8 +91,8 @@ def _smeared(band: Band) -> list[float]:
 @cache  # once for a folder: a stack has many such files, and each is opened several times
 def _say_smeared(_folder: str, compression: str, number: float) -> None:
     logger.warning(
-        "%s smears what is %g over the pixels beside it, which are then neither missing nor ground, and pass for "
-        "known; leave them out with --valid-range %s --buffer 2, or give a --mask",
+        "%s compression smears nodata (%g) into the pixels beside it, which are then neither nodata nor ground, but "
+        "count as known; exclude them with --valid-range %s --buffer 2, or give a --mask",
         compression, number, "16,255" if number < 128 else "0,239",
     )  # fmt: skip
 
@@ -111,9 +111,9 @@ def _is_grey(header: Header, number: int) -> bool:
 @cache
 def _say_grey(_folder: str, band: str, colours: str) -> None:
     logger.warning(
-        "%s is tagged as alpha, as programs tag a fourth band that is told nothing, and has the many numbers of a "
-        "quantity such as infrared. As alpha it is not filled, but set to opaque where others are; if it is one, say "
-        "so first: rio edit-info --colorinterp %s FILE", band, colours,
+        "%s is tagged as alpha, as programs tag a fourth band by default, but its many values look like a measurement "
+        "such as infrared. An alpha band is not filled, but set to opaque where the others are filled; if it is a "
+        "measurement, correct the tag first: rio edit-info --colorinterp %s FILE", band, colours,
     )  # fmt: skip
 
 

@@ -180,7 +180,7 @@ def _engine(path: str) -> str:
         if find_spec("netCDF4") is not None:
             return "netcdf4"
         raise SourceError(
-            f"{path} is NetCDF in the 64-bit data format (CDF-5), for which pip install netCDF4 is needed"
+            f"{path} is NetCDF in the 64-bit data format (CDF-5), which needs pip install netCDF4"
         )
     raise SourceError(
         f"{path} is neither NetCDF nor HDF5 (it begins with {head[:8]!r}); check the file, or its download"

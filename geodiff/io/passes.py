@@ -93,7 +93,7 @@ def _log(passes: Sequence[Sequence[Tile]], source: str) -> None:
     count = sum(map(len, passes))
     if len(passes) < count:
         logger.info(
-            "%s: %d Items are tiles of %d %s; where tiles overlap, the first that knows a pixel gives it",
+            "%s: %d Items are tiles of %d %s; where tiles overlap, a pixel is from the first in which it is known",
             source, count, len(passes), "pass" if len(passes) == 1 else "passes, which are the dates",
         )  # fmt: skip
     twins = [tile.name for tiles in passes for n, tile in enumerate(tiles) if tile.ground in _grounds(tiles[:n])]

@@ -84,7 +84,7 @@ def assert_shifted_only(variable: Variable, first: Variable, path: str) -> None:
 def assert_same_ground(variable: Variable, first: Variable, path: str) -> None:
     """Raise GridError where a raster shows nothing of what the first shows."""
     if _place(variable.geobox, first.geobox).intersect(Window(0, 0, *first.shape[2:])) is None:
-        raise GridError(f"{path} shows no ground that the first of the stack shows; fill it by itself")
+        raise GridError(f"{path} does not overlap the first raster of the stack; fill it by itself")
 
 
 def assert_joined(boxes: Sequence[GeoBox], paths: Sequence[str]) -> None:
@@ -98,7 +98,7 @@ def assert_joined(boxes: Sequence[GeoBox], paths: Sequence[str]) -> None:
         reached += near
     if apart:
         path = next(path for path, box in zip(paths, boxes, strict=True) if _place(box, boxes[0]) in apart)
-        raise GridError(f"{path} shows no ground that touches what the others show; fill it by itself")
+        raise GridError(f"{path} does not touch the other rasters of the stack; fill it by itself")
 
 
 def common_grid(boxes: Sequence[GeoBox], name: str) -> GeoBox:

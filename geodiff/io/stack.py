@@ -218,7 +218,7 @@ def required_date(raster: Raster) -> np.datetime64:
         written = raster.attributes.get(_WRITTEN)
         but = f" (its {_WRITTEN}, {written}, is when the file was written)" if written else ""
         raise SourceError(
-            f"{raster.path} says nowhere when it was acquired{but}, so it has no place in a stack; "
+            f"{raster.path} does not say when it was acquired{but}, so it cannot be part of a stack; "
             "put the date in its name (2021-01-31 or 20210131), or fill it alone; if these are bands of one image, put "
             "them into one file first (gdalbuildvrt -separate)"
         )

@@ -2,7 +2,7 @@
 
 `<stem>.geodiff-work.zarr` is a Zarr v3 group with one subgroup a variable and one array a layer, all on
 (date, band, row, column). Blocks write whole chunks, then a small JSON marker says so; the marker is written after
-the data is on disk, so a block that is marked is a block that is there. Nothing that is no working store is touched.
+the data is on disk, so a block that is marked is a block that is there. Nothing that is not a working store is touched.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def create_work(
     """
     found = kind_of(path)
     if found is not None and found.get(KIND) != "work":
-        raise TargetError(f"{path} is there and is no working store of geodiff; choose another place with --work")
+        raise TargetError(f"{path} exists and is not a working store of geodiff; choose another place with --work")
     if found is not None and found.get("complete"):
         raise TargetError(f"{path} already holds a working store; open it to resume, or remove it to start again")
     if found is not None:
@@ -195,7 +195,7 @@ def remove_work(path: str) -> None:
     if found is None:
         return
     if found.get(KIND) != "work":
-        raise TargetError(f"{path} is no working store of geodiff, so it is not removed; delete it by hand")
+        raise TargetError(f"{path} is not a working store of geodiff, so it is not removed; delete it by hand")
     if found.get("complete"):
         open_group(path, "r+").attrs.update({"complete": False})
     remove_tree(path)

@@ -371,13 +371,13 @@ def _assert_a_mask(raster: Raster, variable: Variable) -> None:
     if first.kind is Kind.FLAGS and bands:
         preset = bands[0]
         raise InputError(
-            f"{path} is a quality band ({preset}) and no mask: numbers other than 0 stand for good ground too; "
+            f"{path} is a quality band ({preset}), not a mask: values other than 0 mean good ground too; "
             f"name it with --qa {preset}:{path}, or write 1 where it says missing and 0 elsewhere under another name"
         )
     usable_data_mask = "udm2" in PurePath(path).name.lower() and len(variable.bands) == 8
     if first.name.lower() == "clear" or usable_data_mask:
         raise InputError(
-            f"{path} is no mask: its band 1 is 1 where the ground is clear; take the bands that say what hides it, "
+            f"{path} is not a mask: its band 1 is 1 where the ground is clear; take the bands that say what hides it, "
             f"of a UDM2 shadow, heavy haze and cloud: gdal_translate -b 3 -b 5 -b 6 {path} mask.tif"
         )
 

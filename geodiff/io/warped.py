@@ -31,7 +31,7 @@ def grid_at(geobox: GeoBox, resolution: float) -> GeoBox:
     if affine.b or affine.d:
         raise GridError("--resolution needs a grid that is not rotated; leave it out")
     if not math.isfinite(resolution) or resolution <= 0:
-        raise JobError(f"--resolution {resolution} is no pixel size; give a positive number in the CRS's units")
+        raise JobError(f"--resolution {resolution} is not a pixel size; give a positive number in the CRS's units")
     rows, columns = (int(n) for n in geobox.shape)
     height, width = rows * abs(affine.e) / resolution, columns * abs(affine.a) / resolution
     shape = (math.ceil(height - 1e-6), math.ceil(width - 1e-6))

@@ -148,7 +148,7 @@ def _groups(path: str) -> dict[str, zarr.Group]:
         if "pickle" in str(error):  # zarr 3 knows no pickled objects, and says so less plainly
             raise _pickled(path, "an array") from error
         raise SourceError(
-            f"{path} is no readable Zarr store ({one_line(error)}); write it again with zarr or xarray"
+            f"{path} is not a readable Zarr store ({one_line(error)}); write it again with zarr or xarray"
         ) from error
     return {"": root, **{name: found for name, found in sorted(members.items()) if isinstance(found, zarr.Group)}}
 

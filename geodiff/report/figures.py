@@ -29,9 +29,9 @@ __all__ = ["Worth", "answers", "lead", "sections"]
 _STAGES = {"scan_and_fit": "finding gaps and fitting", "fill": "filling", "restore": "restoring", "write": "writing"}
 _GATES = {
     "coverage90": "share of hidden known values inside value ± 1.645 standard errors (0.90 is right)",
-    "unfilled": "share of the gap values that stayed empty",
-    "seam": "steepness across the edges of work windows over that elsewhere (about 1 where no seam shows)",
-    "seam_chance": "how far chance alone moves that: lines laid elsewhere differ by as much",
+    "unfilled": "share of the gap pixels that stayed unfilled",
+    "seam": "gradient across window edges over that elsewhere (about 1 without seams)",
+    "seam_chance": "how far chance alone moves the seam index: its spread over lines placed elsewhere",
 }
 _ABOUT_RIGHT = (0.85, 0.95)
 """Shares that intervals of 90 % hold of hidden values where their width is about right."""
@@ -100,7 +100,7 @@ def _intervals(product: FilledProduct, checks: Sequence[Mapping[str, Any]]) -> I
     places = max(check.get("trials") or 0 for check in checks)  # of variables on one grid much the same ones
     of = f"of {pixels:,} known values hidden for the purpose"
     if 0 < places < FEW_TRIALS:
-        judged = f"in {places} place{'s' * (places > 1)} only: that says little"
+        judged = f"in {places} place{'s' * (places > 1)} only: too few to rely on"
     else:
         low, high = _ABOUT_RIGHT
         sides = "too small" if coverage < low else "too large" if coverage > high else "about right"
@@ -204,9 +204,9 @@ def _measured(product: FilledProduct) -> str:
 def _restored(product: FilledProduct) -> str:
     parts = [
         paragraph(
-            "Every value of a restored frame is an estimate, also where the sensor saw something: noise was taken "
-            "away, or resolution added. The measurements are in the source alone. The picture shows the restored frame "
-            "on both sides of the line, and left of it marks what had been missing."
+            "Every value of a restored frame is an estimate, also where the sensor saw something: noise was removed, "
+            "or resolution added. The measurements are only in the source. The picture shows the restored frame "
+            "on both sides of the line, and marks on the left what had been missing."
         ),
         paragraph(
             "Each value has a standard error: value ± 1.645 standard errors is meant to hold 90\u00a0% of the truth. "
@@ -241,7 +241,7 @@ def _gaps(product: FilledProduct) -> str:
             for why, share in sorted(facts.get("reasons", {}).items(), key=lambda pair: -pair[1])
         ]
         if reasons:
-            caption = f"Why values of {name} were missing; one value may have several reasons"
+            caption = f"Why values of {name} were missing; a value may have several reasons"
             parts.append(table(caption, ("Reason", "Values", "of all"), reasons))
         left = [
             (CAUSES.get(why, _spoken(why)), f"{n:,}", _percent(n, values))
@@ -249,7 +249,7 @@ def _gaps(product: FilledProduct) -> str:
             if n
         ]
         if left:
-            parts.append(table(f"What of {name} was not to be filled", ("Cause", "Values", "of all"), left))
+            parts.append(table(f"Missing values of {name} not to be filled", ("Cause", "Values", "of all"), left))
         if facts.get("refused"):
             why = why_refused(str(product.record.get("command", "")))
             parts.append(paragraph(f"{facts['refused']:,} values of {name} were left empty: {why}."))
@@ -268,8 +268,8 @@ def _spoken(word: str) -> str:
 def _trust(product: FilledProduct, worth: Sequence[Worth]) -> str:
     if product.restored:
         words = (
-            "A restoration hides no pixels of the frame to check itself. How near it comes on frames whose truth is "
-            "known, and how often its intervals hold it, stands in the model's card: geodiff model show."
+            "A restoration hides no pixels of the frame to check itself. Its accuracy and coverage on frames whose "
+            "truth is known are in the model's card: geodiff model show."
         )
         return section("trust", "How far to trust it", paragraph(words), *_worths(worth))
     if product.record and not any(facts.get("filled") for facts in _variables(product).values()):
@@ -294,9 +294,9 @@ def _trust(product: FilledProduct, worth: Sequence[Worth]) -> str:
 def _checked(name: str, check: Mapping[str, Any]) -> Iterator[str]:
     if not check.get("pixels"):
         yield paragraph(
-            f"{name}: the fill could not be checked here: too little is known to hide some of it, or the gaps are "
-            "smaller than is worth hiding. Weights and standard errors are the stored ones of ordinary scenes, and "
-            "nothing here says how well they suit this one."
+            f"{name}: the fill could not be checked here: there are too few known pixels to hide some, or the gaps are "
+            "too small to imitate. Weights and standard errors are the stored ones for ordinary scenes, and nothing "
+            "here tells how well they suit this one."
         )
         return
     trials, pixels = check["trials"], check["pixels"]
@@ -324,12 +324,12 @@ def _plots(name: str, check: Mapping[str, Any]) -> Iterator[str]:
         near = min(pairs, key=lambda pair: abs(pair[0] - 0.9))
         meant, held = (f"{100 * share:.0f}\u00a0%" for share in near)
         words = f"Coverage of {name}: intervals meant to hold {meant} of the hidden values held {held}."
-        reading = "Above the dashed line the errors are too wide, below too narrow."
+        reading = "Above the dashed line the standard errors are too large, below it too small."
         yield figure(coverage_plot(pairs, words), f"{words} {reading}")
     if sum(counts):
         words = (
-            f"Where the truth of {name} fell in the stated distribution (PIT). Level is right; high at both ends means "
-            "errors too narrow, a hump too wide, a slope a bias."
+            f"Where the truth of {name} fell in the predicted distribution (PIT). Flat is right; high at both ends "
+            "means standard errors too small, a hump too large, a slope a bias."
         )
         yield figure(pit_plot(counts, words), words)
 
@@ -350,7 +350,7 @@ def _worths(worth: Sequence[Worth]) -> Iterator[str]:
     ]
     if rows:
         head = ("Band", "Typical standard error", "90\u00a0% of all values", "Units", "Error over their span")
-        yield table("What an estimate is worth: the median standard error beside the values", head, rows)
+        yield table("Accuracy of an estimate: the median standard error next to the values", head, rows)
 
 
 def _weights(name: str, fit: Mapping[str, Any]) -> Iterator[str]:

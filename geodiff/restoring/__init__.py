@@ -154,8 +154,8 @@ def _up_to_date(job: RestoreJob, fingerprint: str) -> bool:
         return False
     if found == fingerprint:
         return is_whole(job.target, fingerprint)
-    what = "was made by another job or from another state of the source" if found else "is not a product of geodiff"
-    raise TargetError(f"{job.target} is there already and {what}; use --overwrite to replace it, or another target")
+    what = "was made by another job or from another version of the source" if found else "is not a product of geodiff"
+    raise TargetError(f"{job.target} already exists and {what}; use --overwrite to replace it, or another target")
 
 
 def assert_fits(scene: Scene, job: RestoreJob) -> None:
@@ -208,8 +208,8 @@ def _restored_cubes(scene: Scene, job: RestoreJob, quiet: bool) -> list[_Restore
     turning = [cube.name for cube, (scan, _) in pairs if scan.turns]
     if turning and not job.only_inpaints:
         raise SourceError(
-            f"{job.source}: {', '.join(turning)} goes round as directions do, and what lies between 350 and 10 is no "
-            "mean of the two; restore their cosine and sine, or use --task inpaint alone"
+            f"{job.source}: {', '.join(turning)} is circular, as directions are, so it cannot be averaged as numbers; "
+            "restore its cosine and sine, or use --task inpaint alone"
         )
     if job.only_inpaints and scene.raster.driver in _DATASETS:
         pairs = [(cube, found) for cube, found in pairs if found[0].missing] or pairs
@@ -330,8 +330,8 @@ def _compression(scene: Scene, cube: Cube, gaps: GapReader) -> float:
     counted = compression_error(brightness[inside] / count, steps, known[inside])
     error = counted * count * abs(cube.variable.bands[0].encoding.scale)
     _log.warning(
-        "%s was compressed as JPEG before it became %s; the error of that, %.3g, is taken for noise, unless --noise "
-        "says another", scene.raster.path, scene.raster.driver, error,
+        "%s was compressed as JPEG before it became %s; that compression's error, %.3g, is used as the noise; --noise "
+        "overrides it", scene.raster.path, scene.raster.driver, error,
     )  # fmt: skip
     return error
 

@@ -157,7 +157,7 @@ def test_a_mask_that_misses_the_scene_is_said(geodiff_cli: Run, scene: Path) -> 
 
 def test_the_plan_is_said_before_the_fit(geodiff_cli: Run, scene: Path) -> None:
     said = geodiff_cli("fill", scene, scene.with_name("filled.tif"), "--filler", "laplace").err
-    assert said.index("blocks hold gaps") < said.index("trying laplace") < said.index("fitted ")
+    assert said.index("blocks have gaps") < said.index("trying laplace") < said.index("fitted ")
 
 
 def test_an_absent_file_is_named_once(geodiff_cli: Run, tmp_path: Path) -> None:

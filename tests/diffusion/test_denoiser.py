@@ -72,7 +72,7 @@ def test_when_memory_runs_out_the_batch_is_halved_and_the_log_says_so(denoiser, 
     poor = replace(denoiser, network=greedy, batch=8)
     np.testing.assert_allclose(poor.value(planes, wanted)[0], denoiser.value(planes, wanted)[0], atol=0.05)
     assert calls == [8, 4, 2, 2, 2]
-    assert "going on with 2" in caplog.text
+    assert "continuing with 2" in caplog.text
 
 
 def test_other_failures_are_not_swallowed(denoiser) -> None:

@@ -70,7 +70,7 @@ def test_a_patch_is_found_by_number_window_and_bounds(product: Path, size: int) 
     assert "32614" in patches[0]["crs"] or "UTM" in patches[0]["crs"]
     with pytest.raises(IndexError, match="CRS"):
         patches[(0.0, 0.0, 1.0, 1.0)]
-    with pytest.raises(IndexError, match="is no patch"):
+    with pytest.raises(IndexError, match="is not a patch"):
         patches[slice(0, 9), slice(None)]
 
 

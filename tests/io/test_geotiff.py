@@ -343,7 +343,7 @@ def test_of_a_file_of_several_images_the_others_are_told(tmp_path: Path, caplog:
             file.write(np.full((1, 5, 6), number, np.uint8))
     read = open_raster(path).variables[0]
     assert set(read.reader.read(0, Window(0, 0, 5, 6)).flat) == {1}
-    assert f"holds 2 images, and the first is read; the next is called GTIFF_DIR:2:{path}" in caplog.text
+    assert f"holds 2 images; the first is read, the next is called GTIFF_DIR:2:{path}" in caplog.text
     second = open_raster(f"GTIFF_DIR:2:{path}").variables[0]
     assert set(second.reader.read(0, Window(0, 0, 5, 6)).flat) == {2}
 

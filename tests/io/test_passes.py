@@ -136,7 +136,7 @@ def test_all_tiles_make_the_identity_in_any_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("left", "crs", "said"),
-    [(9, "EPSG:32633", "b shows no ground that touches"), (2, "EPSG:32634", "b has the CRS EPSG:32634 .*gdalwarp")],
+    [(9, "EPSG:32633", "b does not touch the other rasters"), (2, "EPSG:32634", "b has the CRS EPSG:32634 .*gdalwarp")],
 )
 def test_tiles_that_cannot_lie_on_one_grid_are_refused(tmp_path: Path, left: int, crs: str, said: str) -> None:
     a = tile(tmp_path / "a", 0, [[1, 1]], "2021-03-01T10:00:00Z")

@@ -290,7 +290,7 @@ def test_a_reprocessed_cog_of_the_same_size_is_filled_anew(server: str, scene: P
         values[values > 0] += 100
         dataset.write(values, 1)
     _store().put_file(str(scene), source)  # type: ignore[attr-defined]
-    with pytest.raises(TargetError, match="another state of the source"):
+    with pytest.raises(TargetError, match="another version of the source"):
         geodiff.fill(source, target, filler="nearest")
     geodiff.fill(source, target, filler="nearest", overwrite=True)
     with rasterio.open(target) as filled:

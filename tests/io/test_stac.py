@@ -104,7 +104,7 @@ def test_links_and_dates_of_editing_are_no_new_source_but_numbers_are(tmp_path: 
     ("document", "said"),
     [
         ({"type": "Polygon", "coordinates": []}, "belong to --mask"),
-        ({"type": "Feature", "id": "x"}, "no valid STAC Item"),
+        ({"type": "Feature", "id": "x"}, "not a valid STAC Item"),
         ({"type": "Catalog", "id": "c", "description": "c", "links": []}, "leads to no Item"),
         (item({"t": {"href": "x.jpg", "roles": ["thumbnail"]}}), "no raster asset with data .its assets: t."),
         (item({"a": data("/vsicurl/https://example.com/a.tif")}), "is not beside it"),

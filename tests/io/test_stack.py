@@ -89,7 +89,7 @@ def test_members_must_have_a_date_and_pixels_of_one_size(tmp_path: Path) -> None
     with pytest.raises(GridError, match="has the CRS EPSG:32634"):
         open_raster(str(tmp_path))
     write(odd, 2, shift=70)
-    with pytest.raises(GridError, match="no ground that the first"):
+    with pytest.raises(GridError, match="does not overlap the first"):
         open_raster(str(tmp_path))
     write(odd, 2)
     odd.rename(tmp_path / "undated.tif")

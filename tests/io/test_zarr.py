@@ -142,7 +142,7 @@ def test_what_is_no_dataset_is_refused_with_the_cure(tmp_path):
     broken = tmp_path / "broken.zarr"
     broken.mkdir()
     (broken / "zarr.json").write_text("{")
-    with pytest.raises(SourceError, match=r"no readable Zarr store"):
+    with pytest.raises(SourceError, match=r"not a readable Zarr store"):
         open_zarr(str(broken))
     group = zarr.open_group(str(tmp_path / "bare.zarr"), mode="w", zarr_format=2)
     group.create_array("v", shape=(4, 4), chunks=(4, 4), dtype="f4")

@@ -168,7 +168,7 @@ def test_a_source_that_changed_is_filled_anew(scene: Path, tmp_path: Path) -> No
         values = raster.read()
         values[0, 0, 0] = 77
         raster.write(values)
-    with pytest.raises(TargetError, match="another state of the source"):
+    with pytest.raises(TargetError, match="another version of the source"):
         geodiff.fill(scene, tmp_path / "filled.tif", filler="laplace")
 
 
