@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 import re
 import shlex
 from collections import Counter
@@ -119,7 +120,7 @@ def _job_of(job: FillJob, found: Found, target: str, pages: bool) -> FillJob:
 def _place(path: str) -> str:
     """A folder however it is spelt, without the slash at its end."""
     local = local_path(path)
-    return path.rstrip("/") if local is None else str(local.resolve())
+    return path.rstrip("/") if local is None else os.path.realpath(local)  # `resolve` raises of links in a circle
 
 
 def _keep_apart(source: str, out: str) -> None:

@@ -142,6 +142,15 @@ def test_products_among_the_matches_of_a_glob_are_no_scenes(tmp_path: Path) -> N
     assert names([each.source for each in named]) == ["b.tif"]
 
 
+def test_links_in_a_circle_are_scenes_that_fail_and_stop_no_other(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.tif")
+    (tmp_path / "in" / "circle.tif").symlink_to("circle.tif")
+    first, circle = scene_jobs(job(tmp_path / "in", f"{tmp_path}/out"))
+    assert (Path(first.source).name, Path(circle.source).name) == ("a.tif", "circle.tif")
+    with pytest.raises(SourceError, match=r"circle\.tif cannot be read"):
+        fill_new(circle)
+
+
 def test_a_kind_that_no_product_has_is_refused_once(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"--kind foo .* use \.tif"):
         scene_jobs(job(tmp_path, f"{tmp_path}/out/"), kind="foo")
