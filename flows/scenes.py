@@ -7,6 +7,7 @@ list kept elsewhere.
 from __future__ import annotations
 
 import base64
+import errno
 import logging
 import os
 import re
@@ -312,6 +313,8 @@ def refusal(job: FillJob, error: BaseException) -> SceneRecord:
     """The record of a scene that ended in an error."""
     status = "refused" if isinstance(error, GateError) else "held" if isinstance(error, LockedError) else "failed"
     message = unsaid(str(error)) or type(error).__name__
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        message = f"{message}; make room, and the next run goes on where this one stopped"
     if isinstance(error, TimeoutError):
         message = f"out of time ({message.rstrip('.')}); the next run goes on where this one stopped"
     return SceneRecord(redacted(job.source), job.target, status, message=message)

@@ -370,6 +370,9 @@ def test_a_gate_that_refuses_is_a_failure_of_its_own_name(tmp_path: Path) -> Non
     held = refusal(each, LockedError("a.tif is being written by process 7 on h since 03:00"))
     assert (held.status, held.failed) == ("held", False)  # that run will tell
     assert "process 7" in held.message
+    full = refusal(each, OSError(28, "No space left on device"))
+    assert full.failed
+    assert full.message.endswith("No space left on device; make room, and the next run goes on where this one stopped")
     assert not SceneRecord("a", "b", "up to date").failed
 
 
