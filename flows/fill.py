@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from prefect import flow, task
 from prefect.artifacts import create_image_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
@@ -84,12 +85,24 @@ def passing(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # n
 )
 def fill_scene(job: FillJob) -> SceneRecord:
     """Fill one scene, unless its product already exists."""
-    record = fill_new(job)
+    try:
+        record = fill_new(job)
+    except LockedError as error:  # no failure, and none to be shown as one when its tries have been
+        if _tries_left():
+            raise
+        get_run_logger().warning("%s: held: %s", redacted(job.source), error)
+        return refusal(job, error)
     get_run_logger().info("%s: %s, filled %d of %d", record.scene, record.status, record.filled, record.to_fill)
     shown = picture(record)
     if shown:
         create_image_artifact(shown, key=_picture_key(record), description=f"{record.target}: before and after")
     return record
+
+
+def _tries_left() -> bool:
+    """Whether this task is tried again if it fails now."""
+    context = TaskRunContext.get()
+    return context is not None and context.task_run.run_count <= context.task.retries
 
 
 def _picture_key(record: SceneRecord) -> str:

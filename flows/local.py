@@ -42,6 +42,7 @@ from prefect.states import Crashed
 from geodiff.credentials import redacted
 from geodiff.errors import GeodiffError, InputError, forget_interruption
 from geodiff.io.leases import give_back
+from geodiff.streams import mend_streams
 
 __all__ = ["PORT", "answers", "complain", "local_prefect", "local_server", "quiet", "run_alone", "run_here"]
 
@@ -54,6 +55,8 @@ _ROOT_LEVEL = "PREFECT_LOGGING_ROOT_LEVEL"
 _TRIES = 3
 _GRACE = 10.0
 """Seconds between a stop and the end, whatever is at work: a scene takes up to hours, and loses one block by it."""
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a scheduler's stop, and a terminal that goes away: the server that was started here would outlive it."""
 _STORES = 5.0
 """Seconds more for object stores to take their locks back, which no kernel lets go of."""
 _INTERRUPTED = 130
@@ -275,7 +278,7 @@ def run_alone(main: Callable[[], int]) -> NoReturn:
     told = Event()
 
     def leave_in_time() -> None:
-        while (number := heard.recv(1)) and number[0] not in (signal.SIGINT, signal.SIGTERM):
+        while (number := heard.recv(1)) and number[0] not in _STOPS:
             pass
         if not number:  # the other end went with the process
             return
@@ -297,9 +300,12 @@ def run_alone(main: Callable[[], int]) -> NoReturn:
 
 def run_here(do: Callable[[], int], *, verbose: bool) -> int:
     """The ending that every flow's command line has: what `do` returns, or one line on stderr and its exit code."""
+    mend_streams()
     if not verbose:
         quiet()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop: the server here goes too
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, signal.default_int_handler)}  # the server here goes too
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup says no
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         return do()
     except GeodiffError as error:
@@ -312,7 +318,8 @@ def run_here(do: Callable[[], int], *, verbose: bool) -> int:
         forget_interruption()
         return complain(_STOPPED, _INTERRUPTED)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for stop, handler in before.items():
+            signal.signal(stop, handler)
 
 
 def _wrong(said: str) -> str:

@@ -7,7 +7,9 @@ list kept elsewhere.
 from __future__ import annotations
 
 import base64
+import errno
 import logging
+import os
 import re
 import shlex
 from collections import Counter
@@ -119,7 +121,7 @@ def _job_of(job: FillJob, found: Found, target: str, pages: bool) -> FillJob:
 def _place(path: str) -> str:
     """A folder however it is spelt, without the slash at its end."""
     local = local_path(path)
-    return path.rstrip("/") if local is None else str(local.resolve())
+    return path.rstrip("/") if local is None else os.path.realpath(local)  # `resolve` raises of links in a circle
 
 
 def _keep_apart(source: str, out: str) -> None:
@@ -311,6 +313,8 @@ def refusal(job: FillJob, error: BaseException) -> SceneRecord:
     """The record of a scene that ended in an error."""
     status = "refused" if isinstance(error, GateError) else "held" if isinstance(error, LockedError) else "failed"
     message = unsaid(str(error)) or type(error).__name__
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        message = f"{message}; make room, and the next run goes on where this one stopped"
     if isinstance(error, TimeoutError):
         message = f"out of time ({message.rstrip('.')}); the next run goes on where this one stopped"
     return SceneRecord(redacted(job.source), job.target, status, message=message)

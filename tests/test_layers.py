@@ -29,7 +29,7 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
             "geodiff.encoding", "geodiff.flags", "geodiff.gaps", "geodiff.faults", "geodiff.lattice", "geodiff.noise",
             "geodiff.metrics", "geodiff.codes", "geodiff.job", "geodiff.jobfile", "geodiff.collar", "geodiff.gapshapes",
             "geodiff.limits", "geodiff.options", "geodiff.pyramid", "geodiff.samplers", "geodiff.seams",
-            "geodiff.threads", "geodiff.turns", "geodiff.undated",
+            "geodiff.streams", "geodiff.threads", "geodiff.turns", "geodiff.undated",
         )
     },
     {"fillers": ("geodiff.fillers", "geodiff.diffusion")},

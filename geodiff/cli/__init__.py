@@ -13,6 +13,7 @@ import typer
 from geodiff.cli import fill, looking, model, report, restore, score, train
 from geodiff.cli.app import app, say
 from geodiff.errors import GeodiffError, forget_interruption
+from geodiff.streams import mend_streams
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """What typer raises for any misuse; it has no public name there."""
@@ -22,6 +23,7 @@ __all__ = ["app", "fill", "looking", "main", "model", "report", "restore", "scor
 
 def main() -> None:
     """The entry point: runs a verb and turns what went wrong into one line and an exit code."""
+    mend_streams()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is an interruption like Ctrl-C
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # so is a terminal that goes away, unless nohup says no
         signal.signal(signal.SIGHUP, signal.default_int_handler)

@@ -246,6 +246,17 @@ def test_a_terminal_that_goes_away_is_an_interruption_unless_nohup_says_no(
     assert heard is (signal.default_int_handler if before is signal.SIG_DFL else signal.SIG_IGN)
 
 
+def test_no_stream_to_complain_into_changes_no_exit_code(
+    geodiff_cli: Run, scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As daemons and `2>&-` start it: Python has no `sys.stderr` then."""
+    monkeypatch.setattr(sys, "stderr", None)
+    words = ("fill", scene, scene.with_name("filled.tif"), "--filler", "laplace")
+    codes = geodiff_cli(*words).code, geodiff_cli(*words[:3], "--filler", "nearest").code
+    sys.stderr.close()  # which was put in its place
+    assert codes == (0, 2)
+
+
 @pytest.mark.parametrize("module", ["geodiff", "flows.fill"])
 def test_interrupted_amid_an_import_a_module_ends_with_130_too(tmp_path: Path, module: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(

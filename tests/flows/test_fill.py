@@ -21,7 +21,7 @@ from prefect.client.orchestration import get_client
 
 from flows.fill import ScenesFailedError, _picture_key, fill_scene, fill_scenes, main
 from flows.scenes import SceneRecord
-from geodiff.errors import GateError, SourceError
+from geodiff.errors import GateError, LockedError, SourceError
 from geodiff.job import FillJob
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +138,15 @@ def test_a_failing_disk_is_tried_again_and_the_server_shows_it(folder: Path, mon
         lambda names: "Completed" in names,
     )
     assert "AwaitingRetry" in kinds or "Retrying" in kinds
+
+
+def test_a_scene_that_another_run_has_is_no_task_that_failed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = failing(monkeypatch, {"b.tif": [LockedError("b.tif is being written by process 7")] * 4})
+    state = fill_scenes(job(folder), retries=1, backoff_seconds=0, return_state=True)
+    (held,) = (record for record in state.result() if record.status == "held")
+    assert (tries.count("b.tif"), held.message) == (2, "b.tif is being written by process 7")
+    runs = task_runs(state.state_details.flow_run_id, lambda runs: len(runs) == 3 and all(r.end_time for r in runs))
+    assert {run.state_name for run in runs} == {"Completed"}
 
 
 def test_what_no_retry_can_help_is_tried_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,12 +116,25 @@ def test_a_stop_by_a_scheduler_is_an_interruption(capsys: pytest.CaptureFixture[
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_terminal_that_goes_away_is_an_interruption_unless_nohup_says_no(before: signal.Handlers) -> None:
+    """By itself it would end this process at once, and leave the server that was started here."""
+    kept, heard = signal.signal(signal.SIGHUP, before), []
+    try:
+        assert run_here(lambda: heard.append(signal.getsignal(signal.SIGHUP)) or 0, verbose=True) == 0
+        assert signal.getsignal(signal.SIGHUP) is before
+    finally:
+        signal.signal(signal.SIGHUP, kept)
+    assert heard == [signal.default_int_handler if before is signal.SIG_DFL else signal.SIG_IGN]
+
+
 @pytest.fixture(scope="module")
 def heeding_interrupts() -> Iterator[None]:
-    """SIGINT as Python has it: what a shell starts in the background ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """As signals are in a terminal: what a shell starts in the background ignores SIGINT, and with nohup SIGHUP."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    for stop, handler in zip((signal.SIGINT, signal.SIGHUP), before, strict=True):
+        signal.signal(stop, handler)
 
 
 _AT_WORK = """
@@ -157,7 +170,7 @@ for number, case in enumerate(sys.argv[1:]):
         local.run_alone(lambda: local.run_here(work, verbose=True))
 print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(run, 0)[1]) for run in runs]))
 """
-STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SCENES = {"joined": (900, 900, 0.5), "left to Python": (900, 0, 0.5), "soon done": (0.2, 900, 500)}
 """Seconds that a scene takes, that it is waited for, and that are left to it after a stop."""
 

@@ -142,6 +142,15 @@ def test_products_among_the_matches_of_a_glob_are_no_scenes(tmp_path: Path) -> N
     assert names([each.source for each in named]) == ["b.tif"]
 
 
+def test_links_in_a_circle_are_scenes_that_fail_and_stop_no_other(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.tif")
+    (tmp_path / "in" / "circle.tif").symlink_to("circle.tif")
+    first, circle = scene_jobs(job(tmp_path / "in", f"{tmp_path}/out"))
+    assert (Path(first.source).name, Path(circle.source).name) == ("a.tif", "circle.tif")
+    with pytest.raises(SourceError, match=r"circle\.tif cannot be read"):
+        fill_new(circle)
+
+
 def test_a_kind_that_no_product_has_is_refused_once(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"--kind foo .* use \.tif"):
         scene_jobs(job(tmp_path, f"{tmp_path}/out/"), kind="foo")
@@ -361,6 +370,9 @@ def test_a_gate_that_refuses_is_a_failure_of_its_own_name(tmp_path: Path) -> Non
     held = refusal(each, LockedError("a.tif is being written by process 7 on h since 03:00"))
     assert (held.status, held.failed) == ("held", False)  # that run will tell
     assert "process 7" in held.message
+    full = refusal(each, OSError(28, "No space left on device"))
+    assert full.failed
+    assert full.message.endswith("No space left on device; make room, and the next run goes on where this one stopped")
     assert not SceneRecord("a", "b", "up to date").failed
 
 
