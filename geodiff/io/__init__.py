@@ -99,7 +99,7 @@ class Variable:
     levels: bool = False
     """Whether its bands are depths, heights or pressures, each with a ground of its own that it ends at."""
     around: bool = False
-    """Whether its columns go once around a place, as rays of a radar: the last is then next to the first."""
+    """Whether the last column is next to the first though no affine says so: rays of a radar, globes of uneven rows."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -39,6 +39,11 @@ _NAMES = {
 
 _LEAD = re.compile(r"steps?|lead(_?times?)?|forecast_(period|hour)s?|fhours?|prediction_timedelta")
 """How far ahead a forecast looks, which its file may date beside it."""
+_COUNTED = re.compile(
+    r"n_?times?|(n_?)?time_?steps?|tsteps?|time_?(dim|index|idx|axis|\d+)|frtime|forecast_times?\d*|hours?|"
+    r"day_?of_?year|doy|week_?of_?year"
+)
+"""Names of axes that run in time though nothing dates them: steps of a model, hours of a mean day."""
 
 _LEVEL = re.compile(
     r"z(_?(t|w|c|lev|dim|axis))?|nz|depth\w*|deph|heights?|altitudes?|lev(els?)?|p?lev|s_(rho|w)|s[tw]_ocean|layers?|"
@@ -164,6 +169,8 @@ def layout_of(dataset: xr.Dataset, variable: xr.Variable) -> Layout | None:
         y, x = _by_curvilinear(dataset, variable, time) or _by_position(dataset, roles) or (None, None)
     if x is None or y is None or x == y:
         return None
+    if time is None or dataset.sizes[time] == 1:
+        time = next((dim for dim in _undated(dataset, roles) if dim not in (x, y)), time)
     return Layout(dims, dict(zip(dims, variable.shape, strict=True)), time, y, x)
 
 
@@ -212,6 +219,18 @@ def _along(variable: xr.Variable, dims: tuple[str, ...]) -> xr.Variable:
     return renamed
 
 
+def _undated(dataset: xr.Dataset, roles: dict[str, str]) -> list[str]:
+    """Axes that count steps or hours ahead without dates, whose fields follow each other too."""
+    free = [dim for dim, found in roles.items() if not found and dataset.sizes[dim] > 1]
+    return [dim for dim in free if _is_ahead(dim, dataset.variables.get(dim)) or _COUNTED.fullmatch(dim.lower())]
+
+
+def _is_ahead(dim: str, own: xr.Variable | None) -> bool:
+    """Whether a dimension, with its own coordinate if it has one, counts how far ahead a forecast looks."""
+    period = own is not None and str(pick(own, "standard_name", "")).lower() == "forecast_period"
+    return period or bool(_LEAD.fullmatch(dim.lower()))
+
+
 def _last(roles: dict[str, str], wanted: str) -> str | None:
     return next((dim for dim in reversed(roles) if roles[dim] == wanted), None)
 
@@ -236,9 +255,7 @@ def coordinate_of(dataset: xr.Dataset, variable: xr.Variable, dim: str) -> xr.Va
 
 def _valid_times(dataset: xr.Dataset, dim: str) -> xr.Variable | None:
     """The dates beside the steps of a forecast; None where the dimension is none of steps, or nothing dates them."""
-    own = dataset.variables.get(dim)
-    period = own is not None and str(pick(own, "standard_name", "")).lower() == "forecast_period"
-    if not period and not _LEAD.fullmatch(dim.lower()):
+    if not _is_ahead(dim, dataset.variables.get(dim)):
         return None
     dated = (v for v in dataset.variables.values() if dim in v.dims and v.size == dataset.sizes[dim])
     return next((v for v in dated if _role_by_attributes(v) == "t"), None)

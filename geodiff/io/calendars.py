@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-__all__ = ["dates_of", "decode", "encode"]
+__all__ = ["dates_after", "dates_of", "decode", "encode"]
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +26,13 @@ _UNTOLD = frozenset({"", "1", "year", "years", "yyyymmdd", "yyyymm", "yyyy"})
 """Units that say nothing of what is counted since when."""
 _SPANS = {"day": (18000101, 22001231), "month": (180001, 220012), "year": (1800, 2200)}
 _WRITTEN = {"day": "YYYYMMDD", "month": "YYYYMM", "year": "years"}
+_AHEAD = {
+    re.compile(r"d(ays?)?"): 86_400_000_000,
+    re.compile(r"h((ou)?rs?)?"): 3_600_000_000,
+    re.compile(r"min(ute)?s?"): 60_000_000,
+    re.compile(r"s(ec(ond)?s?)?"): 1_000_000,
+}
+"""Microseconds of the units in which lead times are counted."""
 Date = np.datetime64 | None
 
 
@@ -39,6 +46,17 @@ def dates_of(variable: xr.Variable) -> tuple[Date, ...]:
     for blank in marked if values.dtype.kind in "iuf" else ():
         absent |= values == blank if isinstance(blank, (int, float, np.number)) else False
     return tuple(None if gone else date for date, gone in zip(dates, absent, strict=True))
+
+
+def dates_after(began: np.datetime64, ahead: xr.Variable) -> tuple[Date, ...]:
+    """The dates that lie so far `ahead` of a moment, by its units; None where it does not count hours or the like."""
+    values, units = native(np.asarray(ahead.values)).ravel(), str(pick(ahead, "units", "")).lower()
+    if values.dtype.kind == "m":
+        return tuple(None if np.isnat(value) else began + value.astype("m8[us]") for value in values)
+    step = next((length for unit, length in _AHEAD.items() if unit.fullmatch(units)), None)
+    if step is None or values.dtype.kind not in "iuf" or not np.isfinite(values.astype(np.float64)).all():
+        return (None,) * len(values)
+    return tuple(began + np.timedelta64(round(float(value) * step), "us") for value in values)
 
 
 def decode(values: NDArray[Any], units: str, calendar: str = "standard") -> tuple[Date, ...]:
@@ -135,6 +153,8 @@ def _moments(values: NDArray[Any], units: str, calendar: str) -> Sequence[Any] |
     if match is None:
         return None
     kind = "standard" if calendar in _GREGORIAN else calendar
+    if kind == "standard" and re.match(r"0+-", match[2]):  # a mean year, as Ferret and COADS count it
+        kind = "proleptic_gregorian"
     step = match[1].lower().removesuffix("s")
     if step in {"month", "year"} and not (kind == "360_day" and step == "month"):
         return _months(values, 12 if step == "year" else 1, match[2], kind)

@@ -19,7 +19,7 @@ from geodiff.errors import EncodingError, SourceError
 from geodiff.gaps import Reason
 from geodiff.io import KIND, Band, Kind, OpenOptions, QualityBand, Raster, Variable
 from geodiff.io.axes import coordinate_of, curvilinear, layout_of, role, scattered, spatial, upright
-from geodiff.io.calendars import Date, dates_of
+from geodiff.io.calendars import Date, dates_after, dates_of
 from geodiff.io.cube import CubeReader, Layout, MemorySource, Source, native, pick
 from geodiff.io.grids import goes_around, grid_of
 
@@ -126,7 +126,8 @@ def _variable(dataset: xr.Dataset, name: str, layout: Layout, options: OpenOptio
     bands = tuple(Band(label, encoding, kind, units) for label in _band_names(dataset, name, layout))
     reader = CubeReader(source, name, layout, encoding.dtype)
     levels = any(upright(dim, coordinate_of(dataset, stored, dim)) for dim in layout.extras)
-    dates, around = _dates(dataset, stored, layout), goes_around(dataset, stored, layout)
+    dates = _dates(dataset, stored, layout)
+    around = geobox.crs is None and goes_around(dataset, stored, layout)  # an affine in degrees tells by itself
     return Variable(
         name, bands, geobox, reader, dates, _chunk(stored, layout), attributes, levels=levels, around=around
     )
@@ -264,7 +265,16 @@ def _number(value: Any, default: float) -> float:
 def _dates(dataset: xr.Dataset, variable: xr.Variable, layout: Layout) -> tuple[Date, ...]:
     if layout.time is not None:
         axis = coordinate_of(dataset, variable, layout.time)
-        return dates_of(axis) if axis is not None else (None,) * layout.sizes[layout.time]
+        if axis is None:
+            return (None,) * layout.sizes[layout.time]
+        dates = dates_of(axis)
+        began = _moment(dataset, variable)[0] if all(date is None for date in dates) else None
+        return dates if began is None else dates_after(began, axis)
+    return _moment(dataset, variable)
+
+
+def _moment(dataset: xr.Dataset, variable: xr.Variable) -> tuple[Date, ...]:
+    """The one time that a variable has beside its axes, such as that at which a forecast began."""
     listed = [*str(pick(variable, "coordinates", "")).split(), *map(str, dataset.coords), "time", "t"]
     for name in listed:
         scalar = dataset.variables.get(name)

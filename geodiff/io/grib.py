@@ -81,6 +81,8 @@ def _alike(header: Header, indexes: Sequence[int]) -> bool:
 
 
 def _valid_time(header: Header, index: int) -> np.datetime64 | None:
-    """GRIB_VALID_TIME is in seconds since 1970, UTC."""
-    found = re.match(r"\s*(-?\d+)", header.band_tags[index].get("", {}).get("GRIB_VALID_TIME", ""))
-    return None if found is None else np.datetime64(int(found[1]), "s").astype("datetime64[ns]")
+    """GRIB_VALID_TIME is in seconds since 1970, UTC; of images it is 0, and the time of observation beside it."""
+    tags = header.band_tags[index].get("", {})
+    numbers = [re.match(r"\s*(-?\d+)", tags.get(f"GRIB_{name}_TIME", "")) for name in ("VALID", "REF")]
+    seconds = [int(found[1]) for found in numbers if found is not None]
+    return np.datetime64(next(filter(None, seconds), 0), "s").astype("datetime64[ns]") if seconds else None

@@ -47,7 +47,7 @@ _METRES = {
     "kilometer": 1e3,
 }
 _FEWEST_RAYS = 8
-"""Fewer make no circle."""
+"""Fewer columns make no circle."""
 _WESTWARD = "x is positive to the west"
 """Said of the scan angles of Meteosat Third Generation, whose columns go east as all others' do (EUMETSAT, FCI level 1c
 product user guide, reference grid)."""
@@ -78,12 +78,27 @@ def grid_of(dataset: xr.Dataset, variable: xr.Variable, layout: Layout) -> tuple
 
 
 def goes_around(dataset: xr.Dataset, variable: xr.Variable, layout: Layout) -> bool:
-    """Whether columns are the rays of a radar, once around: no step misses that of even rays by half of it."""
+    """Whether columns go once around: rays of a radar, or longitudes of a globe whose rows have no even steps.
+
+    No step misses that of even columns by half of it. Of 2-D longitudes, as of ocean models, the middle row tells.
+    """
     x = coordinate_of(dataset, variable, layout.x)
-    if x is None or not _is_azimuth(x) or x.size < _FEWEST_RAYS:
+    if x is not None and (_is_azimuth(x) or _is_degrees(x, "longitude")):
+        return _is_circle(coordinate_values(x)[0])
+    names = curvilinear(dataset, variable)
+    if names is None or set(dataset.variables[names[1]].dims) != {layout.y, layout.x}:
         return False
-    azimuth, ray = np.asarray(x.values, np.float64), 360.0 / x.size
-    steps = np.diff(azimuth, append=azimuth[0]) % 360
+    longitude = dataset.variables[names[1]]
+    middle = longitude.isel({layout.y: longitude.sizes[layout.y] // 2})
+    return _is_degrees(longitude, "longitude") and _is_circle(coordinate_values(middle)[0])
+
+
+def _is_circle(degrees: NDArray[np.float64]) -> bool:
+    """Whether degrees go once around in steps that are nearly even."""
+    if degrees.size < _FEWEST_RAYS or not np.isfinite(degrees).all():
+        return False
+    ray = 360.0 / degrees.size
+    steps = np.diff(degrees, append=degrees[0]) % 360
     return bool(np.all(np.abs(np.minimum(steps, 360 - steps) - ray) <= ray / 2))
 
 

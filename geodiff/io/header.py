@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geodiff.errors import SourceError
 from geodiff.io.addresses import is_remote
 from geodiff.io.categories import bands_of_classes
 from geodiff.io.directory import GDAL_NODATA, text_of
@@ -79,7 +80,15 @@ class Header:
 
 
 def header_of(path: str, dataset: Any) -> Header:
-    """Everything that an open dataset of rasterio's says of itself, without reading a pixel."""
+    """Everything that an open dataset of rasterio's says of itself, without reading a pixel.
+
+    Raises SourceError for a grid that has no rows of one length, as GRIB's thinned ones.
+    """
+    if min(dataset.shape) < 1:
+        raise SourceError(
+            f"{path} is {dataset.height} x {dataset.width} pixels to GDAL: its rows have different lengths, as in "
+            "thinned (reduced) grids of GRIB; bring it on a regular grid first (cdo setgridtype,regular)"
+        )
     numbers = range(1, dataset.count + 1)
     points, points_crs = dataset.gcps
     return Header(

@@ -46,6 +46,8 @@ def test_irregular_duplicate_and_descending_dates_stay_as_found():
         ([2001, 1999], "", "standard", [None, None]),
         ([2001], "", "standard", [None]),
         ([1, 2], "", "standard", [None, None]),
+        ([366], "hour since 0000-01-01 00:00:00", "standard", ["0000-01-16T06:00:00"]),
+        ([1.5], "months since 0000-01-01", "standard", ["0000-02-15T12:00:00"]),
         ([1 / 3], "days since 2000-01-01", "standard", ["2000-01-01T08:00:00"]),
         ([5], "hours", "standard", [None]),
         ([5], "days since the flood", "standard", [None]),
@@ -86,9 +88,25 @@ def test_steps_of_a_forecast_are_the_times_they_are_valid_for(dims):
     assert [str(date)[:13] for date in opened.dates] == ["2000-01-01T00", "2000-01-01T06", "2000-01-01T12"]
 
 
-def test_steps_without_times_or_of_several_forecasts_are_bands():
-    undated = a_dataset(("step", "lat", "lon"), (3, 3, 4), step=an_axis("step", [0, 6, 12], units="hours"))
-    assert only(undated).shape == (1, 3, 3, 4)
+@pytest.mark.parametrize("dim", ["step", "lead", "timestep", "frtime", "forecast_time0", "hour", "dayofyear"])
+def test_steps_that_nothing_dates_follow_each_other_all_the_same(dim):
+    """As bands, of 64 steps of a storm the intervals held .71 under clouds, and lost steps stayed unfilled."""
+    undated = a_dataset((dim, "lat", "lon"), (3, 3, 4), **{dim: an_axis(dim, [0, 6, 12], units="hours")})
+    assert (only(undated).shape, only(undated).dates) == ((3, 1, 3, 4), (None,) * 3)
+    times = an_axis("time", [0, 1], units="days since 2000-01-01")
+    dated = a_dataset((dim, "time", "lat", "lon"), (3, 2, 3, 4), time=times)
+    assert only(dated).shape == (2, 3, 3, 4)
+    begun = a_dataset((dim, "time", "lat", "lon"), (3, 1, 3, 4), **undated.coords, time=times[:1])
+    assert [str(date)[:13] for date in only(begun).dates] == ["2000-01-01T00", "2000-01-01T06", "2000-01-01T12"]
+    begun[dim] = (dim, np.array([0, 6, 30], "m8[h]").astype("m8[ns]"))
+    assert (only(begun).shape, str(only(begun).dates[2])[:13]) == ((3, 1, 3, 4), "2000-01-02T06")
+    begun[dim] = (dim, np.arange(3), {"units": "months"})
+    assert only(begun).dates == (None,) * 3
+    one = undated.isel({dim: [0]}).assign_coords(time=np.datetime64("2000-01-01", "ns"))
+    assert str(only(one).dates[0])[:10] == "2000-01-01"
+
+
+def test_steps_of_several_forecasts_are_bands():
     began = an_axis("time", [0, 1], units="days since 2000-01-01")
     valid = xr.Variable(("time", "step"), [[0, 6, 12], [24, 30, 36]], {"units": "hours since 2000-01-01"})
     several = a_dataset(("time", "step", "lat", "lon"), (2, 3, 3, 4), time=began, valid_time=valid)

@@ -1,13 +1,18 @@
 """GRIB in: a variable a quantity and level, a date a field, nothing mixed."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import rasterio.shutil
 from affine import Affine
 from rasterio.io import MemoryFile
 
+from geodiff.errors import SourceError
 from geodiff.io import Product, open_raster, write_product
+from geodiff.io.grib import _valid_time
+from geodiff.io.header import header_of
 from geodiff.lattice import Window
 
 FOLDER = "robustness/gdal-autotest/autotest/gdrivers/data/grib"
@@ -71,3 +76,19 @@ def test_members_of_an_ensemble_are_variables_over_all_times(tmp_path: Path) -> 
     _members(tmp_path / "uneven.grib2", [(0, 0), (1, 0), (0, 1)])
     uneven = open_raster(str(tmp_path / "uneven.grib2")).variables
     assert [len(variable.dates) for variable in uneven] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("valid", "begun", "date"),
+    [("1253491200", "1253480400", "2009-09-21"), ("0", "1253491200", "2009-09-21"), ("0", "0", "1970-01-01")],
+)
+def test_images_that_are_valid_for_no_time_have_that_of_their_observation(valid: str, begun: str, date: str) -> None:
+    """GDAL knows no valid time in templates of satellites, and says 0."""
+    tags = {"": {"GRIB_VALID_TIME": valid, "GRIB_REF_TIME": begun}}
+    assert str(_valid_time(SimpleNamespace(band_tags=[tags]), 0))[:10] == date
+
+
+def test_thinned_grids_are_refused_with_the_cure() -> None:
+    """To GDAL they have -1 columns."""
+    with pytest.raises(SourceError, match=r"rows have different lengths.*regular"):
+        header_of("wafs.grib2", SimpleNamespace(shape=(73, -1), height=73, width=-1))

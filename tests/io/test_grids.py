@@ -86,6 +86,28 @@ def test_swaths_are_kept_in_index_space_and_said():
     assert "lat and lon are 2-D" in variable.attributes["geodiff_grid"]
 
 
+_GAUSSIAN = np.array([-81.7, -67.2, -52.6, -37.6, -22.6, -7.5, 7.5, 22.6, 37.6, 52.6, 67.2, 81.7])
+
+
+@pytest.mark.parametrize(
+    ("longitudes", "around"),
+    [(np.arange(24) * 15.0, True), (np.arange(-12, 12) * 15.0 + 7.5, True), (np.arange(24) * 7.5, False)],
+)
+@pytest.mark.parametrize("ocean", [False, True], ids=["gaussian", "2-D"])
+def test_a_globe_with_uneven_rows_goes_around(longitudes, around, ocean):
+    east, north = {"units": "degrees_east"}, {"units": "degrees_north"}
+    if ocean:  # as POP: even but where it bends around its pole, far from the middle
+        bent = longitudes + np.linspace(0, 1, 12)[:, None] ** 8 * 40 * np.sin(np.radians(longitudes))
+        dataset = a_dataset(("nlat", "nlon"), (12, 24), attrs={"coordinates": "TLAT TLONG"})
+        dataset["TLONG"] = xr.Variable(("nlat", "nlon"), bent, east)
+        dataset["TLAT"] = xr.Variable(("nlat", "nlon"), np.repeat(_GAUSSIAN[:, None], 24, axis=1), north)
+    else:
+        axes = {"lat": an_axis("lat", _GAUSSIAN, **north), "lon": an_axis("lon", longitudes, **east)}
+        dataset = a_dataset(("lat", "lon"), (12, 24), **axes)
+    variable = only(dataset)
+    assert (variable.around, variable.georeferenced) == (around, False)
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_places_with_a_time_are_those_of_a_swath(times):
     """As Sentinel-5P and WRF have them."""
