@@ -122,3 +122,18 @@ def test_a_mixture_has_to_be_worth_it_on_other_trials() -> None:
     assert (sole_or_mixed(["laplace", "spacetime"], [], worse, classes, table, 1)[:, 1] == 1).all()
     apart = [np.stack([random.normal(size=200), one]) for one in own]
     assert sole_or_mixed(["laplace", "spacetime"], [], apart, classes, table, 1) is table
+
+
+@pytest.mark.parametrize("temporal", [[], [1]])
+def test_of_one_trial_no_other_tells_whether_a_mixture_is_worth_it(temporal: list[int]) -> None:
+    table, errors = np.full((20, 3), 1 / 3), [np.random.default_rng(0).normal(size=(3, 200))]
+    names = ["laplace", "linear-time", "spacetime"]
+    assert (sole_or_mixed(names, temporal, errors, [np.full(200, 7)], table, 2)[:, 2] == 1).all()
+
+
+def test_where_other_trials_show_nothing_far_in_time_what_is_far_is_looked_at_as_what_is_known_last() -> None:
+    random, table = np.random.default_rng(0), np.full((30, 3), 1 / 3)
+    near, both = np.full(400, 2), np.repeat([2, 22], 200)
+    errors = [random.normal(size=(3, 400)) * [[10.0], [0.1], [1.0]] for _ in range(8)]
+    names = ["laplace", "linear-time", "around"]
+    assert sole_or_mixed(names, [1], errors, [both, near] * 4, table, 2) is table
