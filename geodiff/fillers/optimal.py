@@ -54,16 +54,18 @@ class Coupled:
     length: float
     """Pixels."""
     lasting: float
-    """Median steps between dates."""
+    """Steps between dates."""
     static: float
     """Share that all dates have in common."""
     nugget: float
     """Variance that belongs to single pixels, in shares of the field's."""
     variance: float
     """Of the field, in squares of normalised values."""
+    step: float | None = None
+    """Days, the median between the dates that it was learnt from; None: between those of each patch."""
 
     def correlation(self, apart: Numbers, later: Numbers) -> Numbers:
-        """Of the field, so many pixels and median steps apart."""
+        """Of the field, so many pixels and steps apart."""
         return np.asarray(self.in_space(apart) * self.in_time(later), np.float64)
 
     def in_space(self, apart: Numbers) -> Numbers:
@@ -71,7 +73,7 @@ class Coupled:
         return _matern(apart / self.length, self.smoothness)
 
     def in_time(self, later: Numbers) -> Numbers:
-        """Correlation of one pixel, so many median steps apart."""
+        """Correlation of one pixel, so many steps apart."""
         return np.asarray(self.static + (1.0 - self.static) * _matern(later / self.lasting, self.steadiness))
 
 
@@ -81,7 +83,7 @@ class _Group(NamedTuple):
     apart: Numbers
     """(point, point) pixels."""
     later: Numbers
-    """(point, point) median steps."""
+    """(point, point) steps between dates."""
     level: Numbers
     """(point,) less their mean."""
 
@@ -93,56 +95,58 @@ class Points:
     index: NDArray[np.intp]
     """(3, point): date, row, column."""
     place: Numbers
-    """(point, 3): median steps, row, column."""
+    """(point, 3): days, row, column."""
     value: Numbers
     """(point,) normalised."""
+    step: float
+    """Days, the median between the patch's dates."""
 
     @classmethod
     def of(cls, patch: Patch, band: int) -> Points:
         """All that is known, with its margin."""
         index = np.stack(np.nonzero(patch.known[:, band]))
         date, row, column = index
-        place = np.stack([_times(patch)[date], row, column], axis=1)
-        return cls(index, place, patch.values[date, band, row, column].astype(np.float64))
+        days = days_of(patch.dates)
+        place = np.stack([days[date] - days.min(), row, column], axis=1)
+        return cls(index, place, patch.values[date, band, row, column].astype(np.float64), median_step(np.sort(days)))
 
-    def group(self, number: int) -> _Group:
-        """As many near one place as from all over."""
+    def group(self, number: int, step: float) -> _Group:
+        """As many near one place as from all over; `step` is that of times to come."""
         centre = self.place[(2 * number + 1) * 7919 % len(self.value)]
-        order = np.argsort(np.abs((self.place - centre) * [_STEP, 1.0, 1.0]).sum(axis=1), kind="stable")
+        order = np.argsort(np.abs((self.place - centre) * [_STEP / self.step, 1.0, 1.0]).sum(axis=1), kind="stable")
         rest = order[_GROUP:]
         chosen = np.concatenate([order[:_GROUP], rest[:: max(1, -(-len(rest) // _GROUP))]])
         place, value = self.place[chosen].astype(np.float64), self.value[chosen]
         apart = np.hypot(*(place[:, None, axis] - place[:, axis] for axis in (1, 2)))
-        return _Group(apart, np.abs(place[:, None, 0] - place[:, 0]), value - value.mean())
-
-
-def _times(patch: Patch) -> Numbers:
-    """(date,) in median steps."""
-    days = days_of(patch.dates)
-    return np.asarray((days - days.min()) / median_step(np.sort(days)), np.float64)
+        return _Group(apart, np.abs(place[:, None, 0] - place[:, 0]) / step, value - value.mean())
 
 
 def likeliest(some: Iterable[Points]) -> Coupled | None:
-    """The covariance under which groups of known pixels are likeliest; None where hardly any are known."""
-    groups = [points.group(number) for number, points in enumerate(some) if len(points.value) > _GROUP]
+    """The covariance under which groups of known pixels are likeliest; None where hardly any are known.
+
+    Times are in steps of one length: dates that lie closer together in one patch than in another change no less a day.
+    """
+    enough = {number: points for number, points in enumerate(some) if len(points.value) > _GROUP}
+    step = float(np.median([points.step for points in enough.values()])) if enough else 1.0
+    groups = [points.group(number, step) for number, points in enough.items()]
     best: tuple[float, Coupled] | None = None
     start = _START
     for shapes in _SHAPES if groups else ():
-        loss, start, coupled = _fitted(groups, shapes, start)
+        loss, start, coupled = _fitted(groups, shapes, start, step)
         if best is None or loss < best[0]:
             best = loss, coupled
     return best[1] if best else None
 
 
 def _fitted(
-    groups: Sequence[_Group], shapes: tuple[float, float], start: Numbers
+    groups: Sequence[_Group], shapes: tuple[float, float], start: Numbers, step: float
 ) -> tuple[float, Numbers, Coupled]:
     """Of such shapes: twice the negative log likelihood, the logarithms that it is least with, and what they say."""
     from scipy.optimize import minimize
 
     def coupled(numbers: Numbers, variance: float = 1.0) -> Coupled:
         length, lasting, static, nugget = np.exp(np.clip(numbers, _LEAST, _GREATEST)).tolist()
-        return Coupled(*shapes, length, lasting, static, nugget, variance)
+        return Coupled(*shapes, length, lasting, static, nugget, variance, step)
 
     def both(numbers: Numbers) -> tuple[float, float]:
         return _likelihood(groups, coupled(numbers))
@@ -182,7 +186,8 @@ def filled_between(
     points = Points.of(patch, band)
     if not len(points.value):
         return patch.coarse[target, band], np.ones(wanted.shape, np.float32)
-    tables = _Tables(coupled, wanted.shape, _times(patch))
+    times = days_of(patch.dates) / (points.step if coupled.step is None else coupled.step)
+    tables = _Tables(coupled, wanted.shape, times)
     rim = patch.known[target, band] & maximum_filter(wanted, size=2 * RING + 1)
     value, error = _interpolated(points, coupled, tables, target, wanted, rim)
     return np.where(wanted, value, patch.values[target, band]), np.where(wanted, error, np.float32(1))

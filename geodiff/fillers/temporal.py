@@ -379,7 +379,8 @@ class SpaceTime(TemporalFiller):
 
     def _optimal(self, patch: Patch, target: int, band: int, fitted: Fitted) -> tuple[Plane, Plane]:
         """Value and standard error."""
-        coupled = Coupled(**{name.name: fitted.facts[name.name] for name in fields(Coupled)})
+        facts = fitted.facts
+        coupled = Coupled(**{field.name: facts[field.name] for field in fields(Coupled) if field.name in facts})
         key = (*_setting(fitted), target, band)
         return patch.once(key, lambda: filled_between(patch, target, band, coupled))
 

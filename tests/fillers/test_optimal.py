@@ -109,6 +109,26 @@ def test_of_few_points_it_is_the_best_linear_prediction() -> None:
     assert error[30, 27] == pytest.approx(np.sqrt(2.0 * (11.0 - weights @ asked + 0.01)), abs=1e-4)
 
 
+def test_appended_dates_farther_apart_are_told_by_what_changes_in_a_day(fitted: Fitted) -> None:
+    model, patch = Coupled(1.5, 0.5, 8.0, 10.0, 0.2, 0.01, 2.0, step=1.0), a_patch(moving(3), tracks(3), DAYS * 5)
+    found, error = filled_between(patch, 4, 0, model)
+    other, wider = filled_between(patch, 4, 0, replace(model, lasting=2.0, step=None))
+    np.testing.assert_allclose(found, other, atol=1e-5)
+    np.testing.assert_allclose(error, wider, atol=1e-5)
+    kept_before = replace(fitted, facts={name: fact for name, fact in fitted.facts.items() if name != "step"})
+    daily = a_patch(moving(3), tracks(3), DAYS)
+    assert np.array_equal(SpaceTime().estimate(daily, fitted), SpaceTime().estimate(daily, kept_before))
+
+
+def test_patches_of_dates_near_and_far_apart_are_looked_at_by_one_clock() -> None:
+    points = [Points.of(a_patch(moving(seed), tracks(seed), DAYS * apart), 0) for seed, apart in enumerate((1, 1, 5))]
+    assert [one.step for one in points] == [1.0, 1.0, 5.0]
+    daily = likeliest(points)
+    assert daily is not None
+    assert daily.step == 1.0
+    assert points[2].group(2, daily.step).later.max() == 40.0
+
+
 def test_a_stack_listens_to_it_where_no_date_knows_a_pixel(sample: SceneSample) -> None:
     fit = Stacked((Laplace(), SpaceTime())).fit(sample)
     assert (fit.arrays["weights"][15:20, 1] > 0.5).all()
