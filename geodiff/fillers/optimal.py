@@ -83,7 +83,7 @@ class _Group(NamedTuple):
     apart: Numbers
     """(point, point) pixels."""
     later: Numbers
-    """(point, point) steps between dates."""
+    """(point, point) days; steps where the likelihood looks at them."""
     level: Numbers
     """(point,) less their mean."""
 
@@ -110,15 +110,15 @@ class Points:
         place = np.stack([days[date] - days.min(), row, column], axis=1)
         return cls(index, place, patch.values[date, band, row, column].astype(np.float64), median_step(np.sort(days)))
 
-    def group(self, number: int, step: float) -> _Group:
-        """As many near one place as from all over; `step` is that of times to come."""
+    def group(self, number: int) -> _Group:
+        """As many near one place as from all over."""
         centre = self.place[(2 * number + 1) * 7919 % len(self.value)]
         order = np.argsort(np.abs((self.place - centre) * [_STEP / self.step, 1.0, 1.0]).sum(axis=1), kind="stable")
         rest = order[_GROUP:]
         chosen = np.concatenate([order[:_GROUP], rest[:: max(1, -(-len(rest) // _GROUP))]])
         place, value = self.place[chosen].astype(np.float64), self.value[chosen]
         apart = np.hypot(*(place[:, None, axis] - place[:, axis] for axis in (1, 2)))
-        return _Group(apart, np.abs(place[:, None, 0] - place[:, 0]) / step, value - value.mean())
+        return _Group(apart, np.abs(place[:, None, 0] - place[:, 0]), value - value.mean())
 
 
 def likeliest(some: Iterable[Points]) -> Coupled | None:
@@ -126,9 +126,10 @@ def likeliest(some: Iterable[Points]) -> Coupled | None:
 
     Times are in steps of one length: dates that lie closer together in one patch than in another change no less a day.
     """
-    enough = {number: points for number, points in enumerate(some) if len(points.value) > _GROUP}
-    step = float(np.median([points.step for points in enough.values()])) if enough else 1.0
-    groups = [points.group(number, step) for number, points in enough.items()]
+    enough = ((number, points) for number, points in enumerate(some) if len(points.value) > _GROUP)
+    found = [(points.group(number), points.step) for number, points in enough]  # one patch's points at a time
+    step = float(np.median([own for _, own in found])) if found else 1.0
+    groups = [group._replace(later=group.later / step) for group, _ in found]
     best: tuple[float, Coupled] | None = None
     start = _START
     for shapes in _SHAPES if groups else ():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, shift
 
-from geodiff.fillers import CODES, Fitted, SceneSample, Trial
+from geodiff.fillers import CODES, Fitted, SceneSample, Trial, optimal
 from geodiff.fillers.optimal import Coupled, Points, filled_between, likeliest
 from geodiff.fillers.spatial import Laplace
 from geodiff.fillers.stacked import Stacked
@@ -120,13 +121,16 @@ def test_appended_dates_farther_apart_are_told_by_what_changes_in_a_day(fitted: 
     assert np.array_equal(SpaceTime().estimate(daily, fitted), SpaceTime().estimate(daily, kept_before))
 
 
-def test_patches_of_dates_near_and_far_apart_are_looked_at_by_one_clock() -> None:
-    points = [Points.of(a_patch(moving(seed), tracks(seed), DAYS * apart), 0) for seed, apart in enumerate((1, 1, 5))]
-    assert [one.step for one in points] == [1.0, 1.0, 5.0]
-    daily = likeliest(points)
-    assert daily is not None
-    assert daily.step == 1.0
-    assert points[2].group(2, daily.step).later.max() == 40.0
+def test_patches_of_dates_near_and_far_apart_are_looked_at_by_one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[float] = []
+
+    def spied(groups: list[Any], shapes: tuple[float, float], start: np.ndarray, step: float) -> tuple[Any, ...]:
+        steps.extend([step, *(group.later.max() for group in groups)])
+        return 0.0, start, Coupled(*shapes, 8.0, 3.0, 0.2, 0.01, 2.0, step)
+
+    monkeypatch.setattr(optimal, "_fitted", spied)
+    likeliest(Points.of(a_patch(moving(seed), tracks(seed), DAYS * apart), 0) for seed, apart in enumerate((1, 1, 5)))
+    assert steps[:4] == [1.0, 8.0, 8.0, 40.0]
 
 
 def test_a_stack_listens_to_it_where_no_date_knows_a_pixel(sample: SceneSample) -> None:
