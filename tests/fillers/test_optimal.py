@@ -80,6 +80,18 @@ def test_a_stack_that_shows_much_is_relaxed(sample: SceneSample) -> None:
     assert set(SpaceTime().learnt(some).facts) == {"coupling"}
 
 
+def test_one_date_tells_of_no_covariance_in_time_and_is_filled_harmonically() -> None:
+    values, known = moving(0)[:1], np.random.default_rng(0).random((1, SIDE + 2 * HALO, SIDE + 2 * HALO)) < 0.1
+    trial = Trial(
+        a_patch(values, known, DAYS[:1], 0),
+        values[None, :, HALO:-HALO, HALO:-HALO],
+        ~known[:, None][..., HALO:-HALO, HALO:-HALO],
+    )
+    fit = SpaceTime().fit(SceneSample((trial,), 1, (True,)))
+    assert "around" not in fit.facts, "dates appended later would be told by it"
+    assert (SpaceTime().source(trial.patch, fit) == CODES["laplace"]).all()
+
+
 def test_the_likeliest_covariance_tells_eddies_from_noise() -> None:
     random = np.random.default_rng(5)
     clear = likeliest(Points.of(a_patch(moving(seed), tracks(seed), DAYS), 0) for seed in range(4))
