@@ -224,14 +224,16 @@ def _interpolated(
 
     `rim` is what that date knows next to what is wanted, of which nothing is passed over.
     """
-    value, variance = np.zeros(wanted.shape), np.zeros(wanted.shape)
+    value, variance, weight = (np.zeros(wanted.shape) for _ in range(3))
     beside = (points.index[0] == date) & rim[points.index[1], points.index[2]]
     for (rows, columns), share in tiles(wanted):
         targets = np.stack([np.full(len(rows), date), rows, columns])
         found, unsure = _solved(points, coupled, tables, targets, beside)
         value[rows, columns] += share * found
         variance[rows, columns] += share * unsure
-    return value.astype(np.float32), np.sqrt(variance).astype(np.float32)
+        weight[rows, columns] += share
+    weight[~wanted] = 1.0
+    return (value / weight).astype(np.float32), np.sqrt(variance / weight).astype(np.float32)
 
 
 def _solved(

@@ -145,6 +145,19 @@ def test_patches_of_dates_near_and_far_apart_are_looked_at_by_one_clock(monkeypa
     assert steps[:4] == [1.0, 8.0, 8.0, 40.0]
 
 
+def test_beside_what_nobody_asks_for_it_is_as_unbiased_as_elsewhere() -> None:
+    random, shape = np.random.default_rng(0), (3, SIDE + 2 * HALO, SIDE + 2 * HALO)
+    known = random.random(shape) < 0.05
+    patch = a_patch(np.full(shape, 5, np.float32), known, DAYS[:3], 1)
+    everywhere = filled_between(patch, 1, 0, Coupled(1.5, 0.5, 8.0, 3.0, 0.2, 0.01, 2.0))
+    fillable = np.zeros_like(patch.fillable)
+    fillable[..., 16:26, 32:40] = True  # its edges lie in tiles of which nothing else is asked for
+    value, error = filled_between(replace(patch, fillable=fillable), 1, 0, Coupled(1.5, 0.5, 8.0, 3.0, 0.2, 0.01, 2.0))
+    asked = ~known[1] & fillable[1, 0]
+    np.testing.assert_allclose(value[asked], 5.0, rtol=1e-3)
+    np.testing.assert_allclose(error[asked], everywhere[1][asked], rtol=0.1)
+
+
 def test_a_stack_listens_to_it_where_no_date_knows_a_pixel(sample: SceneSample) -> None:
     fit = Stacked((Laplace(), SpaceTime())).fit(sample)
     assert (fit.arrays["weights"][15:20, 1] > 0.5).all()
