@@ -103,8 +103,10 @@ class Points:
 
     @classmethod
     def of(cls, patch: Patch, band: int) -> Points:
-        """All that is known, with its margin."""
-        index = np.stack(np.nonzero(patch.known[:, band]))
+        """All that is known, with its margin; once: mirrored beyond the raster it would count as seen there too."""
+        known = np.zeros_like(patch.known[:, band])
+        known[:, *patch.real] = patch.known[:, band, *patch.real]
+        index = np.stack(np.nonzero(known))
         date, row, column = index
         days = days_of(patch.dates)
         place = np.stack([days[date] - days.min(), row, column], axis=1)

@@ -158,6 +158,19 @@ def test_beside_what_nobody_asks_for_it_is_as_unbiased_as_elsewhere() -> None:
     np.testing.assert_allclose(error[asked], everywhere[1][asked], rtol=0.1)
 
 
+def test_what_is_mirrored_beyond_the_raster_is_not_seen_twice() -> None:
+    values, known = moving(3), tracks(3)
+    real = (slice(HALO, HALO + 6), slice(HALO, None))
+    alone = np.zeros_like(known)
+    alone[:, *real] = known[:, *real]
+    mirrored, model = replace(a_patch(values, known, DAYS), real=real), Coupled(1.5, 0.5, 8.0, 3.0, 0.2, 0.01, 2.0)
+    found, error = (plane[real] for plane in filled_between(mirrored, 4, 0, model))
+    value, wider = (plane[real] for plane in filled_between(a_patch(values, alone, DAYS), 4, 0, model))
+    asked = ~known[4][real]
+    np.testing.assert_allclose(found[asked], value[asked], atol=0.05)
+    np.testing.assert_allclose(error[asked], wider[asked], atol=0.05)
+
+
 def test_a_stack_listens_to_it_where_no_date_knows_a_pixel(sample: SceneSample) -> None:
     fit = Stacked((Laplace(), SpaceTime())).fit(sample)
     assert (fit.arrays["weights"][15:20, 1] > 0.5).all()
