@@ -186,8 +186,15 @@ def cut_patch(
         absolute=lattice.absolute(window),
         dates=ground.dates,
         targets=targets,
-        inside=common.within(window) if (common := window.intersect(lattice.extent)) else (slice(0), slice(0)),
+        inside=_in_raster(window, lattice),
+        real=(_in_raster(outer, lattice)[0], slice(None) if lattice.periodic else _in_raster(outer, lattice)[1]),
     )
+
+
+def _in_raster(window: Window, lattice: Lattice) -> tuple[slice, slice]:
+    """Rows and columns of a window that lie in the raster."""
+    common = window.intersect(lattice.extent)
+    return (slice(0), slice(0)) if common is None else common.within(window)
 
 
 @dataclass(frozen=True, slots=True)

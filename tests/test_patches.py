@@ -41,6 +41,7 @@ def test_a_patch_is_normalised_finite_and_mirrored() -> None:
     assert patch.missing[..., 96:, :60].any()
     assert not patch.missing[..., :96, :].any()  # nobody asks for what is mirrored
     assert not patch.missing[..., 60:].any()
+    assert patch.real == (slice(128, 192), slice(0, 92))
 
 
 def test_around_the_globe_a_patch_goes_on_at_the_other_side() -> None:
@@ -49,6 +50,7 @@ def test_around_the_globe_a_patch_goes_on_at_the_other_side() -> None:
         patch, truth = _ground_patch(Window(96, column, 128, 128), 32, around)
         wrapped = np.pad(truth, [(0, 0), (0, 0), (200, 200)], mode="wrap")
         assert np.allclose(patch.values[0], wrapped[:, 64:256, 200 + column - 32 : 200 + column + 160], atol=1e-5)
+        assert patch.real[1] == slice(None), "no column of the globe is mirrored"
 
 
 def test_only_windows_that_hold_gaps_run() -> None:

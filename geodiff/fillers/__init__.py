@@ -88,6 +88,8 @@ class Patch:
     """Indices into `dates` of those to estimate; the others are context."""
     inside: tuple[slice, slice] = (slice(None), slice(None))
     """Rows and columns of the window that lie in the raster: nobody asks for what is mirrored beyond."""
+    real: tuple[slice, slice] = (slice(None), slice(None))
+    """Rows and columns of the arrays, margin and all, that lie in the raster: what is beyond repeats what is known."""
     first_band: int = 0
     """Which of the scene's bands the first one here is: the others follow it. With `absolute` it keys the noise."""
     _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)

@@ -183,7 +183,10 @@ class _Lookup:
 
 
 def tiles(wanted: NDArray[np.bool_]) -> Iterator[tuple[Places, NDArray[np.float64]]]:
-    """Wanted pixels of each tile that has some, and its share in them: shares of the tiles over a pixel sum to 1."""
+    """Wanted pixels of each tile that has some, and its share in them.
+
+    Shares of the tiles over a pixel sum to 1 but beside tiles that have none, which take no part: divide by their sum.
+    """
     half, side = OVERLAP // 2, TILE + OVERLAP
     ramp = (np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5) / OVERLAP
     ramp = np.minimum(ramp, 1.0)

@@ -54,16 +54,18 @@ class Coupled:
     length: float
     """Pixels."""
     lasting: float
-    """Median steps between dates."""
+    """Steps between dates."""
     static: float
     """Share that all dates have in common."""
     nugget: float
     """Variance that belongs to single pixels, in shares of the field's."""
     variance: float
     """Of the field, in squares of normalised values."""
+    step: float | None = None
+    """Days, the median between the dates that it was learnt from; None: between those of each patch."""
 
     def correlation(self, apart: Numbers, later: Numbers) -> Numbers:
-        """Of the field, so many pixels and median steps apart."""
+        """Of the field, so many pixels and steps apart."""
         return np.asarray(self.in_space(apart) * self.in_time(later), np.float64)
 
     def in_space(self, apart: Numbers) -> Numbers:
@@ -71,7 +73,7 @@ class Coupled:
         return _matern(apart / self.length, self.smoothness)
 
     def in_time(self, later: Numbers) -> Numbers:
-        """Correlation of one pixel, so many median steps apart."""
+        """Correlation of one pixel, so many steps apart."""
         return np.asarray(self.static + (1.0 - self.static) * _matern(later / self.lasting, self.steadiness))
 
 
@@ -81,7 +83,7 @@ class _Group(NamedTuple):
     apart: Numbers
     """(point, point) pixels."""
     later: Numbers
-    """(point, point) median steps."""
+    """(point, point) days; steps where the likelihood looks at them."""
     level: Numbers
     """(point,) less their mean."""
 
@@ -93,22 +95,27 @@ class Points:
     index: NDArray[np.intp]
     """(3, point): date, row, column."""
     place: Numbers
-    """(point, 3): median steps, row, column."""
+    """(point, 3): days, row, column."""
     value: Numbers
     """(point,) normalised."""
+    step: float
+    """Days, the median between the patch's dates."""
 
     @classmethod
     def of(cls, patch: Patch, band: int) -> Points:
-        """All that is known, with its margin."""
-        index = np.stack(np.nonzero(patch.known[:, band]))
+        """All that is known, with its margin; once: mirrored beyond the raster it would count as seen there too."""
+        known = np.zeros_like(patch.known[:, band])
+        known[:, *patch.real] = patch.known[:, band, *patch.real]
+        index = np.stack(np.nonzero(known))
         date, row, column = index
-        place = np.stack([_times(patch)[date], row, column], axis=1)
-        return cls(index, place, patch.values[date, band, row, column].astype(np.float64))
+        days = days_of(patch.dates)
+        place = np.stack([days[date] - days.min(), row, column], axis=1)
+        return cls(index, place, patch.values[date, band, row, column].astype(np.float64), median_step(np.sort(days)))
 
     def group(self, number: int) -> _Group:
         """As many near one place as from all over."""
         centre = self.place[(2 * number + 1) * 7919 % len(self.value)]
-        order = np.argsort(np.abs((self.place - centre) * [_STEP, 1.0, 1.0]).sum(axis=1), kind="stable")
+        order = np.argsort(np.abs((self.place - centre) * [_STEP / self.step, 1.0, 1.0]).sum(axis=1), kind="stable")
         rest = order[_GROUP:]
         chosen = np.concatenate([order[:_GROUP], rest[:: max(1, -(-len(rest) // _GROUP))]])
         place, value = self.place[chosen].astype(np.float64), self.value[chosen]
@@ -116,33 +123,33 @@ class Points:
         return _Group(apart, np.abs(place[:, None, 0] - place[:, 0]), value - value.mean())
 
 
-def _times(patch: Patch) -> Numbers:
-    """(date,) in median steps."""
-    days = days_of(patch.dates)
-    return np.asarray((days - days.min()) / median_step(np.sort(days)), np.float64)
-
-
 def likeliest(some: Iterable[Points]) -> Coupled | None:
-    """The covariance under which groups of known pixels are likeliest; None where hardly any are known."""
-    groups = [points.group(number) for number, points in enumerate(some) if len(points.value) > _GROUP]
+    """The covariance under which groups of known pixels are likeliest; None where hardly any are known.
+
+    Times are in steps of one length: dates that lie closer together in one patch than in another change no less a day.
+    """
+    enough = ((number, points) for number, points in enumerate(some) if len(points.value) > _GROUP)
+    found = [(points.group(number), points.step) for number, points in enough]  # one patch's points at a time
+    step = float(np.median([own for _, own in found])) if found else 1.0
+    groups = [group._replace(later=group.later / step) for group, _ in found]
     best: tuple[float, Coupled] | None = None
     start = _START
     for shapes in _SHAPES if groups else ():
-        loss, start, coupled = _fitted(groups, shapes, start)
+        loss, start, coupled = _fitted(groups, shapes, start, step)
         if best is None or loss < best[0]:
             best = loss, coupled
     return best[1] if best else None
 
 
 def _fitted(
-    groups: Sequence[_Group], shapes: tuple[float, float], start: Numbers
+    groups: Sequence[_Group], shapes: tuple[float, float], start: Numbers, step: float
 ) -> tuple[float, Numbers, Coupled]:
     """Of such shapes: twice the negative log likelihood, the logarithms that it is least with, and what they say."""
     from scipy.optimize import minimize
 
     def coupled(numbers: Numbers, variance: float = 1.0) -> Coupled:
         length, lasting, static, nugget = np.exp(np.clip(numbers, _LEAST, _GREATEST)).tolist()
-        return Coupled(*shapes, length, lasting, static, nugget, variance)
+        return Coupled(*shapes, length, lasting, static, nugget, variance, step)
 
     def both(numbers: Numbers) -> tuple[float, float]:
         return _likelihood(groups, coupled(numbers))
@@ -182,7 +189,8 @@ def filled_between(
     points = Points.of(patch, band)
     if not len(points.value):
         return patch.coarse[target, band], np.ones(wanted.shape, np.float32)
-    tables = _Tables(coupled, wanted.shape, _times(patch))
+    times = days_of(patch.dates) / (points.step if coupled.step is None else coupled.step)
+    tables = _Tables(coupled, wanted.shape, times)
     rim = patch.known[target, band] & maximum_filter(wanted, size=2 * RING + 1)
     value, error = _interpolated(points, coupled, tables, target, wanted, rim)
     return np.where(wanted, value, patch.values[target, band]), np.where(wanted, error, np.float32(1))
@@ -218,14 +226,16 @@ def _interpolated(
 
     `rim` is what that date knows next to what is wanted, of which nothing is passed over.
     """
-    value, variance = np.zeros(wanted.shape), np.zeros(wanted.shape)
+    value, variance, weight = (np.zeros(wanted.shape) for _ in range(3))
     beside = (points.index[0] == date) & rim[points.index[1], points.index[2]]
     for (rows, columns), share in tiles(wanted):
         targets = np.stack([np.full(len(rows), date), rows, columns])
         found, unsure = _solved(points, coupled, tables, targets, beside)
         value[rows, columns] += share * found
         variance[rows, columns] += share * unsure
-    return value.astype(np.float32), np.sqrt(variance).astype(np.float32)
+        weight[rows, columns] += share
+    weight[~wanted] = 1.0
+    return (value / weight).astype(np.float32), np.sqrt(variance / weight).astype(np.float32)
 
 
 def _solved(

@@ -345,8 +345,9 @@ class SpaceTime(TemporalFiller):
     settings = ({"coupling": 0.1}, {"coupling": 0.03}, {"coupling": 0.3})
 
     def learnt(self, sample: SceneSample) -> Fitted:
-        """The coupling, or a covariance of space and time."""
-        if sample.trials and _shown(sample.trials) <= _LITTLE:
+        """The coupling, or a covariance of space and time, of which a single date would tell nothing."""
+        dated = any(len(trial.patch.dates) > 1 for trial in sample.trials)
+        if dated and _shown(sample.trials) <= _LITTLE:
             coupled = likeliest(Points.of(trial.patch, band) for trial, band in _some(sample.trials))
             if coupled is not None:
                 return Fitted(self.name, {"around": True, **asdict(coupled)})
@@ -379,7 +380,8 @@ class SpaceTime(TemporalFiller):
 
     def _optimal(self, patch: Patch, target: int, band: int, fitted: Fitted) -> tuple[Plane, Plane]:
         """Value and standard error."""
-        coupled = Coupled(**{name.name: fitted.facts[name.name] for name in fields(Coupled)})
+        facts = fitted.facts
+        coupled = Coupled(**{field.name: facts[field.name] for field in fields(Coupled) if field.name in facts})
         key = (*_setting(fitted), target, band)
         return patch.once(key, lambda: filled_between(patch, target, band, coupled))
 

@@ -64,6 +64,10 @@ _DEEP = (0.0, 0.0, 1 / 3, 2 / 3, 2 / 3)
 """Share of the stored weights there, by distance class."""
 _GAIN = 0.95
 """Of the squared error of optimal interpolation alone, what is left by a mixture that is worth having."""
+_FOLDS = (0, 1)
+"""Halves of the trials, on each of which a mixture learnt from the other is looked at."""
+_KNOWN_LAST = STRATA - 2 * DISTANCES
+"""The first row of pixels that some date knows, but none within 15 days: what is far in time is as these."""
 _CAUTIOUS = ("regression", "linear-time")
 """The first at hand is what few lost dates are no evidence against. What the regression says of them it has chosen by
 many dates, and is drawn to linear interpolation itself."""
@@ -232,15 +236,17 @@ def sole_or_mixed(
     Optimal interpolation is the best linear predictor already. Trials between tracks are few, and what others seem to
     add to it there is mostly chance. Arguments as of `weights_by_stratum`, of which `table` is the answer.
     """
+    sole = np.tile(np.eye(len(names))[part], (len(table), 1))
+    if len(errors) < len(_FOLDS):  # there are no other trials
+        return sole
     mixed, alone = 0.0, 0.0
-    for fold in (0, 1):
+    for fold in _FOLDS:
         rest = weights_by_stratum(names, temporal, errors[1 - fold :: 2], strata[1 - fold :: 2], few=few)
         for error, stratum in zip(errors[fold::2], strata[fold::2], strict=True):
             typical = max(float(np.square(error[part], dtype=np.float64).sum()) ** 0.5, _LEAST_ERROR)
-            rows = np.minimum(stratum, len(rest) - 1)
+            rows = np.where(stratum < len(rest), stratum, _KNOWN_LAST + stratum % DISTANCES)
             mixed += float(np.square(np.einsum("np,pn->n", rest[rows], error)).sum()) / typical
             alone += float(np.square(error[part], dtype=np.float64).sum()) / typical
-    sole = np.tile(np.eye(len(names))[part], (len(table), 1))
     return sole if mixed > _GAIN * alone else table
 
 
@@ -255,7 +261,7 @@ def _far_weights(
     First those that no date around knows, then those that dates of one side alone do. They take the rows of pixels
     known last more than 15 days before or after, the farthest that have any.
     """
-    rows = slice(STRATA - 2 * DISTANCES, STRATA - DISTANCES)
+    rows = slice(_KNOWN_LAST, _KNOWN_LAST + DISTANCES)
     if not any(some.any() for some in far):
         return np.empty((0, crowd.shape[1]))
     found = []

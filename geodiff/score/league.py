@@ -55,7 +55,7 @@ class Row:
     """Of the value, per million hidden pixels, without the fit."""
     calls: int
     rmse_ratio: Interval | None
-    """Over the best peer of the stratum."""
+    """Over the best peer of the stratum; None where there is none, or it is exact."""
     rmse_peer: str
     crps_ratio: Interval | None
     """Over the best probabilistic peer of the stratum."""
@@ -85,13 +85,18 @@ def external(method: str) -> bool:
 def league(outcomes: Sequence[Outcome], *, seed: int = 0) -> list[Row]:
     """Every method in every stratum that holds pixels, the best RMSE of a stratum first.
 
-    Those that answered only some of its gaps come last: their errors are of other pixels.
+    Those whose answers are no numbers come after the others, and last those that answered only some of its gaps: their
+    errors are of other pixels.
     """
     rows: list[Row] = []
     for index, stratum in enumerate(STRATA):
         seen = [o for o in outcomes if _counts(o)[index] > 0]
-        rows += sorted(_stratum(seen, stratum, index, seed), key=lambda row: (-row.cases, row.rmse))
+        rows += sorted(_stratum(seen, stratum, index, seed), key=lambda row: (-row.cases, _worst_last(row.rmse)))
     return rows
+
+
+def _worst_last(error: float) -> float:
+    return error if math.isfinite(error) else math.inf
 
 
 def _counts(outcome: Outcome) -> Numbers:
@@ -105,7 +110,8 @@ def _stratum(outcomes: Sequence[Outcome], stratum: str, index: int, seed: int) -
     whole = [name for name in names if all(name in o.methods for o in outcomes)]
     totals = {name: _sums(outcomes, name, index).sum(axis=0) for name in whole}
     peers = [name for name in whole if external(name)]
-    by_value = min((p for p in peers if p != NULL), key=lambda p: totals[p][_AT["square"]], default="")
+    told = [p for p in peers if p != NULL and np.isfinite(totals[p][_AT["square"]])]
+    by_value = min(told, key=lambda p: totals[p][_AT["square"]], default="")
     by_crps = min((p for p in peers if _crps_field(totals[p])), key=lambda p: _crps(totals[p]), default="")
     return [_row(outcomes, name, stratum, index, by_value, by_crps, seed) for name in names]
 
@@ -188,6 +194,8 @@ def ratio(
 ) -> Interval | None:
     """One method's figure over another's on the cases both answered, with a 95 % interval over cases.
 
+    None where there is none: of what is exact, as nearest neighbours are in flat fields, and of what is no number.
+
     Parameters
     ----------
     figure : `rmse`, or `crps` (of what each gives: draws, Gaussian, or the absolute error of a point).
@@ -203,7 +211,8 @@ def ratio(
         column = "square" if figure == "rmse" else wanted or _crps_field(total) or "absolute"
         picked.append(table[:, _AT[column]])
     power = 0.5 if figure == "rmse" else 1.0
-    return _bootstrapped(picked[0], picked[1], power, seed)
+    found = _bootstrapped(picked[0], picked[1], power, seed)
+    return found if math.isfinite(found.estimate) else None
 
 
 def _bootstrapped(first: Numbers, second: Numbers, power: float, seed: int) -> Interval:

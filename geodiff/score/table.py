@@ -77,7 +77,8 @@ def _verdict(rows: Sequence[Row], width: int) -> list[str]:
     if peer is not None:
         said.append(("best peer", f"{peer.method}, RMSE {_number(peer.rmse)}"))
     if math.isfinite(held := default.coverage["90"]):
-        said.append(("error bars", f"90 % intervals of {default.method} hold {100 * held:.0f} %{_judged(held)}"))
+        share = f"{100 * held:.0f} %{_judged(held, default.rmse)}"
+        said.append(("error bars", f"90 % intervals of {default.method} hold {share}"))
     return [wrapped(f"{name:<11}  {text}", width, " " * 13) for name, text in said]
 
 
@@ -93,8 +94,11 @@ def _meaning(ratio: Interval) -> str:
     return "better" if ratio.high < 1 else "worse"
 
 
-def _judged(held: float) -> str:
+def _judged(held: float, rmse: float) -> str:
+    """Intervals that claim no error where there is none are not too wide, though they hold all."""
     low, high = _RIGHT
+    if not rmse:
+        return ""
     return ": too narrow here" if held < low else ": too wide here" if held > high else ""
 
 

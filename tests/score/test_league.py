@@ -93,6 +93,37 @@ def test_everyone_is_compared_with_the_best_peer_on_the_same_gaps(league_of_two)
     assert sure.estimate == pytest.approx(0.8 / np.sqrt(2), rel=0.03), "a calibrated Gaussian's CRPS / MAE is .707"
 
 
+def of_ten_gaps(rng, answers):
+    truths = [rng.normal(size=(1, 20, 20)).astype(np.float32) for _ in range(10)]
+    return league([outcome_of(ground_of(truth), answers(truth)) for truth in truths])
+
+
+def test_an_exact_peer_is_no_chance_and_exact_intervals_are_not_too_wide(rng):
+    exact = of_ten_gaps(rng, lambda t: {"auto": Answer(t + 1, np.ones_like(t)), "gdal": Answer(t)})
+    row = row_of(exact, "auto")
+    assert (row.rmse_peer, row.rmse_ratio, row.crps_ratio) == ("gdal", None, None)
+    assert "chance" not in as_text("T", exact)
+    assert "nan" not in as_text("T", exact)
+    flat = as_text("T", of_ten_gaps(rng, lambda t: {"auto": Answer(t, np.zeros_like(t)), "gdal": Answer(t)}))
+    assert "hold 100 %" in flat
+    assert "too wide" not in flat
+
+
+def test_answers_that_are_no_numbers_are_neither_the_best_filler_nor_the_best_peer(rng):
+    rows = of_ten_gaps(
+        rng,
+        lambda t: {
+            "mine": Answer(t * np.nan), "auto": Answer(t + 1), "gdal": Answer(t * np.nan), "pykrige": Answer(t + 2)
+        },
+    )  # fmt: skip
+    own = [row for row in rows if row.stratum == "all"]
+    assert [row.method for row in own][:2] == ["auto", "pykrige"]
+    assert own[0].rmse_peer == "pykrige"
+    assert own[0].rmse_ratio.estimate == pytest.approx(0.5)
+    assert row_of(rows, "mine").rmse_ratio is None
+    assert "best filler  auto" in as_text("T", rows)
+
+
 def test_strata_partition_the_pixels(rng):
     truth = rng.normal(size=(2, 30, 30)).astype(np.float32)
     away = rng.uniform(1, 100, truth.shape).astype(np.float32)
