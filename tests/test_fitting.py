@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 import geodiff  # noqa: F401 (registers the accessor)
 from geodiff import hidden
+from geodiff.arrays import _cube
 from geodiff.context import nearest_dates
 from geodiff.estimate import estimate
 from geodiff.fillers import Filled, Fitted, Patch, SceneSample, Trial
@@ -267,6 +268,31 @@ def test_a_small_image_hides_gaps_as_large_as_they_come_too() -> None:
     for trial in deep:
         left = trial.patch.known[0, 0][trial.patch.core][_inside(trial)].sum()
         assert left >= (100 * 103 - 60**2) / 4
+
+
+def test_an_image_of_few_windows_hides_gaps_as_large_as_they_come_too() -> None:
+    """Each window's gap came to the window that it is of, turned onto itself, and there was no other place."""
+    values = np.random.default_rng(1).normal(5, 1, (1, 140, 180))
+    values[0, 40:100, 40:100] = np.nan
+    trials = _tried(values)
+    deep = sum(target_distance(t.patch)[..., *t.patch.core][t.hidden].max() > 12 for t in trials)
+    assert 1 <= deep <= len(trials) / 2, "the hole is 60 wide, and the budget would crop it to 11"
+
+
+def test_gaps_as_large_as_they_come_leave_something_to_other_trials() -> None:
+    values = np.random.default_rng(1).normal(5, 1, (1, 160, 160))
+    values[0, :, 53:] = np.nan
+    trials = _tried(values)
+    assert len(trials) >= 6, "three strips as wide as the gap would be all that is known"
+
+
+def _tried(values: np.ndarray) -> list[Trial]:
+    """What is hidden of an array (band, row, column), whose windows begin at its corner."""
+    cube, shape = _cube(values), values.shape
+    scan, gaps = scan_cube(cube, np.zeros((1, *shape), np.uint16), np.zeros(shape[1:], bool), 0)
+    listener = Listener()
+    fit_cube(cube, scan, gaps, listener)
+    return listener.heard
 
 
 def _inside(trial: Trial) -> np.ndarray:

@@ -56,8 +56,8 @@ LEAST_SHAPE = 9
 _DEEP_EVERY = 5
 """Every fifth trial hides all that one of the gaps would, however much that is; of one or two dates only gaps that the
 budget would crop."""
-_TURNS = 8
-"""Positions in which such a gap is laid into a raster smaller than a window, where it fits but here and there."""
+_TURNS, _FEW_WINDOWS = 8, 16
+"""Positions in which such a gap is laid into a raster of up to so many windows, where it fits but here and there."""
 _LEFT, _LITTLE_LEFT = 0.25, 0.003
 """Share of a window that a trial leaves known; the second, some 50 pixels, where no window can spare so much."""
 _FOLDS, _STREWN = 5, 3
@@ -224,22 +224,30 @@ def _deep(
     """Gaps as large as they come, which the budget would crop: what is far inside them is seen in no other trial.
 
     One window of a date in a stack. Of a `little` raster, which is smaller than a window, a quarter stays known.
+    Of single images half of what is known stays for other trials.
     """
     found: list[Hidden] = []
-    of_a_date = 1 if sum(seen_dates(scan)) >= LEAST_DATES else wanted
-    turns, told = (_TURNS, LEAST_LEFT // 2) if little else (1, LEAST_LEFT)
+    series = sum(seen_dates(scan)) >= LEAST_DATES
+    spare = scan.known if series or little else scan.known // 2
+    of_a_date = 1 if series else wanted
+    told = LEAST_LEFT // 2 if little else LEAST_LEFT
+    # Of few windows each may be the one whose gap it is, turned onto itself: then they are gone through again.
+    turns = _TURNS if little or (not series and len(places) <= _FEW_WINDOWS) else 1
     for tried in range(turns * len(places) if shapes else 0):
-        date, window = places[tried // turns]
+        again, place = divmod(tried, len(places))
+        date, window = places[tried // turns if little else place]
         if len(found) >= wanted:
             break
         if sum(spot.date == date for spot in found) >= of_a_date:
             continue
-        known, shape = known_in(cube, gaps, date, window), shapes[tried % len(shapes)]
-        shape = laid(cube, window, shape, tried, tried) if little else turned(shape, tried)
+        known, turn = known_in(cube, gaps, date, window), tried if little else place + again
+        shape = shapes[turn % len(shapes)]
+        shape = laid(cube, window, shape, turn, turn) if little else turned(shape, turn)
         hidden = known & shape & ~hidden_already(found, date, window)
         least = max(LEAST_LEFT * len(cube.bands), _LEFT * known.sum() if little else 0)
-        if thinned(hidden).sum() >= told and (known & ~hidden).sum() >= least:
+        if thinned(hidden).sum() >= told and (known & ~hidden).sum() >= least and hidden.sum() <= spare:
             found.append(Hidden(date, window, hidden, deep=True))
+            spare -= int(hidden.sum())
     return found
 
 
