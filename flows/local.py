@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, NoReturn
@@ -41,6 +41,7 @@ from prefect.states import Crashed
 
 from geodiff.credentials import redacted
 from geodiff.errors import GeodiffError, InputError, forget_interruption
+from geodiff.io.leases import give_back
 
 __all__ = ["PORT", "answers", "complain", "local_prefect", "local_server", "quiet", "run_alone", "run_here"]
 
@@ -53,6 +54,9 @@ _ROOT_LEVEL = "PREFECT_LOGGING_ROOT_LEVEL"
 _TRIES = 3
 _GRACE = 10.0
 """Seconds between a stop and the end, whatever is at work: a scene takes up to hours, and loses one block by it."""
+_STORES = 5.0
+"""Seconds more for object stores to take their locks back, which no kernel lets go of."""
+_INTERRUPTED = 130
 _STOPPED = "interrupted; the same command goes on where this one stopped"
 _STARTUP_SECONDS = 180
 """The first start builds the database; machines are busy."""
@@ -277,13 +281,17 @@ def run_alone(main: Callable[[], int]) -> NoReturn:
             return
         time.sleep(_GRACE)
         try:
-            _stop_ephemeral()
-        finally:
-            os._exit(130 if told.is_set() else complain(_STOPPED, 130))  # products, stores and locks bear it
+            with suppress(Exception):
+                _stop_ephemeral()
+            give_back(_STORES)
+        finally:  # products, stores and all other locks bear it
+            os._exit(_INTERRUPTED if told.is_set() else complain(_STOPPED, _INTERRUPTED))
 
     Thread(target=leave_in_time, daemon=True).start()
     code = main()
     told.set()
+    if code == _INTERRUPTED:  # while requests can still be made, which Python's end forbids; scenes at work notice
+        give_back(_STORES)
     sys.exit(code)
 
 
@@ -302,7 +310,7 @@ def run_here(do: Callable[[], int], *, verbose: bool) -> int:
         return complain(f"{error}; check the path, its permissions and the disk", 1)
     except KeyboardInterrupt:
         forget_interruption()
-        return complain(_STOPPED, 130)
+        return complain(_STOPPED, _INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import geodiff
-from geodiff.errors import GeodiffError
+from geodiff.errors import GeodiffError, one_line
 from geodiff.limits import free_memory, total_memory
 from geodiff.threads import cores
 
@@ -123,12 +123,8 @@ def _why_not(package: str) -> str:
     try:
         import_module(_MODULES.get(package, package))
     except Exception as error:  # noqa: BLE001  # whatever its own code raises
-        return _said(error)
+        return one_line(error, 200)
     return ""
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _version(package: str) -> str | None:
@@ -144,7 +140,7 @@ def _gdal(problems: list[str]) -> dict[str, Any]:
         import rasterio
         from rasterio.env import Env
     except Exception as error:  # noqa: BLE001  # whatever its own code raises
-        problems.append(f"rasterio cannot be loaded ({_said(error)}); pip install --force-reinstall rasterio")
+        problems.append(f"rasterio cannot be loaded ({one_line(error, 200)}); pip install --force-reinstall rasterio")
         return {}
     with Env() as env:
         drivers = env.drivers()
@@ -189,7 +185,7 @@ def _sanity(name: str, load: Callable[[], tuple[str, Transform]], problems: list
     try:
         number, transform = load()
     except Exception as error:  # noqa: BLE001  # whatever its own code raises
-        problems.append(f"{name} cannot be loaded ({_said(error)}); pip install --force-reinstall {name}")
+        problems.append(f"{name} cannot be loaded ({one_line(error, 200)}); pip install --force-reinstall {name}")
         return {}
     off = {f"{a} to {b}": _metres_off(transform, a, b, point, right) for a, b, point, right in _KNOWN_POINTS}
     for pair, metres in off.items():
@@ -235,7 +231,7 @@ def _devices(problems: list[str]) -> dict[str, Any]:
     try:
         from geodiff.diffusion.device import dtype_of, pick_device
     except Exception as error:  # noqa: BLE001  # torch raises OSError where a library of its own is missing
-        problems.append(f"the network cannot be loaded ({_said(error)}); pip install -c constraints.txt .")
+        problems.append(f"the network cannot be loaded ({one_line(error, 200)}); pip install -c constraints.txt .")
         return facts
     for name in ("cpu", "cuda", "mps"):
         try:
@@ -263,7 +259,7 @@ def _model(problems: list[str]) -> dict[str, Any]:
         check_folder(folder)
         size = weights_path(folder).stat().st_size
     except Exception as error:  # noqa: BLE001  # whatever the packages that read it raise
-        problems.append(f"the shipped model: {_said(error)}")
+        problems.append(f"the shipped model: {one_line(error, 200)}")
         return {"name": "default", "sound": False}
     named = stored_hash(folder)
     if named is None:

@@ -42,6 +42,7 @@ __all__ = [
     "TargetError",
     "WriteError",
     "forget_interruption",
+    "one_line",
 ]
 
 
@@ -136,3 +137,8 @@ def forget_interruption() -> None:
     program that `python -m` began by the signal once more, whatever its exit code; executing another text ends that.
     """
     exec("")  # noqa: S102
+
+
+def one_line(error: BaseException, most: int = 120) -> str:
+    """What an exception of another library says, on one line of at most so many characters; its kind if nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

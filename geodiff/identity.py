@@ -315,7 +315,8 @@ def _existing(name: str) -> Path | None:
 
 
 def assert_writable(folder: str, what: str) -> None:
-    """Raise TargetError, before any work, where nothing can be written to a local folder."""
+    """Raise TargetError, before any work, where nothing can be written to a local folder, or by such an address."""
+    _assert_takes_files(folder)
     local = local_path(folder)
     if local is None:
         return
@@ -327,13 +328,22 @@ def assert_writable(folder: str, what: str) -> None:
         raise TargetError(f"{what}, {folder}, cannot be written to: {error.strerror}; choose another place") from None
 
 
+def _assert_takes_files(place: str) -> None:
+    """Raise TargetError for an address by which nothing can be written."""
+    if place.lower().startswith(("http://", "https://")):
+        what = "is on a web server, where nothing can be written; use a path, or an object store"
+    elif place.startswith("/vsi"):
+        what = "is a name of GDAL's own, which is for reading alone; use a path, or the store's own address"
+    elif local_path(place) is None and "::" in place:
+        what = "is a chain of addresses, which is for reading alone; use a path, or an object store"
+    else:
+        return
+    raise TargetError(f"{redacted(place)} {what} as in s3://bucket/name.tif")
+
+
 def assert_nameable(target: str) -> None:
     """Raise TargetError, before any work, where nothing can be written, or names beside TARGET would be too long."""
-    if target.lower().startswith(("http://", "https://")):
-        raise TargetError(
-            f"{redacted(target)} is on a web server, where nothing can be written; use a path, or an object store as "
-            "in s3://bucket/name.tif"
-        )
+    _assert_takes_files(target)
     folder, stem = target_stem(target)
     local = local_path(folder)
     if local is None:

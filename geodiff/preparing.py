@@ -176,8 +176,9 @@ def fit_scene(
     """Fit every cube once and keep it in the working store; a resumed run finds it there."""
     path = fit_path(work.path)
     if has_fit(path):
-        with suppress(TargetError):  # it is damaged, and the same one is made again
+        with suppress(TargetError):
             return load_kept(path)
+        remove_tree(path)  # it is damaged, and the same one is made again
     filler, parts = filler_of(planned.job), {}
     known = {} if kept is None else kept.fitted.parts
     for cube in scene.cubes:

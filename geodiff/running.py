@@ -16,8 +16,9 @@ from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
+from geodiff import __version__
 from geodiff.blocks import BlockResult
-from geodiff.errors import ClusterError, InputError
+from geodiff.errors import ClusterError, InputError, one_line
 from geodiff.threads import one_thread, side_by_side
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ class _Helpers:
             except IndexError:
                 return
             future = self.client.submit(
-                _fresh, self.fill_block, self.work_path, block, self._run,
+                _fresh, self.fill_block, self.work_path, block, self._run, __version__,
                 key=f"geodiff-{self._run}-{block.key}", pure=False, retries=2,
             )  # fmt: skip
             self._taken.append((future, block))
@@ -279,18 +280,19 @@ def _on_dask(
         keys = {f"geodiff-{run}-{block.key}": block for block in some}  # a cluster may have other jobs' blocks too
         futures = [
             client.submit(
-                _fresh, fill_block, work_path, block, run, key=key, pure=False, retries=2, resources=resources
+                _fresh, fill_block, work_path, block, run, __version__,
+                key=key, pure=False, retries=2, resources=resources,
             )
             for key, block in keys.items()
-        ]
-        with _watched(client):
+        ]  # fmt: skip
+        with _watched(client, resources):
             for future in as_completed(futures, loop=client.loop):
                 yield _result(future, keys[future.key])
                 progress.advance()
 
 
 @contextmanager
-def _watched(client: Any) -> Iterator[None]:
+def _watched(client: Any, resources: Mapping[str, int] | None) -> Iterator[None]:
     """Say in the log where no worker takes blocks: Dask waits for one for ever, and without a word of its own here."""
     left = Event()
 
@@ -298,7 +300,7 @@ def _watched(client: Any) -> Iterator[None]:
         told = ""
         while not left.wait(_LOOK):
             with suppress(Exception):  # of a scheduler that is gone the caller hears
-                said = _why_idle(list(client.scheduler_info(n_workers=-1)["workers"].values()))
+                said = _why_idle(list(client.scheduler_info(n_workers=-1)["workers"].values()), resources or {})
                 if said and said != told:
                     _log.warning("%s", said)
                 told = said
@@ -311,18 +313,30 @@ def _watched(client: Any) -> Iterator[None]:
         left.set()
 
 
-def _why_idle(workers: Sequence[Mapping[str, Any]]) -> str:
-    """Why no block can begin on a cluster with these workers; empty where one can."""
+def _why_idle(workers: Sequence[Mapping[str, Any]], resources: Mapping[str, int]) -> str:
+    """Why no block, which asks for `resources`, can begin on a cluster with these workers; empty where one can."""
     if not workers:
         return "the Dask cluster has no worker: blocks wait until one comes"
-    if any(worker.get("status") != "paused" for worker in workers):
+    able = [worker for worker in workers if all(worker.get("resources", {}).get(name) for name in resources)]
+    if not able:
+        asked = ",".join(f"{name}={number}" for name, number in resources.items())
+        return (
+            f"none of the Dask cluster's workers ({len(workers)}) offers {asked} any more, as those did when this run "
+            f"began: blocks wait until one comes that does (`dask worker --resources {asked}`)"
+        )
+    if any(worker.get("status") != "paused" or _at_work(worker) for worker in able):
         return ""
-    least = min(worker.get("memory_limit") or 0 for worker in workers)
+    least = min(worker.get("memory_limit") or 0 for worker in able)
     return (
-        f"Dask has paused all its workers ({len(workers)}), whose memory is nearly full (the least has "
+        f"Dask has paused all its workers ({len(able)}), whose memory is nearly full (the least has "
         f"{least / 2**20:.0f} MiB): blocks wait. Stop this run, and give the same command again with more memory for "
         "each (--memory-limit of `dask worker`): it goes on with the blocks that are left"
     )
+
+
+def _at_work(worker: Mapping[str, Any]) -> bool:
+    """Whether it fills a block: what pauses it now, that block may let go of."""
+    return bool(worker.get("metrics", {}).get("task_counts", {}).get("executing"))
 
 
 _runs: dict[str, str] = {}
@@ -331,8 +345,13 @@ _REMEMBERED = 2
 """Runs at a time for which a worker keeps open what it fills from."""
 
 
-def _fresh(fill_block: FillBlock, work_path: str, block: Block, run: str) -> BlockResult:
-    """Fill a block on a worker that may outlive runs: what it opened for an earlier one at this place is let go."""
+def _fresh(fill_block: FillBlock, work_path: str, block: Block, run: str, version: str) -> BlockResult:
+    """Fill a block on a worker that may outlive runs: what it opened for an earlier one at this place is let go.
+
+    Raises ClusterError where this worker has another `version` of geodiff than who asks, and may fill otherwise.
+    """
+    if version != __version__:
+        raise ClusterError(f"a worker has geodiff {__version__} and this run {version}; install the same for both")
     if _runs.get(work_path) != run:
         from geodiff.blocks import forget
 
@@ -369,7 +388,7 @@ def _connected(address: str) -> Iterator[Any]:
     try:
         client = Client(address, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error, 200)
         raise InputError(f"no Dask scheduler answers at {address}: {reason}; check --scheduler") from None
     with client:
         try:
@@ -377,7 +396,7 @@ def _connected(address: str) -> Iterator[Any]:
         except (CancelledError, CommClosedError) as error:
             logging.getLogger("distributed").setLevel(logging.CRITICAL)  # of a reconnection that is given up here
             raise ClusterError(
-                f"the Dask scheduler at {address} went away in mid-run ({' '.join(str(error).split())[:200]}); start "
+                f"the Dask scheduler at {address} went away in mid-run ({one_line(error, 200)}); start "
                 "one again: the same command then goes on with the blocks that are left"
             ) from error
 

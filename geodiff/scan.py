@@ -48,6 +48,8 @@ CHUNK = 256
 _TILE = (2 * CHUNK, 8 * CHUNK)
 _SAMPLE = 400_000
 """Known pixels a band from which the normalisation is taken."""
+_SCATTERED = 0.3
+"""Share known of what may be filled below which nodata lies everywhere as it does along the edge: stations, tracks."""
 _ENDED = 0.1
 """Share of values at the end of a logarithm from which a quantity is filled without it."""
 _GOLDEN = 0.618
@@ -106,7 +108,7 @@ def read_occupied(
         values = np.zeros((*front, *window.shape), array.dtype)
         for part in occupied_parts(index, window):
             values[(..., *part.within(window))] = array[(*key, *part.slices)]
-    except RuntimeError as reason:  # of codecs
+    except (RuntimeError, ValueError) as reason:  # of codecs
         raise TargetError(
             f"a chunk of {array.store_path} is damaged ({reason}); delete that working store, and give the same "
             "command again"
@@ -242,7 +244,9 @@ def scan_cube(
     recipes = normalise(cube, known, ends)
     if not all(recipe.measured(own[np.isfinite(own)]).all() for recipe, own in zip(recipes, ends, strict=True)):
         cells = _sums_of_measurements(cube, gaps, cells, recipes)
-    scan = replace(_count(cube, gaps, cells, recipes), edge=_narrow_edge(cube, gaps))
+    scan = _count(cube, gaps, cells, recipes)
+    if scan.known >= _SCATTERED * (scan.known + scan.wanted):
+        scan = replace(scan, edge=_narrow_edge(cube, gaps))
     if cube.transform not in LOGARITHMS:  # which know no number below their beginning
         bands = _bands(cube)
         rain = cube.transform == "cbrt"

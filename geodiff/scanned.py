@@ -16,6 +16,7 @@ from geodiff.encoding import Normalisation
 from geodiff.errors import TargetError
 from geodiff.fillers import Fitted
 from geodiff.io.fitstore import load_fit, save_fit
+from geodiff.io.places import remove_tree
 from geodiff.pyramid import CellSums
 from geodiff.scan import CHUNK, Occupied, Scan
 from geodiff.suspects import Suspect
@@ -33,6 +34,8 @@ _INDEX = ("reason", "outside", "wanted")
 
 def save_scans(work: WorkStore, scans: Mapping[str, Scan]) -> None:
     """Keep the scans of all variables; they are there whole or not at all."""
+    for name in (_SCAN, _CHUNKS):  # which may be there, and damaged
+        remove_tree(f"{work.path}/{name}")
     index = {name: Fitted("chunks", {}, _index(scan.occupied)) for name, scan in scans.items()}
     save_fit(f"{work.path}/{_CHUNKS}", Fitted("chunks", {}, {}, index))
     save_fit(f"{work.path}/{_SCAN}", Fitted("scan", {}, {}, {name: _stored(scan) for name, scan in scans.items()}))

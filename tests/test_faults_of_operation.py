@@ -199,13 +199,18 @@ _LOST = {
     "which chunks hold gaps": "geodiff-chunks/parts/band_data/arrays/wanted/c/0/0/0",
     "a marker": "geodiff-done/band_data%2F0%2F0%2F0%2F256x256.json",
     "the fit": "../filled.geodiff-work.zarr.fit/parts/band_data/arrays/cells/c/0/0/0/0",
+    "what a scan is known by": "geodiff-scan/zarr.json",
+    "what a fit is known by": "../filled.geodiff-work.zarr.fit/zarr.json",
 }
+
+
+_EMPTIED = ("its source", "a marker", "what a scan is known by", "what a fit is known by")
 
 
 @pytest.mark.parametrize(
     ("lost", "how"),
     [
-        *((lost, "emptied" if lost in ("its source", "a marker") else "deleted") for lost in _LOST),
+        *((lost, "emptied" if lost in _EMPTIED else "deleted") for lost in _LOST),
         *((lost, "cut") for lost in ("an estimate", "a gap")),
     ],
 )

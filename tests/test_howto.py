@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from affine import Affine
 
 from geodiff import cli, fillers
+from tests.rasters import write
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "pages"
@@ -50,11 +50,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows, columns = np.indices((96, 110)).astype(np.float64)
     values = np.rint(3000 + 9 * rows - 4 * columns + 60 * np.sin(rows / 9) * np.cos(columns / 7)).astype("uint16")
     values[30:52, 40:66] = 0
-    with rasterio.open(
-        "scene.tif", "w", driver="GTiff", height=96, width=110, count=1, dtype="uint16", nodata=0, crs="EPSG:32618",
-        transform=Affine(30, 0, 300_000, 0, -30, 4_500_000),
-    ) as out:  # fmt: skip
-        out.write(values, 1)
+    write(Path("scene.tif"), values)
     return tmp_path / "scene.tif"
 
 

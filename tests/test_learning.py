@@ -23,6 +23,7 @@ from geodiff.diffusion.training import train
 from geodiff.errors import InputError, JobError, LockedError, TargetError
 from geodiff.io.lock import lock
 from geodiff.learning import FINE_TUNING, Learnt, learn, next_model, recalibrate, user_sources
+from tests.rasters import write
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")
 
@@ -38,12 +39,7 @@ def scene(tmp_path_factory) -> str:
     bands = (3000 + 500 * gaussian_filter(rng.normal(size=(2, 320, 700)), (0, 3, 3)) * 12).astype(np.uint16)
     bands[:, 40:80, 60:130] = 0
     bands[:, :, 300] = 0
-    with rasterio.open(
-        path, "w", driver="GTiff", height=320, width=700, count=2, dtype="uint16", nodata=0, crs="EPSG:32633",
-        transform=rasterio.Affine(10, 0, 5e5, 0, -10, 5e6),
-    ) as target:  # fmt: skip
-        target.write(bands)
-    return str(path)
+    return str(write(path, bands, crs="EPSG:32633", transform=rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)))
 
 
 def config(work: Path, **more):

@@ -19,9 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
 from distributed import Client, LocalCluster
-from rasterio.transform import Affine
 
 import geodiff
 from geodiff import running
@@ -30,6 +28,7 @@ from geodiff.errors import ClusterError, InputError
 from geodiff.job import FillJob
 from geodiff.lattice import Window
 from geodiff.plan import Block
+from tests.rasters import write
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +46,7 @@ def scene(tmp_path: Path) -> Path:
     values = 2000 + 300 * np.sin(y / 17) + rng.normal(0, 20, y.shape)
     for row, column in rng.integers(0, 600, (40, 2)):
         values[(y - row) ** 2 + (x - column) ** 2 < 100] = 0
-    path = tmp_path / "scene.tif"
-    with rasterio.open(
-        path, "w", driver="GTiff", height=600, width=600, count=1, dtype="uint16", nodata=0, crs="EPSG:32618",
-        transform=Affine(30, 0, 300_000, 0, -30, 4_500_000), tiled=True,
-    ) as out:  # fmt: skip
-        out.write(values.astype("uint16"), 1)
-    return path
+    return write(tmp_path / "scene.tif", values.astype("uint16"), tiled=True)
 
 
 def _digest(folder: Path) -> str:
@@ -209,7 +202,7 @@ def test_a_worker_keeps_open_what_its_latest_runs_fill_from(monkeypatch: pytest.
     monkeypatch.setattr("geodiff.blocks.forget", forgotten.append)
     monkeypatch.setattr(running, "_runs", {})
     for work_path, run in (("a", "1"), ("b", "2"), ("a", "1"), ("a", "3"), ("c", "4"), ("a", "3")):
-        running._fresh(_named, work_path, _block(0), run)
+        running._fresh(_named, work_path, _block(0), run, geodiff.__version__)
     assert forgotten == ["a", "b", "a", "c", "b"]
     assert running._runs == {"a": "3", "c": "4"}
 
@@ -241,8 +234,9 @@ def test_a_cluster_whose_workers_take_no_block_is_told_of(
 ) -> None:
     """Dask pauses workers at four fifths of their memory, and waits for ever where nothing lets go of it."""
     paused, running_one = {"status": "paused", "memory_limit": 200 * 2**20}, {"status": "running"}
+    busy = {**paused, "metrics": {"task_counts": {"executing": 1}}}  # with a block that fills its memory for a while
     looked = threading.Event()
-    looks = iter([[running_one, paused], [paused, paused], [paused, paused], []])
+    looks = iter([[running_one, paused], [busy, paused], [paused, paused], [paused, paused], []])
 
     class Cluster:
         def scheduler_info(self, n_workers: int) -> dict[str, dict[str, Any]]:
@@ -253,13 +247,31 @@ def test_a_cluster_whose_workers_take_no_block_is_told_of(
             return {"workers": dict(enumerate(workers))}
 
     monkeypatch.setattr(running, "_LOOK", 0.001)
-    with running._watched(Cluster()):
+    with running._watched(Cluster(), None):
         assert looked.wait(10)
     told = [record.getMessage() for record in caplog.records]
     assert [text.partition(",")[0] for text in told] == [
         "Dask has paused all its workers (2)", "the Dask cluster has no worker: blocks wait until one comes",
     ]  # fmt: skip
     assert "200 MiB" in told[0]
+
+
+def test_blocks_that_wait_for_a_gpu_that_left_are_told_of() -> None:
+    other: dict[str, Any] = {"status": "running", "resources": {}}
+    rich = {"status": "running", "resources": {"GPU": 1.0}}
+    assert not running._why_idle([other, rich], {"GPU": 1})
+    assert running._why_idle([other], {"GPU": 1}).startswith("none of the Dask cluster's workers (1) offers GPU=1")
+    assert running._why_idle([other, {**rich, "status": "paused"}], {"GPU": 1}).startswith("Dask has paused")
+
+
+def test_a_worker_with_another_version_fills_nothing(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may fill otherwise, and the product would be of both."""
+    monkeypatch.setattr(running, "__version__", "0.0.9")
+    job = FillJob(source="a.tif", target="b.tif", scheduler=cluster.scheduler_address)
+    (result,) = running.run_blocks(_named, "work", [_block(0)], job, _Ticks())  # type: ignore[arg-type]
+    assert f"has geodiff {geodiff.__version__} and this run 0.0.9" in result.error
 
 
 def test_our_own_workers_keep_the_memory_of_their_arrays() -> None:

@@ -97,10 +97,11 @@ def test_a_disk_that_fills_up_before_the_last_date_leaves_a_folder_as_it_was(
     after = {path.name: path.read_bytes() for path in out.glob("*")}
     assert after == before if there else (list(after), read_fingerprint(f"{out}/")) == (["geodiff-product.json"], None)
     (out / ".a_2020-01-01_members.geodiff-partial.tif").write_bytes(b"of a run that was killed")
+    (out / ".b.geodiff-partial.zarr").mkdir()  # of another product in this folder
     record = geodiff.fill(two_dates, f"{out}/", **options)
     assert (record.status, record.blocks_resumed) == ("done", record.blocks)
     assert read_fingerprint(f"{out}/") == record.fingerprint
-    assert not list(out.glob(".*"))
+    assert [path.name for path in out.glob(".*")] == [".b.geodiff-partial.zarr"]
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -130,10 +131,40 @@ def test_a_folder_that_is_half_written_is_no_product_and_the_same_command_goes_o
     assert geodiff.fill(two_dates, out, **options).status == "up to date"
 
 
-@pytest.mark.parametrize("target", ["http://127.0.0.1:9/a.tif", "https://127.0.0.1:9/a/"])
-def test_a_web_server_is_refused_as_a_target_before_it_is_asked_for_anything(scene: Path, target: str) -> None:
-    with pytest.raises(TargetError, match=rf"{target} is on a web server, where nothing can be written; use a path"):
-        geodiff.fill(scene, target, filler="laplace")
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("http://127.0.0.1:9/a.tif", "is on a web server, where nothing can be written; use a path"),
+        ("https://127.0.0.1:9/a/", "is on a web server"),
+        ("/vsis3/bucket/a.tif", "is a name of GDAL's own, which is for reading alone"),
+        ("simplecache::s3://bucket/a.tif", "is a chain of addresses, which is for reading alone"),
+    ],
+)
+def test_where_nothing_can_be_written_is_refused_before_it_is_asked_for_anything(
+    scene: Path, tmp_path: Path, place: str, why: str
+) -> None:
+    with pytest.raises(TargetError, match=f"{place} {why}"):
+        geodiff.fill(scene, place, filler="laplace")
+    folder = place.rstrip("/").rpartition("/")[0]
+    for option in ({"work": folder}, {"report": f"{folder}/a.html"}, {"stac": f"{folder}/a.json"}):
+        with pytest.raises(TargetError, match=f"{folder} {why}"):
+            geodiff.fill(scene, tmp_path / "a.tif", filler="laplace", **option)
+    assert [path.name for path in tmp_path.iterdir()] == ["scene.tif"]
+
+
+def test_a_store_takes_the_place_of_a_file_and_a_file_that_of_a_folder(tmp_path: Path) -> None:
+    from geodiff.io.places import appearing
+
+    target = tmp_path / "a.zarr"
+    target.write_bytes(b"a file")
+    with appearing(target) as partial:
+        partial.mkdir()
+        (partial / "zarr.json").touch()
+    assert [path.name for path in target.iterdir()] == ["zarr.json"]
+    with appearing(target) as partial:
+        partial.write_bytes(b"another")
+    assert target.read_bytes() == b"another"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_dry_run_writes_nothing(scene: Path, tmp_path: Path) -> None:

@@ -9,17 +9,19 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from geodiff.diffusion.degraded import degraded_examples
+from geodiff.diffusion.drawing import drawn, found, pools_of
 from geodiff.diffusion.fields import CHANNELS, DATES, Layer, Scene, context, filled, whitening_error
-from geodiff.diffusion.shapes import draw_gap, own_masks, real_masks
-from geodiff.diffusion.sources import KINDS, Source, Stack, catalogue, load, training_folder
+from geodiff.diffusion.shapes import draw_gap
+from geodiff.diffusion.sources import KINDS, Source, Stack, load
 from geodiff.diffusion.unet import SCALARS
 from geodiff.errors import InputError
 from geodiff.fillers import Fitted
@@ -46,8 +48,6 @@ PLAIN = np.array([float(name == "inpaint") for name in SCALARS], np.float32)
 SIZE = 128
 _RELAXED = 0.15
 """Share of training patches with the harmonic fill as prior, which kriging gives way to where little is known."""
-_HOPELESS = 2000
-"""Patches without anything to learn from before that is said."""
 _EVERY = 60.0
 """Seconds between two words on how far the cutting of patches is."""
 MARGIN = 16
@@ -245,36 +245,22 @@ def examples(
     kinds: Sequence[str] | None = None,
     root: Path | None = None,
     sources: Sequence[Source] | None = None,
-) -> Any:
+) -> Iterator[Example]:
     """Endless examples of a part, kinds in fixed shares, sources by weight; the same seed gives the same ones.
 
     Without `sources`, the observations of the shipped model; their own gaps are then the ones to transplant.
     """
-    root = (root or training_folder()) if sources is None else Path()
-    pool_of_all = catalogue(root) if sources is None else list(sources)
-    masks = real_masks(root) if sources is None else own_masks(root, pool_of_all)
-    kinds = kinds or (KINDS if sources is None else sorted({s.kind for s in pool_of_all}))
-    by_kind = {k: [s for s in pool_of_all if s.kind == k and s.part == part] for k in kinds}
-    by_kind = {k: v for k, v in by_kind.items() if v}
-    if not by_kind:
+    kinds = kinds or (KINDS if sources is None else sorted({s.kind for s in sources}))
+    root, pools, masks = pools_of(part, kinds, root, sources)
+    if not pools:
         where = f"in {root}; set GEODIFF_DATA to the folder that holds train/" if sources is None else "; give more"
         raise InputError(f"no {part} observations of {', '.join(kinds)} {where}")
-    share = np.array([SHARES.get(k, 1.0) for k in by_kind])
-    empty = 0
-    for index in range(1 << 40):
-        rng = np.random.default_rng([seed, index])
-        pool = by_kind[str(rng.choice(list(by_kind), p=share / share.sum()))]
-        weight = np.array([s.weight for s in pool])
-        source = pool[int(rng.choice(len(pool), p=weight / weight.sum()))]
-        example = cut(source, load(root, source), rng, masks)
-        if example is not None:
-            empty = 0
-            yield example
-        elif (empty := empty + 1) > _HOPELESS:
-            raise InputError(
-                f"{empty} patches in a row held too little to learn from, few known pixels or nothing that changes "
-                "among them; give rasters with fewer gaps"
-            )
+    tries = (cut(source, load(root, source), rng, masks) for source, rng in drawn(pools, SHARES, [seed]))
+    return found(
+        tries,
+        "patches in a row held too little to learn from, few known pixels or nothing that changes "
+        "among them; give rasters with fewer gaps",
+    )
 
 
 # the cache
@@ -388,18 +374,12 @@ def build(
     sources: Sequence[Source] | None = None,
 ) -> Cache:
     """Write `count` examples of a part into a cache folder; takes about 0.2 s each. Overwrites."""
-    planes, flags = _created(folder, count, len(PLANES) + 1)
-    days, kinds = np.zeros((count, 2), np.float32), []
-    source = examples(part, seed, root=root, sources=sources)
-    for index in _told(count):
-        example = next(source)
-        planes[index] = [*(example.context[CHANNELS.index(c)] for c in PLANES), np.clip(example.residual, -60, 60)]
-        flags[index] = flags_of({c: example.context[CHANNELS.index(c)] > 0 for c in _FLAGS}, example.hidden)
-        days[index] = [example.context[CHANNELS.index(c), 0, 0] for c in _CONSTANT]
-        kinds.append(example.kind)
-    np.save(folder / "days.npy", days)
-    (folder / "cache.json").write_text(json.dumps({"seed": seed, "part": part, "kinds": kinds}))
-    return Cache.open(folder)
+    made = islice(examples(part, seed, root=root, sources=sources), count)
+    patches = (
+        _Kept(e.kind, e.context, e.residual, {c: e.context[CHANNELS.index(c)] > 0 for c in _FLAGS}, e.hidden)
+        for e in made
+    )
+    return _write(folder, count, PLANES, patches, {"seed": seed, "part": part})
 
 
 def build_frames(
@@ -412,19 +392,34 @@ def build_frames(
     sources: Sequence[Source] | None = None,
 ) -> Cache:
     """Write `count` degraded patches of a part into a cache folder. Overwrites."""
-    planes, flags = _created(folder, count, len(FRAME_PLANES) + 1)
-    scalars, kinds = np.zeros((count, len(SCALARS)), np.float32), []
-    source = degraded_examples(part, seed, root=root, sources=sources)
-    for index in _told(count):
-        example = next(source)
-        context = example.view.context
-        kept = [context[CHANNELS.index(c)] for c in FRAME_PLANES]
-        planes[index] = [*kept, np.clip(example.residual, -60, 60)]
-        flags[index] = flags_of({"known": example.frame.known}, example.scored)
-        scalars[index] = example.view.scalars
-        kinds.append(example.task)
+    made = islice(degraded_examples(part, seed, root=root, sources=sources), count)
+    patches = (
+        _Kept(e.task, e.view.context, e.residual, {"known": e.frame.known}, e.scored, e.view.scalars) for e in made
+    )
+    return _write(folder, count, FRAME_PLANES, patches, {"seed": seed, "part": part, "planes": FRAME_PLANES})
+
+
+class _Kept(NamedTuple):
+    """What a cache keeps of a patch."""
+
+    kind: str
+    context: NDArray[np.float32]
+    residual: NDArray[np.float32]
+    flags: Mapping[str, NDArray[np.bool_]]
+    hidden: NDArray[np.bool_]
+    scalars: NDArray[np.float32] = PLAIN
+
+
+def _write(folder: Path, count: int, names: Sequence[str], patches: Iterable[_Kept], facts: Mapping[str, Any]) -> Cache:
+    planes, flags = _created(folder, count, len(names) + 1)
+    days, scalars, kinds = np.zeros((count, 2), np.float32), np.zeros((count, len(SCALARS)), np.float32), []
+    for index, patch in zip(_told(count), patches, strict=True):
+        planes[index] = [*(patch.context[CHANNELS.index(c)] for c in names), np.clip(patch.residual, -60, 60)]
+        flags[index] = flags_of(patch.flags, patch.hidden)
+        days[index] = [patch.context[CHANNELS.index(c), 0, 0] for c in _CONSTANT]
+        scalars[index] = patch.scalars
+        kinds.append(patch.kind)
+    np.save(folder / "days.npy", days)
     np.save(folder / "scalars.npy", scalars)
-    np.save(folder / "days.npy", np.zeros((count, 2), np.float32))
-    facts = {"seed": seed, "part": part, "kinds": kinds, "planes": FRAME_PLANES}
-    (folder / "cache.json").write_text(json.dumps(facts))
+    (folder / "cache.json").write_text(json.dumps({**facts, "kinds": kinds}))
     return Cache.open(folder)

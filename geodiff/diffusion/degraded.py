@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geodiff.diffusion.drawing import drawn, found, pools_of
 from geodiff.diffusion.frames import Frame, Prepared, coarsened, enlarged_frame, prepared
-from geodiff.diffusion.shapes import draw_gap, own_masks, real_masks
-from geodiff.diffusion.sources import Source, Stack, catalogue, load, training_folder
+from geodiff.diffusion.shapes import draw_gap
+from geodiff.diffusion.sources import Source, Stack, load
 from geodiff.errors import InputError
 from geodiff.lattice import reflected_indices
 
@@ -28,7 +29,6 @@ TASKS = {"denoise": 0.42, "superres": 0.33, "denoise,inpaint": 0.15, "denoise,su
 SIZE = 128
 _MARGIN = 16
 _FACTORS = (2, 4)
-_HOPELESS = 2000
 _JPEG_SHARE = 0.12
 """Of the frames that are denoised: those that suffered from strong compression instead of white noise."""
 
@@ -84,32 +84,21 @@ def degraded_examples(
     sources: Sequence[Source] | None = None,
 ) -> Iterator[Degraded]:
     """Endless degraded patches of a part; the same seed gives the same ones."""
-    root = (root or training_folder()) if sources is None else Path()
-    masks = real_masks(root) if sources is None else own_masks(root, sources)
     shares = RESTORATION_SHARES if sources is None else {s.kind: 1.0 for s in sources}
-    pool_of_all = catalogue(root) if sources is None else sources
-    pools = {k: [s for s in pool_of_all if s.kind == k and s.part == part] for k in shares}
-    pools = {k: v for k, v in pools.items() if v}
+    root, pools, masks = pools_of(part, shares, root, sources)
     if not pools:
         raise InputError(f"no {part} frames to degrade; set frames = 0 in the configuration, or give more rasters")
-    share = np.array([shares[k] for k in pools])
-    empty = 0
     odds = np.array([TASKS[t] for t in tasks])
-    for index in range(1 << 40):
-        rng = np.random.default_rng([seed, 7, index])
-        pool = pools[str(rng.choice(list(pools), p=share / share.sum()))]
-        weight = np.array([s.weight for s in pool])
-        source = pool[int(rng.choice(len(pool), p=weight / weight.sum()))]
+
+    def made(source: Source, rng: np.random.Generator) -> Degraded | None:
         task = str(rng.choice(list(tasks), p=odds / odds.sum()))
-        made = _degraded(source, load(root, source), task, rng, masks)
-        if made is not None:
-            empty = 0
-            yield made
-        elif (empty := empty + 1) > _HOPELESS:
-            raise InputError(
-                f"{empty} frames in a row of the {part} part were below {SIZE} pixels a side, had gaps "
-                "of their own, or did not change; set frames = 0 in the configuration, or give more rasters"
-            )
+        return _degraded(source, load(root, source), task, rng, masks)
+
+    return found(
+        (made(source, rng) for source, rng in drawn(pools, shares, [seed, 7])),
+        f"frames in a row of the {part} part were below {SIZE} pixels a side, had gaps "
+        "of their own, or did not change; set frames = 0 in the configuration, or give more rasters",
+    )
 
 
 def _places(start: int, count: int) -> NDArray[np.intp]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from geodiff.diffusion.folder import Calibration, find_folder
 from geodiff.diffusion.sources import KINDS, Source
 from geodiff.fillers.calibration import DISTANCE_EDGES, DISTANCES, Z90
 from geodiff.fillers.members import Broad, matched, starts
+from geodiff.metrics import crps_ensemble_field, crps_gaussian_field
 from geodiff.noise import ground_noise
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.float64]
 
 __all__ = [
-    "Drawn", "Outcome", "calibrate", "drawn_examples", "evaluate", "fair_crps", "gaussian_crps", "outcome_of",
-    "summarise",
+    "Drawn", "Outcome", "calibrate", "detail", "drawn_examples", "evaluate", "outcome_of", "sampler_of", "summarise",
+    "widths", "with_ends",
 ]  # fmt: skip
 
 DRAWS = 8
@@ -66,24 +67,7 @@ class Outcome:
     """Energy in the top octave, normalised units: truth, one draw, value, prior; whitened before it is averaged."""
 
 
-def fair_crps(draws: Numbers, truth: Numbers) -> Numbers:
-    """Fair CRPS (pixel,) of independent draws (draw, pixel) (Ferro 2014): no reward for few members."""
-    count = len(draws)
-    skill = np.abs(draws - truth).mean(axis=0)
-    ordered = np.sort(draws, axis=0)
-    weight = 2 * np.arange(count)[:, None] - count + 1
-    return np.asarray(skill - (weight * ordered).sum(axis=0) / (count * (count - 1)))
-
-
-def gaussian_crps(error: Numbers, sigma: Numbers | float) -> Numbers:
-    """CRPS (pixel,) of a normal forecast (Gneiting et al. 2005, eq. 5); error = truth - mean."""
-    from scipy.stats import norm
-
-    z = error / sigma
-    return np.asarray(sigma * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi)))
-
-
-def _detail(image: NDArray[Any], hidden: NDArray[np.bool_]) -> float:
+def detail(image: NDArray[Any], hidden: NDArray[np.bool_]) -> float:
     """Mean square of the Haar details of 2 x 2 cells that are wholly hidden: the power in the top octave."""
     cells = image.astype(np.float64).reshape(image.shape[0] // 2, 2, -1, 2).transpose(0, 2, 1, 3)
     whole = hidden.reshape(hidden.shape[0] // 2, 2, -1, 2).all((1, 3))
@@ -146,14 +130,9 @@ def outcome_of(drawn: Drawn) -> Outcome:
     draws = mean + drawn.departures
     one, value = example.prior + example.error * draws[0], example.prior + example.error * mean
     truth_energy, one_energy, value_energy, prior_energy = (
-        _detail(image, example.hidden) for image in (example.truth, one, value, example.prior)
+        detail(image, example.hidden) for image in (example.truth, one, value, example.prior)
     )
-    places = np.flatnonzero(example.hidden)
-    kept = places[:: -(-len(places) // _PIXELS)]
-
-    def at(plane: NDArray[Any]) -> Numbers:
-        return plane.reshape(*plane.shape[:-2], -1)[..., kept].astype(np.float64)
-
+    at = sampler_of(example.hidden, _PIXELS)
     return Outcome(
         example.kind,
         example.source,
@@ -169,6 +148,13 @@ def outcome_of(drawn: Drawn) -> Outcome:
     )
 
 
+def sampler_of(scored: NDArray[np.bool_], count: int) -> Callable[[NDArray[Any]], Numbers]:
+    """What takes (..., pixel) of planes (..., row, column): about `count` of the scored pixels, evenly."""
+    places = np.flatnonzero(scored)
+    kept = places[:: -(-len(places) // count)]
+    return lambda planes: planes.reshape(*planes.shape[:-2], -1)[..., kept].astype(np.float64)
+
+
 def calibrate(outcomes: Sequence[Outcome], base: Calibration | None = None) -> Calibration:
     """`base` with factors by distance class: conformal on the value's standard error, mean absolute on the spread.
 
@@ -177,18 +163,26 @@ def calibrate(outcomes: Sequence[Outcome], base: Calibration | None = None) -> C
     base = base or Calibration()
     factors, spread = np.asarray(base.factors, np.float64).copy(), np.asarray(base.spread, np.float64).copy()
     for distance in range(DISTANCES):
-        parts = [(o, o.distance == distance) for o in outcomes]
-        parts = [(o, m) for o, m in parts if m.any()]
-        if not parts:
-            continue
-        ratio = np.concatenate([(np.abs(o.truth - o.mean) / o.sigma)[m] for o, m in parts])
-        error = np.mean([np.abs(o.truth - o.mean)[m].mean() for o, m in parts])
-        wide = np.mean([_deviation(o.draws[:, m]) for o, m in parts])
-        trust = len(ratio) / (len(ratio) + _THIN)
-        factors[distance] *= (np.quantile(ratio, 0.9) / Z90 / factors[distance]) ** trust
-        spread[distance] *= (error / wide / spread[distance]) ** trust
+        pixels, factor, wider = widths([(o, o.distance == distance) for o in outcomes])
+        trust = pixels / (pixels + _THIN)
+        factors[distance] *= (factor / factors[distance]) ** trust
+        spread[distance] *= (wider / spread[distance]) ** trust
     rounded = [tuple(np.round(a, 4).tolist()) for a in (factors, spread)]
     return replace(base, factors=rounded[0], spread=rounded[1])
+
+
+def widths(parts: Sequence[tuple[Any, NDArray[np.bool_]]]) -> tuple[int, float, float]:
+    """Pixels of outcomes and which of theirs are asked; what standard errors and draws there are to be multiplied by.
+
+    1 and 1 where there are none.
+    """
+    parts = [(o, m) for o, m in parts if m.any()]
+    if not parts:
+        return 0, 1.0, 1.0
+    ratio = np.concatenate([(np.abs(o.truth - o.mean) / o.sigma)[m] for o, m in parts])
+    error = np.mean([np.abs(o.truth - o.mean)[m].mean() for o, m in parts])
+    wide = np.mean([_deviation(o.draws[:, m]) for o, m in parts])
+    return len(ratio), float(np.quantile(ratio, 0.9) / Z90), float(error / wide)
 
 
 def _deviation(draws: Numbers) -> float:
@@ -232,12 +226,12 @@ def _facts(outcome: Outcome, calibration: Calibration) -> Numbers:
             ((error * s0) ** 2).mean(),
             ((o.truth * s0) ** 2).mean(),
             (np.abs(o.truth) * s0).mean(),
-            (fair_crps(draws, o.truth) * s0).mean(),
-            (gaussian_crps(o.truth, 1.0) * s0).mean(),
+            (crps_ensemble_field(draws, o.truth) * s0).mean(),
+            (crps_gaussian_field(np.zeros_like(s0), np.ones_like(s0), o.truth) * s0).mean(),
             (np.abs(error) <= Z90 * factor * o.sigma).mean(),
             (draws.var(axis=0, ddof=1) * s0**2).mean(),
             (((draws[0] - o.truth) * s0) ** 2).mean(),
-            (gaussian_crps(error, factor * o.sigma) * s0).mean(),
+            (crps_gaussian_field(o.mean, factor * o.sigma, o.truth) * s0).mean(),
             (error**2)[o.distance <= 1].sum(),
             (o.truth**2)[o.distance <= 1].sum(),
             *(np.asarray(o.detail) / (s0**2).mean()),
@@ -264,21 +258,25 @@ _FIGURES: dict[str, Callable[[Numbers], float]] = {
 def summarise(outcomes: Sequence[Outcome], *, repeats: int = 500) -> dict[str, dict[str, list[float]]]:
     """By kind: each figure with the ends of its 95 % bootstrap interval over examples."""
     halves = [calibrate([o for o in outcomes if o.fold != fold]) for fold in (0, 1)]
-    table: dict[str, dict[str, list[float]]] = {}
     groups: dict[str, list[Numbers]] = {}
     for outcome in outcomes:
         name = outcome.kind if outcome.prior_kind != "regression" else f"{outcome.kind}, {outcome.prior_kind}"
         groups.setdefault(name, []).append(_facts(outcome, halves[outcome.fold]))
     groups["all"] = [f for own in list(groups.values()) for f in own]
     rng = np.random.default_rng(0)
-    for name, own in groups.items():
-        rows = np.array(own)
-        draws = [rows[rng.integers(len(rows), size=len(rows))].mean(axis=0) for _ in range(repeats)]
-        table[name] = {"examples": [float(len(rows))]}
-        for label, figure in _FIGURES.items():
-            low, high = np.quantile([figure(d) for d in draws], (0.025, 0.975))
-            table[name][label] = [round(float(x), 4) for x in (figure(rows.mean(axis=0)), low, high)]
-    return table
+    return {name: with_ends(np.array(own), _FIGURES, rng, repeats) for name, own in groups.items()}
+
+
+def with_ends(
+    rows: Numbers, figures: Mapping[str, Callable[[Numbers], float]], rng: np.random.Generator, repeats: int
+) -> dict[str, list[float]]:
+    """Figures of the means of `rows` (example, fact), each with the ends of its 95 % bootstrap interval."""
+    draws = [rows[rng.integers(len(rows), size=len(rows))].mean(axis=0) for _ in range(repeats)]
+    told = {"examples": [float(len(rows))]}
+    for label, figure in figures.items():
+        low, high = np.quantile([figure(d) for d in draws], (0.025, 0.975))
+        told[label] = [round(float(x), 4) for x in (figure(rows.mean(axis=0)), low, high)]
+    return told
 
 
 def as_markdown(table: dict[str, dict[str, list[float]]]) -> str:

@@ -10,15 +10,16 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geodiff.diffusion.degraded import TASKS, Degraded, degraded_examples
-from geodiff.diffusion.evaluation import fair_crps
+from geodiff.diffusion.evaluation import detail, sampler_of, widths, with_ends
 from geodiff.diffusion.folder import RESTORED, Calibration
 from geodiff.fillers.calibration import Z90
 from geodiff.fillers.members import matched
+from geodiff.metrics import crps_ensemble_field
 from geodiff.noise import ground_noise
 
 if TYPE_CHECKING:
@@ -74,14 +75,9 @@ def _assess(example: Degraded, denoiser: Denoiser, index: int, steps: int) -> Re
     draws = mean + matched(draws - mean, sigma, everywhere[0])
     prior, error = example.view.prior, example.view.error
     images = (example.truth, prior + error * draws[0], prior + error * mean, prior)
-    truth_energy, one_energy, value_energy, prior_energy = (_detail(image) for image in images)
+    truth_energy, one_energy, value_energy, prior_energy = (detail(image, everywhere[0]) for image in images)
     energy = (truth_energy, one_energy, value_energy, prior_energy)
-    places = np.flatnonzero(example.scored)
-    kept = places[:: -(-len(places) // _PIXELS)]
-
-    def at(plane: NDArray[Any]) -> Numbers:
-        return plane.reshape(*plane.shape[:-2], -1)[..., kept].astype(np.float64)
-
+    at = sampler_of(example.scored, _PIXELS)
     seen = {1: "denoise", 2: "superres2", 4: "superres4"}[example.frame.factor]
     classes = np.where(at(example.frame.known) > 0, RESTORED.index(seen), RESTORED.index("hole"))
     fold = zlib.crc32(example.source.encode()) % 2
@@ -90,30 +86,11 @@ def _assess(example: Degraded, denoiser: Denoiser, index: int, steps: int) -> Re
     )
 
 
-def _detail(image: NDArray[Any]) -> float:
-    """Mean square of the Haar details of 2 x 2 cells: the power in the top octave."""
-    cells = image.astype(np.float64).reshape(image.shape[0] // 2, 2, -1, 2)
-    return float(((cells - cells.mean((1, 3), keepdims=True)) ** 2).mean())
-
-
 def calibrate_restoration(outcomes: Sequence[RestorationOutcome], base: Calibration) -> Calibration:
     """`base` with the factors of restored pixels: conformal on the value, mean absolute on the draws."""
-    factors, spread = np.ones(len(RESTORED)), np.ones(len(RESTORED))
-    for index in range(len(RESTORED)):
-        parts = [(o, o.classes == index) for o in outcomes if (o.classes == index).any()]
-        if not parts:
-            continue
-        ratio = np.concatenate([(np.abs(o.truth - o.mean) / o.sigma)[m] for o, m in parts])
-        factors[index] = np.quantile(ratio, 0.9) / Z90
-        error = np.mean([np.abs(o.truth - o.mean)[m].mean() for o, m in parts])
-        spread[index] = error / np.mean([_deviation(o.draws[:, m]) for o, m in parts])
-    rounded = [tuple(np.round(a, 4).tolist()) for a in (factors, spread)]
-    return replace(base, restore_factors=rounded[0], restore_spread=rounded[1])
-
-
-def _deviation(draws: Numbers) -> float:
-    count = len(draws)
-    return float(np.abs(draws - draws.mean(axis=0)).mean() * np.sqrt(count / (count - 1)))
+    found = [widths([(o, o.classes == index) for o in outcomes]) for index in range(len(RESTORED))]
+    factors, spread = (tuple(round(own[which], 4) for own in found) for which in (1, 2))
+    return replace(base, restore_factors=factors, restore_spread=spread)
 
 
 def _facts(o: RestorationOutcome, calibration: Calibration) -> Numbers:
@@ -125,7 +102,7 @@ def _facts(o: RestorationOutcome, calibration: Calibration) -> Numbers:
         [
             10 * np.log10(scale / (error**2).mean()),
             (np.abs(o.truth - o.mean) <= Z90 * factor * o.sigma).mean(),
-            (fair_crps(draws, o.truth) * o.s0).mean() / scale**0.5,
+            (crps_ensemble_field(draws, o.truth) * o.s0).mean() / scale**0.5,
             (np.abs(o.truth) * o.s0).mean() / scale**0.5,
             (((draws[0] - o.truth) * o.s0) ** 2).mean() / scale,
             (error**2).mean() / scale,
@@ -151,14 +128,5 @@ def summarise_restoration(
     """By task: each figure with the ends of its 95 % bootstrap interval over patches."""
     halves = [calibrate_restoration([o for o in outcomes if o.fold != fold], Calibration()) for fold in (0, 1)]
     rng = np.random.default_rng(0)
-    table: dict[str, dict[str, list[float]]] = {}
-    for task in TASKS:
-        rows = np.array([_facts(o, halves[o.fold]) for o in outcomes if o.task == task])
-        if not len(rows):
-            continue
-        draws = [rows[rng.integers(len(rows), size=len(rows))].mean(axis=0) for _ in range(repeats)]
-        table[task] = {"examples": [float(len(rows))]}
-        for label, figure in _FIGURES.items():
-            low, high = np.quantile([figure(d) for d in draws], (0.025, 0.975))
-            table[task][label] = [round(float(x), 3) for x in (figure(rows.mean(axis=0)), low, high)]
-    return table
+    rows = {task: [_facts(o, halves[o.fold]) for o in outcomes if o.task == task] for task in TASKS}
+    return {task: with_ends(np.array(own), _FIGURES, rng, repeats) for task, own in rows.items() if own}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.fillers.calibration import DISTANCES, STRATA, between_classes, patch_table
+from geodiff.fillers.calibration import DISTANCES, STRATA, patch_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,6 @@ __all__ = [
     "patch_weights",
     "simplex_minimum",
     "sole_or_mixed",
-    "weight_fields",
     "weights_by_stratum",
 ]
 
@@ -375,23 +374,6 @@ def _normalised(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.divide(weights, total, out=equal, where=total > 0))
 
 
-def weight_fields(
-    table: NDArray[np.float64], stratum: NDArray[np.int8], distance: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Weights (part, ...) at each pixel: between the distance classes they change linearly with log distance.
-
-    Parameters
-    ----------
-    table : (20 or 30, part), rows of sum 1.
-    stratum, distance : (...) of each pixel; the stratum gives the class of the nearest date.
-    """
-    return _parts_first(between_classes(table, stratum, distance))
-
-
 def patch_weights(patch: Patch, table: NDArray[np.float64]) -> NDArray[np.float32]:
-    """As `weight_fields`, (part, target, band, row, column) of a patch's window."""
-    return _parts_first(patch_table(patch, table))
-
-
-def _parts_first(field: NDArray[np.float64]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(np.moveaxis(field, -1, 0), np.float32)
+    """Weights (part, target, band, row, column) of a patch's window; `table` is (20 or 30, part), rows of sum 1."""
+    return np.ascontiguousarray(np.moveaxis(patch_table(patch, table), -1, 0), np.float32)

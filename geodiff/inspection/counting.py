@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +12,8 @@ import numpy as np
 from geodiff.collar import OPENING
 from geodiff.gaps import auto_fillable, below_ground, collar_candidates, never_seen, outside_counts, shares, tally
 from geodiff.inspection.picture import as_picture, cell_sums, first_band, picture_of, picture_shape, shown
-from geodiff.io.store import VariableSpec, create_work
 from geodiff.lattice import Window
-from geodiff.scan import CHUNK, beyond, scan_cube
+from geodiff.scan import beyond, scan_cube
 from geodiff.suspects import told_of_turns
 
 if TYPE_CHECKING:
@@ -44,15 +42,11 @@ def _values(cube: Cube) -> int:
 
 
 def _exactly(cube: Cube) -> dict[str, Any]:
-    """Every value, by the pass that a plan makes."""
-    shape = (len(cube.variable.dates), len(cube.bands), *cube.shape)
-    spec = VariableSpec(cube.name, shape, cube.variable.dtype.str, chunks=(1, 0, CHUNK, CHUNK), by_level=cube.by_level)
-    with TemporaryDirectory(prefix="geodiff-info-") as folder:
-        work = create_work(f"{folder}/info.zarr", [spec])
-        reason, outside = work.array(cube.name, "scan_reason"), work.array(cube.name, "outside")
-        scan, gaps = scan_cube(cube, reason, outside, buffer=0)
-        date = _typical_date(scan)
-        picture = picture_of(cube, gaps, date)
+    """Every value, by the pass that a plan makes; what it notes is held here, and only where a gap is takes memory."""
+    reason = np.zeros((len(cube.variable.dates), len(cube.bands), *cube.shape), np.uint16)
+    scan, gaps = scan_cube(cube, reason, np.zeros(cube.outside_shape, bool), buffer=0)
+    date = _typical_date(scan)
+    picture = picture_of(cube, gaps, date)
     return {"gaps": _scan_facts(cube, scan), "typical": _typical(cube, scan), "thumbnail": shown(cube, date, picture)}
 
 

@@ -20,21 +20,23 @@ from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
 
-from geodiff.errors import LockedError
+from geodiff.errors import LockedError, TargetError
 from geodiff.io.places import delete, filesystem_of, put, read
 
-__all__ = ["lease"]
+__all__ = ["give_back", "lease"]
 
 logger = logging.getLogger(__name__)
 
 _BEAT = 60.0
 """Seconds between two renewals."""
 _LEASE = 300.0
-"""Seconds after the last renewal at which a lease has run out. Amazon refuses whose clock is a quarter of an hour off;
-one that is four minutes off does no harm here."""
+"""Seconds after the last renewal at which a lease has run out, by the store's clock: those of machines differ."""
 _SETTLED = 2.0
 """Seconds after which whoever took over at the same moment has written too."""
 _TRIES = 3
+
+_held: dict[str, tuple[bytes, Event]] = {}
+"""What this process holds by path, as it signed it, and what tells the thread that renews it to leave."""
 
 
 @contextmanager
@@ -44,10 +46,14 @@ def lease(path: str, name: str) -> Iterator[Callable[[], None]]:
     Gives what is to be called before a product is written: it raises LockedError where another run has the right by
     now, as after this machine slept for longer than a lease.
 
-    Raises LockedError, naming the holder, where another run has it.
+    Raises LockedError, naming the holder, where another run has it, and TargetError where nothing may be written there.
     """
     own = _signed()
-    _take(path, name, own)
+    try:
+        _take(path, name, own)
+    except KeyboardInterrupt:  # in the middle: it may have been written
+        _let_go(path, own)
+        raise
 
     def assert_ours() -> None:
         holder = read(path)
@@ -57,12 +63,27 @@ def lease(path: str, name: str) -> Iterator[Callable[[], None]]:
     left = Event()
     beating = Thread(target=_keep, args=(path, own, left), name="geodiff-lease", daemon=True)
     beating.start()
+    _held[path] = own, left
     try:
         yield assert_ours
     finally:
         left.set()
         beating.join()
+        _held.pop(path, None)
         _let_go(path, own)
+
+
+def give_back(patience: float) -> None:
+    """Let go of all that this process holds, which ends without its runs: at most so many seconds before that end."""
+
+    def let_go() -> None:
+        for path, (own, left) in list(_held.items()):
+            left.set()
+            _let_go(path, own)
+
+    going = Thread(target=let_go, name="geodiff-give-back", daemon=True)  # a store may not answer
+    going.start()
+    going.join(patience)
 
 
 def _signed() -> bytes:
@@ -111,20 +132,34 @@ def _put_new(path: str, own: bytes) -> bool:
     except Exception:  # noqa: BLE001 - a store, or an older package, that knows no such thing; or another fault, which stays
         if read(path) is not None:
             return False
-        put(path, own)
+        try:
+            put(path, own)
+        except PermissionError as error:
+            raise TargetError(
+                f"nothing can be written to {path} ({error}), which keeps other runs from this target; check the "
+                "permissions of these credentials there"
+            ) from error
         time.sleep(_SETTLED)
     return read(path) == own
 
 
 def _age(path: str) -> float:
-    """Seconds since it was last written, by the store's clock and this one's; 0 where the store does not tell."""
+    """Seconds since it was last written, by the store's clock, which an object that is written now tells.
+
+    0 where the store does not tell.
+    """
     filesystem, root = filesystem_of(path)
-    filesystem.invalidate_cache()
+    now = f"{root}.{uuid4().hex[:8]}"
     try:
-        written: datetime = filesystem.modified(root)
+        filesystem.pipe_file(now, b"")
+        filesystem.invalidate_cache()
+        age: float = (filesystem.modified(now) - filesystem.modified(root)).total_seconds()
     except (FileNotFoundError, NotImplementedError):
         return 0.0
-    return (datetime.now(UTC) - (written if written.tzinfo else written.replace(tzinfo=UTC))).total_seconds()
+    finally:
+        with suppress(Exception):
+            filesystem.rm(now)
+    return age
 
 
 def _is_dead(facts: dict[str, Any]) -> bool:

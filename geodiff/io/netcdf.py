@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.errors import SourceError, TargetError
+from geodiff.errors import SourceError, TargetError, one_line
 from geodiff.io import OpenOptions, Product, Raster
 from geodiff.io.axes import spatial, with_axes
 from geodiff.io.cf import open_dataset_as_raster, tell_of_others
@@ -119,7 +119,7 @@ def open_netcdf(path: str, options: OpenOptions | None = None) -> Raster:
         NotImplementedError,
     ) as error:
         raise SourceError(
-            f"{path} cannot be read as NetCDF or HDF5 ({_short(error)}); check it with ncdump -h or h5dump -H"
+            f"{path} cannot be read as NetCDF or HDF5 ({one_line(error)}); check it with ncdump -h or h5dump -H"
         ) from error
     tell_of_others(path, chosen.group, [name for name, planes in groups.items() if planes - _POSITIONS])
     driver = "netCDF" if engine != "h5netcdf" or _conventions(dataset) else "HDF5"
@@ -171,7 +171,7 @@ def _engine(path: str) -> str:
     try:
         head = _head(path)
     except (OSError, ValueError) as error:
-        raise SourceError(f"{path} cannot be read ({_short(error)}); check the path and its permissions") from error
+        raise SourceError(f"{path} cannot be read ({one_line(error)}); check the path and its permissions") from error
     if any(head[at : at + 8] == _HDF5 for at in (0, 512, 1024, 2048)):
         return "h5netcdf"
     if head[:4] in {b"CDF\x01", b"CDF\x02"}:
@@ -218,16 +218,12 @@ def _groups(path: str, engine: str) -> dict[str, set[str]]:
             refuse_far_links(path, file)
             file.visititems(note)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise SourceError(f"{path} is a broken HDF5 file ({_short(error)}); fetch or write it again") from error
+        raise SourceError(f"{path} is a broken HDF5 file ({one_line(error)}); fetch or write it again") from error
     return found
 
 
 def _conventions(dataset: xr.Dataset) -> bool:
     return "Conventions" in dataset.attrs or any("phony_dim" not in str(dim) for dim in dataset.dims)
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 # -- writing

@@ -301,14 +301,14 @@ def _remove_objects(path: str) -> None:
 
 
 def swap_in(new: Path, target: Path) -> None:
-    """Put a finished file or folder in the place of an older one.
+    """Put a finished file or folder in the place of an older one, or of the other kind.
 
     A file replaces a file in one step. For folders there is nothing between the two renames, never half of one. The
     older one waits under a name that is always the same, so that the next run clears what a killed one left.
     """
     old = target.with_name(f".{target.stem}.geodiff-old{target.suffix}")
     _remove(old)
-    if target.is_dir():
+    if target.is_dir() or (new.is_dir() and target.exists()):
         target.rename(old)
     new.replace(target)
     _remove(old)

@@ -215,8 +215,10 @@ def required_date(raster: Raster) -> np.datetime64:
     """When a raster of one date was acquired; raises SourceError with the cure where it is not told."""
     found = date_of(raster)
     if found is None:
+        written = raster.attributes.get(_WRITTEN)
+        but = f" (its {_WRITTEN}, {written}, is when the file was written)" if written else ""
         raise SourceError(
-            f"{raster.path} says nowhere when it was acquired, so it has no place in a stack; "
+            f"{raster.path} says nowhere when it was acquired{but}, so it has no place in a stack; "
             "put the date in its name (2021-01-31 or 20210131), or fill it alone; if these are bands of one image, put "
             "them into one file first (gdalbuildvrt -separate)"
         )
@@ -236,6 +238,8 @@ def date_of(raster: Raster) -> np.datetime64 | None:
     return told if told is not None else _named(Path(raster.path.rstrip("/")).name)
 
 
+_WRITTEN = "TIFFTAG_DATETIME"
+"""By TIFF 6.0 when the image was created: programs put the time there at which they wrote it, another for each."""
 _TIME_TAGS = (
     "time", "ACQUISITIONDATETIME", "IMAGERY:ACQUISITIONDATETIME", "SENSING_TIME", "DATE_ACQUIRED", "START_TIME",
     "RANGEBEGINNINGDATE", "time_coverage_start",

@@ -40,8 +40,9 @@ OUTSIDE_LAYER = "outside"
 """(row, column) bool: the collar and what no date ever saw; (band, row, column) of levels."""
 
 _DONE = "geodiff-done"
-_BLOSC, _HEADER = b"\2", 16
-"""How a chunk begins that Blosc compressed, and the bytes that say so; in the last four stands its length."""
+_BLOSC, _HEADER, _SUM = b"\2", 16, 4
+"""How a chunk begins, which Blosc compressed; the bytes that say so, in whose last four stands its length; and the
+bytes of a checksum after all, without which numbers that a disk has changed would be delivered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,20 @@ class WorkStore:
     def array(self, variable: str, layer: str = "value") -> zarr.Array[Any]:
         """The Zarr array of one layer: `value`, `source`, `reason`, `standard_error`, `members`, `quantiles`, `scan_*`.
 
-        (date, band, row, column); `members` and `quantiles` have one more axis in front.
+        (date, band, row, column); `members` and `quantiles` have one more axis in front. Raises TargetError where what
+        describes it is gone or damaged, as a power cut leaves it.
         """
         import zarr
 
         name = f"{key_of(variable)}/{layer}"
         if name not in self._opened:
-            found = self.group[name]
+            try:
+                found = self.group[name]
+            except (LookupError, TypeError, ValueError) as reason:
+                raise TargetError(
+                    f"the working store {self.path} is damaged ({name}: {type(reason).__name__}); delete it, and give "
+                    "the same command again"
+                ) from reason
             assert isinstance(found, zarr.Array)
             self._opened[name] = found
         return self._opened[name]
@@ -280,12 +288,11 @@ def _flush(path: Path) -> None:
 
 
 def _is_cut(path: Path) -> bool:
-    """Whether a chunk, compressed by Blosc, is longer or shorter than its header says."""
+    """Whether a chunk is longer or shorter than its header says, or has none, as where a disk kept its length alone."""
     with path.open("rb") as file:
         head = file.read(_HEADER)
-    if head[:1] != _BLOSC:
-        return False
-    return len(head) < _HEADER or int.from_bytes(head[-4:], "little") != path.stat().st_size
+    whole = len(head) == _HEADER and head[:1] == _BLOSC
+    return not whole or int.from_bytes(head[-4:], "little") + _SUM != path.stat().st_size
 
 
 def _create_arrays(group: zarr.Group, spec: VariableSpec) -> None:
@@ -310,9 +317,9 @@ def _create_arrays(group: zarr.Group, spec: VariableSpec) -> None:
 
 
 def _codecs() -> list[Any]:
-    from zarr.codecs import BloscCodec
+    from zarr.codecs import BloscCodec, Crc32cCodec
 
-    return [BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")]
+    return [BloscCodec(cname="lz4", clevel=1, shuffle="shuffle"), Crc32cCodec()]
 
 
 def _create_array(home: zarr.Group, spec: VariableSpec, name: str, front: int, blank: np.generic) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from geodiff.io.gdal import GdalReader, read_header
 from geodiff.io.geotiff import control_points
 from geodiff.io.header import Header
 from geodiff.io.places import arriving
+from geodiff.lattice import blocks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -179,10 +181,11 @@ def _refuse_mixed(variables: Sequence[Variable], target: Path) -> None:
 def value_content(piece: Slice) -> Content:
     """The filled numbers with everything the source said of itself."""
     bands, header = piece.bands, piece.header
+    opaque = cache(lambda index: _opaque(piece, index))
     return Content(
         shape=(len(bands), *piece.first.shape[2:]),
         dtype=header.dtypes[0] if header else str(piece.first.dtype),
-        read=lambda window: _value(piece, window),
+        read=lambda window: _value(piece, window, opaque),
         valid=_mask(piece),
         nodata=_nodata(piece),
         resampling="average" if all(band.kind in (Kind.CONTINUOUS, Kind.ALPHA) for band in bands) else "nearest",
@@ -263,13 +266,13 @@ def _pixel_tag(piece: Slice) -> dict[str, str]:
     return {"AREA_OR_POINT": found} if found else {}
 
 
-def _value(piece: Slice, window: Window) -> NDArray[Any]:
+def _value(piece: Slice, window: Window, opaque: Callable[[int], float]) -> NDArray[Any]:
     values = np.empty((len(piece.bands), *window.shape), piece.first.dtype)
     for part in piece.parts:
         values[list(part.indexes)] = _part_value(part, piece.date, window)
     for index, band in enumerate(piece.bands):
         if band.kind is Kind.ALPHA:
-            values[index] = _alpha(values[index], _complete(piece, window), _opaque(piece, index))
+            values[index] = _alpha(values[index], _complete(piece, window), opaque(index))
     return values
 
 
@@ -285,11 +288,33 @@ def _alpha(alpha: NDArray[Any], complete: NDArray[np.bool_], opaque: float) -> N
 
 
 def _opaque(piece: Slice, index: int) -> float:
-    dtype = piece.first.dtype
-    bits = piece.header.bits[index] if piece.header else None
-    if dtype.kind == "f":
-        return 1.0
-    return (1 << bits) - 1 if bits else int(np.iinfo(dtype).max)
+    """What is fully opaque in a band of alpha, which need not be the greatest number that its dtype holds.
+
+    Wide integers and floats may have it in 0 to 255 as well: it is the least of what is usual that no pixel exceeds.
+    """
+    dtype, bits = piece.first.dtype, piece.header.bits[index] if piece.header else None
+    if bits:
+        return (1 << bits) - 1
+    floating = dtype.kind == "f"
+    most = 65535.0 if floating else int(np.iinfo(dtype).max)
+    less = (1.0, 255.0) if floating else (255,)
+    if most <= less[-1]:
+        return most
+    greatest = _greatest(piece, index, less[-1])
+    if greatest == 0:  # all of it is transparent
+        return less[0] if floating else most
+    return next((number for number in less if greatest <= number), most)
+
+
+def _greatest(piece: Slice, index: int, enough: float) -> float:
+    """The greatest number of one band of the source, or the first found that is more than `enough`."""
+    part = next(part for part in piece.parts if index in part.indexes)
+    greatest, place = 0.0, part.indexes.index(index)
+    for window in blocks(piece.first.shape[2:], 1024):
+        greatest = max(greatest, float(part.variable.reader.read(piece.date, window)[place].max()))
+        if greatest > enough:
+            break
+    return greatest
 
 
 def _mask(piece: Slice) -> Callable[[Window], NDArray[np.bool_]] | None:

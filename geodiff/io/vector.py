@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from geodiff.io import Raster, Variable
 
-__all__ = ["PlaneReader", "area_files", "is_vector", "open_area", "rasterise", "read_geometries", "read_mask_raster"]
+__all__ = ["PlaneReader", "VectorArea", "area_files", "is_vector", "open_area", "read_geometries", "read_mask_raster"]
 
 _logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def open_area(path: str, geobox: GeoBox) -> PlaneReader:
     Raises SourceError, GridError where it cannot be read or does not lie on the grid's ground.
     """
     if is_vector(path):
-        return _VectorArea(tuple(read_geometries(path, geobox)), geobox)
+        return VectorArea(tuple(read_geometries(path, geobox)), geobox)
     return read_mask_raster(path, geobox)
 
 
@@ -84,7 +84,7 @@ def _layer(path: str) -> tuple[str, str | None]:
 
 
 @dataclass(frozen=True)
-class _VectorArea:
+class VectorArea:
     """Geometries over a grid; finds those of a window through a tree of their boxes."""
 
     geometries: tuple[Any, ...]
@@ -306,11 +306,6 @@ def _to_pixels(inverse: Affine, turn: float) -> Callable[[NDArray[np.float64]], 
         return np.column_stack([inverse.a * x + inverse.b * y + inverse.c, inverse.d * x + inverse.e * y + inverse.f])
 
     return move
-
-
-def rasterise(geometries: Sequence[Any], geobox: GeoBox, window: Window) -> NDArray[np.bool_]:
-    """True (row, column) at the pixels of `window` that the geometries, in the grid's CRS, cover."""
-    return _VectorArea(tuple(geometries), geobox)(window)
 
 
 def _burn(shapes: Sequence[Any], window: Window) -> NDArray[np.bool_]:

@@ -172,7 +172,8 @@ def _write_folder(product: Product, folder: Path) -> list[str]:
     written: list[str] = []
     if not (folder / RECORD).exists():  # what a kill leaves is known for what it is
         put(str(folder / RECORD), _half(product))
-    for left in folder.glob(".*.geodiff-partial*"):  # by a run that was killed, of files that may not come again
+    # Left by a run that was killed, of files that may not come again; a store or a cube there is of another target.
+    for left in folder.glob(".*.geodiff-partial*.tif"):
         left.unlink()
     with arriving() as arrivals:  # a disk that is full before the last one leaves all dates as they were
         for stem, variables, date in _files(product):

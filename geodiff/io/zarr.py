@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geodiff.errors import SourceError
+from geodiff.errors import SourceError, one_line
 from geodiff.io import OpenOptions, Product, Raster
 from geodiff.io.axes import spatial
 from geodiff.io.cf import open_dataset_as_raster, tell_of_others
@@ -94,7 +94,7 @@ def open_zarr(path: str, options: OpenOptions | None = None) -> Raster:
         dataset = chosen.dataset()
     except (KeyError, ValueError, TypeError, OSError, AttributeError) as error:
         raise SourceError(
-            f"{path} cannot be read as a Zarr dataset ({_short(error)}); arrays need names for their dimensions "
+            f"{path} cannot be read as a Zarr dataset ({one_line(error)}); arrays need names for their dimensions "
             "(_ARRAY_DIMENSIONS in version 2, dimension_names in 3), as xarray writes them"
         ) from error
     shapes = {name: [array.shape for array in group.array_values()] for name, group in groups.items()}
@@ -142,13 +142,13 @@ def _groups(path: str) -> dict[str, zarr.Group]:
                 members = dict(root.members(max_depth=4))
     except (FileNotFoundError, zarr.errors.GroupNotFoundError, NotADirectoryError) as error:
         raise SourceError(
-            f"{path} holds no Zarr group ({_short(error)}); give the folder that has zarr.json or .zgroup"
+            f"{path} holds no Zarr group ({one_line(error)}); give the folder that has zarr.json or .zgroup"
         ) from error
     except (ValueError, KeyError, TypeError, OSError, AttributeError) as error:
         if "pickle" in str(error):  # zarr 3 knows no pickled objects, and says so less plainly
             raise _pickled(path, "an array") from error
         raise SourceError(
-            f"{path} is no readable Zarr store ({_short(error)}); write it again with zarr or xarray"
+            f"{path} is no readable Zarr store ({one_line(error)}); write it again with zarr or xarray"
         ) from error
     return {"": root, **{name: found for name, found in sorted(members.items()) if isinstance(found, zarr.Group)}}
 
@@ -192,10 +192,6 @@ def _files(path: str) -> tuple[str, ...]:
     """The store as a whole; a URL that ends in `/` stands for all below it, as a local folder does."""
     whole = local_path(path) is not None or path.endswith((".zip", "/"))
     return (path if whole else f"{path}/",)
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 @contextmanager

@@ -33,16 +33,16 @@ def write_report(target: str, path: str | None = None) -> str:
 
     Raises
     ------
-    TargetError : where there is no product, or nothing says what was filled in it.
+    TargetError : where there is no product, nothing says what was filled in it, or nothing can be written there.
     """
     from geodiff.report.budget import embed
     from geodiff.report.page import file_page
     from geodiff.report.product import open_product
     from geodiff.report.pyramid import Pyramid
 
-    product = open_product(target)
+    product, place = open_product(target), report_path(target, path)
+    assert_writable(_folder(place), "the folder of the report")
     pyramids = [Pyramid(picture) for picture in product.pictures]
-    place = report_path(target, path)
     put(place, file_page(product, pyramids, embed(pyramids)).encode())
     return place
 
@@ -81,4 +81,8 @@ def _assert_reportable(job: FillJob, place: str) -> None:
     if Path(place).suffix.lower() not in (".html", ".htm"):
         raise JobError(f"--report {job.report}: the report is HTML; give a name that ends in .html, or a folder")
     if not job.dry_run:
-        assert_writable(place.rpartition("/")[0] or ".", "the folder of --report")
+        assert_writable(_folder(place), "the folder of --report")
+
+
+def _folder(place: str) -> str:
+    return place.rpartition("/")[0] or "."

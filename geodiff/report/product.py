@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["FilledProduct", "Layers", "Picture", "open_product"]
 
 _LAYERS = ("source", "reason", "standard_error")
+_RUN = "geodiff_fingerprint"
+"""The attribute by which parts of one product know each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def open_product(target: str) -> FilledProduct:
     Raises
     ------
     TargetError
-        Where nothing is there, or no source layer says what was filled.
+        Where nothing is there, no source layer says what was filled, or the layers are of several runs.
     """
     if not exists(target):
         raise TargetError(f"{target} does not exist; give the TARGET of a finished `geodiff fill`")
@@ -157,9 +159,10 @@ def _files(target: str) -> list[str]:
     folder = target.rstrip("/") if local is None else str(local)
     try:
         names = json.loads(read(f"{folder}/{RECORD}") or b"{}")["files"]
-    except (OSError, ValueError, KeyError) as error:
+    except (ValueError, KeyError):
         raise TargetError(
-            f"{target} holds no whole product of geodiff ({RECORD}: {error!r}); run its fill again"
+            f"{target} holds no whole product of geodiff: {RECORD} in it lists no files, as a run leaves it that is "
+            "stopped while it writes; give its fill again"
         ) from None
     return [place for name in names if exists(_sidecar(place := f"{folder}/{name}", "source"))]
 
@@ -172,7 +175,7 @@ def _sidecar(path: str, layer: str) -> str:
 def _pictures(path: str, *, single: bool) -> list[tuple[Picture, Raster]]:
     raster = open_raster(path)
     inside = _inside(raster)
-    layers = inside or _beside(path)
+    layers = inside or _beside(path, raster)
     found = []
     for variable in raster.variables:
         own = {layer: _of_variable(variable, layer, layers, inside=bool(inside)) for layer in _LAYERS}
@@ -198,10 +201,20 @@ def _base(name: str, layer: str) -> str:
     return name.removesuffix(f"_{layer}")
 
 
-def _beside(path: str) -> dict[str, tuple[Variable, ...]]:
-    """Layers in files beside a GeoTIFF or PNG, here or on an object store."""
+def _beside(path: str, value: Raster) -> dict[str, tuple[Variable, ...]]:
+    """Layers in files beside a GeoTIFF or PNG, here or on an object store.
+
+    Raises TargetError where they are of several runs, as one leaves them that is stopped while it replaces another's.
+    """
     files = {layer: _sidecar(path, layer) for layer in _LAYERS}
-    return {layer: open_raster(file).variables for layer, file in files.items() if exists(file)}
+    rasters = {layer: open_raster(file) for layer, file in files.items() if exists(file)}
+    runs = {str(raster.attributes.get(_RUN, "")) for raster in (value, *rasters.values())}
+    if len(runs - {""}) > 1:
+        raise TargetError(
+            f"{path} and the layers beside it are of several runs: one was stopped while it wrote them; give its fill "
+            "again, with --overwrite"
+        )
+    return {layer: raster.variables for layer, raster in rasters.items()}
 
 
 def _of_variable(

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from geodiff.diffusion.data import Example, examples
 from geodiff.diffusion.denoiser import Denoiser, open_denoiser
-from geodiff.diffusion.evaluation import Drawn, draw, fair_crps
+from geodiff.diffusion.evaluation import Drawn, draw
 from geodiff.diffusion.fields import channel
 from geodiff.diffusion.sources import KINDS
 from geodiff.fillers.members import matched
 from geodiff.fillers.relaxation import relaxed_fill
 from geodiff.fillers.weights import default_weights
-from geodiff.metrics import octave_power
+from geodiff.metrics import crps_ensemble_field, octave_power
 
 SIDE = 32
 _TRIED = 50
@@ -97,7 +97,7 @@ def _drawn_rows(drawn: Drawn) -> dict[str, Plane]:
     for name, departures in ways.items():
         draws = (drawn.mean + departures)[:, hidden].astype(np.float64)
         one = np.where(hidden, example.prior + example.error * (drawn.mean + departures[0]), example.truth)
-        crps, mae = (fair_crps(draws, truth) * error).mean(), (np.abs(truth) * error).mean()
+        crps, mae = (crps_ensemble_field(draws, truth) * error).mean(), (np.abs(truth) * error).mean()
         apart = np.mean(((draws - truth) * error) ** 2), np.mean(((drawn.mean[hidden] - truth) * error) ** 2)
         powers = np.concatenate([_power(example.truth, squares), _power(one, squares)]) / scale
         rows[name] = np.array([*powers, crps / mae, apart[0] / apart[1]])

@@ -28,6 +28,8 @@ import time_peers
 from numpy.typing import NDArray
 from stacks import Hidden, Stack
 
+from geodiff.metrics import crps_ensemble_field
+
 Numbers = NDArray[np.float64]
 
 MOST_SCORED = 4000
@@ -203,13 +205,6 @@ def _ratio(a: Numbers, b: Numbers, block: NDArray[np.intp], power: float = 0.5) 
     return _interval(lambda w: float(((w * a).sum() / max((w * b).sum(), 1e-30)) ** power), block)
 
 
-def fair_crps(draws: Numbers, truth: Numbers) -> Numbers:
-    """Fair CRPS (pixel,) of independent draws (Ferro 2014)."""
-    count = len(draws)
-    rank = 2 * np.arange(count)[:, None] - count + 1
-    return np.abs(draws - truth).mean(axis=0) - (rank * np.sort(draws, axis=0)).sum(axis=0) / (count * (count - 1))
-
-
 def strata_of(hidden: Hidden, places: Places) -> dict[str, NDArray[np.intp]]:
     """Class of each scored pixel by nearest date, distance to data and missing share of its date."""
     from scipy.ndimage import distance_transform_edt
@@ -360,8 +355,8 @@ def measure(stack: Stack, seeds: Sequence[int], *, draws: bool, peers: bool, kee
     if draws and auto.draws is not None:
         kept = np.isfinite(auto.draws).all(axis=0)
         own = np.unique(block[kept], return_inverse=True)[1]
-        mae = np.abs(errors[calmest])[kept]
-        facts["CRPS of 8 draws / best peer's MAE"] = _ratio(fair_crps(auto.draws[:, kept], truth[kept]), mae, own, 1.0)
+        crps, mae = crps_ensemble_field(auto.draws[:, kept], truth[kept]), np.abs(errors[calmest])[kept]
+        facts["CRPS of 8 draws / best peer's MAE"] = _ratio(crps, mae, own, 1.0)
         facts |= swings(found)
     facts["strata"] = _by_stratum(found, squares, others, auto, truth)
     return facts

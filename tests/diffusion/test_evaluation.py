@@ -11,26 +11,12 @@ from geodiff.diffusion.evaluation import (
     Outcome,
     as_markdown,
     calibrate,
-    fair_crps,
-    gaussian_crps,
     outcome_of,
     summarise,
 )
 from geodiff.diffusion.fields import CHANNELS, channel
 from geodiff.diffusion.folder import Calibration
 from geodiff.fillers.members import Broad
-
-
-def test_crps_of_many_draws_tends_to_the_closed_form(rng) -> None:
-    truth = rng.normal(size=3000)
-    closed = gaussian_crps(truth, 1.0).mean()
-    for count in (4, 8, 40):
-        assert fair_crps(rng.normal(size=(count, truth.size)), truth).mean() == pytest.approx(closed, rel=0.05)
-
-
-def test_crps_of_a_perfect_normal_forecast_over_its_mae_is_707(rng) -> None:
-    error = rng.normal(size=200_000)
-    assert gaussian_crps(error, 1.0).mean() / np.abs(error).mean() == pytest.approx(np.sqrt(0.5), rel=0.01)
 
 
 def outcome(rng, fold: int, width: float) -> Outcome:

@@ -15,6 +15,7 @@ import geodiff
 from geodiff.diffusion.torch_data import FilledDataset, weight_of
 from geodiff.errors import SourceError
 from geodiff.lattice import Window
+from tests.rasters import write
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +24,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows, columns = np.mgrid[:70, :90]
     values = (1000 + 5 * rows + 3 * columns).astype("u2")
     values[20:30, 40:60] = 0
-    with rasterio.open(
-        folder / "scene.tif", "w", driver="GTiff", height=70, width=90, count=1, dtype="uint16", nodata=0,
-        crs="EPSG:32614", transform=Affine(30, 0, 500_000, 0, -30, 4_000_000),
-    ) as file:  # fmt: skip
-        file.write(values, 1)
+    write(folder / "scene.tif", values, crs="EPSG:32614", transform=Affine(30, 0, 500_000, 0, -30, 4_000_000))
     geodiff.fill(folder / "scene.tif", folder / "filled.tif", filler="laplace", members=0)
     return folder / "filled.tif"
 

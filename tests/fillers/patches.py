@@ -1,4 +1,4 @@
-"""Stacks of dates with clouds, and patches cut from them, that several test files share."""
+"""Fields, stacks of dates with clouds, patches cut from them, and scores, that several test files share."""
 
 from __future__ import annotations
 
@@ -11,6 +11,29 @@ from geodiff.lattice import Window
 
 DAY = 86_400
 HALO, SIDE = 8, 48
+
+
+def rmse(value: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.sqrt(np.mean((value - truth) ** 2, dtype=np.float64)))
+
+
+def covered(value: np.ndarray, error: np.ndarray, truth: np.ndarray) -> float:
+    """Share of truths in the interval that claims to hold 90 %."""
+    return float((np.abs(value - truth) <= 1.645 * error).mean())
+
+
+def rough(rng: np.random.Generator, shape: tuple[int, ...], exponent: float = 1.0) -> np.ndarray:
+    """Fields of power 1/f^(2 exponent) and unit variance."""
+    frequency = np.hypot(np.fft.fftfreq(shape[-2])[:, None], np.fft.fftfreq(shape[-1])[None, :])
+    frequency[0, 0] = 1.0 / max(shape[-2:])
+    field = np.fft.ifft2(np.fft.fft2(rng.normal(size=shape)) / frequency**exponent).real
+    return ((field - field.mean((-2, -1), keepdims=True)) / field.std((-2, -1), keepdims=True)).astype(np.float32)
+
+
+def blobs(rng: np.random.Generator, shape: tuple[int, ...], share: float, width: float = 3) -> np.ndarray:
+    """True in `share` of the pixels, in blobs."""
+    smooth = gaussian_filter(rng.normal(size=shape), (0,) * (len(shape) - 2) + (width, width))
+    return smooth < np.quantile(smooth, share)
 
 
 def a_stack(dates: int = 9, seed: int = 0, share: float = 0.25) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

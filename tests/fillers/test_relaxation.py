@@ -4,24 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import spsolve
 
 from geodiff.fillers.relaxation import push_pull, relaxed_fill
-
-
-def rough_field(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Power of 1/f^2 and unit variance, as natural scenes roughly have."""
-    frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])[None, :])
-    frequency[0, 0] = 1.0 / max(shape)
-    field = np.fft.ifft2(np.fft.fft2(rng.normal(size=shape)) / frequency).real
-    return ((field - field.mean()) / field.std()).astype(np.float32)
-
-
-def blobs(rng: np.random.Generator, shape: tuple[int, int], share: float) -> np.ndarray:
-    smooth = gaussian_filter(rng.normal(size=shape), 5)
-    return smooth < np.quantile(smooth, share)
+from tests.fillers.patches import blobs, rough
 
 
 def exact(values: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -47,7 +34,7 @@ def exact(values: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("shape", "share"), [((96, 96), 0.1), ((96, 96), 0.6), ((67, 101), 0.4)])
 def test_it_matches_the_sparse_solve(rng, shape, share):
-    truth, missing = rough_field(rng, shape), blobs(rng, shape, share)
+    truth, missing = rough(rng, shape), blobs(rng, shape, share, 5)
     missing[[0, -1]] = missing[:, [0, -1]] = False  # the frame's tie to the coarse fill is not in the plain system
     values = np.where(missing, 9.0, truth).astype(np.float32)
     solved = exact(values, ~missing)
@@ -79,7 +66,7 @@ def test_a_plane_is_reproduced(slopes, row, column, height, width):
 
 
 def test_known_pixels_are_returned_bit_for_bit_and_hidden_ones_are_not_looked_at(rng):
-    truth, missing = rough_field(rng, (64, 64)), blobs(rng, (64, 64), 0.3)
+    truth, missing = rough(rng, (64, 64)), blobs(rng, (64, 64), 0.3, 5)
     coarse = np.zeros((1, 64, 64), np.float32)
     clean = relaxed_fill(np.where(missing, 0, truth)[None], ~missing[None], coarse)
     spoiled = relaxed_fill(np.where(missing, 1e6, truth).astype(np.float32)[None], ~missing[None], coarse)
@@ -89,8 +76,8 @@ def test_known_pixels_are_returned_bit_for_bit_and_hidden_ones_are_not_looked_at
 
 @pytest.mark.parametrize("shape", [(192, 192), (64, 64), (33, 70)])
 def test_a_plane_is_bit_identical_in_any_company(rng, shape):
-    values = np.stack([rough_field(rng, shape) for _ in range(5)])
-    known = np.stack([~blobs(rng, shape, s) for s in (0.05, 0.3, 0.5, 0.9, 0.2)])
+    values = np.stack([rough(rng, shape) for _ in range(5)])
+    known = np.stack([~blobs(rng, shape, s, 5) for s in (0.05, 0.3, 0.5, 0.9, 0.2)])
     coarse = values * np.float32(0.5)
     together = relaxed_fill(values, known, coarse)
     alone = np.concatenate([relaxed_fill(values[i : i + 1], known[i : i + 1], coarse[i : i + 1]) for i in range(5)])
@@ -98,7 +85,7 @@ def test_a_plane_is_bit_identical_in_any_company(rng, shape):
 
 
 def test_where_nothing_is_known_the_coarse_fill_stays(rng):
-    coarse = rough_field(rng, (48, 48))[None]
+    coarse = rough(rng, (48, 48))[None]
     filled = relaxed_fill(np.zeros_like(coarse), np.zeros(coarse.shape, bool), coarse)
     np.testing.assert_array_equal(filled, coarse)
 

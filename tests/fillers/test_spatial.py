@@ -12,24 +12,11 @@ from geodiff.fillers.kriging import Kriging
 from geodiff.fillers.likeness import NonLocal
 from geodiff.fillers.spatial import Biharmonic, InverseDistance, Laplace, Matern, Nearest, SpatialFiller
 from geodiff.lattice import Window
-from geodiff.metrics import coverage, rmse
+from tests.fillers.patches import blobs, covered, rmse, rough
 
 SIDE, HALO = 40, 12
 FILLERS = [Nearest(), InverseDistance(), Laplace(), Biharmonic(), Matern(), Kriging(), NonLocal()]
 names = pytest.mark.parametrize("filler", FILLERS, ids=lambda f: f.name)
-
-
-def rough(rng: np.random.Generator, shape: tuple[int, ...], exponent: float = 1.0) -> np.ndarray:
-    """Fields of power 1/f^(2 exponent) and unit variance."""
-    frequency = np.hypot(np.fft.fftfreq(shape[-2])[:, None], np.fft.fftfreq(shape[-1])[None, :])
-    frequency[0, 0] = 1.0 / max(shape[-2:])
-    field = np.fft.ifft2(np.fft.fft2(rng.normal(size=shape)) / frequency**exponent).real
-    return ((field - field.mean((-2, -1), keepdims=True)) / field.std((-2, -1), keepdims=True)).astype(np.float32)
-
-
-def blobs(rng: np.random.Generator, shape: tuple[int, ...], share: float) -> np.ndarray:
-    smooth = gaussian_filter(rng.normal(size=shape), (0,) * (len(shape) - 2) + (3, 3))
-    return smooth < np.quantile(smooth, share)
 
 
 def patch_of(values: np.ndarray, known: np.ndarray, coarse: np.ndarray | None = None, **more) -> Patch:
@@ -157,7 +144,7 @@ def test_the_calibrated_error_covers_nine_tenths_of_fields_it_has_not_seen(fille
         np.concatenate([a[t.hidden] for a, t in zip(arrays, fresh, strict=True)])
         for arrays in ([f.value for f in filled], [f.standard_error for f in filled], [t.truth for t in fresh])
     )
-    assert 0.85 <= coverage(value, error, truth, 0.9) <= 0.95
+    assert 0.85 <= covered(value, error, truth) <= 0.95
 
 
 def test_laplace_beats_nearest_on_rough_fields_and_matern_laplace_on_smooth_ones(rng):

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 
 from geodiff.fillers import CODES, Filled, Filler, Fitted, Patch, SceneSample, Trial
 from geodiff.fillers.correlated import date_wide
@@ -12,26 +11,18 @@ from geodiff.fillers.spatial import InverseDistance, Laplace, Matern, Nearest
 from geodiff.fillers.stacked import Auto, Stacked, _active, _columns, priors_around
 from geodiff.fillers.temporal import LinearTime, Regression
 from geodiff.lattice import Window
-from geodiff.metrics import coverage, rmse
+from tests.fillers.patches import blobs, covered, rmse, rough
 
 SIDE, HALO = 40, 12
 FULL = SIDE + 2 * HALO
 PRIORS = (Laplace(), InverseDistance(), Nearest(), Matern())
 
 
-def rough(rng: np.random.Generator, shape: tuple[int, ...], exponent: float) -> np.ndarray:
-    frequency = np.hypot(np.fft.fftfreq(shape[-2])[:, None], np.fft.fftfreq(shape[-1])[None, :])
-    frequency[0, 0] = 1.0 / max(shape[-2:])
-    field = np.fft.ifft2(np.fft.fft2(rng.normal(size=shape)) / frequency**exponent).real
-    return (field / field.std((-2, -1), keepdims=True)).astype(np.float32)
-
-
 def trials_of(rng: np.random.Generator, count: int, *, exponent: float = 1.0, dates: int = 1) -> tuple[Trial, ...]:
     found = []
     for _ in range(count):
         truth = rough(rng, (dates, 2, FULL, FULL), exponent)
-        smooth = gaussian_filter(rng.normal(size=truth.shape), (0, 0, 3, 3))
-        known = smooth > np.quantile(smooth, 0.2)
+        known = ~blobs(rng, truth.shape, 0.2)
         zeros = np.zeros(truth.shape, np.float32)
         window = Window(0, 0, SIDE, SIDE)
         patch = Patch(
@@ -121,7 +112,7 @@ def test_the_standard_error_covers_nine_tenths_of_fields_it_has_not_seen(rng):
     stack = Stacked(PRIORS[:3])
     fitted, fresh = stack.fit(SceneSample(trials_of(rng, 16))), trials_of(rng, 16)
     value, error, truth = scored(stack.fill([t.patch for t in fresh], fitted, seed=0), fresh)
-    assert 0.85 <= coverage(value, error, truth) <= 0.95
+    assert 0.85 <= covered(value, error, truth) <= 0.95
 
 
 def test_the_answer_for_a_patch_does_not_depend_on_the_others(rng):

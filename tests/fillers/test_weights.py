@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geodiff.fillers.calibration import DISTANCES, STRATA
+from geodiff.fillers.calibration import DISTANCES, STRATA, between_classes
 from geodiff.fillers.weights import (
     DEFAULT_WEIGHTS,
     Moments,
@@ -13,7 +13,6 @@ from geodiff.fillers.weights import (
     default_weights,
     lost_weights,
     simplex_minimum,
-    weight_fields,
     weights_by_stratum,
 )
 
@@ -135,12 +134,11 @@ def test_fields_of_weights_are_convex_and_have_no_steps(seed):
     table = rng.dirichlet(np.ones(4), STRATA)
     distance = np.linspace(0.0, 40.0, 4001, dtype=np.float32)
     stratum = (15 + np.searchsorted([2, 4, 8, 16], distance)).astype(np.int8)
-    fields = weight_fields(table, stratum, distance)
-    assert fields.dtype == np.float32
-    np.testing.assert_allclose(fields.sum(axis=0), 1.0, atol=1e-6)
-    assert np.abs(np.diff(fields, axis=1)).max() < 0.02
-    np.testing.assert_allclose(fields[:, -1], table[15 + DISTANCES - 1], atol=1e-6)
-    np.testing.assert_allclose(fields[:, 0], table[15], atol=1e-6)
+    fields = between_classes(table, stratum, distance)
+    np.testing.assert_allclose(fields.sum(axis=-1), 1.0, atol=1e-6)
+    assert np.abs(np.diff(fields, axis=0)).max() < 0.02
+    np.testing.assert_allclose(fields[-1], table[15 + DISTANCES - 1], atol=1e-6)
+    np.testing.assert_allclose(fields[0], table[15], atol=1e-6)
 
 
 def test_lost_dates_choose_the_better_part_the_more_of_them_there_are(rng):

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
-from affine import Affine
 from prefect.settings import PREFECT_HOME, PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
+
+from tests.rasters import write
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +31,4 @@ def _write_scene(path: Path, seed: int = 0, *, known: bool = True) -> Path:
     values = np.rint(1000 + 100 * np.sin(y / 9) + 80 * np.cos(x / 7) + rng.normal(0, 3, (48, 64))).astype("uint16")
     values[20:30, 25:40] = 0
     path.parent.mkdir(parents=True, exist_ok=True)
-    with rasterio.open(
-        path, "w", driver="GTiff", height=48, width=64, count=1, dtype="uint16", nodata=0, crs="EPSG:32618",
-        transform=Affine(30, 0, 300_000, 0, -30, 4_500_000),
-    ) as out:  # fmt: skip
-        out.write(values if known else np.zeros_like(values), 1)
-    return path
+    return write(path, values if known else np.zeros_like(values))

@@ -146,6 +146,7 @@ def work():
             worker.join(joined)  # as Prefect does; Python does at its end
 
 local._assert_answers = lambda: None  # there is no server, and none is needed
+local.give_back = lambda patience: sys.stderr.write("locks are given back\\n")
 runs = []
 for number, case in enumerate(sys.argv[1:]):
     runs.append(os.fork())
@@ -183,6 +184,7 @@ def test_a_stop_does_not_wait_for_a_scene_that_takes_long(
     code, out, err = ends[scene, int(stop)]
     assert (code, out) == (130, "done\n" if scene == "soon done" else "")
     assert err.count("error: interrupted; the same command goes on where this one stopped") == 1
+    assert "locks are given back" in err
 
 
 @pytest.mark.usefixtures("heeding_interrupts")

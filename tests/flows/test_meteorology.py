@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
 import xarray as xr
 import yaml
 from prefect.cache_policies import NO_CACHE
@@ -20,6 +19,7 @@ from flows.cubes import CubeRecord, append_new, growing
 from flows.meteorology import BlocksFailedError, append_dates, fill_meteorology, main
 from geodiff.errors import GateError, JobError
 from geodiff.job import FillJob
+from tests.rasters import write
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,12 +33,7 @@ def write_day(folder: Path, day: int, lift: int = 0) -> Path:
     values[10:20, 5 + 4 * day : 15 + 4 * day] = 0
     folder.mkdir(exist_ok=True)
     path = folder / f"rain_2024010{day}.tif"
-    with rasterio.open(
-        path, "w", driver="GTiff", height=40, width=50, count=1, dtype="uint16", nodata=0, crs="EPSG:32618",
-        transform=Affine(1000, 0, 300_000, 0, -1000, 4_500_000),
-    ) as out:  # fmt: skip
-        out.write(values, 1)
-    return path
+    return write(path, values, transform=Affine(1000, 0, 300_000, 0, -1000, 4_500_000))
 
 
 @pytest.fixture

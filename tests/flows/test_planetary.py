@@ -22,6 +22,7 @@ from geodiff.fillers import load_filler
 from geodiff.io.gdal import read_header
 from geodiff.restoring import RestoreJob
 from geodiff.restoring.mosaic import _Grid, mosaic, mosaics
+from tests.rasters import write
 
 MOON = "+proj=eqc +R=1737400 +units=m"
 
@@ -152,12 +153,8 @@ def test_a_product_that_fits_no_mosaic_is_named_and_a_second_ground_leaves_no_ol
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def product(name: str, crs: str, nodata: float, east: float) -> str:
-        with rasterio.open(
-            tmp_path / name, "w", driver="GTiff", height=4, width=4, count=1, dtype="int16",
-            nodata=nodata, crs=crs, transform=Affine(50, 0, east, 0, -50, 0),
-        ) as out:  # fmt: skip
-            out.write(np.full((1, 4, 4), 7, "int16"))
-        return str(tmp_path / name)
+        values, place = np.full((1, 4, 4), 7, "int16"), Affine(50, 0, east, 0, -50, 0)
+        return str(write(tmp_path / name, values, nodata, crs=crs, transform=place))
 
     first = [product(f"m{n}.tif", MOON, -1, 200.0 * n) for n in (1, 2)]
     first.append(product("m3.tif", MOON, -9, 400.0))

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
 
 import geodiff.learning as learning
 from flows.train import main, train_model, train_once
 from geodiff.diffusion.folder import check_folder
 from geodiff.errors import GateError, InputError, LockedError
 from geodiff.learning import Learnt, next_model
+from tests.rasters import write
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")
 
@@ -25,12 +25,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("scene") / "scene.tif"
     rng = np.random.default_rng(0)
     values = (1000 + 100 * rng.normal(size=(1, 200, 520)).cumsum(2) / 10).astype("float32")
-    with rasterio.open(
-        path, "w", driver="GTiff", height=200, width=520, count=1, dtype="float32", crs="EPSG:32618",
-        transform=rasterio.Affine(30, 0, 3e5, 0, -30, 4.5e6),
-    ) as out:  # fmt: skip
-        out.write(values)
-    return str(path)
+    return str(write(path, values, None))
 
 
 def settings(**more: Any) -> dict[str, Any]:

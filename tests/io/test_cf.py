@@ -382,6 +382,14 @@ def test_known_quality_flags_are_found_with_the_variables_they_explain():
     assert (quality.preset, quality.variable.name, quality.applies_to) == ("ghrsst", "quality_level", ("v",))
 
 
+def test_flags_of_aerosol_say_nothing_of_the_water_vapour_above_clouds():
+    dataset = a_dataset().rename(v="Optical_Depth_055")
+    dataset["Column_WV"] = dataset.Optical_Depth_055
+    dataset["AOD_QA"] = xr.Variable(("time", "lat", "lon"), np.full((2, 3, 4), 0b0101_000_00_011, "u2"))
+    (quality,) = open_dataset_as_raster(dataset).quality
+    assert (quality.preset, quality.applies_to) == ("maiac", ("Optical_Depth_055",))
+
+
 def test_quality_flags_are_read_by_the_layer_of_their_table_that_their_meanings_give_away():
     """GOES calls the flags of every product DQF; those of land surface temperature are bits."""
     dataset = a_dataset(attrs={"ancillary_variables": "DQF"})

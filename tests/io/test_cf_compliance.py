@@ -6,16 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 import xarray as xr
 from compliance_checker.runner import ComplianceChecker
 from compliance_checker.suite import CheckSuite
-from rasterio.transform import Affine
 
 import geodiff
 from geodiff.io import Product, ProductVariable
 from geodiff.io.datasets import plan_of
 from geodiff.io.netcdf import open_netcdf, write_netcdf
+from tests.rasters import write
 
 CheckSuite.load_all_available_checkers()
 
@@ -98,11 +97,7 @@ def test_a_stack_of_geotiffs_and_its_zarr(tmp_path: Path, capsys: pytest.Capture
     for day in (1, 2):
         bands = np.random.default_rng(day).integers(900, 1100, (2, 40, 50)).astype("uint16")
         bands[:, 10:20, 10 * day : 15 * day] = 0
-        with rasterio.open(
-            tmp_path / f"days/scene_2024010{day}.tif", "w", driver="GTiff", height=40, width=50, count=2,
-            dtype="uint16", nodata=0, crs="EPSG:32618", transform=Affine(30, 0, 300_000, 0, -30, 4_500_000),
-        ) as out:  # fmt: skip
-            out.write(bands)
+        write(tmp_path / f"days/scene_2024010{day}.tif", bands)
     geodiff.fill(tmp_path / "days", tmp_path / "filled.nc", filler="laplace")
     assert errors(tmp_path / "filled.nc", capsys) == ""
     geodiff.fill(tmp_path / "days", tmp_path / "filled.zarr", filler="laplace")

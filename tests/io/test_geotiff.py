@@ -76,6 +76,28 @@ def test_dataset_masks_and_alpha_become_valid_exactly_where_every_band_is(
     assert not list(tmp_path.glob("*.msk"))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "stored", "opaque"),
+    [("uint16", 255, 255), ("uint16", 65535, 65535), ("uint16", 40000, 65535), ("uint16", 0, 65535), ("uint8", 9, 255),
+     ("float32", 1, 1), ("float32", 0.25, 1), ("float32", 255, 255)],
+)  # fmt: skip
+def test_what_is_filled_is_as_opaque_as_the_file_s_own_pixels_can_be(
+    tmp_path: Path, dtype: str, stored: float, opaque: float
+) -> None:
+    """Orthomosaics of 16 bits have alpha of 0 to 255, too: 65535 in gaps would leave all else all but invisible."""
+    values = np.full((2, 40, 50), 7, dtype)
+    values[1], values[1, 5:20, 10:30] = stored, 0
+
+    def describe(file: Any) -> None:
+        file.colorinterp = [ColorInterp.gray, ColorInterp.alpha]
+
+    raster = open_raster(write_source(tmp_path / "a.tif", values, describe=describe, alpha="yes"))
+    codes = np.where(values[1] == 0, 3, 0).astype("u1")[None, None].repeat(2, axis=1)
+    write_product(product_of(raster, unchanged(raster.variables[0], source=codes)), str(tmp_path / "out.tif"))
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert (file.read(2) == np.where(values[1] == 0, opaque, stored)).all()
+
+
 def test_an_impossible_nodata_tag_does_not_matter_beside_alpha(tmp_path: Path) -> None:
     def describe(file: Any) -> None:
         file.colorinterp = [ColorInterp.gray, ColorInterp.alpha]

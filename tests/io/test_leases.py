@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from geodiff.errors import LockedError
+from geodiff.errors import LockedError, TargetError
 from geodiff.io import leases
-from geodiff.io.leases import lease
+from geodiff.io.leases import give_back, lease
 from geodiff.io.places import delete, filesystem_of, put, read
 
 PATH = "memory://leases/a.lock"
@@ -67,6 +68,30 @@ def test_one_that_was_not_renewed_is_taken_over(
         assert "was being written by process 1 on far since 2026-01-01T00:00:00Z, which is gone" in caplog.text
 
 
+def test_a_machine_whose_clock_is_ahead_takes_nothing_from_who_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + timedelta(minutes=10)
+
+    put(PATH, _holder())
+    monkeypatch.setattr(leases, "datetime", Ahead)
+    with pytest.raises(LockedError, match=r"runs out 5\.0 minutes from now"), lease(PATH, "a.tif"):
+        pass
+    store, root = filesystem_of(PATH)
+    assert store.find(root.rpartition("/")[0]) == [root]
+
+
+def test_who_may_not_write_is_told_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: Any, **__: Any) -> None:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(type(filesystem_of(PATH)[0]), "pipe_file", denied)
+    told = r"nothing can be written to memory://leases/a\.lock \(Access Denied\)"
+    with pytest.raises(TargetError, match=told), lease(PATH, "a.tif"):
+        pass
+
+
 def test_one_of_a_process_that_ended_on_this_machine_is_taken_over_at_once() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -90,6 +115,25 @@ def test_it_is_renewed_and_never_written_over_another_runs(monkeypatch: pytest.M
         with pytest.raises(LockedError, match=r"a\.tif was taken over by process 1 on far.*before it writes"):
             assert_ours()
     assert read(PATH) == _holder()  # whose it is now
+
+
+def test_who_is_interrupted_while_he_takes_it_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(path: str) -> bytes:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(leases, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt), lease(PATH, "a.tif"):
+        pass
+    assert read(PATH) is None
+
+
+def test_a_process_that_ends_without_its_runs_gives_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_BEAT", 0.01)
+    with lease(PATH, "a.tif"):
+        give_back(10)
+        time.sleep(0.05)
+        assert read(PATH) is None  # nor is it renewed
 
 
 def test_one_that_cannot_be_deleted_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from rasterio.transform import Affine
 
 import geodiff
 from geodiff import pipeline
@@ -24,6 +23,7 @@ from geodiff.io.places import exists, listing, put
 from geodiff.lattice import Window
 from geodiff.plan import Block
 from geodiff.report.product import open_product
+from tests.rasters import write
 
 BUCKET = "rasters"
 pytestmark = [
@@ -68,13 +68,7 @@ def scene(tmp_path: Path) -> Path:
     values = 2000 + 300 * np.sin(y / 17) + 200 * np.cos(x / 23) + rng.normal(0, 15, y.shape)
     for row, column in rng.integers(0, 120, (9, 2)) * (1, 2.5):
         values[(y - row) ** 2 + (x - column) ** 2 < 90] = 0
-    path = tmp_path / "scene.tif"
-    with rasterio.open(
-        path, "w", driver="GTiff", height=120, width=300, count=1, dtype="uint16", nodata=0, crs="EPSG:32618",
-        transform=Affine(30, 0, 300_000, 0, -30, 4_500_000),
-    ) as out:  # fmt: skip
-        out.write(values.astype("uint16"), 1)
-    return path
+    return write(tmp_path / "scene.tif", values.astype("uint16"))
 
 
 def _store() -> object:

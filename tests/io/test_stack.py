@@ -73,6 +73,13 @@ def test_metadata_go_before_names(tmp_path: Path) -> None:
     assert [str(d)[:13] for d in open_raster(str(tmp_path)).variables[0].dates] == ["2021-02-01T00", "2021-06-01T12"]
 
 
+def test_when_a_file_was_written_is_no_date_and_is_said_so(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write(tmp_path / "in" / f"frame_{number}.tif", number, TIFFTAG_DATETIME="2024:06:01 10:00:00")
+    with pytest.raises(SourceError, match=r"acquired \(its TIFFTAG_DATETIME, 2024:06:01 10:00:00, is when .*written\)"):
+        open_raster(str(tmp_path / "in"))
+
+
 def test_members_must_have_a_date_and_pixels_of_one_size(tmp_path: Path) -> None:
     write(tmp_path / "a_2021-01-01.tif", 1)
     odd = write(tmp_path / "b_2021-02-01.tif", 2, pixel=20)

@@ -16,6 +16,7 @@ from geodiff.io.fitstore import load_fit
 from geodiff.io.groups import new_group
 from geodiff.io.store import VariableSpec
 from geodiff.lattice import Window, blocks
+from geodiff.scan import read_occupied
 
 
 def _spec(name="sst", **changes):
@@ -84,6 +85,29 @@ def test_what_a_block_wrote_can_be_told_from_what_is_there(path):
     assert keys & work.chunks_there("sst", "members") == {key for key in keys if key.startswith("c/1/")}
     assert not set(work.chunks_of("sst", "members", 0, window)) & work.chunks_there("sst", "members")
     assert not set(work.chunks_of("sst", "reason", 1, window)) & work.chunks_there("sst", "reason")
+
+
+def test_a_chunk_that_a_disk_changed_is_never_read_as_numbers(tmp_path):
+    work = store.create_work(str(tmp_path / "w"), [_spec()])
+    store.write_block(work.array("sst"), 0, Window(0, 0, 32, 32), np.arange(3 * 32 * 32, dtype="i2").reshape(3, 32, 32))
+    chunk = tmp_path / "w/sst/value/c/0/0/0/0"
+    whole = chunk.read_bytes()
+    assert work.chunks_there("sst", "value", whole=True) == {"c/0/0/0/0"}
+    for damaged in (whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2), whole[:-9] + b"\x55" + whole[-8:]):
+        chunk.write_bytes(damaged)
+        with pytest.raises(TargetError, match=r"a chunk of .* is damaged .*delete that working store"):
+            read_occupied(work.array("sst"), (0,), Window(0, 0, 32, 32), None, ())
+    chunk.write_bytes(bytes(len(whole)))  # as a disk leaves it that kept how long it was
+    assert not work.chunks_there("sst", "value", whole=True)
+
+
+@pytest.mark.parametrize("left", [None, b"", b'{"shape": [2, 3'])
+def test_an_array_that_nothing_describes_is_told_with_the_cure(tmp_path, left):
+    store.create_work(str(tmp_path / "w"), [_spec()])
+    about = tmp_path / "w/sst/reason/zarr.json"
+    about.unlink() if left is None else about.write_bytes(left)
+    with pytest.raises(TargetError, match=r"w is damaged \(sst/reason: .*; delete it, and give the same command again"):
+        store.open_work(str(tmp_path / "w")).array("sst", "reason")
 
 
 @pytest.mark.parametrize("folder", [".", "100%25", "a#1", "why?"])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from geodiff.errors import GridError, InputError, SourceError
-from geodiff.io.vector import area_files, open_area, rasterise, read_geometries, read_mask_raster
+from geodiff.io.vector import VectorArea, area_files, open_area, read_geometries, read_mask_raster
 from geodiff.lattice import Window
 
 UTM = GeoBox((60, 80), Affine(10, 0, 500_000, 0, -10, 4_000_000), "EPSG:32633")
@@ -47,7 +47,7 @@ def ground(affine: Affine, column: np.ndarray | float, row: np.ndarray | float) 
 def test_a_pixel_is_inside_a_polygon_if_its_centre_is(affine: Affine) -> None:
     geobox = GeoBox((60, 80), affine, "EPSG:32633")
     shape = shapely.Point(*ground(affine, 40.3, 30.7)).buffer(177.7)
-    found = rasterise([shape], geobox, WHOLE)
+    found = VectorArea((shape,), geobox)(WHOLE)
     assert found.sum() > 500
     np.testing.assert_array_equal(found, inside(shape, geobox))
 
@@ -59,7 +59,8 @@ def test_a_window_shows_what_the_whole_does(row: int, column: int, height: int, 
         shapely.LineString([(500_000, 3_999_990), (500_790, 3_999_410)]),
     ]
     window = Window(row, column, min(height, 60 - row), min(width, 80 - column))
-    np.testing.assert_array_equal(rasterise(shapes, UTM, window), rasterise(shapes, UTM, WHOLE)[window.slices])
+    area = VectorArea(tuple(shapes), UTM)
+    np.testing.assert_array_equal(area(window), area(WHOLE)[window.slices])
 
 
 @pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".parquet", ".shp"])
@@ -92,7 +93,8 @@ def test_a_file_of_several_layers_needs_the_name_of_one(tmp_path: Path) -> None:
 def test_degrees_one_turn_away_are_the_same_place(tmp_path: Path) -> None:
     pacific = GeoBox((10, 20), Affine(1, 0, 170, 0, -1, 5), "EPSG:4326")  # 170E to 190E
     shape = shapely.box(-180, -5, -175, 5)
-    assert rasterise([shape], pacific, Window(0, 0, 10, 20)).any(axis=0).nonzero()[0].tolist() == [10, 11, 12, 13, 14]
+    found = VectorArea((shape,), pacific)(Window(0, 0, 10, 20))
+    assert found.any(axis=0).nonzero()[0].tolist() == [10, 11, 12, 13, 14]
 
 
 @pytest.mark.parametrize(

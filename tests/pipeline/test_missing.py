@@ -44,6 +44,7 @@ def test_the_collar_is_left_alone_by_default_and_filled_on_request(tmp_path: Pat
         ("lost rows", 0.0),  # along one side: what a sensor loses
         ("every other", 0.0),
         ("wide", 0.0),  # a collar, which is left
+        ("stations", 0.0),  # along the edge as everywhere
         ("named", 0.0),  # the user's own area: nothing to warn of
     ],
 )
@@ -52,7 +53,12 @@ def test_a_collar_too_narrow_to_be_left_is_told(tmp_path: Path, case: str, share
     y, x = np.mgrid[-150:150, -150:150]
     angle = np.deg2rad(3)
     turned = np.maximum(abs(np.cos(angle) * y + np.sin(angle) * x), abs(np.cos(angle) * x - np.sin(angle) * y)) > 146
-    missing = {"lost rows": y < -140, "every other": y % 2 == 0, "wide": (y < -90) | (x < -90)}.get(case, turned)
+    missing = {
+        "lost rows": y < -140,
+        "every other": y % 2 == 0,
+        "wide": (y < -90) | (x < -90),
+        "stations": np.random.default_rng(1).random((300, 300)) > 0.02,
+    }.get(case, turned)
     values[missing] = 0
     source, given = write(tmp_path / "scene.tif", values), {}
     if case == "cut":

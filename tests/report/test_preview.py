@@ -8,13 +8,13 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
-import rasterio
 from affine import Affine
 
 from geodiff.errors import TargetError
 from geodiff.job import FillJob
 from geodiff.pipeline import run
 from geodiff.report.preview import preview
+from tests.rasters import write
 
 GAP = (214, 39, 131)
 
@@ -23,11 +23,7 @@ def product(folder: Path, size: int, bands: int) -> str:
     y, x = np.mgrid[:size, :size]
     values = np.stack([1000 + 50 * band + x + y for band in range(bands)]).astype("uint16")
     values[:, size // 4 : size // 2, size // 4 : size // 2] = 0
-    with rasterio.open(
-        folder / "a.tif", "w", driver="GTiff", height=size, width=size, count=bands, dtype="uint16", nodata=0,
-        crs="EPSG:32633", transform=Affine(30, 0, 0, 0, -30, 0),
-    ) as file:  # fmt: skip
-        file.write(values)
+    write(folder / "a.tif", values, crs="EPSG:32633", transform=Affine(30, 0, 0, 0, -30, 0))
     run(FillJob.build(source=f"{folder}/a.tif", target=f"{folder}/out.tif", filler="nearest"), quiet=True)
     return f"{folder}/out.tif"
 

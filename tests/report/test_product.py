@@ -73,6 +73,17 @@ def test_what_is_no_product_is_refused_with_the_cure(tmp_path: Path, made: Calla
         open_product(str(made(tmp_path / "plain.tif")))
 
 
+def test_layers_of_two_runs_are_no_product(tmp_path: Path, made: Callable[..., Path]) -> None:
+    """A run that is stopped while it takes the place of another's leaves them."""
+    source, one, other = made(tmp_path / "scene.tif", bands=1), tmp_path / "one.tif", tmp_path / "other.tif"
+    geodiff.fill(source, one, filler="nearest")
+    geodiff.fill(source, other, filler="nearest", buffer=1)
+    open_product(str(one))
+    other.with_name("other_source.tif").replace(one.with_name("one_source.tif"))
+    with pytest.raises(TargetError, match=r"one\.tif and the layers beside it are of several runs: .*--overwrite"):
+        open_product(str(one))
+
+
 def test_without_its_record_a_product_still_opens(tmp_path: Path, made: Callable[..., Path]) -> None:
     geodiff.fill(made(tmp_path / "scene.tif", bands=1, shape=(90, 90)), tmp_path / "filled.tif", filler="nearest")
     (tmp_path / "filled.geodiff.json").write_text("{ half a rec")

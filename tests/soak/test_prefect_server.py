@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
-from rasterio.transform import Affine
+
+from tests.rasters import write
 
 ROOT = Path(__file__).parents[2]
 SCENES = 4
@@ -25,11 +25,7 @@ def _scene(path: Path, seed: int) -> None:
     y, x = np.mgrid[:96, :96]
     values = 2000 + 300 * np.sin(y / 17) + 200 * np.cos(x / 23) + rng.normal(0, 10, y.shape)
     values[30:40, 30:45] = 0
-    with rasterio.open(
-        path, "w", driver="GTiff", height=96, width=96, count=1, dtype="uint16", nodata=0, crs="EPSG:32618",
-        transform=Affine(30, 0, 300_000, 0, -30, 4_500_000),
-    ) as out:  # fmt: skip
-        out.write(values.astype("uint16"), 1)
+    write(path, values.astype("uint16"))
 
 
 def _free_port() -> int:

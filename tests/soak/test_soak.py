@@ -23,10 +23,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import rasterio
-from rasterio.transform import Affine
 
 from geodiff.job import FillJob
+from tests.rasters import write
 
 TRIALS = int(os.environ.get("SOAK_TRIALS", "3"))
 SCENES = int(os.environ.get("SOAK_SCENES", "20"))
@@ -55,12 +54,7 @@ def _scene(path: Path, side: int, seed: int, holes: int) -> Path:
     values = 2000 + 300 * np.sin(y / 17) + 200 * np.cos(x / 23) + rng.normal(0, 10, y.shape)
     for row, column in rng.integers(0, side, (holes, 2)):
         values[(y - row) ** 2 + (x - column) ** 2 < 64] = 0
-    with rasterio.open(
-        path, "w", driver="GTiff", height=side, width=side, count=1, dtype="uint16", nodata=0, crs="EPSG:32618",
-        transform=Affine(30, 0, 300_000, 0, -30, 4_500_000),
-    ) as out:  # fmt: skip
-        out.write(values.astype("uint16"), 1)
-    return path
+    return write(path, values.astype("uint16"))
 
 
 def _digest(folder: Path) -> dict[str, str]:
