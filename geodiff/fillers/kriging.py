@@ -21,7 +21,7 @@ from geodiff.fillers import Fitted, Patch
 from geodiff.fillers.calibration import plane_distance
 from geodiff.fillers.masks import once_a_mask
 from geodiff.fillers.spatial import Laplace, SpatialFiller
-from geodiff.fillers.variogram import covariance
+from geodiff.fillers.variogram import REACH, covariance
 from geodiff.fillers.whitening import distance_to_known
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ lines, and of a large gap its rim, since deep inside the fill is too smooth."""
 _NUGGETS = (1e-5, 1e-3, 1e-1)
 """Shares of the variance that are added to the diagonal until a system can be solved: what a table has lost at its far
 end can make one of a very smooth field singular."""
+_SMOOTH_NUGGETS = (1e-8, 1e-7, 1e-6)
+"""Tried before these where the table is a likeliest covariance, which has its grain already: of a pressure field that
+varies over 400 pixels a hundred thousandth is more than neighbours differ by."""
 _LEVEL = 10.0
 """Variance of the unknown mean, in variances of the field: large makes the prediction unbiased."""
 _WITHIN, _BEYOND = 16.0, 28.0
@@ -99,7 +102,7 @@ class Kriging(SpatialFiller):
         low, high = _ends(values[known])
         plane = _plane(np.clip(values, low, high), known)
         whole, shown = np.where(known, values, harmonic), known | (distance <= _COMPLETED)
-        table = covariance(np.clip(whole, low, high) - plane, shown, span=_SPAN)
+        table = covariance(np.clip(whole, low, high) - plane, shown, span=_SPAN, seen=known)
         found = predicted(whole - plane, known, near, table) + plane
         weight = np.where(near, np.clip((_BEYOND - distance) / (_BEYOND - _WITHIN), 0.0, 1.0), 0.0)
         return np.asarray(harmonic + weight * (found - harmonic), np.float32)
@@ -168,6 +171,7 @@ class _Lookup:
 
     def __init__(self, table: NDArray[np.float64]) -> None:
         self.variance = float(table[0, 0])
+        self.nuggets = _NUGGETS if len(table) == 2 * REACH else _SMOOTH_NUGGETS + _NUGGETS
         self._width = 4 * len(table)
         padded = np.zeros((self._width, self._width))  # 0 beyond the table's reach
         half = len(table) // 2
@@ -257,7 +261,7 @@ def _solved(values: NDArray[np.float64], sources: Places, targets: Places, looku
     mean = values.mean()
     if lookup.variance <= 0.0:
         return np.full(len(targets[0]), mean)
-    for nugget in _NUGGETS:
+    for nugget in lookup.nuggets:
         system = lookup.between(sources, sources)
         system[np.diag_indices(len(system))] += nugget * lookup.variance
         _, weights, failed = dposv(system.T, values - mean, overwrite_a=True)  # in place, as it is symmetric

@@ -2,7 +2,7 @@
 
 No family of covariances is assumed: the variogram of every lag up to `REACH` pixels is measured (Matheron 1963), by
 Fourier transform (Marcotte 1996), and turned into the nearest covariance that is not negative definite by clipping its
-spectrum. Of very smooth fields that would make rough ones, and a sum of Matern covariances takes its place.
+spectrum. Of very smooth fields that would make rough ones, and the likeliest Matern covariance takes its place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from geodiff.fillers.masks import once_a_mask
-from geodiff.fillers.variogram_models import matern_sum
+from geodiff.fillers.variogram_models import likeliest_covariance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,8 +28,8 @@ what they seem to say of a direction draws streaks."""
 _FLOOR = 1e-4
 """Least power of the covariance, in shares of the variance: without it smooth fields make singular systems."""
 _GRAINY, _TOO_GRAINY = 1.5, 2.5
-"""How much more than measured neighbours may differ by the table until a sum of Matern covariances begins to take its
-place, and has taken it."""
+"""How much more than measured neighbours may differ by the table until the likeliest Matern covariance begins to take
+its place, and has taken it."""
 
 
 def variogram(
@@ -96,12 +96,20 @@ def _counted(
 
 
 def covariance(
-    values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reach: int = REACH, span: int = 64
+    values: NDArray[np.floating[Any]],
+    known: NDArray[np.bool_],
+    reach: int = REACH,
+    span: int = 64,
+    seen: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """Covariance by lag in the order of `variogram`; not negative definite. 0 everywhere for a constant field.
 
     (2 reach, 2 reach), 0 at the far end, rare and long lags drawn to the mean over directions. Where clipping its
-    spectrum gives a smooth field grain that it does not show, a sum of Matern covariances of lags below `span`.
+    spectrum gives a smooth field grain that it does not show, the likeliest Matern covariance, of lags below `span`.
+
+    Parameters
+    ----------
+    seen : bool (row, column), what of `known` is no estimate and counts for the likelihood; all of it where None.
     """
     from scipy.fft import irfft2, rfft2
 
@@ -118,7 +126,10 @@ def covariance(
     smooth = float(min((grain - _GRAINY) / (_TOO_GRAINY - _GRAINY), 1.0))
     if smooth <= 0.0 or sill <= 0.0:
         return found
-    size = max(reach, span)
-    table, here = smooth * matern_sum(measured, pairs, size), np.r_[0:reach, -reach:0]
+    size, here = max(reach, span), np.r_[0:reach, -reach:0]
+    likeliest = likeliest_covariance(values, known if seen is None else seen, size)
+    if likeliest is None:
+        return found
+    table = smooth * likeliest
     table[np.ix_(here, here)] += (1.0 - smooth) * found
     return table

@@ -1,13 +1,13 @@
-"""A covariance of smooth fields from their variogram: a sum of Matern covariances of many lengths.
+"""A covariance of smooth fields by likelihood: one Matern covariance, its smoothness, length, grain and directions.
 
-Between neighbouring pixels of a smooth field (pressure, temperature of the sea) lies a thousandth of its variance, and
-to be that of any field at all a variogram measured lag by lag must be changed by more. A sum of covariances is one
-(nested structures: Journel and Huijbregts 1978), and its weights can heed each lag in proportion to what is there.
+The variogram of a smooth field says little of what matters in a gap: how its small differences go on. The likelihood of
+groups of known pixels (composite likelihood: Varin, Reid and Firth 2011), some of them neighbours and some far apart,
+weighs each lag by what it tells (Stein 1999, chapter 6), slopes of the group apart (restricted likelihood).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,92 +16,166 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.float64]
 
-__all__ = ["matern_sum"]
+__all__ = ["likeliest_covariance"]
 
-_LENGTHS = 2.0 ** np.arange(9)
-"""Pixels: 1 to 256, beyond any window, for what looks like a slope within it."""
-_SMOOTHNESS = (0.5, 1.5, 2.5)
-_EDGES = np.concatenate([[0.5], np.arange(0.75, 8.0, 0.5), np.geomspace(8.0, 48.0, 14)])
-"""Of the classes of lags that are fitted, pixels."""
-_FULL = 0.1
-"""Share of the pairs of the fullest class with which a class counts in full."""
-_NEAR = 4.0
-"""Lags, in pixels, that say how much faster the field changes in one direction than in another."""
-_FEWEST = 6
-"""Of these lags that differ at all, without which there are no directions."""
-_ROUNDEST = 25.0
-"""Bound on the ratio of the squares of these rates."""
+_GROUPS, _NEAR, _FAR = 16, 32, 32
+"""Groups of known pixels, and pixels of each: the nearest ones to a place, and some of those around."""
+_REACH = 40
+"""Rows and columns to either side of its place from which a group is taken, where it has enough there."""
+_GOLDEN = 0.6180339887498949
+"""Step, in shares of all known pixels, from one group's place to the next: they fall all over a patch."""
+_SLOPES, _SLOPE = 100.0, 20.0
+"""Variance of a group's level, in variances of the field, and pixels over which its slope makes as much."""
+_SMOOTHNESS = (0.5, 1.0, 1.5, 2.5, 3.5)
+_LENGTHS, _GRAINS = np.log([5.0, 15.0, 50.0, 150.0]), np.log([1e-6, 1e-3])
+"""Where the search may begin."""
+_STEPS = np.diag([0.5, 1.5, 0.2, 0.2])
+_LEAST, _GREATEST = np.array([0.0, -16.0, -0.8, -0.8]), np.array([6.0, 0.0, 0.8, 0.8])
+"""Bounds on the logarithms of length and grain, and on those of how lengths differ by direction: up to five times."""
+_SEARCHED, _TURNS = 2, 45
+"""Smoothnesses that are searched from their best beginning, and evaluations for each."""
+_BELOW = np.tril_indices(_NEAR + _FAR)
+"""First and second point of each pair of a group."""
+_LARGE = 1e60
+"""More than any sum of squares."""
+_IMPOSSIBLE = 1e12
+"""Loss of numbers whose system cannot be solved."""
 
 
-def matern_sum(measured: Numbers, pairs: Numbers, size: int) -> Numbers:
-    """Covariance by lag, (2 size, 2 size): the mean of the fits with and without directions.
+class _Model(NamedTuple):
+    """A Matern covariance of unit variance."""
 
-    Directions that the surroundings of a gap show may be a slope of theirs; half of each has served better than either.
+    smoothness: float
+    numbers: Numbers
+    """(4,) logarithms of length, of grain, and two of how lengths differ by direction."""
+
+    @property
+    def grain(self) -> float:
+        """Variance of single pixels."""
+        return float(np.exp(self.bounded[1]))
+
+    @property
+    def bounded(self) -> Numbers:
+        return np.clip(self.numbers, _LEAST, _GREATEST)
+
+    def correlation(self, down: Numbers, across: Numbers) -> Numbers:
+        """Of lags in pixels, without the grain."""
+        length, _, axis, diagonal = self.bounded.tolist()
+        rates, axes = np.linalg.eigh([[axis, diagonal], [diagonal, -axis]])
+        (rows, mixed), (_, columns) = (axes * np.exp(2.0 * (rates - length))) @ axes.T
+        square = rows * down * down + 2.0 * mixed * down * across + columns * across * across
+        scaled = np.sqrt(2.0 * self.smoothness * np.maximum(square, 0.0))
+        return _matern(scaled, self.smoothness)
+
+
+def _matern(scaled: Numbers, smoothness: float) -> Numbers:
+    """Correlation in closed form (Rasmussen and Williams 2006, 4.14); `scaled` are distances by sqrt(2 smoothness)."""
+    from scipy.special import k1
+
+    if smoothness == 1.0:
+        above = np.maximum(scaled, 1e-8)
+        return np.asarray(above * k1(above))
+    third, fourth = {0.5: (0.0, 0.0), 1.5: (0.0, 0.0), 2.5: (1 / 3, 0.0), 3.5: (0.4, 1 / 15)}[smoothness]
+    series = 1.0 if smoothness == 0.5 else 1.0 + scaled * (1.0 + scaled * (third + scaled * fourth))
+    return np.asarray(series * np.exp(-scaled))
+
+
+class _Groups(NamedTuple):
+    """Known pixels (group, point) that the likelihood looks at together."""
+
+    down: Numbers
+    """(group, pair) rows apart, of the pairs of `_BELOW`: a factorisation looks at no others."""
+    across: Numbers
+    level: Numbers
+    """(group, point) less their mean."""
+    slopes: Numbers
+    """(group, pair) covariance of level and slope."""
+
+    @classmethod
+    def of(cls, values: NDArray[np.floating[Any]], known: NDArray[np.bool_]) -> _Groups:
+        """All over a plane; at least `_NEAR + _FAR` of its pixels are known."""
+        places = np.argwhere(known)
+        numbers = [int(len(places) * ((k + 0.5) * _GOLDEN % 1.0)) for k in range(_GROUPS)]
+        point = np.stack([_group(places, known, number) for number in numbers])
+        level = values[point[..., 0], point[..., 1]].astype(np.float64)
+        first, second = (point[:, one].astype(np.float64) for one in _BELOW)
+        middle = point.mean(axis=1, keepdims=True)
+        slopes = _SLOPES * (1.0 + ((first - middle) * (second - middle)).sum(axis=2) / _SLOPE**2)
+        down, across = np.moveaxis(first - second, 2, 0)
+        return cls(down, across, level - level.mean(axis=1, keepdims=True), slopes)
+
+    def some(self, step: int) -> _Groups:
+        """One in so many."""
+        return _Groups(*(part[::step] for part in self))
+
+    def loss(self, model: _Model) -> tuple[float, float]:
+        """Twice the negative log likelihood, and the variance that makes it least."""
+        count, size = self.level.shape
+        system, place = np.zeros((count, size + 1, size + 1)), np.arange(size)
+        system[:, *_BELOW] = model.correlation(self.down, self.across) + self.slopes
+        system[:, place, place] += model.grain
+        system[:, size, :size], system[:, size, size] = self.level, _LARGE
+        try:
+            factor = np.linalg.cholesky(system)  # its last row is what solving for the level would give
+        except np.linalg.LinAlgError:
+            return _IMPOSSIBLE, 1.0
+        white = factor[:, size, :size]
+        logarithms = 2.0 * float(np.log(factor[:, place, place]).sum())
+        variance = max(float(np.mean(white**2)), 1e-30)
+        return white.size * float(np.log(variance)) + logarithms, variance
+
+
+def _group(places: NDArray[np.intp], known: NDArray[np.bool_], centre: int) -> NDArray[np.intp]:
+    """(point, 2) row and column: the nearest to the place of that number, and some of those around."""
+    row, column = places[centre].tolist()
+    top, left = max(row - _REACH, 0), max(column - _REACH, 0)
+    around = np.argwhere(known[top : row + _REACH + 1, left : column + _REACH + 1]) + np.array([top, left])
+    if len(around) < _NEAR + _FAR:
+        around = places
+    order = np.argsort(((around - (row, column)) ** 2).sum(axis=1), kind="stable")
+    rest = order[_NEAR:]
+    far = rest[np.arange(_FAR) * len(rest) // _FAR]
+    return np.asarray(around[np.concatenate([order[:_NEAR], far])])
+
+
+def likeliest_covariance(
+    values: NDArray[np.floating[Any]], known: NDArray[np.bool_], size: int
+) -> NDArray[np.float64] | None:
+    """Covariance by lag, (2 size, 2 size) in the order of the discrete Fourier transform, its grain at lag 0.
+
+    None where too little is known, or nothing but one number.
 
     Parameters
     ----------
-    measured, pairs : variogram and what it is from, lags in the order of the discrete Fourier transform.
-    size : lags wanted, 0 to size - 1 and -size to -1.
+    values, known : (row, column); `values` without a trend.
     """
-    lags, wanted = _lags(len(measured) // 2), _lags(size)
-    shapes = np.eye(2), _directions(measured, pairs, lags)
-    fits = [_fitted(measured, pairs, _length(lags, shape), _length(wanted, shape)) for shape in shapes]
-    return np.asarray((fits[0] + fits[1]) / 2.0)
+    if np.count_nonzero(known) < _NEAR + _FAR or np.ptp(values[known]) == 0:
+        return None
+    groups = _Groups.of(values, known)
+    model = _searched(groups)
+    signed = np.r_[0:size, -size:0].astype(np.float64)
+    table = model.correlation(signed[:, None], signed)
+    table[0, 0] += model.grain
+    return table * groups.loss(model)[1]
 
 
-def _lags(reach: int) -> Numbers:
-    """(row and column, 2 reach, 2 reach), in pixels, signed."""
-    signed = np.r_[0:reach, -reach:0].astype(np.float64)
-    return np.stack(np.meshgrid(signed, signed, indexing="ij"))
+def _searched(groups: _Groups) -> _Model:
+    """The likeliest."""
+    from scipy.optimize import minimize
 
-
-def _length(lags: Numbers, shape: Numbers) -> Numbers:
-    """Of each lag where distances are those of an ellipse."""
-    return np.asarray(np.sqrt(np.einsum("iyx,ij,jyx->yx", lags, shape, lags)))
-
-
-def _directions(measured: Numbers, pairs: Numbers, lags: Numbers) -> Numbers:
-    """(2, 2) of unit determinant: the ellipse of equal difference, from the shortest lags.
-
-    Differences there grow as a power of the length; of that power they are squares of lengths.
-    """
-    radius = np.hypot(*lags)
-    use = (radius > 0) & (radius <= _NEAR) & (pairs > 0)
-    some = use & (measured > 0)
-    if np.count_nonzero(some) < _FEWEST:
-        return np.eye(2)
-    power = np.clip(np.polyfit(np.log(radius[some]), np.log(measured[some]), 1, w=np.sqrt(pairs[some]))[0], 0.3, 2.0)
-    (row, column), square = lags[:, use], measured[use] ** (2.0 / power)
-    weight = np.sqrt(pairs[use] / pairs[use].max()) / radius[use] ** 2
-    design = np.stack([row * row, 2 * row * column, column * column], axis=1)
-    down, mixed, across = np.linalg.lstsq(design * weight[:, None], square * weight, rcond=None)[0]
-    rates, axes = np.linalg.eigh([[down, mixed], [mixed, across]])
-    rates = np.maximum(rates, rates.max() / _ROUNDEST)
-    return np.asarray((axes * (rates / np.sqrt(rates.prod()))) @ axes.T)
-
-
-def _fitted(measured: Numbers, pairs: Numbers, length: Numbers, wanted: Numbers) -> Numbers:
-    """Covariance at the wanted lengths; weights that are not negative, of least relative error in the variogram."""
-    from scipy.optimize import nnls
-
-    use = (length > 0) & (length < _EDGES[-1]) & (pairs > 0)
-    place = np.digitize(length[use], _EDGES)
-    sums = np.stack([np.bincount(place, (pairs * what)[use]) for what in (np.ones_like(length), measured, length)])
-    count, square, far = sums[:, (sums[0] > 0) & (sums[1] > 0)]
-    square, far = square / count, far / count
-    each = [(smoothness, scale) for smoothness in _SMOOTHNESS for scale in _LENGTHS]
-    columns = [np.ones_like(far), *(1.0 - _matern(far / scale, smoothness) for smoothness, scale in each)]
-    weight = np.sqrt(np.minimum(count / (_FULL * count.max()), 1.0)) / square
-    (grain, *shares), _ = nnls(np.stack(columns, axis=1) * weight[:, None], square * weight)
-    table = np.where(wanted == 0, grain, 0.0)
-    for share, (smoothness, scale) in zip(shares, each, strict=True):
-        if share > 0:
-            table += share * _matern(wanted / scale, smoothness)
-    return table
-
-
-def _matern(distance: Numbers, smoothness: float) -> Numbers:
-    """Correlation at distances in lengths, in closed form (Rasmussen and Williams 2006, 4.17)."""
-    scaled = np.sqrt(2.0 * smoothness) * distance
-    series = {0.5: 1.0, 1.5: 1.0 + scaled, 2.5: 1.0 + scaled + scaled * scaled / 3.0}[smoothness]
-    return np.asarray(series * np.exp(-scaled))
+    begun = []
+    for smoothness in _SMOOTHNESS:
+        tried = [_Model(smoothness, np.array([length, grain, 0.0, 0.0])) for length in _LENGTHS for grain in _GRAINS]
+        losses = [groups.some(2).loss(model)[0] for model in tried]
+        begun.append((min(losses), smoothness, tried[int(np.argmin(losses))]))
+    found = []
+    for _, smoothness, start in sorted(begun)[:_SEARCHED]:
+        corners = start.numbers + np.concatenate([np.zeros((1, 4)), _STEPS])
+        answer = minimize(
+            lambda numbers, smoothness=smoothness: groups.loss(_Model(smoothness, numbers))[0],
+            start.numbers,
+            method="Nelder-Mead",
+            options={"maxfev": _TURNS, "initial_simplex": corners},
+        )
+        found.append((float(answer.fun), smoothness, _Model(smoothness, answer.x)))
+    return min(found, key=lambda one: one[:2])[2]
