@@ -261,7 +261,7 @@ def test_the_place_of_the_item_is_tried_before_any_work(scene: Path, tmp_path: P
         (f"{tmp_path}/file/a.json", "cannot be written to"),
         (f"{tmp_path}/", "is a folder"),
         (str(tmp_path), "is a folder"),
-        (f"{tmp_path}/notes.json", "no STAC Item"),
+        (f"{tmp_path}/notes.json", "not the STAC Item"),
     ):
         with pytest.raises(TargetError, match=said):
             geodiff.fill(scene, tmp_path / "filled.tif", filler="nearest", stac=place)

@@ -18,7 +18,7 @@ def test_what_is_missing_and_left_is_no_gap_but_is_told(geodiff_cli: Run, scene:
         file.write(values)
     done = geodiff_cli("fill", scene, scene.with_name("filled.tif"), "--filler", "laplace", "-q")
     assert done.code == 0
-    assert re.search(r"has no gap to fill; .*; [\d,]+ missing values are left as they are \(--dry-run says", done.out)
+    assert re.search(r"has no gap to fill; .*; [\d,]+ missing values are not to be filled \(--dry-run says", done.out)
 
 
 def test_json_of_fill_parses_and_stands_alone_on_stdout(geodiff_cli: Run, scene: Path) -> None:

@@ -284,7 +284,7 @@ def test_a_model_from_before_pruning_is_described(folder) -> None:
 def test_only_models_are_overwritten(folder, tmp_path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "scene.tif").write_bytes(b"mine")
-    with pytest.raises(TargetError, match="no model folder"):
+    with pytest.raises(TargetError, match="not a model folder"):
         copied(folder, tmp_path / "own", overwrite=True)
     assert (tmp_path / "own" / "scene.tif").exists()
     copied(folder, copied(folder, tmp_path / "two"), overwrite=True)
