@@ -174,7 +174,7 @@ def cut_patch(
         place = (..., *outer.within(ground.covers))
     coarse = np.zeros((*ground.values.shape[:2], *outer.shape), np.float32)
     asked = [ground.indices[target] for target in targets]
-    folded = lattice.folded(outer)
+    folded, (down, across) = lattice.folded(outer), _in_raster(outer, lattice)
     coarse[list(targets)] = sample_cells(cells.values, cells.cell, *folded, asked, around=lattice.periodic)
     return Patch(
         values=np.ascontiguousarray(ground.values[place]),
@@ -187,7 +187,7 @@ def cut_patch(
         dates=ground.dates,
         targets=targets,
         inside=_in_raster(window, lattice),
-        real=(_in_raster(outer, lattice)[0], slice(None) if lattice.periodic else _in_raster(outer, lattice)[1]),
+        real=(down, slice(None) if lattice.periodic else across),
     )
 
 
