@@ -371,11 +371,18 @@ def _resources(client: Any) -> dict[str, int] | None:
 
 
 def _result(future: Any, block: Block) -> BlockResult:
-    error = future.exception()
-    if error is None:
-        result: BlockResult = future.result()
-        return result
-    return BlockResult(block.key, error=f"{type(error).__name__}: {error}")
+    """What became of a block, whose answer the cluster may then forget.
+
+    It would fill a block anew whose answer is lost with a worker, and be at it when the working store goes away.
+    """
+    try:
+        error = future.exception()
+        if error is None:
+            result: BlockResult = future.result()
+            return result
+        return BlockResult(block.key, error=f"{type(error).__name__}: {error}")
+    finally:
+        future.release()
 
 
 @contextmanager

@@ -171,6 +171,22 @@ def _slowly(work_path: str, block: Block) -> BlockResult:
     return BlockResult(block.key, windows=len(work_path))
 
 
+def test_a_cluster_keeps_no_answer_that_was_told(cluster: LocalCluster) -> None:
+    """It fills a block anew whose answer is lost with a worker, and is still at it when the run ends."""
+    blocks = [_block(n) for n in range(3)]
+    job = FillJob(source="a.tif", target="b.tif", scheduler=cluster.scheduler_address)
+
+    class Ticks(_Ticks):
+        def advance(self) -> None:
+            super().advance()
+            give_up = time.monotonic() + 10
+            while len(cluster.scheduler.tasks) > len(blocks) - self.count:
+                assert time.monotonic() < give_up
+                time.sleep(0.01)
+
+    assert len(running.run_blocks(_named, "work", blocks, job, Ticks())) == len(blocks)  # type: ignore[arg-type]
+
+
 def test_two_jobs_on_one_cluster_get_their_own_blocks(cluster: LocalCluster) -> None:
     """Most GeoTIFFs call their variable alike, so their blocks have the same keys."""
     blocks = [_block(n) for n in range(12)]
