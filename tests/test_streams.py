@@ -27,3 +27,12 @@ def test_a_program_without_its_streams_speaks_into_no_file_of_its_own(tmp_path: 
     assert number > 2, "what C libraries print with the numbers 1 and 2 would go into a product"
     assert read == ""
     assert taken.read_text() == ""
+
+
+def test_what_c_libraries_print_is_not_among_the_results() -> None:
+    """GDAL does for GRIB of some centres, a line for each field."""
+    code = "import os; from geodiff.streams import mend_streams; mend_streams(); os.write(1, b'talk'); print('results')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("results\n", "")
