@@ -62,7 +62,7 @@ _LEFT, _LITTLE_LEFT = 0.25, 0.003
 """Share of a window that a trial leaves known; the second, some 50 pixels, where no window can spare so much."""
 _FOLDS, _STREWN = 5, 3
 """Of known pixels strewn about every fifth is hidden in a trial, in so many trials of a window."""
-_LEAST_STREWN, _CROWDED = 30, 10.0
+_LEAST_STREWN, _CROWDED = 5, 10.0
 """Known pixels of a window from which on some are hidden so, and how many known ones of the 5 x 5 around each, on
 average, are no points or tracks any more."""
 _SIDES, _REACHED = (1, 4, 6, 8, 12, 16, 24, 32, 48), 0.9
