@@ -28,7 +28,7 @@ __all__ = ["cells_of", "draw_trials"]
 
 
 def draw_trials(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[Trial]:
-    """Patches of the scene in which known pixels are hidden; none where too few can be spared."""
+    """Patches of the scene with known pixels hidden; empty where too few can be spared."""
     return _trials(cube, scan, gaps, filler, hide(cube, scan, gaps, filler))
 
 
@@ -39,9 +39,9 @@ def cells_of(
     *,
     around: bool = False,
 ) -> Cells:
-    """The low-resolution fill, of some dates or all, normalised; a date without data gets the band's centre.
+    """The normalised low-resolution fill of all or some dates; a date without data gets the band's centre.
 
-    `around`: the raster goes once around the globe.
+    `around` tells that the raster spans all longitudes.
     """
     centre = np.array([n.centre for n in normalisations])
     scale = np.array([n.scale for n in normalisations])
@@ -98,7 +98,7 @@ def _trial(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, cells: Cells
     place = dates.index(spot.date)
     ground = _ground(cube, scan, gaps, [spot.window], filler.halo, dates)
     whole = cut_patch(ground, spot.window, filler.halo, cube.lattice, cells, (place,))
-    # Outside the user's fillable area fillers would not be asked for what is hidden, and be judged on what they left.
+    # Otherwise hidden pixels outside the user's fillable area would not be filled, and be judged all the same.
     whole = replace(whole, fillable=whole.fillable | whole.known)
     truth = whole.values[(place, slice(None), *whole.core)]
     hidden = spot.where & whole.known[(place, slice(None), *whole.core)]
@@ -120,7 +120,7 @@ def _trial(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, cells: Cells
 def _without(
     known: NDArray[np.bool_], place: int, hidden: NDArray[np.bool_], window: Window, halo: int, lattice: Lattice
 ) -> NDArray[np.bool_]:
-    """Known pixels less the hidden ones, also where the margin shows them again beyond the raster's edge."""
+    """Known pixels without the hidden ones, and without their mirror images beyond the raster's edge."""
     rows, columns = lattice.folded(window.expand(halo))
     rows, columns = rows - window.row, columns - window.column
     if lattice.periodic:

@@ -1,6 +1,7 @@
-"""What trials hide: known pixels under the scene's own gaps, laid elsewhere; whole dates, and dates on end, of stacks.
+"""Which known pixels the trials of a fit hide: copies of the scene's own gaps elsewhere, whole dates, lasting outages.
 
-It is bounded and deterministic, and depends on neither blocks nor the dates asked for.
+The choice is bounded and deterministic. It depends neither on the blocks nor on the dates that a job asks for, so the
+fit, and with it the product, is the same however the scene is tiled.
 """
 
 from __future__ import annotations
@@ -44,36 +45,39 @@ __all__ = ["Hidden", "hide", "most_trials"]
 
 MOST_HIDDEN = 100_000
 LEAST_HIDDEN = 50
-"""Fewer hidden pixels than this teach nothing; the fillers' stored tables are used instead."""
+"""Hidden pixels below which nothing can be learnt; the fillers' stored tables are used instead."""
 _TAUGHT, _SPARED = 1000, 4
-"""Pixels of a band to hide where a scene is small or has small gaps, as far as one in `_SPARED` of its known ones: the
-stored tables are those of ordinary optical scenes, and a small grid is often a smooth field of the weather."""
+"""Pixels to hide per band of a small scene, or of one with small gaps, but no more than one in `_SPARED` known pixels:
+the stored tables come from ordinary optical scenes, and a small grid is often a smooth weather field."""
 LEAST_TRIALS = 15
 TRIAL_MEMORY = 600 << 20
-"""Bytes that all trials together may take."""
+"""Bytes available to all trials together."""
 LEAST_SHAPE = 9
-"""Pixels of the smallest gap shape worth hiding."""
+"""Pixels of the smallest gap shape that is worth copying."""
 _DEEP_EVERY = 5
-"""Every fifth trial hides all that one of the gaps would, however much that is; of one or two dates only gaps that the
-budget would crop."""
+"""Every fifth trial copies a gap in full, however large it is; with one or two dates, only gaps that the budget would
+otherwise crop."""
 _TURNS, _FEW_WINDOWS = 8, 16
-"""Positions in which such a gap is laid into a raster of up to so many windows, where it fits but here and there."""
+"""Positions tried for such a gap in a raster of at most `_FEW_WINDOWS` windows, where few positions are possible."""
 _LEFT, _LITTLE_LEFT = 0.25, 0.003
-"""Share of a window that a trial leaves known; the second, some 50 pixels, where no window can spare so much."""
+"""Share of a window that must stay known in a trial; the second, about 50 pixels, applies where no window can keep the
+first."""
 _FOLDS, _STREWN = 5, 3
-"""Of known pixels strewn about every fifth is hidden in a trial, in so many trials of a window."""
+"""Where known pixels are scattered points, a trial hides one in `_FOLDS`, and each window has `_STREWN` trials."""
 _LEAST_STREWN, _CROWDED = 5, 10.0
-"""Known pixels of a window from which on some are hidden so, and how many known ones of the 5 x 5 around each, on
-average, are no points or tracks any more."""
+"""Fewest known pixels of a window for such a trial, and the mean number of known pixels in the 5 x 5 around a known one
+above which they no longer count as points or tracks."""
 _SIDES, _REACHED = (1, 4, 6, 8, 12, 16, 24, 32, 48), 0.9
-"""Sides of pieces of tracks, in pixels, and the quantile of distances to data in which they are to be as gaps are."""
+"""Sides of the pieces of tracks that a trial may hide, in pixels, and the quantile of the distance to data by which
+hidden pieces are matched to gaps."""
 
 
 def hide(cube: Cube, scan: Scan, gaps: GapReader, filler: Filler) -> list[Hidden]:
-    """What to hide of a scene in its trials; empty where too few pixels can be spared to learn from.
+    """Choose what the trials of a scene hide; empty where too few pixels can be spared to learn from.
 
-    The scene's own gap shapes on known pixels of other windows and, of a stack, whole dates and gaps that last; pixels
-    strewn about where what is known lies so. In the order and at the places that the ground fixes.
+    Gap shapes of the scene are laid over known pixels of other windows; in a stack, whole dates and lasting gaps are
+    hidden too; where the known pixels are scattered points or tracks, some of them. Places and their order depend on
+    the position on the ground alone.
     """
     taught = _TAUGHT * len(cube.bands)
     share = max(
@@ -117,9 +121,10 @@ def _transplants(
     *,
     sparse: bool = False,
 ) -> list[Hidden]:
-    """Gap shapes laid over known pixels that are not `taken`, `each` of so many pixels at most, while `budget` lasts.
+    """Lay gap shapes over known pixels that no trial in `taken` hides, until `budget` pixels are hidden.
 
-    `sparse`: no window could leave a quarter of itself known, so a shape is cropped to what is known there.
+    A shape of more than `each` pixels is cropped. With `sparse`, no window could keep a quarter of its pixels known, so
+    a shape is cropped to the known pixels under it.
     """
     found: list[Hidden] = []
     spent, left = 0, _LITTLE_LEFT if sparse else _LEFT
@@ -129,7 +134,7 @@ def _transplants(
         date, window = places[tried % len(places)]
         shape = shapes[tried % len(shapes)]
         turn, known = tried // len(shapes) + tried // len(places), known_in(cube, gaps, date, window)
-        if sparse:  # a part of a shape would hide next to nothing
+        if sparse:  # a shape that was cropped first would hide next to nothing here
             shape = _cropped(laid(cube, window, shape, turn, tried) & known.any(axis=0), each, tried)
         else:
             shape = laid(cube, window, _cropped(shape, each, tried), turn, tried)
@@ -145,11 +150,11 @@ def _transplants(
 def _strewn(
     cube: Cube, scan: Scan, gaps: GapReader, places: Sequence[tuple[int, Window]], most: int
 ) -> list[Hidden]:
-    """Every fifth known pixel of windows in which these are strewn about, another fifth in each of a window's trials.
+    """Hide every fifth known pixel of windows whose known pixels are scattered, another fifth in each trial.
 
-    What is missing there is all between them, and has no shape that could be laid elsewhere. Of tracks every fifth
-    piece is hidden, so long that what is hidden lies as far from what is left as gaps do. Every third trial hides
-    them on all dates: between stations no date looks.
+    The missing pixels surround the known ones there, so there is no gap shape to copy. Along tracks, every fifth piece
+    is hidden, long enough for hidden pixels to be as far from the remaining ones as missing pixels are. Every third
+    trial hides its pixels on all dates, because no date shows what lies between stations.
     """
     found: list[Hidden] = []
     budget, spent = min(_STREWN * scan.known // _FOLDS, _TAUGHT * len(cube.bands)), 0
@@ -173,7 +178,7 @@ def _strewn(
 
 
 def _around(known: NDArray[np.bool_]) -> float:
-    """How many of the 5 x 5 pixels around a known one (row, column) are known, itself among them, on average."""
+    """Mean number of known pixels, (row, column), in the 5 x 5 around a known pixel, itself included."""
     from scipy.ndimage import uniform_filter
 
     around = THINNING * uniform_filter(known.astype(np.float64), math.isqrt(THINNING), mode="constant")
@@ -181,9 +186,10 @@ def _around(known: NDArray[np.bool_]) -> float:
 
 
 def _piece(known: NDArray[np.bool_], gap: NDArray[np.bool_]) -> int:
-    """Side of the squares (pixels) of which every fifth is to be hidden, (row, column) both.
+    """Side, in pixels, of the squares of which every fifth is hidden; `known` and `gap` are (row, column).
 
-    1, which is pixel by pixel, where these lie as far from each other as gaps from them; along a track they do not.
+    It is 1, a single pixel, where known pixels are as far from each other as the gap is from them. Along a track they
+    are closer to each other, and larger squares are needed.
     """
     if not gap.any():
         return 1
@@ -200,9 +206,9 @@ def _piece(known: NDArray[np.bool_], gap: NDArray[np.bool_]) -> int:
 
 
 def _one_fold(known: NDArray[np.bool_], fold: int, side: int) -> NDArray[np.bool_]:
-    """(row, column) every fifth of the known pixels, in rows one below the other not the same columns.
+    """Every fifth known pixel (row, column), with columns shifted from row to row.
 
-    Or all of every fifth square, these lying a knight's move apart.
+    For a `side` above 1, all known pixels of every fifth square, the squares a knight's move apart.
     """
     if side > 1:
         row, column = (np.arange(length) // side for length in known.shape)
@@ -221,17 +227,17 @@ def _deep(
     wanted: int,
     little: bool,
 ) -> list[Hidden]:
-    """Gaps as large as they come, which the budget would crop: what is far inside them is seen in no other trial.
+    """Copy gaps in full that the budget would crop: no other trial shows errors deep inside a gap.
 
-    One window of a date in a stack. Of a `little` raster, which is smaller than a window, a quarter stays known.
-    Of single images half of what is known stays for other trials.
+    In a stack, one window per date. In a `little` raster, smaller than a window, a quarter of the known pixels stays
+    known. In a single image, half of the known pixels are left to the other trials.
     """
     found: list[Hidden] = []
     series = sum(seen_dates(scan)) >= LEAST_DATES
     spare = scan.known if series or little else scan.known // 2
     of_a_date = 1 if series else wanted
     told = LEAST_LEFT // 2 if little else LEAST_LEFT
-    # Of few windows each may be the one whose gap it is, turned onto itself: then they are gone through again.
+    # With few windows, each may be the one that the gap comes from, so that the gap falls onto itself: try other turns.
     turns = _TURNS if little or (not series and len(places) <= _FEW_WINDOWS) else 1
     for tried in range(turns * len(places) if shapes else 0):
         again, place = divmod(tried, len(places))
@@ -252,31 +258,31 @@ def _deep(
 
 
 def _affordable(cube: Cube, scan: Scan, filler: Filler) -> int:
-    """How many trials fit into the memory set aside for them; a patch of many dates and bands is large."""
+    """Number of trials whose patches fit into `TRIAL_MEMORY`; a patch of many dates and bands is large."""
     seen = seen_dates(scan)
     dates = max(len(context(cube, filler, target, seen)) for target in range(len(cube.variable.dates)))
     return _fitting(patch_bytes(dates, len(cube.bands), filler.halo))
 
 
 def _fitting(patch: int) -> int:
-    """Trials of so many bytes that fit into their memory."""
+    """Number of trials of `patch` bytes each that fit into `TRIAL_MEMORY`, at least two."""
     return max(2, TRIAL_MEMORY // patch)
 
 
 def most_trials(cube: Cube, patch: int) -> int:
-    """How many trials `hide` may make at most, as is known before a scan; `patch` is the bytes of one."""
+    """Most trials that `hide` can make, as far as is known before the scan; `patch` is the size of one, in bytes."""
     chunks = len(cube.variable.dates) * math.prod(-(-side // CHUNK) for side in cube.shape)
     lasting = MOST_LASTING if len(cube.variable.dates) > 1 else 0
     return min(min(MOST_TRIALS, max(LEAST_TRIALS, chunks)) + lasting, _fitting(patch))
 
 
 def _gap_chunks(scan: Scan) -> int:
-    """How many chunks hold gaps; about five windows each, of which a fit may cost a fifth."""
+    """Number of chunks with gaps, of about five windows each; a trial per chunk lets a fit cost a fifth of the fill."""
     return int((scan.gap_counts > 0).sum())
 
 
 def _cropped(shape: NDArray[np.bool_], most: int, pick: int) -> NDArray[np.bool_]:
-    """A gap shape, or of one that is too large the part around one of its pixels."""
+    """The gap shape, or the part of it around one of its pixels where it has more than `most` pixels."""
     if shape.sum() <= most:
         return shape
     rows, columns = np.nonzero(shape)
@@ -295,7 +301,7 @@ def _cropped(shape: NDArray[np.bool_], most: int, pick: int) -> NDArray[np.bool_
 
 
 def _shapes(cube: Cube, scan: Scan, gaps: GapReader) -> list[NDArray[np.bool_]]:
-    """Gap shapes (128, 128) of the scene; one that covers a window is of no use, it would leave nothing known."""
+    """Gap shapes (128, 128) of the scene, without those that cover a whole window and would leave nothing known."""
     shapes: list[NDArray[np.bool_]] = []
     for date, window in with_gaps(cube, scan):
         if len(shapes) >= MOST_TRIALS:
@@ -309,14 +315,14 @@ def _shapes(cube: Cube, scan: Scan, gaps: GapReader) -> list[NDArray[np.bool_]]:
 
 
 def _transplanted(known: NDArray[np.bool_], shape: NDArray[np.bool_], left: float) -> NDArray[np.bool_]:
-    """(band, row, column) of the window: known pixels under a gap shape; none where fewer than `left` a band stay."""
+    """Known pixels under a gap shape (band, row, column); none where fewer than `left` a band would stay."""
     hidden = known & shape
     enough_left = (known & ~hidden).sum() >= left * len(known)
     return hidden if enough_left else np.zeros_like(hidden)
 
 
 def _extent(cube: Cube, window: Window) -> int:
-    """Pixels of the window that lie in the raster."""
+    """Number of the window's pixels that lie inside the raster."""
     common = window.intersect(cube.lattice.extent)
     assert common is not None
     return common.height * common.width

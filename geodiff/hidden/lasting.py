@@ -1,4 +1,4 @@
-"""What lasts in a stack: dates that show nothing at all, and gaps that stay where they are for many dates on end."""
+"""What lasts in a stack: dates without a known pixel, and gaps that stay in one place for many consecutive dates."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ if TYPE_CHECKING:
 __all__ = ["MOST_LASTING", "lasting_gaps", "lost_dates"]
 
 _LOST_EVERY = 5
-"""Of a stack every fifth trial hides a whole date."""
+"""In a stack, every fifth trial hides a whole date."""
 _LEAST_LOST = 5
-"""Such trials at least, each of another date: two dates tell little of how dates differ."""
+"""Fewest such trials, each of another date: two dates say little about how much dates differ."""
 _LEAST_SHOWN = (0.5, 0.1)
-"""Share of a window that must be known for a trial that hides all of it; the second where too few dates show the first.
-"""
+"""Known share of a window that qualifies it for hiding all of it; the second where too few dates reach the first."""
 _UNEVEN = 0.2
-"""Of two dates, how much one must show of what the other does for them to be held against each other."""
+"""With two dates, least ratio of their numbers of known pixels for one to be hidden and predicted from the other."""
 _LASTING, _ENDS = 5, 3
-"""Trials at most that hide a gap with the dates on which it lasts, each of another date; and how many of its ends."""
+"""Most trials that hide a gap together with the dates on which it lasts, each on another date; and most at its ends."""
 MOST_LASTING = _LASTING + _ENDS
 _LEAST_FAR, _MORE_FAR = 0.02, 3.0
-"""Such trials are drawn where that share of the gaps lies far from known dates, and so many times the share of what is
-known: clouds that come and go leave both alike, and then what is hidden on one date shows all there is."""
+"""Such trials are made where at least this share of the missing pixels is far from dates that know them, and at least
+this many times the share of the known pixels for which that holds. Under clouds that come and go the shares are alike,
+and gaps hidden on single dates represent all gaps."""
 _LEAST_MOVED, _TRIES, _LAPS = 0.25, 20, 3
-"""Share of what is far in such a gap that has to fall on known pixels, how often a place for it is looked for, and how
-often all windows are tried until it is moved within them too."""
+"""Share of the far pixels of such a gap that must fall on known ones, number of positions tried, and number of rounds
+over all windows after which the gap is also shifted within a window."""
 
 
 def lost_dates(cube: Cube, scan: Scan, gaps: GapReader, most: int) -> list[Hidden]:
-    """Windows of a stack in which a date shows nothing at all: what other dates say of it is another question.
+    """Windows of a stack in which all of a date is hidden, as predicting it from other dates is a problem of its own.
 
-    One window of a date; one pixel in 3 x 3 is judged.
+    One window per date; one pixel in 3 x 3 is judged.
     """
     seen = seen_dates(scan)
     dates = int(sum(seen))
@@ -72,7 +72,7 @@ def lost_dates(cube: Cube, scan: Scan, gaps: GapReader, most: int) -> list[Hidde
             if len(found) >= wanted or common is None or any(spot.date == date for spot in found):
                 continue
             known = known_in(cube, gaps, date, window)
-            if dates == 2:  # what one says of the other is seen where both are
+            if dates == 2:  # how well one predicts the other can be judged only where both are known
                 known &= known_in(cube, gaps, next(d for d, shown in enumerate(seen) if shown and d != date), window)
             if known.mean() >= least * common.height * common.width / (window.height * window.width):
                 gone = lost_beside(cube.seconds, seen, date, outages, len(found))
@@ -81,7 +81,7 @@ def lost_dates(cube: Cube, scan: Scan, gaps: GapReader, most: int) -> list[Hidde
 
 
 def _uneven(scan: Scan) -> bool:
-    """Of two dates one shows little: what they differ by there says little of the rest."""
+    """Whether one of two dates knows few pixels: their difference there says little about the rest."""
     shown = np.sort(scan.cells.count.sum(axis=(1, 2, 3)))
     return bool(shown[-2] < _UNEVEN * shown[-1])
 
@@ -89,10 +89,10 @@ def _uneven(scan: Scan) -> bool:
 def lasting_gaps(
     cube: Cube, scan: Scan, gaps: GapReader, filler: Filler, found: list[Hidden], most: int
 ) -> list[Hidden]:
-    """Gaps of a stack laid elsewhere with all the dates on which they last, where other trials show too little of them.
+    """Copy gaps of a stack together with all the dates on which they last, where other trials do not represent them.
 
-    What is hidden on one date is known on those around it, unless these have gaps of their own there. Where a place is
-    lost for many dates on end its gap is of another kind than that.
+    In other trials, a pixel hidden on one date is mostly known on the dates around it. A place that is lost for many
+    consecutive dates is harder to fill than that.
     """
     sources: list[tuple[int, _Gap]] = []
     ends: list[tuple[int, _Gap]] = []
@@ -100,7 +100,7 @@ def lasting_gaps(
     for date, window in islice(with_gaps(cube, scan), 20 * MOST_TRIALS):
         if looked >= 2 * MOST_TRIALS:
             break
-        alone = dates_around(cube.seconds, date).sum() == 1  # all of it is far from other dates, whatever is missing
+        alone = dates_around(cube.seconds, date).sum() == 1  # every pixel is far from other dates, missing or not
         if not seen[date] or alone or not gap_shape(cube, gaps, date, window).any():
             continue
         looked += 1
@@ -121,31 +121,31 @@ def lasting_gaps(
 
 @dataclass(frozen=True, slots=True)
 class _Gap:
-    """The gap of one window of a date, with what is missing there on the dates around it."""
+    """The gap of one window on one date, and how far in time its pixels are from dates that know them."""
 
     shape: NDArray[np.bool_]
     """(row, column)."""
     far: NDArray[np.bool_]
-    """(row, column) the part of it that is far from known dates."""
+    """(row, column) its pixels that are far from any date that knows them."""
     apart: NDArray[np.bool_]
-    """(row, column) that, and what dates around know on one side alone: ends of what lasts."""
+    """(row, column) the same, and pixels known near in time on one side only, which are at the ends of an outage."""
     known_far: NDArray[np.bool_]
-    """(row, column) what is known, and on the dates around is not."""
+    """(row, column) pixels that are known on this date and on none around it."""
     window: Window
-    """Where it lies."""
+    """The window of the gap."""
     dates: list[int]
     """The context of its date."""
 
     @classmethod
     def of(cls, cube: Cube, gaps: GapReader, date: int, window: Window, dates: list[int]) -> _Gap:
-        """Of a window that touches the raster; `dates` are the context of its date."""
+        """The gap of a window that touches the raster; `dates` are the context of its date."""
         shape, known = gap_shape(cube, gaps, date, window), known_in(cube, gaps, date, window).all(axis=0)
         sides = _sides(cube, gaps, date, window, dates, shape | known)
         far = sides == FAR
         return cls(shape, shape & far, shape & (sides != NEAR), known & far, window, dates)
 
     def lasting(self, cube: Cube, gaps: GapReader, date: int) -> NDArray[np.bool_]:
-        """(context date, row, column) the dates without a break on which each of its pixels is missing."""
+        """The consecutive dates on which each pixel of the gap is missing, (context date, row, column)."""
         known = np.stack([known_in(cube, gaps, d, self.window).all(axis=0) for d in self.dates])
         order = list(np.argsort(cube.seconds[self.dates], kind="stable"))
         return _without_break(known, order, self.dates.index(date)) & self.shape
@@ -154,7 +154,7 @@ class _Gap:
 def _sides(
     cube: Cube, gaps: GapReader, date: int, window: Window, dates: list[int], asked: NDArray[np.bool_]
 ) -> NDArray[np.int8]:
-    """(row, column) of the window, those asked for: as `around_in_time` says, of no more dates than that takes."""
+    """What `around_in_time` says of the pixels `asked` for, (row, column); reads no more dates than necessary."""
     near, known = dates_around(cube.seconds[dates], dates.index(date)), np.zeros((len(dates), *window.shape), bool)
     for own in sorted(np.flatnonzero(np.array(dates) != date), key=lambda i: not near[i]):
         if not near[own] and not (asked & ~known.any(axis=0)).any():
@@ -164,9 +164,9 @@ def _sides(
 
 
 def _without_break(known: NDArray[np.bool_], order: list[int], place: int) -> NDArray[np.bool_]:
-    """(date, row, column) missing on that date and on all between it and the one at `place`; `order` is that of time.
+    """Pixels missing on a date and on all dates between it and the one at `place`, (date, row, column).
 
-    False at `place` itself.
+    `order` sorts the dates by time. False at `place` itself.
     """
     lasting, at = np.zeros_like(known), order.index(place)
     for side in (order[:at][::-1], order[at + 1 :]):
@@ -180,7 +180,7 @@ def _without_break(known: NDArray[np.bool_], order: list[int], place: int) -> ND
 def _moved(
     cube: Cube, gaps: GapReader, sources: Sequence[tuple[int, _Gap]], found: list[Hidden], most: int
 ) -> list[Hidden]:
-    """So many of the gaps, of as many dates, each laid elsewhere with the dates on which it lasts."""
+    """Copies of at most `most` of the gaps, each of another date, together with the dates on which they last."""
     places: dict[int, list[Window]] = {date: [] for date, _ in sources}
     for date, window in in_order(cube, places):
         if len(places[date]) < _TRIES:
@@ -205,7 +205,7 @@ def _elsewhere(
     tried: int,
     found: list[Hidden],
 ) -> Hidden | None:
-    """A gap with its dates, laid into one of the windows of its date; None where little of it falls on known pixels."""
+    """Lay a gap and its dates into one of the windows of its date; None where too little falls on known pixels."""
     window, lap = windows[tried % len(windows)], tried // len(windows)
     shape, apart, *lost = (
         _shifted(laid(cube, window, part, tried + lap, tried + lap), lap) for part in (gap.shape, gap.apart, *lasting)
@@ -221,5 +221,5 @@ def _elsewhere(
 
 
 def _shifted(shape: NDArray[np.bool_], lap: int) -> NDArray[np.bool_]:
-    """The gap shape; where all windows were tried in half of its positions, also moved within the window."""
+    """The gap shape, shifted within the window after `_LAPS` rounds over all windows."""
     return np.roll(shape, max(lap - _LAPS, 0) * np.array([7919, 104729]), axis=(0, 1))

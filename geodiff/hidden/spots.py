@@ -1,4 +1,4 @@
-"""Hidden pixels, and where they may lie: windows in an order that the ground fixes, gap shapes turned and laid."""
+"""Hidden pixels and where to put them: windows in an order fixed by their place on the ground, gap shapes turned."""
 
 from __future__ import annotations
 
@@ -34,32 +34,32 @@ __all__ = [
 
 MOST_TRIALS = 40
 LEAST_LEFT = 50
-"""Known pixels that a trial leaves which hides a large gap: from so many on a date tells the scale of its errors."""
+"""Known pixels that a trial with a large gap leaves: a date with so many shows the scale of its errors."""
 _MOST_WINDOWS, _MOST_PAIRS = 20_000, 1_000_000
-"""Windows, and windows times dates, among which places to hide pixels are looked for; a pair takes some 150 bytes."""
+"""Most windows, and most windows times dates, that are considered for hiding pixels; a pair takes about 150 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """Pixels hidden in one window of one date; all bands together, as gaps mostly are."""
+    """Pixels hidden in one window on one date, in all bands together, as most gaps are."""
 
     date: int
     window: Window
     where: NDArray[np.bool_]
     """(band, row, column) of the window."""
     whole: bool = False
-    """Nothing of the date is shown, in the window or around it, and `where` is what is judged."""
+    """The whole date is hidden, in the window and around it, and `where` holds the pixels to judge."""
     gone: frozenset[int] = frozenset()
-    """Dates around a whole one that show nothing either."""
+    """Other dates that are hidden along with a whole one."""
     deep: bool = False
-    """So much is hidden that only one pixel in 3 x 3 is judged."""
+    """A large gap, of which only one pixel in 3 x 3 is judged."""
     ever: bool = False
-    """Hidden on all other dates too, as where no date ever looked."""
+    """Hidden on all other dates too, like a place that no date shows."""
     worth: int = 1
-    """Pixels of a blob that each tells as much as: more where they lie here and there, as what is known does."""
+    """Pixels of a contiguous gap that carry as much information as one of these: above 1 for scattered pixels."""
     lasting: NDArray[np.bool_] | None = None
-    """(context date, row, column) of the window: hidden on these dates too; judged is what is then far from known ones.
-    Their low-resolution fill stays as it is: our fillers look at that of the target alone."""
+    """(context date, row, column) of the window: pixels hidden on other dates too; those are judged that are then far
+    from known dates. The low-resolution fill of these dates stays as it is: fillers use that of the target alone."""
 
     @property
     def judged(self) -> NDArray[np.bool_]:
@@ -68,14 +68,14 @@ class Hidden:
 
 
 def thinned(where: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """One pixel in 3 x 3: neighbours tell the same."""
+    """One pixel in 3 x 3, as neighbours carry the same information."""
     left = np.zeros_like(where)
     left[:, 1::3, 1::3] = where[:, 1::3, 1::3]
     return left
 
 
 def in_order(cube: Cube, dates: Iterable[int] | None = None) -> Iterator[tuple[int, Window]]:
-    """Every (date, lattice window), of all dates or some, in a random order that the place on the ground fixes."""
+    """Every (date, lattice window) of all or some dates, in a random order fixed by the place on the ground."""
     lattice = cube.lattice
     windows = list(lattice.windows())
     most = min(_MOST_WINDOWS, max(1, _MOST_PAIRS // len(cube.variable.dates)))
@@ -89,7 +89,7 @@ def in_order(cube: Cube, dates: Iterable[int] | None = None) -> Iterator[tuple[i
 
 
 def with_gaps(cube: Cube, scan: Scan) -> Iterator[tuple[int, Window]]:
-    """Those of `in_order` in whose chunks there are gaps."""
+    """The pairs of `in_order` whose chunks contain gaps."""
     for date, window in in_order(cube):
         common = window.intersect(cube.lattice.extent)
         if common is not None and _chunks_with_gaps(scan.gap_counts[date], common):
@@ -103,7 +103,7 @@ def _chunks_with_gaps(counts: NDArray[np.int64], window: Window) -> bool:
 
 
 def known_in(cube: Cube, gaps: GapReader, date: int, window: Window) -> NDArray[np.bool_]:
-    """(band, row, column) of the window, False beyond the raster."""
+    """Known pixels (band, row, column) of the window; False beyond the raster."""
     known = np.zeros((len(cube.bands), *window.shape), bool)
     common = window.intersect(cube.lattice.extent)
     if common is not None:
@@ -112,7 +112,7 @@ def known_in(cube: Cube, gaps: GapReader, date: int, window: Window) -> NDArray[
 
 
 def gap_shape(cube: Cube, gaps: GapReader, date: int, window: Window) -> NDArray[np.bool_]:
-    """(row, column) of a window that touches the raster: where something is to be filled."""
+    """Pixels to fill in any band (row, column) of a window that touches the raster."""
     common = window.intersect(cube.lattice.extent)
     assert common is not None
     shape = np.zeros(window.shape, bool)
@@ -121,12 +121,12 @@ def gap_shape(cube: Cube, gaps: GapReader, date: int, window: Window) -> NDArray
 
 
 def turned(shape: NDArray[np.bool_], turn: int) -> NDArray[np.bool_]:
-    """A gap shape in one of its eight positions."""
+    """The gap shape in one of its eight orientations."""
     return np.rot90(shape if turn % 8 < 4 else shape[:, ::-1], turn % 4)
 
 
 def laid(cube: Cube, window: Window, shape: NDArray[np.bool_], turn: int, tried: int) -> NDArray[np.bool_]:
-    """A gap shape turned; in a window that reaches beyond the raster, mirrored and shifted in what lies inside."""
+    """The gap shape turned; in a window that extends beyond the raster, mirrored and shifted within the part inside."""
     common = window.intersect(cube.lattice.extent)
     if common is None or common == window:
         return turned(shape, turn)
@@ -138,7 +138,7 @@ def laid(cube: Cube, window: Window, shape: NDArray[np.bool_], turn: int, tried:
 
 
 def hidden_already(found: list[Hidden], date: int, window: Window) -> NDArray[np.bool_]:
-    """(row, column) of the window: hidden by an earlier trial; no pixel may be taken out of the cell sums twice."""
+    """Pixels (row, column) that earlier trials hide; none may be subtracted from the cell sums twice."""
     taken = np.zeros(window.shape, bool)
     for spot in found:
         common = spot.window.intersect(window) if spot.date == date else None
