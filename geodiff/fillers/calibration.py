@@ -1,9 +1,9 @@
-"""Error bars that hold what they promise: split-conformal factors by stratum, shrunk to stored defaults.
+"""Calibrated standard errors: split-conformal factors by stratum, shrunk to stored defaults.
 
-A filler's expected error is right in shape and wrong in scale. On hidden known pixels the ratio |error| / expected is
-ranked; the factor of a stratum makes value +- 1.645 x factor x expected hold 90 % of them, with the finite-sample
-correction of split-conformal prediction (Lei et al. 2018). Neighbouring pixels are not independent, so a stratum's own
-quantile only counts as far as its number of pixels, thinned, outweighs the defaults.
+The expected error of a filler has the right pattern but the wrong scale. The ratio |error| / expected error is ranked
+over hidden known pixels; the factor of a stratum is such that value +- 1.645 x factor x expected error covers 90 % of
+them, with the finite-sample correction of split-conformal prediction (Lei et al. 2018). Neighbouring pixels are not
+independent, so the quantile of a stratum is weighed against the defaults by its thinned number of pixels.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ __all__ = [
     "far_apart",
     "hidden_errors",
     "hidden_pixels",
+    "informative_errors",
     "lost_factor",
     "lost_planes",
     "patch_factors",
@@ -48,7 +49,6 @@ __all__ = [
     "plane_distance",
     "strata",
     "target_distance",
-    "told",
     "tried",
 ]
 
@@ -63,19 +63,19 @@ DAY_EDGES = (5.0, 15.0)
 DISTANCES, DAYS = len(DISTANCE_EDGES) + 1, len(DAY_EDGES) + 2
 STRATA = DISTANCES * DAYS
 _FAR = 2.5
-"""Median steps between dates beyond which the nearest known one is far: those before and after it are lost too."""
+"""Median steps between dates beyond which the nearest date that knows a pixel counts as far in time."""
 NEAR, FAR, ONE_SIDE = 0, 1, 2
-"""Whether dates around know a pixel: before and after, none, or those of one side alone."""
+"""Whether dates around the target know a pixel: before and after it, not at all, or on one side only."""
 _KNOTS = np.log2(np.array([1.0, 3.0, 6.0, 12.0, 24.0]))
-"""Distances, on a logarithmic scale, at which a class's figure holds exactly."""
+"""log2 of the distances, in pixels, at which the factor of a class applies exactly."""
 THINNING = 25
-"""Hidden pixels that count as one independent one."""
+"""Hidden pixels per independent one."""
 _PRIOR = 10.0
-"""Independent pixels that the defaults are worth."""
+"""Number of independent pixels as which the defaults count."""
 _PER_DATE = 3.0
-"""Independent pixels that one date is worth at most: errors of one date go together."""
+"""Most independent pixels that one date counts as, because the errors of a date are correlated."""
 _FEW_DATES = 0.2
-"""Over the number of dates: how much wider, in log, a factor has to be because the hardest dates are not among few.
+"""Divided by the number of dates: added to the log of a factor, because few dates rarely include the hardest ones.
 
 Error levels of dates spread by tau = 0.35 in log (leave-one-date-out errors of linear interpolation, 17 training and
 validation stacks). Nine tenths of a new date's Gaussian errors then ask for 0.85 tau^2 (1 + 1/K) above the mean level,
@@ -83,27 +83,26 @@ the pooled quantile of K dates gives 0.85 tau^2 (1 - 1/K): 1.7 tau^2 / K is miss
 3, 5 and 8 dates hold 0.87, 0.88, 0.89 and 0.90 without it.
 """
 _COMMON = 0.25
-"""Share of a band's hidden pixels from which on a number is no measurement but a state: no rain, open water, black sky.
-"""
+"""Share of a band's hidden pixels above which a number counts as a state (no rain, open water, black sky)."""
 _LOST_PRIOR = 1.0
-"""Dates that a factor of 1 is worth where a date shows nothing."""
+"""Number of dates as which a factor of 1 counts for lost dates."""
 
 
 def target_distance(patch: Patch) -> NDArray[np.float32]:
-    """(target, band, row, column) of the patch with its margin: pixels to the nearest known one of the same plane."""
+    """Pixels to the nearest known pixel of the same plane: (target, band, row, column), with the margin."""
     away: NDArray[np.float32] = patch.once("distance", lambda: distance_to_known(patch.known[list(patch.targets)]))
     return away
 
 
 def plane_distance(patch: Patch, plane: tuple[int, int]) -> NDArray[np.float32]:
-    """(row, column) of a target date's band with its margin, as `target_distance`."""
+    """`target_distance` of one plane, given as (date, band): (row, column), with the margin."""
     date, band = plane
     away: NDArray[np.float32] = target_distance(patch)[patch.targets.index(date), band]
     return away
 
 
 def lost_planes(patch: Patch) -> NDArray[np.bool_]:
-    """(target, band): nothing is known of that band on that date, in the window or its margin."""
+    """Whether a band has no known pixel on a target date, in the window or its margin: (target, band)."""
     return np.asarray(~patch.known[list(patch.targets)].any(axis=(2, 3)), np.bool_)
 
 
@@ -112,8 +111,8 @@ def strata(patch: Patch, *, table: NDArray[Any] | None = None) -> NDArray[np.int
 
     Parameters
     ----------
-    table : what is looked up by stratum; where it has 30 rows, pixels far in time are 20 to 24, those that dates around
-        know on one side alone 25 to 29, by distance class.
+    table : what is looked up by stratum. If it has 30 rows, pixels far in time are strata 20 to 24, and those known on
+        one side only 25 to 29, by distance class.
     """
     apart = table is not None and len(table) > STRATA
     stratum: NDArray[np.int8] = patch.once(("strata", apart), lambda: _strata(patch, apart=apart))
@@ -132,13 +131,13 @@ def _strata(patch: Patch, *, apart: bool) -> NDArray[np.int8]:
 
 
 def far_apart(trials: Sequence[Trial]) -> NDArray[np.float32]:
-    """A table (20 or 30,) of ones: what is learnt from trials has rows for pixels far in time where some show these."""
+    """A table of ones, (30,) where some trial hides pixels that are then far in time, and (20,) otherwise."""
     shown = any(trial.lasting and trial.hidden.any() for trial in trials)
     return np.ones(STRATA + 2 * DISTANCES * shown, np.float32)
 
 
 def around_in_time(known: NDArray[np.bool_], dates: NDArray[np.int64], target: int) -> NDArray[np.int8]:
-    """Which of the dates around the target know a pixel that some other date knows.
+    """Classify pixels by whether the dates around the target know them.
 
     Parameters
     ----------
@@ -148,8 +147,8 @@ def around_in_time(known: NDArray[np.bool_], dates: NDArray[np.int64], target: i
 
     Returns
     -------
-    (...) `NEAR`, also where no other date knows the pixel or another one of the same time does, and at either end of
-    the dates where the one side there is does; `FAR` or `ONE_SIDE`.
+    (...) `NEAR`, `FAR` or `ONE_SIDE`. Also `NEAR` where no other date at all knows the pixel, where another date of the
+    same time does, and for the first and last dates where their only side does.
     """
     around, days = dates_around(dates, target), days_of(dates)
     sides = [side for side in (days < days[target], days > days[target]) if side.any()]
@@ -161,13 +160,13 @@ def around_in_time(known: NDArray[np.bool_], dates: NDArray[np.int64], target: i
 
 
 def dates_around(dates: NDArray[np.int64], target: int) -> NDArray[np.bool_]:
-    """(date,) which dates are around the target, itself among them; `dates` as `around_in_time` takes them."""
+    """Which dates are around the target, itself included: (date,); `dates` as in `around_in_time`."""
     days = days_of(dates)
     return np.asarray(np.abs(days - days[target]) <= _FAR * median_step(np.sort(days)), np.bool_)
 
 
 def _day_class(patch: Patch) -> NDArray[np.intp]:
-    """(target, band, row, column) of the window: class of the nearest other date on which the pixel is known."""
+    """Class of the nearest other date on which a pixel of the window is known: (target, band, row, column)."""
     known = patch.known[(..., *patch.core)]
     classes = np.full((len(patch.targets), *known.shape[1:]), DAYS - 1)
     for own, target in zip(classes, patch.targets, strict=True):
@@ -189,19 +188,19 @@ def conformal_factors(
 ) -> NDArray[np.float32]:
     """Factors on the expected error by stratum.
 
-    Few hidden pixels are deep in gaps, and all together are mostly those near data: a distance class is drawn to the
-    one before it. The interval score (Gneiting & Raftery 2007) is up to 5 % less than with classes drawn to all pixels,
-    1 % more on the worst of eight kinds of single images, and coverage within .01 of theirs.
+    Few hidden pixels are deep in gaps, and the pooled ones are mostly near data, so the factor of a distance class is
+    shrunk to that of the class before it. Compared with shrinkage to all pixels, the interval score (Gneiting & Raftery
+    2007) is up to 5 % lower, 1 % higher on the worst of eight kinds of single images, and coverage is within .01.
 
-    With dates the factors are to hold on a date not yet seen: errors of one date go together, so every date counts the
-    same however many of its pixels are hidden, and is worth a few independent pixels at most.
+    With dates, factors must hold on a date not yet seen. The errors of a date are correlated, so every date has the
+    same weight however many of its pixels are hidden, and counts as a few independent pixels at most.
 
     Parameters
     ----------
-    ratio : (pixel,) |value - truth| / expected error at hidden pixels; NaN is left out, see `told`.
+    ratio : (pixel,) |value - truth| / expected error at hidden pixels; NaN is left out, see `informative_errors`.
     stratum : (pixel,) as `strata` counts them, with those far in time or without.
     defaults : 5 factors by distance class, for strata without pixels.
-    date : (pixel,) which date each pixel is of; None, and dates that are all one, take pixels for what is drawn.
+    date : (pixel,) the date of each pixel; with None, or a single date, pixels are the sampling unit.
 
     Returns
     -------
@@ -226,14 +225,14 @@ def conformal_factors(
 
 
 def lost_factor(ratio: NDArray[np.floating[Any]], date: NDArray[np.integer[Any]]) -> float | None:
-    """The factor where a date shows nothing; None where no pixel tells of it.
+    """The factor for dates without data; None where no pixel informs it.
 
-    What is said of such dates comes from the other dates alone, so that pixels deep inside a gap are another question.
+    Such dates are predicted from other dates alone, so pixels deep in a gap of a date say nothing about them.
 
     Parameters
     ----------
     ratio : (pixel,) |value - truth| / expected error at pixels hidden with all of their date; NaN is left out.
-    date : (pixel,) which date each is of.
+    date : (pixel,) the date of each pixel.
     """
     ratio, date = ratio[telling := ~np.isnan(ratio)], date[telling]
     if not ratio.size:
@@ -246,13 +245,13 @@ def lost_factor(ratio: NDArray[np.floating[Any]], date: NDArray[np.integer[Any]]
 def _excess(
     ratio: NDArray[np.floating[Any]], stratum: NDArray[np.integer[Any]], defaults: Sequence[float]
 ) -> NDArray[np.float64]:
-    """(pixel,) log of the ratio over the default factor."""
+    """Log of the ratio over the default factor, (pixel,)."""
     excess: NDArray[np.float64] = np.log(np.maximum(ratio, 1e-6)) - np.log(np.asarray(defaults))[stratum % DISTANCES]
     return excess
 
 
 def _shrunk_by_date(excess: NDArray[np.floating[Any]], date: NDArray[np.integer[Any]], towards: float) -> float:
-    """As `_shrunk`, each date of the same weight and worth `_PER_DATE` independent pixels at most."""
+    """As `_shrunk`, with each date of the same weight and counting as at most `_PER_DATE` independent pixels."""
     if not excess.size:
         return towards
     pixels = np.unique(date, return_counts=True)[1]
@@ -261,7 +260,7 @@ def _shrunk_by_date(excess: NDArray[np.floating[Any]], date: NDArray[np.integer[
 
 
 def _quantile_by_date(excess: NDArray[np.floating[Any]], date: NDArray[np.integer[Any]]) -> float:
-    """Log factor that holds nine tenths of the errors of a date not yet seen, each seen date of the same weight."""
+    """Log factor that covers nine tenths of the errors of a date not yet seen, with equal weight on each date seen."""
     _, which, pixels = np.unique(date, return_inverse=True, return_counts=True)
     order = np.argsort(excess, kind="stable")
     reached = np.cumsum(1.0 / pixels[which][order]) / len(pixels)
@@ -274,7 +273,7 @@ def _exponential(logarithm: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def _shrunk(excess: NDArray[np.floating[Any]], towards: float) -> float:
-    """Log factor of a sample of log ratios, drawn to `towards` where the sample is small."""
+    """Log factor of a sample of log ratios, shrunk to `towards` where the sample is small."""
     quantile = _conformal_quantile(excess, 0.9)
     if quantile is None:
         return towards
@@ -291,7 +290,7 @@ def _conformal_quantile(sample: NDArray[np.floating[Any]], level: float) -> floa
 def factor_field(
     factors: NDArray[np.float32], stratum: NDArray[np.int8], distance: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """The factor at each pixel: that of its stratum, without a step where a distance class ends.
+    """The factor at each pixel, interpolated between the distance classes of its stratum.
 
     Parameters
     ----------
@@ -306,13 +305,13 @@ def between_classes(
 ) -> NDArray[np.float64]:
     """Rows of a table (20 or 30, ...) at each pixel, linear in log distance between the distance classes.
 
-    Steps at a class's edge would draw contours into what is made of it.
+    Steps at the edges of a class would show as contours in the result.
     """
     return _mixed(table, *_rows(stratum, distance))
 
 
 def patch_table(patch: Patch, table: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """As `between_classes`, (target, band, row, column, ...) of a patch's window."""
+    """`between_classes` over a patch's window: (target, band, row, column, ...)."""
     rows = "rows", len(table) > STRATA
     first, share = patch.once(
         rows, lambda: _rows(strata(patch, table=table), target_distance(patch)[..., *patch.core])
@@ -321,14 +320,14 @@ def patch_table(patch: Patch, table: NDArray[np.floating[Any]]) -> NDArray[np.fl
 
 
 def patch_factors(patch: Patch, factors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """As `factor_field`, (target, band, row, column) of a patch's window."""
+    """`factor_field` over a patch's window: (target, band, row, column)."""
     return np.exp(patch_table(patch, np.log(factors))).astype(np.float32)
 
 
 def _rows(
     stratum: NDArray[np.int8], distance: NDArray[np.float32]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """The first of two rows of a table that count at each pixel, and the share of the second."""
+    """The first of the two rows of a table to interpolate between at each pixel, and the weight of the second."""
     place, missing = np.zeros(distance.shape), distance > 1.0  # most pixels are known
     place[missing] = np.interp(np.log2(distance[missing]), _KNOTS, np.arange(float(DISTANCES)))
     low = np.minimum(place.astype(np.uint8), np.uint8(DISTANCES - 2))  # bytes: they are kept while a patch is
@@ -344,24 +343,24 @@ def _mixed(
 
 
 def hidden_pixels(trials: Sequence[Trial], fields: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Fields of the trials' windows, cut at the hidden pixels and put end to end; each as often as it is worth."""
+    """Values of fields over the trials' windows at the hidden pixels, concatenated; each `Trial.worth` times."""
     kept = [np.repeat(field[trial.hidden], trial.worth) for trial, field in zip(trials, fields, strict=True)]
     return np.concatenate(kept) if kept else np.empty(0, np.float32)
 
 
-def told(
+def informative_errors(
     error: NDArray[np.floating[Any]], truth: NDArray[np.floating[Any]], band: NDArray[np.integer[Any]]
 ) -> NDArray[np.float32]:
-    """|error| (pixel,) of hidden pixels, NaN where it teaches nothing of others.
+    """|error| of hidden pixels (pixel,), NaN where it says nothing about other pixels.
 
-    Most of a rain field is dry, and there every filler is right. Nine tenths such pixels would make intervals of
-    nothing where it rains as well; so numbers that are common (no rain, open water, black sky) and were guessed count
-    for nothing, and intervals hold nine tenths of all else.
+    Most of a rain field is dry, and every filler is right there. If nine tenths of the pixels were such, intervals
+    would have no width where it rains either. Common numbers (no rain, open water, black sky) that were predicted
+    right are therefore left out, and intervals cover nine tenths of the rest.
 
     Parameters
     ----------
     error, truth : (pixel,) value less truth, and the truth; normalised.
-    band : (pixel,) which band each pixel is of: each has its own common numbers.
+    band : (pixel,) the band of each pixel, as each band has its own common numbers.
     """
     found: NDArray[np.float32] = np.abs(error).astype(np.float32)
     for own in np.unique(band):
@@ -372,20 +371,21 @@ def told(
 
 
 def hidden_errors(trials: Sequence[Trial], errors: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-    """As `told`, of the trials' hidden pixels put end to end; `errors` are value less truth over their windows."""
+    """`informative_errors` of the hidden pixels of all trials; `errors` are value less truth over their windows."""
     bands = [np.repeat(np.nonzero(trial.hidden)[1], trial.worth) for trial in trials]
     if not bands:
         return np.empty(0, np.float32)
-    return told(hidden_pixels(trials, errors), hidden_pixels(trials, [t.truth for t in trials]), np.concatenate(bands))
+    truth = hidden_pixels(trials, [trial.truth for trial in trials])
+    return informative_errors(hidden_pixels(trials, errors), truth, np.concatenate(bands))
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """Any filler, with its standard errors scaled so that they hold 90 % of the trials' hidden pixels."""
+    """Any filler, with standard errors scaled so that 90 % intervals cover 90 % of the trials' hidden pixels."""
 
     filler: Filler
     members: int = 0
-    """How many the job asks for; where the filler gives others, or none, it is refused."""
+    """Number of members that the job asks for; a filler that gives another number, or none, is refused."""
 
     @property
     def name(self) -> str:
@@ -404,7 +404,7 @@ class Calibrated:
         return bool(getattr(self.filler, "needs_dates", False))
 
     def warm_up(self) -> None:
-        """What the filler does before the first patch, if it does anything."""
+        """Warm up the filler, if it can be."""
         getattr(self.filler, "warm_up", lambda: None)()
 
     def fit(self, sample: SceneSample) -> Fitted:
@@ -427,7 +427,7 @@ class Calibrated:
         return [_scaled(f, patch_factors(p, fitted.arrays["factors"])) for p, f in zip(patches, filled, strict=True)]
 
     def _answers(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
-        """What the filler says; raises GeodiffError where that does not fit the patches."""
+        """The filler's answers; raises GeodiffError where their shapes do not match the patches."""
         filled = list(self.filler.fill(patches, fitted, seed=seed))
         if len(filled) != len(patches):
             raise GeodiffError(f"filler {self.name!r} gave {len(filled)} answers for {len(patches)} patches; one each")
@@ -452,30 +452,30 @@ class Calibrated:
 def tried(
     name: str, trials: Sequence[Trial], answers: Callable[[Sequence[Trial]], list[Filled]]
 ) -> tuple[list[Trial], list[Filled]]:
-    """The trials that a filler answers, and its answers: what fails at one place is no reason to fill no other.
+    """The trials that a filler could fill, and its answers; a failure at one place does not rule out the others.
 
-    Raises what the filler raised where it answers none, and GeodiffError and MemoryError at once.
+    Raises what the filler raised if it fails on all trials; GeodiffError and MemoryError are raised at once.
     """
     try:
         return list(trials), answers(trials)
     except (GeodiffError, MemoryError):
         raise
     except Exception as reason:
-        told: list[tuple[Trial, Filled]] = []
+        answered: list[tuple[Trial, Filled]] = []
         for trial in trials:
             with suppress(Exception):
-                told += zip([trial], answers([trial]), strict=True)
-        if not told:
+                answered += zip([trial], answers([trial]), strict=True)
+        if not answered:
             raise
         _log.warning(
             "filler %r failed on %d of the %d places it was tried on (%s: %s); it is judged by the others",
-            name, len(trials) - len(told), len(trials), type(reason).__name__, reason,
+            name, len(trials) - len(answered), len(trials), type(reason).__name__, reason,
         )  # fmt: skip
-    return [trial for trial, _ in told], [filled for _, filled in told]
+    return [trial for trial, _ in answered], [filled for _, filled in answered]
 
 
 def error_ratio(trials: Sequence[Trial], filled: Sequence[Filled]) -> NDArray[np.float32]:
-    """|value - truth| in standard errors at the trials' hidden pixels, NaN where it teaches nothing."""
+    """|value - truth| in standard errors at the trials' hidden pixels; NaN as in `informative_errors`."""
     errors = [one.value - trial.truth for trial, one in zip(trials, filled, strict=True)]
     claimed = np.maximum(hidden_pixels(trials, [one.standard_error for one in filled]), np.float32(1e-6))
     return np.asarray(hidden_errors(trials, errors) / claimed, np.float32)

@@ -121,7 +121,7 @@ def lost_error(error: NDArray[np.floating[Any]]) -> float:
 
     Parameters
     ----------
-    error : (pixel,) as `told` gives it, where one of the two dates was hidden.
+    error : (pixel,) as `informative_errors` gives it, where one of the two dates was hidden.
     """
     telling = error[~np.isnan(error)]
     if not telling.size:

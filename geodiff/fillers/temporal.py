@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from geodiff.fillers import CODES, Filled, Fitted, Patch, SceneSample, Trial
-from geodiff.fillers.calibration import conformal_factors, far_apart, patch_factors, strata, told
+from geodiff.fillers.calibration import conformal_factors, far_apart, informative_errors, patch_factors, strata
 from geodiff.fillers.optimal import Coupled, Points, filled_between, likeliest
 from geodiff.fillers.regression import one_date_regressions, regressors
 from geodiff.fillers.relaxation import relaxed_fill
@@ -160,7 +160,7 @@ class TemporalFiller(ABC):
             claimed.append(self._error(trial.patch, target, band, fitted)[trial.patch.core][hidden])
             bands.append(np.full(int(hidden.sum()), band))
             classes.append(strata(trial.patch, table=table)[0, band][hidden])
-        miss = told(np.concatenate(errors), np.concatenate(truths), np.concatenate(bands))
+        miss = informative_errors(np.concatenate(errors), np.concatenate(truths), np.concatenate(bands))
         with np.errstate(invalid="ignore"):  # right where no error was expected, as in what never changes: NaN
             ratio = np.asarray(miss / np.concatenate(claimed), np.float32)
         factors = conformal_factors(ratio, np.concatenate(classes), self.defaults)

@@ -37,42 +37,43 @@ DEFAULT_WEIGHTS: Mapping[str, float | tuple[float, ...]] = {
     "spacetime": 1.0,
     "regression": 4.0,
 }
-"""Shares where a scene has no trials, rescaled to the parts at hand; good on average over scenes of other places. One
-for each distance class where a part has something of its own to say near data only."""
+"""Weights for scenes without trials, rescaled to the parts at hand; good on average over scenes of other places. One
+per distance class for a part that helps near data only."""
 LEAST = 0.02
-"""A smaller weight is not worth a part's running time."""
+"""Weights below this are set to zero: they are not worth the part's running time."""
 SPARED = 1.004
-"""A part is left out where that raises the mean squared error by less than this factor."""
+"""A part is left out if the mean squared error without it is less than this many times that with it."""
 _CROWD = 1000.0
-"""Pixels that the pooled moments are worth in a stratum."""
+"""Number of pixels as which the pooled moments count in each stratum."""
 _PRIOR = 50.0
-"""Independent pixels that the default weights are worth."""
+"""Number of independent pixels as which the default weights count."""
 _LEAST_ERROR = 1e-3
 _TOLERATED = 1.01**2
 _ENOUGH = 0.6
 _HEARD = 0.4
-"""Trust up to which no part of the default stack is left out: some 3,300 hidden pixels."""
+"""Trust up to which no part with a default weight is left out; reached with about 3,300 hidden pixels."""
 _THINNING = 100.0
 _PER_TRIAL = 10.0
 _DISTINCT = 25.0
-"""Pixels that count as an independent one where it is asked whether the defaults are of another kind of scene."""
+"""Hidden pixels per independent one in the test of whether the default weights suit this kind of scene."""
 _ORDINARY = 3.0
-"""Odds, before any pixel is seen, that they are of this kind."""
+"""Prior odds that they do."""
 FEW_DATES = 5
-"""Seen dates up to which a stack shows few: what its trials hide lies near data, or where no other date knows it."""
+"""Most dates with data for a stack to count as one of few dates. Its trials hide pixels near data, or pixels that no
+other date knows."""
 _DEEP = (0.0, 0.0, 1 / 3, 2 / 3, 2 / 3)
-"""Share of the stored weights there, by distance class."""
+"""Share of the stored weights in such a stack, by distance class."""
 _GAIN = 0.95
-"""Of the squared error of optimal interpolation alone, what is left by a mixture that is worth having."""
+"""Squared error of a mixture, as a share of that of optimal interpolation alone, below which the mixture is used."""
 _FOLDS = (0, 1)
-"""Halves of the trials, on each of which a mixture learnt from the other is looked at."""
+"""Halves of the trials: a mixture learnt from one is evaluated on the other."""
 _KNOWN_LAST = STRATA - 2 * DISTANCES
-"""The first row of pixels that some date knows, but none within 15 days: what is far in time is as these."""
+"""First row of the pixels known on some date, but on none within 15 days; pixels far in time take these rows."""
 _CAUTIOUS = ("regression", "linear-time")
-"""The first at hand is what few lost dates are no evidence against. What the regression says of them it has chosen by
-many dates, and is drawn to linear interpolation itself."""
+"""The part, the first of these at hand, to which the weights for lost dates are shrunk where few such dates were tried.
+The regression has chosen its predictor by many dates, and is itself shrunk to linear interpolation."""
 _CAUTION = 1.0
-"""Lost dates that this is worth where a date shows nothing."""
+"""Number of lost dates as which that part counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Moments:
 
     @classmethod
     def of(cls, errors: NDArray[np.floating[Any]], stratum: NDArray[np.integer[Any]], trials: int) -> Moments:
-        """From errors (part, pixel), each pixel's stratum, and how many trials they come from."""
+        """Moments of errors (part, pixel) with the stratum of each pixel and the number of trials they come from."""
         parts = errors.shape[0]
         products, counts = np.zeros((STRATA, parts, parts)), np.zeros(STRATA)
         for s in np.unique(stratum):
@@ -99,39 +100,41 @@ class Moments:
     def of_trials(
         cls, errors: Sequence[NDArray[np.floating[Any]]], strata: Sequence[NDArray[np.integer[Any]]]
     ) -> Moments:
-        """From each trial's errors (part, pixel) and strata, divided by the root of the trial's own error.
+        """Moments of each trial's errors (part, pixel), divided by the square root of the trial's typical error.
 
-        Dates differ in how hard they are, and the hardest would else choose for all; where each counted the same, the
-        easiest would. The trial's own error is that of its middling part.
+        Dates differ in difficulty. Without the division the hardest dates would determine the weights; with errors
+        divided by the typical error itself, the easiest would. The typical error is that of the median part.
         """
         typical = [np.median(np.square(e, dtype=np.float64).mean(axis=1)) if e.size else 1.0 for e in errors]
         scaled = [e / max(float(t) ** 0.25, _LEAST_ERROR) for e, t in zip(errors, typical, strict=True)]
         return cls.of(np.concatenate(scaled, axis=1), np.concatenate(strata), len(errors))
 
     def evened(self) -> Moments:
-        """Each stratum in units of its own error, that of its middling part.
+        """The moments with each stratum in units of its own typical error, that of the median part.
 
-        Deep in gaps errors are many times those near data, and few pixels there would choose the parts for all.
+        Errors deep in gaps are many times those near data, so that a few pixels there would otherwise determine which
+        parts are kept.
         """
         level = np.median(np.diagonal(self.products, axis1=1, axis2=2), axis=1) / np.maximum(self.counts, 1.0)
         return replace(self, products=self.products / np.maximum(level, _LEAST_ERROR**2)[:, None, None])
 
     @property
     def trust(self) -> float:
-        """The share that what was measured has in the weights in a scene like others, the defaults having the rest.
+        """Share of the measured weights, 0 to 1, in a scene of the usual kind; the defaults have the rest.
 
-        Errors in one gap go together, those of one trial partly, so pixels are thinned and trials have a limit.
+        Errors within a gap are correlated, and those within a trial partly so: pixels are thinned, and what a trial
+        contributes is bounded.
         """
         independent = self._independent(_THINNING)
         return independent / (independent + _PRIOR)
 
     def trust_beside(self, defaults: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(20,) the same by stratum, up to all of it where the scene is of another kind than that of the defaults.
+        """The same by stratum (20,), up to 1 where the scene is of another kind than those the defaults come from.
 
-        The stored shares (20, part) are those of ordinary optical scenes, and few pixels show that a smooth field of
-        the weather is none. The odds that it is none are what they were before, times the likelihood ratio of Gaussian
-        errors of independent pixels, less what as many free weights gain by chance (Wilks 1938). They hold at the
-        distances where pixels were hidden and beyond: small grids hide nothing deep, and are not others there.
+        The default weights (20, part) come from ordinary optical scenes, and a few pixels are enough to show that, say,
+        a smooth weather field is none. The posterior odds are the prior odds times the likelihood ratio for Gaussian
+        errors of independent pixels, less the gain that so many free weights have by chance (Wilks 1938). They apply at
+        distances at which pixels were hidden and beyond, within the classes that have hidden pixels at all.
         """
         free = 0.5 * (defaults.shape[1] - 1)
         least = self.squared_error(_by_stratum(self.products, float(self.counts.sum())))
@@ -145,16 +148,16 @@ class Moments:
         return min(float(self.counts.sum()) / thinning, self.trials * _PER_TRIAL)
 
     def squared_error(self, table: NDArray[np.float64]) -> float:
-        """Summed squared error of the stack with weights (20, part)."""
+        """Sum of squared errors of the stack with weights (20, part)."""
         return float(np.einsum("sp,spq,sq->", table, self.products, table))
 
 
 def convex_weights(moments: Moments, defaults: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights (20, part), each row not negative and of sum 1, that minimise the squared error; `defaults` (20, part).
+    """Weights (20, part), non-negative and of sum 1 in each row, that minimise the squared error.
 
-    Parts that the others can do without are left out, the later ones first: give them from cheap to dear. Where
-    the result is more than 1 % worse, in RMSE, than the best single part, that one gets all the weight; but not on the
-    word of so few pixels that the defaults count as much as they.
+    `defaults` are (20, part). Dispensable parts are left out, later ones first, so list them from cheap to expensive.
+    Where the RMSE of the result is more than 1 % above that of the best single part, that part gets all the weight,
+    unless so few pixels were hidden that the defaults count about as much as they do.
     """
     if not moments.counts.any():
         return _normalised(defaults)
@@ -177,14 +180,14 @@ def weights_by_stratum(
 ) -> NDArray[np.float64]:
     """Weights (20 or 30, part) from each trial's errors (part, pixel) and strata.
 
-    Where no other date knows a pixel, parts that look at other dates have nothing to say, and what others do there
-    tells nothing of pixels that other dates do know: the two are learnt apart. So are pixels far in time, where
-    `strata` has any: these are drawn to what the others ask for.
+    Pixels that no other date knows are treated apart: parts that use the pixel's other dates get no weight there, and
+    errors there do not affect the weights elsewhere. So are pixels far in time, if `strata` has any; their weights are
+    shrunk to those of the other pixels.
 
     Parameters
     ----------
-    temporal : places of the parts that look at the pixel itself on other dates.
-    few : whether few dates are seen: deep in gaps weights are then drawn to stored ones.
+    temporal : indices of the parts that use the pixel itself on other dates.
+    few : whether few dates have data; weights deep in gaps are then shrunk to the default ones.
     """
     defaults = default_weights(names)
     if not temporal:
@@ -206,10 +209,10 @@ def weights_by_stratum(
 def _steadied(
     table: NDArray[np.float64], defaults: NDArray[np.float64], temporal: Sequence[int]
 ) -> NDArray[np.float64]:
-    """Weights (20, part) that go over to the stored ones deep in gaps, where few trials of few dates reach.
+    """Weights (20, part) that pass into the default ones deep in gaps, which trials of few dates rarely reach.
 
-    What no other date knows may lie far from what its own date shows and still near to what others do: there parts
-    that look at other dates, which fill between the two, have that share.
+    A pixel that no other date knows may be far from the known pixels of its own date and still near those of others.
+    There, the default share goes to the parts that use other dates, which interpolate between the two.
     """
     stored = _normalised(defaults)
     told = np.zeros(table.shape[1])
@@ -231,10 +234,10 @@ def sole_or_mixed(
     *,
     few: bool = False,
 ) -> NDArray[np.float64]:
-    """The table (20 or 30, part); all of it that part's where a mixture learnt from other trials does no better.
+    """The table (20 or 30, part), or all weight on `part` where a cross-validated mixture is hardly better.
 
-    Optimal interpolation is the best linear predictor already. Trials between tracks are few, and what others seem to
-    add to it there is mostly chance. Arguments as of `weights_by_stratum`, of which `table` is the answer.
+    Optimal interpolation already is the best linear predictor. Trials between tracks are few, and most of what other
+    parts seem to add there is chance. The arguments are those of `weights_by_stratum`, and `table` is its result.
     """
     sole = np.tile(np.eye(len(names))[part], (len(table), 1))
     if len(errors) < len(_FOLDS):  # there are no other trials
@@ -256,10 +259,10 @@ def _far_weights(
     strata: Sequence[NDArray[np.integer[Any]]],
     crowd: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """(10, part) where pixels are far in time, (0, part) where no trial has any; in place of stored shares the crowd's.
+    """Weights (10, part) of pixels far in time, shrunk to `crowd`; (0, part) where no trial has such pixels.
 
-    First those that no date around knows, then those that dates of one side alone do. They take the rows of pixels
-    known last more than 15 days before or after, the farthest that have any.
+    The first five rows are for pixels that no date around knows, the last five for those known on one side only. Their
+    errors are entered as those of pixels known more than 15 days before or after, the farthest ordinary class.
     """
     rows = slice(_KNOWN_LAST, _KNOWN_LAST + DISTANCES)
     if not any(some.any() for some in far):
@@ -277,7 +280,7 @@ def _moments_where(
     errors: Sequence[NDArray[np.floating[Any]]],
     strata: Sequence[NDArray[np.integer[Any]]],
 ) -> Moments:
-    """Of some pixels of each trial."""
+    """Moments of the pixels selected by `where` in each trial."""
     kept = [i for i, some in enumerate(where) if some.any()]
     if not kept:
         return Moments.of(np.empty((len(errors[0]), 0)), np.empty(0, np.int8), 0)
@@ -285,12 +288,12 @@ def _moments_where(
 
 
 def lost_weights(names: Sequence[str], errors: Sequence[NDArray[np.floating[Any]]]) -> NDArray[np.float64]:
-    """Weights (part,) where a date shows nothing: least squared error on lost dates, drawn to the regression.
+    """Weights (part,) for dates without data: least squared error on lost dates, shrunk to the regression.
 
     Parameters
     ----------
-    names : the parts; those that look at no other date have nothing to say and are not among them.
-    errors : of each lost date (part, pixel); in units of the date's own error, so that each counts the same.
+    names : the parts that use other dates.
+    errors : (part, pixel) of each lost date; dates are put into units of their own error, so that each counts the same.
     """
     products = np.stack([e.astype(np.float64) @ e.T.astype(np.float64) for e in errors])
     level = np.maximum(np.median(np.diagonal(products, axis1=1, axis2=2), axis=1), _LEAST_ERROR)
@@ -304,20 +307,20 @@ def lost_weights(names: Sequence[str], errors: Sequence[NDArray[np.floating[Any]
 
 
 def _best(moments: Moments) -> int:
-    """The part of least squared error over all strata."""
+    """Index of the part with the least squared error over all strata."""
     return int(np.argmin(np.diagonal(moments.products, axis1=1, axis2=2).sum(axis=0)))
 
 
 def _typical(trust: NDArray[np.float64], moments: Moments) -> float:
-    """Over the strata, by their pixels."""
+    """Mean trust over the strata, weighted by their pixels."""
     return float(trust @ moments.counts / moments.counts.sum())
 
 
 def _needed(moments: Moments, defaults: NDArray[np.float64], trust: NDArray[np.float64]) -> list[int]:
-    """Backward elimination: drop each part, the dearest first, that is hardly missed.
+    """Indices of the parts that remain after backward elimination, the most expensive part first.
 
-    Those that are good on average over scenes are not dropped on the word of few pixels: eleven small trials of a rover
-    frame liked the harmonic fill best, which was a third worse than the network in the gaps.
+    A part with a default weight is not dropped on the evidence of few pixels: eleven small trials of a rover frame
+    favoured the harmonic fill, which was a third worse than the network in the gaps.
     """
     kept = list(range(defaults.shape[1]))
     most = SPARED * moments.squared_error(_table(moments, kept, defaults, trust))
@@ -333,7 +336,7 @@ def _needed(moments: Moments, defaults: NDArray[np.float64], trust: NDArray[np.f
 def _table(
     moments: Moments, kept: Sequence[int], defaults: NDArray[np.float64], trust: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Each stratum's weights from its own moments and the pooled ones; those of the pool drawn to the defaults."""
+    """Weights of each stratum from its own moments and the pooled ones, shrunk to the defaults by `trust`."""
     chosen = np.asarray(kept)
     products = moments.products[:, chosen[:, None], chosen]
     own = _by_stratum(products, float(moments.counts.sum()))
@@ -346,16 +349,16 @@ def _table(
 
 
 def _by_stratum(products: NDArray[np.float64], pixels: float) -> NDArray[np.float64]:
-    """(20, part): each stratum's best weights from its own error moments and the pooled ones."""
+    """Best weights (20, part) of each stratum from its own error moments and the pooled ones."""
     pooled = products.sum(axis=0) / max(pixels, 1.0)
     return np.stack([simplex_minimum(p + _CROWD * pooled) for p in products])
 
 
 def simplex_minimum(products: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The w >= 0 of sum 1 that minimises w' products w, for a symmetric non-negative definite matrix.
+    """The w >= 0 of sum 1 that minimises w' products w, for a symmetric positive semi-definite matrix.
 
-    With a penalty (1'w - 1)^2 the minimiser over w >= 0 has the direction of the one with sum 1, whatever the penalty,
-    because both terms are quadratic; so one non-negative least squares and a division do.
+    With a penalty (1'w - 1)^2 the minimiser over w >= 0 is a multiple of the one of sum 1, whatever the penalty,
+    because both terms are quadratic. One non-negative least squares and a division are therefore enough.
     """
     from scipy.optimize import nnls
 
@@ -368,13 +371,13 @@ def simplex_minimum(products: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def default_weights(names: Sequence[str]) -> NDArray[np.float64]:
-    """(20, part) stored shares of the parts at hand; equal ones where none is stored."""
+    """Default weights (20, part) of the parts at hand; equal ones where none is stored."""
     shares = [np.broadcast_to(DEFAULT_WEIGHTS.get(name, 0.0), DISTANCES) for name in names]
     return np.tile(_normalised(np.stack(shares, axis=-1)), (STRATA // DISTANCES, 1))
 
 
 def _normalised(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., part) of sum 1; equal shares where there are none."""
+    """Weights (..., part) scaled to sum 1; equal ones where all are zero."""
     total = weights.sum(axis=-1, keepdims=True)
     equal = np.full_like(weights, 1.0 / weights.shape[-1])
     return np.asarray(np.divide(weights, total, out=equal, where=total > 0))

@@ -22,10 +22,10 @@ from geodiff.fillers.calibration import (
     around_in_time,
     conformal_factors,
     factor_field,
+    informative_errors,
     lost_factor,
     lost_planes,
     strata,
-    told,
 )
 from geodiff.lattice import Window
 
@@ -305,7 +305,7 @@ def test_common_numbers_that_were_guessed_teach_nothing(rng):
     error = np.where(truth == np.float32(-0.3), 0, rng.normal(size=4000)).astype(np.float32)
     error[:20] = 1.5  # rain where none was, and none where some was
     band, none = np.zeros(4000, np.int64), np.zeros(4000, np.int8)
-    kept = told(error, truth, band)
+    kept = informative_errors(error, truth, band)
     assert np.isnan(kept[20:]).sum() == (truth[20:] == np.float32(-0.3)).sum()
     assert not np.isnan(kept[:20]).any()
     assert conformal_factors(np.abs(error), none, (1.0,) * 5)[0] < 1e-4  # of no use where it rains
@@ -321,7 +321,7 @@ def test_common_numbers_that_were_guessed_teach_nothing(rng):
 
 def test_numbers_that_are_not_common_all_count(rng):
     truth, error = rng.normal(size=500).astype(np.float32), np.zeros(500, np.float32)
-    np.testing.assert_array_equal(told(error, truth, np.zeros(500, np.int64)), error)
+    np.testing.assert_array_equal(informative_errors(error, truth, np.zeros(500, np.int64)), error)
     band = np.arange(500) % 3  # a number common in one of three bands
     truth[band == 1] = 0.0
-    np.testing.assert_array_equal(np.isnan(told(error, truth, band)), band == 1)
+    np.testing.assert_array_equal(np.isnan(informative_errors(error, truth, band)), band == 1)
