@@ -1,4 +1,4 @@
-"""What a filler may be able to do besides filling, so that a stack need not ask it for more than it wants."""
+"""Optional abilities of fillers, which let a stack ask for no more than it needs."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["AnswersItsFit", "Estimates"]
 
 @runtime_checkable
 class AnswersItsFit(Protocol):
-    """A filler that has answered its trials by the time it is fitted: a stack need not ask it again."""
+    """A filler that fills its trials while it is fitted, so that a stack need not do it again."""
 
     def fitted_answers(self, sample: SceneSample) -> tuple[Fitted, list[Filled]]:
-        """`fit(sample)`, and what `fill` then says of the sample's patches."""
+        """The result of `fit(sample)`, and what `fill` then returns for the patches of the sample."""
         ...
 
 
 @runtime_checkable
 class Estimates(Protocol):
-    """A filler that can be asked for its values without their errors."""
+    """A filler that can give its values without their standard errors."""
 
     def estimate(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
-        """(target, band, row, column) of the window."""
+        """The value over the window: (target, band, row, column)."""
         ...
 
     def source(self, patch: Patch, fitted: Fitted) -> NDArray[np.uint8]:
-        """(target, band, row, column) of the window: whose values they are."""
+        """The source codes of these values: (target, band, row, column)."""
         ...

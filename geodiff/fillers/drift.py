@@ -1,8 +1,8 @@
-"""How far a date may lie from what the dates around it say: by the time to them, and by place.
+"""Standard error of lost dates, by the time to the dates around them and by place.
 
-A date lost between two seen ones is known well, one in the middle of a month of clouds badly; and fields change where
-water does not. The variogram in time of the scene's own dates says the one, what interpolation in time misses of the
-dates that are seen the other.
+A date lost between two seen ones is predicted well, one in the middle of a cloudy month badly; and fields change where
+water does not. The first is measured by the variogram in time of the scene's dates, the second by the errors of
+interpolation in time on seen dates.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ if TYPE_CHECKING:
 __all__ = ["common_share", "drift_error", "fitted_drift"]
 
 _DATES = 24
-"""Dates looked at besides the lost one, the nearest."""
+"""Nearest dates that are used besides the lost one."""
 _MOST_TRIALS, _LEAST_COMMON = 12, 30
-"""Trials whose dates are held against each other, and pixels that two dates must both know."""
+"""Most trials whose dates are compared, and fewest pixels that two dates must have in common."""
 _THIN = 4
-"""One pixel in so many rows and columns stands for the others there."""
+"""Step in rows and columns by which pixels are thinned."""
 _LAGS, _DECAYS = 12, 16
-"""Classes of time between dates, and times to forget that are tried."""
+"""Classes of the time between dates, and number of decay times that are tried."""
 _OWN = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
-"""Shares of the variance, of those tried, that may be each date's own, as haze or light."""
+"""Shares of the variance particular to each date, such as haze or light, that are tried."""
 _STEADY = (1.0, 1.0, 1.0)
-"""Where no two dates can be held against each other: as far from the next date as from any."""
+"""Used where no two dates can be compared: a date is as far from the next one as from any other."""
 _REACH = 3
-"""Pixels to either side over which what interpolation misses is taken together."""
+"""Pixels to either side over which errors of interpolation are averaged."""
 _MOST_COMMON = 0.8
-"""Bound on the share of the variance of a lost date that is one departure all over it."""
+"""Bound on the share of a lost date's variance that is common to the whole date."""
 _SCENE_WORTH = 4.0
-"""Dates that the scene's variance is worth beside those of a place."""
+"""Number of dates as which the variance of the scene counts beside the dates of a place."""
 
 
 def fitted_drift(trials: Sequence[Trial]) -> NDArray[np.float32]:
-    """(3,) share of the variance that is each date's own, days after which the rest is forgotten, and the variance.
+    """Exponential variogram in time: (3,) nugget as a share of the variance, decay time in days, and the variance.
 
-    An exponential variogram with a nugget: least squares in log against mean squared differences of pairs of dates, by
-    the time between them. In normalised units.
+    Fitted by least squares in log to mean squared differences of pairs of dates by the time between them, in normalised
+    units.
     """
     days, squares = _differences(trials)
     if not days.size:
@@ -75,10 +75,10 @@ def fitted_drift(trials: Sequence[Trial]) -> NDArray[np.float32]:
 
 
 def common_share(trials: Sequence[Trial]) -> float:
-    """Share of the mean square of what interpolation in time misses that is the same all over a date, as haze or light.
+    """Share of the mean squared error of interpolation in time that is common to a whole date, such as haze or light.
 
-    Of every date that shows something and lies between two that do, over the trials' windows; less what members share
-    over a window anyhow. 0 where no date tells.
+    Measured on dates between two others, over the trials' windows, less the part that members share over a window
+    anyway. 0 where there is no such date.
     """
     common, whole, local = 0.0, 0.0, 0.0
     for misses, shape in _missed_by_date(trials):
@@ -89,7 +89,7 @@ def common_share(trials: Sequence[Trial]) -> float:
 
 
 def _missed_by_date(trials: Sequence[Trial]) -> Iterator[tuple[NDArray[np.float32], tuple[int, ...]]]:
-    """(pixel,) what interpolation misses of each date that others surround, and the shape it was taken from."""
+    """Errors of interpolation (pixel,) on each date between others, and the shape of the plane they come from."""
     for trial in trials[:: max(1, -(-len(trials) // _MOST_TRIALS))]:
         patch = trial.patch
         for band in range(patch.values.shape[1]):
@@ -107,7 +107,7 @@ def _missed_by_date(trials: Sequence[Trial]) -> Iterator[tuple[NDArray[np.float3
 
 
 def _differences(trials: Sequence[Trial]) -> tuple[Numbers, Numbers]:
-    """(pair,) days between two dates of a trial, neither of them its own, and their mean squared difference."""
+    """Days between two dates of a trial other than the hidden one, and their mean squared difference: (pair,) each."""
     found: list[tuple[float, float]] = []
     for trial in trials[:: max(1, -(-len(trials) // _MOST_TRIALS))]:
         for band in range(trial.patch.values.shape[1]):
@@ -122,12 +122,15 @@ def _differences(trials: Sequence[Trial]) -> tuple[Numbers, Numbers]:
 
 
 def _semivariance(days: Numbers, own: float, decay: float) -> Numbers:
-    """Of dates so far apart, in units of the variance."""
+    """Semivariance of dates so many days apart, in units of the variance."""
     return own - (1.0 - own) * np.expm1(-days / decay)
 
 
 def _variance(before: Numbers, after: Numbers, own: float, decay: float) -> Numbers:
-    """Of linear interpolation between dates so many days before and after, `inf` for none; in units of the variance."""
+    """Error variance of linear interpolation between dates so many days before and after, `inf` for none.
+
+    In units of the variance.
+    """
     whole = np.maximum(before + after, 1e-6)
     with np.errstate(invalid="ignore"):  # infinite over infinite, replaced
         share = np.where(np.isinf(before), 1.0, np.where(np.isinf(after), 0.0, before / whole))
@@ -136,17 +139,17 @@ def _variance(before: Numbers, after: Numbers, own: float, decay: float) -> Numb
 
 
 def _untold(nearest: float, own: float, decay: float) -> float:
-    """Of what no other date knows, filled from what they say around it: twice that of the nearest, so many days away.
+    """Error variance of pixels that no other date knows: twice that of the nearest date, `nearest` days away.
 
-    In units of the variance, and no more than two dates that have nothing in common.
+    In units of the variance, and at most that of two dates without anything in common.
     """
     return min(4.0 * float(_semivariance(np.array(nearest), own, decay)), 2.0)
 
 
 def drift_error(patch: Patch, drift: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(target, band, row, column) of the window: standard error of interpolation in time where a date shows nothing.
+    """Standard error of interpolation in time on dates without data, 1 on others: (target, band, row, column).
 
-    1 elsewhere. Half of the way, in log, by what interpolation misses at that place on other dates.
+    It is moved half of the way, in log, to the errors of interpolation at that place on other dates.
 
     Parameters
     ----------
@@ -170,11 +173,11 @@ def drift_error(patch: Patch, drift: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 def _relative(series: Series, variance: Numbers, level: float) -> Numbers:
-    """(row, column) mean square of what interpolation misses of the other dates around a place, over what it may.
+    """Mean squared error of interpolating the other dates around a place over the expected one: (row, column).
 
     Parameters
     ----------
-    variance : (other date, row, column) in units of the `level`.
+    variance : (other date, row, column) expected, in units of `level`.
     """
     others = series.others
     missed = np.subtract(series.values[others], interpolated(series, others.tolist()))

@@ -1,6 +1,6 @@
-"""Whether a part earns a place in a stack: by how much errors on the trials fall with it.
+"""Whether a part earns a place in a stack: by how much it reduces errors on the trials.
 
-What most scenes have no use for would cost them time, and change their fills by chance.
+A part that most scenes do not need would cost them time and change their fills by chance.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["earns", "promises"]
 
 _EARNED = 0.96
-"""A part that must earn its place joins where squared errors on the trials fall to this share, 2 % of the RMSE: less
-may be chance, and stacks that have no use for it stay as they are."""
+"""Share of the squared error on the trials, 2 % in RMSE, to which a part must reduce it to be taken: smaller gains may
+be chance, and stacks that do not need the part stay as they are."""
 _LOOKED_AT, _FEWEST_TRIALS = 24, 5
-"""Trials, at most and at least, on which such a part is looked at before it is fitted."""
+"""Most and fewest trials on which such a part is tried before it is fitted."""
 _LEAST_LEVEL = 1e-3
-"""Of a trial's error, in normalised units: what is as good as exact chooses for nobody."""
+"""Least error of a trial, in normalised units, so that a trial without any error does not dominate."""
 
 
 def promises(part: Filler, trials: Sequence[Trial], errors: Sequence[NDArray[np.float32]]) -> bool:
-    """Whether mixtures of the stack, of these errors, and one part more would do on some trials: before any fit."""
+    """Whether mixing the part into a stack with these errors would earn it a place on some trials, before any fit."""
     shown = _shown(trials)
     if len(shown) < _FEWEST_TRIALS or not isinstance(part, Estimates):
         return False
@@ -45,23 +45,23 @@ def promises(part: Filler, trials: Sequence[Trial], errors: Sequence[NDArray[np.
 def earns(
     trials: Sequence[Trial], old: Sequence[NDArray[np.float32]], new: Sequence[NDArray[np.float32]]
 ) -> bool:
-    """Whether errors are less enough with one part more, on the trials that show something of their date."""
+    """Whether the `new` errors, with one part more, are enough smaller, on trials of dates with data."""
     shown = _shown(trials)
     products, counts = _products([trials[i] for i in shown], [old[i] for i in shown], [new[i] for i in shown])
     return _gains(products[:, 0, 0], products[:, 1, 1], counts)
 
 
 def _shown(trials: Sequence[Trial]) -> list[int]:
-    """Places of trials that hide something and show something of their date."""
+    """Indices of the trials that hide pixels of a date with other data."""
     return [i for i, t in enumerate(trials) if t.hidden.any() and not lost_planes(t.patch).all()]
 
 
 def _products(
     trials: Sequence[Trial], old: Sequence[NDArray[np.float32]], new: Sequence[NDArray[np.float32]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(distance class, 2, 2) sums of products of two errors at hidden pixels, and (distance class,) how many these are.
+    """Sums of products of two errors at hidden pixels (distance class, 2, 2), and their counts (distance class,).
 
-    Each trial's are divided by its own error, so that neither the hardest dates nor the easiest choose for all.
+    They are divided by the error of the trial, so that neither the hardest nor the easiest dates dominate.
     """
     products, counts = np.zeros((DISTANCES, 2, 2)), np.zeros(DISTANCES)
     for trial, *both in zip(trials, old, new, strict=True):
@@ -76,6 +76,6 @@ def _products(
 
 
 def _gains(old: NDArray[np.float64], new: NDArray[np.float64], counts: NDArray[np.float64]) -> bool:
-    """Whether squared errors fall enough, those of each distance class in units of their own: deep ones are large."""
+    """Whether squared errors fall enough; relative to the old ones in each distance class, as deep ones are large."""
     share = np.divide(new, old, out=np.ones_like(new), where=old > 0)
     return bool(counts @ share <= _EARNED * counts.sum())

@@ -1,11 +1,11 @@
-"""What of a window is of a lost date, and how far that may be from what is said.
+"""Lost dates, on which nothing or little is known: which pixels are treated as such, and their standard errors.
 
-Far from the little that a date shows it is told by the others as if it showed nothing: what was learnt of gaps in other
-dates, some tens of pixels deep, is no use there, and a surface laid through a corner runs wild.
+Far from the few known pixels of a date, its values are predicted from other dates as if it had no data. What was learnt
+from gaps a few tens of pixels deep does not apply there, and a surface extrapolated from a corner diverges.
 
-Where few dates are seen no trial tells what a date between others costs. Each of two dates is hidden whole, and what
-they differ by stands for all others, less between the two and more the farther beyond; where one is seen, what dates
-differ by in other stacks does.
+With few seen dates, no trial shows the error of a date between two others. With two, each is hidden in turn, and their
+difference sets the error of all lost dates: smaller between the two, larger with the time beyond them. With one, the
+differences between dates in other stacks do.
 """
 
 from __future__ import annotations
@@ -39,51 +39,52 @@ __all__ = [
 ]
 
 _FEW_SEEN = 3
-"""Dates from which on trials that hide whole ones tell of a date that is lost between others."""
+"""Seen dates from which trials that hide whole dates represent a date lost between others."""
 _UNTRIED = 1.1
-"""Standard error, in normalised units, of a date that shows nothing where no trial told: what one seen date says of
-another, 1,400 times on nine training and validation stacks and eight made-up ones, then holds 0.92 of it (0.89 on the
-real ones). These errors are 0.7 in the middle and spread by 0.8 in log."""
+"""Standard error of a lost date, in normalised units, where no trial informs it. On nine training and validation stacks
+and eight synthetic ones, 1,400 pairs of dates, 90 % intervals then cover 0.92 (0.89 on the real ones). These errors
+have a median of 0.7 and a spread of 0.8 in log."""
 _ONE_STEP = 0.7
-"""What it is in the middle."""
+"""Median of these errors."""
 _PAIR_WORTH = 2.0
-"""What a scene's own pair of dates is worth beside that."""
+"""Weight of a scene's own pair of dates relative to that median."""
 _ONE_PAIR = 0.3
-"""How much wider, in log, where all that is known is what two dates differ by: errors of lost dates spread by 0.5
-around what that says. On those stacks intervals hold 0.91 of lost dates, with half of this 0.88."""
+"""Added to the log of a standard error that rests on the difference of two dates alone: errors of lost dates spread by
+0.5 in log around it. On those stacks intervals cover 0.91 of lost dates; with half of this, 0.88."""
 _FEW_LOST = 0.3
-"""Over the number of seen dates, of a stack that shows few: how much wider, in log, what a factor claims of lost dates
-has to be. Two that are lost of five, all under clouds, then are held by 0.90; without it by 0.87."""
+"""Divided by the number of seen dates, in a stack of few: added to the log of the factor for lost dates. With two of
+five cloudy dates lost, intervals then cover 0.90; without it, 0.87."""
 _OWN_SHARE = 0.2
-"""Share of the variance between two dates that is each date's own, as haze or light; the rest grows with the time
-between, as a random walk does. Errors beyond the two seen dates grow by the power 0.46 of the time on those stacks;
-with this share intervals hold 0.89 of dates between and 0.90 of those beyond, with none 0.84 and 0.90."""
+"""Share of the variance between two dates that is particular to each date, such as haze or light; the rest grows with
+the time between them, as in a random walk. Errors beyond the two seen dates grow with the time to the power 0.46 on
+those stacks; with this share, intervals cover 0.89 of dates between and 0.90 of dates beyond, and without, 0.84 and
+0.90."""
 _UNRELATED = 1.5
-"""Bound on errors beyond: two dates that have nothing in common are sqrt(2) apart, in normalised units."""
+"""Bound on errors beyond: two dates without anything in common differ by sqrt(2), in normalised units."""
 _NEAR, _FAR = 4.0, 24.0
-"""Pixels from what a date shows: up to the first a pixel is none of a lost date, from the second on it may be."""
+"""Pixels from the known pixels of a date up to which a pixel is not treated as lost, and from which it fully may be."""
 _LITTLE, _PLENTY = 0.15, 0.35
-"""Share of a window: where a date shows less than the first, parts that were fitted to it are not heard far from it;
-where it shows more than the second they are. With clouds of 100 pixels and more over half of each date, what lies
-beyond what is known of it is told a quarter worse by the others alone (made-up stacks; real ones the same to 0.02)."""
+"""Known share of a window below which parts fitted to a date get no weight far from its known pixels, and above which
+they keep theirs. With clouds of 100 pixels and more over half of each date, other dates alone predict pixels beyond
+the known ones a quarter worse in synthetic stacks, and the same to 0.02 in real ones."""
 _AROUND = 3.0
-"""How many times as far as what is known is looked around. Before a straight edge a third is then known, in the middle
-of a long gap two thirds."""
+"""Side of the square searched for known pixels, in distances to data. At a straight edge a third of it is known, in the
+middle of a long gap two thirds."""
 _STILL, _WHOLLY = 48.0, 112.0
-"""Pixels from what a date shows: from the first on standard errors go over to what they would be were the date lost, at
-the second they are. Windows that see nothing of what is known claim that too, and would else show in a map."""
+"""Pixels from the known pixels of a date between which standard errors pass into those of a lost date. Windows without
+any known pixel have the latter too, and would otherwise be visible in a map."""
 _AS_LOST = 0.7
-"""How far, in log, standard errors go over to a lost date's. Four pixels and more beyond the corners of nine validation
-and training stacks intervals then hold 0.87 to 0.88, without it 0.69 to 0.79; all of it makes those of made-up ones
-hold everything."""
+"""Share of the way, in log, that standard errors move to those of a lost date. From four pixels beyond the corners of
+nine validation and training stacks, intervals then cover 0.87 to 0.88, without it 0.69 to 0.79; with a share of 1,
+those of synthetic stacks cover everything."""
 
 
 def lost_dates(sample: SceneSample, errors: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """What a fit stores of how far lost dates may be from what is said of them; nothing where no trial shows it.
+    """What a fit stores about the errors of lost dates; empty where no trial informs them.
 
     Parameters
     ----------
-    errors : of each trial, value less truth over its window.
+    errors : value less truth over the window of each trial.
     """
     if few := few_dates(sample, errors):
         return few
@@ -104,7 +105,7 @@ def lost_dates(sample: SceneSample, errors: Sequence[NDArray[np.float32]]) -> di
 
 
 def few_dates(sample: SceneSample, errors: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """What one seen date says of another, for lost ones, where a scene shows no more than two; else nothing."""
+    """How well one seen date predicts another, in a scene of at most two seen dates; empty otherwise."""
     if len(sample.seen) < 2 or sum(sample.seen) >= _FEW_SEEN:
         return {}
     lost = [i for i, trial in enumerate(sample.trials) if lost_planes(trial.patch).all()]
@@ -114,10 +115,10 @@ def few_dates(sample: SceneSample, errors: Sequence[NDArray[np.float32]]) -> dic
 
 
 def lost_error(error: NDArray[np.floating[Any]]) -> float:
-    """Standard error of a date that shows nothing, told by one date; of a stack of which two dates are seen.
+    """Standard error of a lost date in a stack with two seen dates.
 
-    Each was predicted by the other, and both misses are one and the same difference: it counts as one date, beside what
-    one date says of another in other stacks.
+    Each was predicted from the other, and both errors are the same difference, so they count as one pair of dates, to
+    be combined with the pairs of other stacks.
 
     Parameters
     ----------
@@ -131,19 +132,19 @@ def lost_error(error: NDArray[np.floating[Any]]) -> float:
 
 
 def lost_step(trials: Sequence[Trial]) -> float:
-    """Days between a date that was hidden whole and the one that told of it, of such trials; NaN without any."""
+    """Days between the date that a trial hides and the one that predicts it; NaN without such trials."""
     return max(float(np.ptp(days_of(trials[0].patch.dates))), 1e-3) if trials else math.nan
 
 
 def lost_errors(patch: Patch, error: float, step: float) -> NDArray[np.float32]:
-    """(target, band, row, column) of the window: standard error where a date shows nothing.
+    """Standard error of dates without data over the window: (target, band, row, column).
 
-    A pixel that is known before and after is told by both (a Brownian bridge); beyond them errors grow with the time to
-    it. What no other date knows is as far in time as the nearest that shows anything; 0 where none does.
+    A pixel that is known before and after is predicted from both (a Brownian bridge); otherwise errors grow with the
+    time. A pixel that no other date knows counts as known on the nearest date with data; 0 where there is none.
 
     Parameters
     ----------
-    error, step : of a date told by another one so many days away; of any date where `step` is NaN.
+    error, step : standard error of a date predicted from one `step` days away; of any date if `step` is NaN.
     """
     days, known = days_of(patch.dates), patch.known[..., *patch.core]
     errors = np.zeros((len(patch.targets), *known.shape[1:]), np.float32)
@@ -167,7 +168,7 @@ def lost_errors(patch: Patch, error: float, step: float) -> NDArray[np.float32]:
 def _variance(
     before: NDArray[np.float64], after: NDArray[np.float64], nearest: float, step: float
 ) -> NDArray[np.float64]:
-    """Of pixels known so many days before and after, in units of that of two dates a step apart; `inf` is never."""
+    """Variance of pixels known so many days before and after, `inf` for never; in units of that over one step."""
     near = np.minimum(before, after)
     near[np.isinf(near)] = nearest
     variance = (1.0 - _OWN_SHARE) * near / step + _OWN_SHARE
@@ -180,9 +181,9 @@ def _variance(
 
 
 def lost_share(patch: Patch) -> NDArray[np.float32]:
-    """(target, band, row, column) of the window: how far the value of a pixel is to be that of a lost date, 0 to 1.
+    """Degree, 0 to 1, to which a pixel is treated as one of a lost date: (target, band, row, column) of the window.
 
-    All of it where the date shows nothing here, and far from what it shows where that is little.
+    It is 1 where the date has no data here, and increases with the distance to its data where these are few.
     """
     targets = list(patch.targets)
     known = patch.known[targets]
@@ -194,15 +195,15 @@ def lost_share(patch: Patch) -> NDArray[np.float32]:
 
 
 def _far(patch: Patch, near: float = _NEAR, far: float = _FAR) -> NDArray[np.float32]:
-    """(target, band, row, column) of the window: how far from what is known, 0 to 1."""
+    """Distance to data on a logarithmic scale, 0 at `near` and 1 at `far`: (target, band, row, column)."""
     away = np.maximum(target_distance(patch)[..., *patch.core], np.float32(1))
     return np.asarray(np.clip(np.log2(away / near) / np.log2(far / near), 0.0, 1.0), np.float32)
 
 
 def _beyond(patch: Patch) -> NDArray[np.float32]:
-    """(target, band, row, column) of the window: how far a pixel lies beyond all that its date shows, 0 to 1.
+    """Degree, 0 to 1, to which a pixel lies beyond the known pixels of its date: (target, band, row, column).
 
-    Trials hide pixels with known ones around them, and what is found there holds between known pixels, not beyond.
+    Trials hide pixels among known ones, and what they show holds for interpolation, not for extrapolation.
     """
     targets, away, beyond = list(patch.targets), target_distance(patch), _far(patch)
     known = patch.known[targets]
@@ -225,7 +226,7 @@ def _shown_around(
     columns: NDArray[np.intp],
     reach: NDArray[np.intp],
 ) -> NDArray[np.float64]:
-    """(pixel,) share that is known of what is asked for in the square around each pixel, as far as it reaches."""
+    """Known share of the pixels `asked` for in the square of `reach` pixels to each side of a pixel: (pixel,)."""
     height, width = known.shape
     top, bottom = np.maximum(rows - reach, 0), np.minimum(rows + reach + 1, height)
     left, right = np.maximum(columns - reach, 0), np.minimum(columns + reach + 1, width)
@@ -240,13 +241,13 @@ def _shown_around(
 def beyond_corner(
     patch: Patch, error: NDArray[np.float32], level: float, if_lost: Callable[[], NDArray[np.float32]]
 ) -> NDArray[np.float32]:
-    """Standard errors, nearer to a lost date's beyond all that a date shows: what was fitted to that claims too little.
+    """Standard errors, moved towards those of a lost date beyond the known pixels of a date, where they are too small.
 
     Parameters
     ----------
-    error : (target, band, row, column) of the window, as claimed.
-    level : what is claimed of lost dates; less than `error` it is to be where values are a lost date's as well.
-    if_lost : gives what would be claimed of this patch were its dates lost; asked for where it matters.
+    error : (target, band, row, column) over the window, before this correction.
+    level : typical standard error of lost dates; below `error` it applies where values are those of a lost date too.
+    if_lost : computes the standard error of this patch with its dates lost; called only where needed.
     """
     wholly = lost_planes(patch)[..., None, None]  # these have a factor of their own
     beyond = np.where(wholly, np.float32(0), _beyond(patch))
@@ -260,7 +261,7 @@ def beyond_corner(
 
 
 def as_lost(patch: Patch) -> Patch:
-    """The patch as if nothing were known of the dates to estimate, nor of what a low-resolution fill made of them."""
+    """The patch without the known pixels of its target dates, and without their low-resolution fill."""
     known, coarse = patch.known.copy(), patch.coarse.copy()
     known[list(patch.targets)], coarse[list(patch.targets)] = False, 0
     return replace(patch, known=known, coarse=coarse, values=np.where(known, patch.values, np.float32(0)))

@@ -1,4 +1,4 @@
-"""Realisations around a value: re-centred, and as wide as the calibration says."""
+"""Ensemble members around a value: re-centred, and with calibrated spread."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
 __all__ = ["Broad", "White", "broad_share", "matched", "recentred", "shared", "starts", "stretched"]
 
 White = Callable[[int, int], "Planes"]
-"""(margin, number) to standard normal noise of a window with that margin; members start from the numbers 0, 1, ..."""
+"""(margin, number) to standard normal noise over a window with that margin; members use the numbers 0, 1, ..."""
 
 _SMOOTH = 4.0
-"""Pixels; what a Gaussian of this width leaves of a departure is more than texture."""
+"""Pixels; a departure smoothed by a Gaussian of this width has lost its texture."""
 _GROWTH = 3.0
-"""Bound on how much of that is added."""
+"""Bound on the multiple of the smoothed departure that is added."""
 _NEAR = 8.0
-"""Pixels; the Gaussian over which the width of departures is taken."""
+"""Pixels; width of the Gaussian over which the spread of departures is averaged."""
 _UNLIKE = 8.0
-"""Bound on how far that width may be from the value's own."""
+"""Bound on the ratio of that spread to the value's standard error, either way."""
 _BROAD, _DEEP = 12.0, 10.0
-"""Pixels; the Gaussian that makes broad noise, and the distance from data over which it takes its part. On 33 large
-gaps of validation patches octaves of one draw are within 0.7 dB of the truth's, pooled; 1.5 dB without it."""
+"""Pixels; width of the Gaussian of the broad noise, and distance from data over which the noise sets in. On 33 large
+gaps of validation patches, pooled, the octaves of one draw are within 0.7 dB of the truth's; without it, 1.5 dB."""
 _BROAD_PART = 0.5
 """Share of broad noise in the variance of members of a lost date."""
 _MARGIN = 36
-"""Pixels of white noise beyond a window that its broad noise is made from: the Gaussian is cut there."""
+"""Pixels of white noise beyond a window that enter its broad noise; the Gaussian is truncated there."""
 
 
 def recentred(members: Planes, value: Planes, spread: Planes | float = 1.0) -> Planes:
-    """Members (member, row, column) around the value, their departures `spread` times as wide.
+    """Members (member, row, column) around the value, with departures `spread` times as wide.
 
-    From four members on their mean is made the value, and what that takes from the spread is given back by
-    sqrt(N / (N - 1)); fewer keep their own mean, which is as uncertain as they are.
+    Four or more members are shifted so that their mean is the value, and the loss of spread is compensated by
+    sqrt(N / (N - 1)). Fewer keep their own mean, which is as uncertain as they are.
     """
     count = len(members)
     if count < 4:
@@ -49,11 +49,11 @@ def recentred(members: Planes, value: Planes, spread: Planes | float = 1.0) -> P
 
 
 def stretched(departures: Planes, spread: Planes | float) -> Planes:
-    """Departures (member, row, column) with `spread` times their standard deviation, and the grain they had.
+    """Departures (member, row, column) with `spread` times their standard deviation and unchanged texture.
 
-    Draws get their texture right before they get their whole spread: what is missing deep in a gap is how far a draw as
-    a whole may lie from the value. So more spread is added to what is left of the departures by a Gaussian of 4 pixels,
-    as much of it as the variance asks for; less spread is taken from all of them.
+    Draws have the right texture but too little spread deep in a gap, where a draw as a whole may be far from the value.
+    Spread is therefore added to the departures smoothed by a Gaussian of 4 pixels, as much as the variance asks for.
+    A `spread` below 1 narrows the departures themselves.
     """
     from scipy import ndimage
 
@@ -64,29 +64,29 @@ def stretched(departures: Planes, spread: Planes | float) -> Planes:
     variance = max(float((departures**2).mean()), 1e-12)
     shared, own = float((departures * low).mean()) / variance, max(float((low**2).mean()) / variance, 1e-6)
     asked = np.maximum(wide, 1) ** 2
-    # Var(d + g low) = 1 + 2 g shared + g^2 own; where little is left of d, the rest is taken from all of it
+    # Var(d + g low) = 1 + 2 g shared + g^2 own; `rest` scales all of it where the bound on g leaves too little
     grow = np.minimum((np.sqrt(shared**2 + own * (asked - 1)) - shared) / own, _GROWTH)
     rest = np.sqrt(asked / (1 + 2 * grow * shared + grow**2 * own))
     return np.asarray(np.minimum(wide, 1) * rest * (departures + grow * low), np.float32)
 
 
 def starts(white: White, members: int) -> Planes:
-    """The noise (member, row, column) that members start from."""
+    """Noise (member, row, column) from which the members are drawn."""
     return np.stack([white(0, member) for member in range(members)])
 
 
 @dataclass(frozen=True, slots=True)
 class Broad:
-    """What a window is too small to draw: how far a draw as a whole may lie from the value, deep in a gap."""
+    """Departures too broad for a window to draw: deep in a gap, a draw as a whole may be far from the value."""
 
     noise: Planes
-    """(member, row, column), standard normal in each pixel, alike over some 12 pixels."""
+    """(member, row, column), standard normal in each pixel, correlated over about 12 pixels."""
     share: Planes
-    """(row, column), 0 beside data to 1 deep in a gap: its part of what draws lack."""
+    """(row, column), from 0 beside data to 1 deep in a gap: share of the missing variance that it provides."""
 
     @classmethod
     def of(cls, white: White, members: int, distance: Planes) -> Broad:
-        """From white noise that no member starts from, and the distance to data (row, column) in pixels."""
+        """From white noise that no member uses, and the distance to data (row, column) in pixels."""
         from scipy import ndimage
 
         drawn = np.stack([white(_MARGIN, -1 - member) for member in range(members)])
@@ -99,11 +99,11 @@ class Broad:
 def matched(departures: Planes, width: Planes, inside: NDArray[np.bool_], broad: Broad | None = None) -> Planes:
     """Departures (member, row, column) whose local mean square is that of `width` (row, column).
 
-    The reverse diffusion and the value's own standard deviation come from one network and should agree on how much is
-    not known; where the other says more, it is the value's that was trained for it, and is calibrated. The width is
-    compared over a Gaussian of 8 pixels within the gap, so that the texture of a draw is kept. Departures that are too
-    wide are narrowed. Those that are too narrow are right in their texture and lack what is broader than a training
-    crop: deep in a gap `broad` noise makes that up, beside data, or without such noise, they are widened.
+    Reverse diffusion and the standard error of the value come from one network and should agree on the uncertainty;
+    where they differ, the latter is followed, as it was trained for this and is calibrated. The spread is compared over
+    a Gaussian of 8 pixels within the gap, which preserves the texture of a draw. Departures that are too wide are
+    narrowed. Those that are too narrow have the right texture and lack structure broader than a training crop: deep in
+    a gap `broad` noise supplies it; beside data, or without such noise, they are widened.
     """
     from scipy import ndimage
 
@@ -124,7 +124,7 @@ def matched(departures: Planes, width: Planes, inside: NDArray[np.bool_], broad:
 
 
 def broad_share(shape: tuple[int, ...], step: int = 1) -> float:
-    """Share of the variance of members of a lost date that is their mean over (rows, columns), `step` pixels apart."""
+    """Share of a lost date's member variance that is in the mean over (rows, columns), `step` pixels apart."""
     share = _BROAD_PART
     for count in shape:
         places = step * np.arange(count)
@@ -133,15 +133,15 @@ def broad_share(shape: tuple[int, ...], step: int = 1) -> float:
 
 
 def shared(departures: Planes, numbers: Planes, width: Planes, share: Planes) -> Planes:
-    """Departures (member, row, column) with a share (row, column) of their variance one number all over the date.
+    """Departures (member, row, column) of which a share (row, column) of the variance is one number for the whole date.
 
-    Windows draw nothing broader than a few tens of pixels, so that over a large raster departures cancel out, while a
+    Departures drawn in windows are no broader than a few tens of pixels and average out over a large raster, while a
     lost date may be hazier or warmer as a whole.
 
     Parameters
     ----------
     numbers : (member,) standard normal, the same for every window of the date.
-    width : (row, column) standard deviation of members.
+    width : (row, column) standard deviation of the members.
     """
     whole = np.sqrt(share) * width * numbers[:, None, None]
     return np.asarray(np.sqrt(1 - share) * departures + whole, np.float32)

@@ -1,8 +1,8 @@
 """Fillers combined: convex weights by distance to data, learnt on hidden pixels, with one calibrated standard error.
 
 Stacking as in Wolpert (1992) and Breiman (1996): the weights minimise the squared error of cross-fitted estimates, are
-not negative and sum to one. A stratum's weights come from its own error moments plus the pooled ones, so that a thin
-stratum follows the crowd.
+non-negative and sum to one. The weights of a stratum come from its own error moments plus the pooled ones, so that a
+stratum with few pixels follows the others.
 """
 
 from __future__ import annotations
@@ -52,27 +52,27 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_WEIGHTS", "Auto", "Stacked"]
 
 WHITENING = "whitening"
-"""The scale of the standard error that no part has to be run for."""
+"""The scale of the standard error that needs no part to be run."""
 _DEFAULT_FACTORS = (0.62, 0.85, 1.08, 1.45, 1.7)
-"""By distance class; between the mean over training scenes and what holds 90 % of all their pixels together."""
+"""By distance class; between the mean over training scenes and the factors that cover 90 % of all their pixels."""
 _SCALE_GAIN = 0.99
-"""A part's own standard error is the scale where it takes one hundredth off the CRPS."""
+"""A part's own standard error becomes the scale where it lowers the CRPS to less than this share."""
 _NETWORK = "diffusion"
 _APART = 8.0
-"""Bound on how far the standard errors of stack and network may be apart for members to follow."""
+"""Bound on the ratio of the standard errors of stack and network, either way, by which members are widened."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Weights:
-    """What share each part has."""
+    """The weight of each part."""
 
     table: NDArray[np.float64]
     """(20 or 30, part) by stratum."""
     lost: NDArray[np.float64] | None = None
-    """(part,) where a date shows nothing in the window or around it, or far from the little it shows; None: as near."""
+    """(part,) where a date has no data in or around the window, or far from its few data; None uses the table there."""
 
     def fields(self, patch: Patch) -> NDArray[np.float32]:
-        """(part, target, band, row, column) of the window."""
+        """Weights over the window: (part, target, band, row, column)."""
         fields = patch_weights(patch, self.table)
         if self.lost is not None and (share := lost_share(patch)).any():
             fields = (1 - share) * fields + share * self.lost.astype(np.float32)[:, None, None, None, None]
@@ -81,13 +81,13 @@ class _Weights:
 
 @dataclass(frozen=True, slots=True)
 class Stacked:
-    """A convex combination of fillers, each with the weight it earned at that distance from data."""
+    """A convex combination of fillers, weighted by their errors in trials at the same distance from data."""
 
     fillers: tuple[Filler, ...]
-    """From cheap to dear: what others can do without is left out from the end."""
+    """From cheap to expensive: dispensable parts are left out from the end."""
     name: str = "auto"
     fixed: frozenset[str] = frozenset()
-    """Parts whose values do not depend on their fit, beside those that say so themselves; they are not refitted."""
+    """Names of parts whose values do not depend on their fit, besides those that declare it; they are not refitted."""
 
     @property
     def halo(self) -> int:
@@ -95,23 +95,23 @@ class Stacked:
 
     @property
     def context_dates(self) -> int:
-        """Neighbouring dates that the parts want: -1 every one."""
+        """Number of neighbouring dates that the parts use; -1 means all."""
         wanted = [int(getattr(part, "context_dates", 0)) for part in self.fillers]
         return -1 if min(wanted) < 0 else max(wanted)
 
     @property
     def planes_at_once(self) -> int:
-        """Bands of windows that a part would have together."""
+        """Number of planes that a part would like to fill together."""
         return max(int(getattr(part, "planes_at_once", 0)) for part in self.fillers)
 
     def warm_up(self) -> None:
-        """Load what parts need."""
+        """Load what the parts need."""
         for part in self.fillers:
             if hasattr(part, "warm_up"):
                 part.warm_up()
 
     def fit(self, sample: SceneSample) -> Fitted:
-        """Fit every part, weigh them on cross-fitted estimates of the trials' hidden pixels, calibrate the whole."""
+        """Fit the parts, weight them by cross-fitted estimates of the trials' hidden pixels, calibrate the result."""
         suited = self._suited(sample)
         parts = [part for part in suited if not getattr(part, "must_earn", False)]
         told = {
@@ -141,18 +141,18 @@ class Stacked:
         return self._calibrated(sample, parts, fits, estimates, weights)
 
     def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
-        """Estimate each patch; parts that have no say in it are not asked."""
+        """Fill each patch; parts without weight in it are not run."""
         return self.combined(patches, fitted, {}, seed=seed)
 
     def combined(
         self, patches: Sequence[Patch], fitted: Fitted, given: Mapping[str, Sequence[Filled]], *, seed: int
     ) -> list[Filled]:
-        """As `fill`, where some parts were asked already: `given` are their answers for the patches."""
+        """As `fill`, with the answers of some parts `given` by name, one for each patch."""
         shares = [_shares(patch, fitted) for patch in patches]
         answers: list[dict[str, Filled]] = [{} for _ in patches]
         for part in self.fillers:
             scale = part.name == fitted.facts["scale"]
-            if isinstance(part, Estimates) and not scale:  # asked for its values alone, by and by
+            if isinstance(part, Estimates) and not scale:  # `_answer` asks it for its values alone
                 continue
             wanted = [i for i, own in enumerate(shares) if part.name in own or scale]
             if part.name in given:
@@ -166,7 +166,7 @@ class Stacked:
     def _combined(
         self, patch: Patch, shares: Mapping[str, NDArray[np.float32]], runs: Mapping[str, Filled], fitted: Fitted
     ) -> Filled:
-        """The stack's answer for one patch from its parts' shares and the answers of those filled as a whole."""
+        """The stack's answer for one patch, from the weights of its parts and the answers in `runs`."""
         names, weights = list(shares), list(shares.values())
         by_name = {part.name: part for part in self.fillers}
         answers = [_answer(by_name[n], patch, runs.get(n), fitted.parts[n]) for n in names]
@@ -177,7 +177,7 @@ class Stacked:
         return Filled(value, self._error(patch, runs, fitted), None, source.astype(np.uint8))
 
     def _error(self, patch: Patch, runs: Mapping[str, Filled], fitted: Fitted) -> NDArray[np.float32]:
-        """The standard error."""
+        """The calibrated standard error over the window."""
         factor = patch_factors(patch, fitted.arrays["factors"])
         error = (self._scale(patch, runs, fitted) * factor).astype(np.float32)
         if "never_factors" in fitted.arrays:
@@ -199,13 +199,13 @@ class Stacked:
         return window_error(patch) if name == WHITENING else runs[name].standard_error
 
     def _suited(self, sample: SceneSample) -> list[Filler]:
-        """Parts that can work on this scene: those that need other dates only where there are some."""
+        """Parts that suit this scene: those that need other dates only where there are any."""
         dates = max((len(t.patch.dates) for t in sample.trials), default=1)
         dates = max(dates, len(sample.seen))
         return [part for part in self.fillers if dates > 1 or not getattr(part, "needs_dates", False)]
 
     def _cross_fitted(self, part: Filler, sample: SceneSample, fitted: Fitted) -> list[Filled]:
-        """The part's answers for the trials, each from a fit that did not see it."""
+        """The part's answers for the trials, each from a fit that did not see that trial."""
         trials = sample.trials
         known_ways = ("fixed", "chosen_once")
         if len(trials) < 2 or part.name in self.fixed or any(getattr(part, way, False) for way in known_ways):
@@ -218,7 +218,7 @@ class Stacked:
         return [answers[i] for i in range(len(trials))]
 
     def _default_fit(self, sample: SceneSample, parts: Sequence[Filler], fits: Mapping[str, Fitted]) -> Fitted:
-        """For scenes too small to spare pixels."""
+        """The fit of scenes that are too small to spare pixels for trials."""
         names = [part.name for part in parts]
         weights = _Weights(default_weights(names))
         factors = conformal_factors(np.empty(0), np.empty(0, np.int8), _DEFAULT_FACTORS)
@@ -233,7 +233,7 @@ class Stacked:
         estimates: Mapping[str, Sequence[Filled]],
         weights: _Weights,
     ) -> Fitted:
-        """Choose the scale of the standard error and learn its factors from the stack's own errors."""
+        """Choose the scale of the standard error, and learn its factors from the errors of the stack."""
         names = [part.name for part in parts]
         errors = _stacked_errors(sample.trials, weights, names, estimates)
         origin = f"cross-validation on {sum(int(t.hidden.sum()) for t in sample.trials):,} hidden pixels"
@@ -272,9 +272,10 @@ def _learnt(
     *,
     few: bool = False,
 ) -> _Weights:
-    """Weights by stratum from trials that show something of their date, those of lost dates from the others.
+    """Weights by stratum from trials of dates with data, and weights for lost dates from the other trials.
 
-    Where no other date knows a pixel, parts that look at other dates have no say but those that look around it there.
+    Where no other date knows a pixel, parts that use other dates get no weight, except those that also use pixels
+    around it there.
     """
     names = [part.name for part in parts]
     errors = [np.stack([_error(trial, estimates[n][i]) for n in names]) for i, trial in enumerate(trials)]
@@ -303,7 +304,7 @@ def _stacked_errors(
     names: Sequence[str],
     estimates: Mapping[str, Sequence[Filled]],
 ) -> list[NDArray[np.float32]]:
-    """Value of the stack less the truth, over each trial's window."""
+    """Value of the stack less the truth over each trial's window."""
     errors = []
     for i, trial in enumerate(trials):
         fields = weights.fields(trial.patch)
@@ -320,7 +321,7 @@ def _calibration(
 ) -> tuple[NDArray[np.float32], float]:
     """Conformal factors for one choice of scale, and the mean Gaussian CRPS of the calibrated stack.
 
-    Dates of which nothing is shown have an error of their own.
+    Trials that hide a whole date are left out, as lost dates have an error of their own.
     """
     scales, classes, dates, whole, rows = [], [], [], [], far_apart(trials)
     for i, trial in enumerate(trials):
@@ -352,7 +353,7 @@ def _as_fitted(
     scale: str,
     origin: str,
 ) -> Fitted:
-    """What a stack stores; the weights in the facts are those where no other date is known."""
+    """What a stack stores; `weights` among the facts are those of pixels that no other date knows."""
     never = weights.table[STRATA - DISTANCES : STRATA]
     shown = {n: [round(float(w), 4) for w in never[:, i]] for i, n in enumerate(names)}
     facts = {"parts": list(names), "weights": shown, "weights_from": origin, "scale": scale}
@@ -363,7 +364,7 @@ def _as_fitted(
 
 
 def _active(fitted: Fitted) -> list[str]:
-    """Parts that have weight somewhere."""
+    """Names of the parts that have weight in some stratum."""
     anywhere = np.asarray(fitted.arrays["weights"]).max(axis=0) > 0
     if "lost_weights" in fitted.arrays:
         anywhere |= np.asarray(fitted.arrays["lost_weights"]) > 0
@@ -371,13 +372,13 @@ def _active(fitted: Fitted) -> list[str]:
 
 
 def _shares(patch: Patch, fitted: Fitted) -> dict[str, NDArray[np.float32]]:
-    """(target, band, row, column) of the window for each part that has a share in some missing pixel of it.
+    """Weights (target, band, row, column) over the window of each part that has weight at a missing pixel.
 
-    In a stack of dates most windows have no pixel that no other date knows, and the network no say in them.
+    In most windows of a stack every missing pixel is known on some other date, and the network has no weight.
     """
     names = _active(fitted)
     fields = _columns(fitted, names).fields(patch)
-    missing = patch.missing  # made anew each time it is asked for
+    missing = patch.missing  # computed anew on each access
     heard = [bool(field[missing].any()) for field in fields]
     return {name: field for name, field, some in zip(names, fields, heard, strict=True) if some or not any(heard)}
 
@@ -391,16 +392,16 @@ def _columns(fitted: Fitted, names: Sequence[str]) -> _Weights:
 
 
 def _untried(trials: Sequence[Trial]) -> dict[str, NDArray[np.float32]]:
-    """Stored factors for what no other date ever knew, where no trial hid any such pixel; else nothing."""
+    """Default factors for pixels that no other date knows, where no trial hid such a pixel; empty otherwise."""
     if any((strata(trial.patch)[trial.hidden] >= STRATA - DISTANCES).any() for trial in trials):
         return {}
     return {"never_factors": conformal_factors(np.empty(0), np.empty(0, np.int8), _DEFAULT_FACTORS)}
 
 
 def _never_known(patch: Patch, error: NDArray[np.float32], factors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Standard errors, no less than stored ones where no other date knows a pixel.
+    """Standard errors, at least the default ones where no other date knows a pixel.
 
-    Space alone tells what it is, and how well other dates tell what they know says nothing of that.
+    Such a pixel is predicted from space alone, and errors of pixels predicted from other dates do not apply to it.
     """
     never = (strata(patch) >= STRATA - DISTANCES) & ~lost_planes(patch)[..., None, None]
     if not never.any():
@@ -410,14 +411,14 @@ def _never_known(patch: Patch, error: NDArray[np.float32], factors: NDArray[np.f
 
 
 def _error_if_lost(patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
-    """(target, band, row, column) of the window: standard error where the date shows nothing."""
+    """Standard error over the window for dates without data: (target, band, row, column)."""
     return np.asarray(drift_error(patch, fitted.arrays["drift"]) * np.float32(fitted.arrays["lost_factor"]))
 
 
 def _answer(
     part: Filler, patch: Patch, run: Filled | None, fitted: Fitted
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """A part's value and source codes."""
+    """A part's value and source codes over the window."""
     if run is None and isinstance(part, Estimates):
         return part.estimate(patch, fitted), part.source(patch, fitted)
     if run is None:
@@ -426,27 +427,27 @@ def _answer(
 
 
 def _tuned(part: Filler, sample: SceneSample) -> Fitted:
-    """The part's fit; of spatial ones, which are only asked for an `estimate`, without their own calibration."""
+    """The part's fit; without a calibration of its own for spatial parts, of which only the estimate is used."""
     return part.tuned(sample) if isinstance(part, SpatialFiller) else part.fit(sample)
 
 
 def _filled(part: Filler, trials: Sequence[Trial], fitted: Fitted) -> list[Filled]:
-    """A part's answers for trials; only the value of spatial ones, and of that what is right at the hidden pixels."""
+    """A part's answers for trials; for spatial parts only the value, and that only at hidden pixels."""
     if not isinstance(part, SpatialFiller):
         return part.fill([t.patch for t in trials], fitted, seed=0)
     values = (part.estimate_hidden(t, fitted) for t in trials)
-    unit, code = np.float32(1), np.uint8(0)  # nobody asks for these: views, which take no memory
+    unit, code = np.float32(1), np.uint8(0)  # not used; broadcast views take no memory
     return [Filled(v, np.broadcast_to(unit, v.shape), None, np.broadcast_to(code, v.shape)) for v in values]
 
 
 def _error(trial: Trial, filled: Filled) -> NDArray[np.float32]:
-    """Errors at a trial's hidden pixels, each as often as it is worth."""
+    """Errors at a trial's hidden pixels, each repeated `Trial.worth` times."""
     cut: NDArray[np.float32] = np.repeat((filled.value - trial.truth)[trial.hidden], trial.worth)
     return cut
 
 
 def priors_around(network: Filler) -> tuple[Filler, ...]:
-    """The parts of the default stack, from cheap to dear; temporal ones join where there are other dates."""
+    """The parts of the default stack, from cheap to expensive; temporal parts take part where there are other dates."""
     from geodiff.fillers.eof import LocalDineof
     from geodiff.fillers.temporal import LinearTime, Regression, SpaceTime
 
@@ -456,11 +457,11 @@ def priors_around(network: Filler) -> tuple[Filler, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Auto:
-    """The default: priors and the network stacked, down to a prior alone; members always from the diffusion."""
+    """The default filler: priors and the network stacked, or one of them alone; members always from the diffusion."""
 
     stack: Stacked
     diffusion: Filler | None = None
-    """Draws the members; None where none are wanted."""
+    """Draws the members; None where no members are wanted."""
 
     @classmethod
     def configured(cls, settings: FillerSettings) -> Auto:
@@ -501,7 +502,7 @@ class Auto:
         return self.stack.fit(sample)
 
     def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
-        """The stack's value and standard error; the diffusion's members, moved and stretched to them."""
+        """The value and standard error of the stack, and members of the diffusion moved and widened to match them."""
         return across_bands(patches, lambda some: self._fill(some, fitted, seed=seed))
 
     def _fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:
@@ -517,10 +518,10 @@ class Auto:
 
 
 def _wider(patch: Patch, drawn: Filled, filled: Filled, fitted: Fitted) -> NDArray[np.float32]:
-    """(target, band, row, column) factor on the network's departures.
+    """Factor on the network's departures: (target, band, row, column).
 
-    In a stack of dates members follow its standard error: the network does not see how hard a date is to tell from the
-    others, by which the stack's errors go.
+    In a stack of dates, members follow the standard error of the stack, which accounts for how hard a date is to
+    predict from the others; the network does not know that.
     """
     factor = width_field(patch, fitted)
     if not fitted.facts.get("dated"):
@@ -530,9 +531,9 @@ def _wider(patch: Patch, drawn: Filled, filled: Filled, fitted: Fitted) -> NDArr
 
 
 def _members(patch: Patch, drawn: Filled, filled: Filled, fitted: Fitted, *, seed: int) -> NDArray[np.float32] | None:
-    """Members around the stack's value instead of the network's, as wide as its errors are.
+    """Members around the value of the stack instead of that of the network, with the spread of the stack's errors.
 
-    Of a lost date a share of their departures is the same all over the scene.
+    For a lost date, part of their departures is common to the whole scene.
     """
     from geodiff.fillers.correlated import date_wide
 

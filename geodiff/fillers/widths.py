@@ -1,4 +1,4 @@
-"""How wide members are: as far from the value as the truth is, on trials."""
+"""Spread of members: on trials, as far from the value as the truth is."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["member_widths", "width_field"]
 
 _MEAN_ERROR = 0.78
-"""Mean absolute error over the standard deviation of the network's departures on 96 validation patches, 0.8 for a
-Gaussian; so members of single images stay as wide as the network makes them."""
+"""Mean absolute error over the standard deviation of the network's departures on 96 validation patches (0.8 for a
+Gaussian), so that members of single images keep the spread that the network gives them."""
 _WORTH = 250.0
-"""Hidden pixels that the network's own width is worth."""
+"""Number of hidden pixels as which the network's own spread counts."""
 _LOST_WORTH = 1.0
-"""Dates that the width of all trials is worth where a date shows nothing."""
+"""Number of lost dates as which the spread over all trials counts."""
 _WIDEST = 3.0
-"""Bound on how far members are stretched, or shrunk."""
+"""Bound on the factor by which members are widened or narrowed."""
 
 
 def member_widths(
@@ -34,19 +34,19 @@ def member_widths(
     standard_errors: Sequence[NDArray[np.float32]],
     drawn: NDArray[np.float32],
 ) -> dict[str, NDArray[np.float32]]:
-    """How much wider members have to be for the truth to be as far from the value as they are.
+    """Factors on the members' departures that make them as large as the errors of the value.
 
-    Mean absolute errors are compared, not 90 % intervals: those are wide where errors have heavy tails.
+    Mean absolute errors are compared, not 90 % intervals, which are wide where errors have heavy tails.
 
     Parameters
     ----------
-    errors, standard_errors : value less truth, and what members follow, over each trial's window.
+    errors, standard_errors : value less truth, and the standard error that scales members, over each trial's window.
     drawn : (20 or 30,) standard deviation of the network's departures, in its standard errors.
 
     Returns
     -------
     dict
-        `widths` (20 or 30,) by stratum and, where whole dates were tried, `lost_width` for dates that show nothing.
+        `widths` (20 or 30,) by stratum and, where trials hid whole dates, `lost_width` for dates without data.
     """
     stratum = [strata(trial.patch, table=drawn).astype(np.intp) for trial in trials]
     claims = [_MEAN_ERROR * error * drawn[s] for error, s in zip(standard_errors, stratum, strict=True)]
@@ -63,7 +63,7 @@ def member_widths(
 
 
 def width_field(patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
-    """(target, band, row, column) what was learnt by `member_widths`; 1 where a fit learnt nothing."""
+    """Factors of `member_widths` over the window, 1 where a fit has none: (target, band, row, column)."""
     field = patch_factors(patch, fitted.arrays.get("widths", np.ones(STRATA, np.float32)))
     if "lost_width" in fitted.arrays and (share := lost_share(patch)).any():
         field = field ** (1 - share) * np.float32(fitted.arrays["lost_width"]) ** share
@@ -71,7 +71,7 @@ def width_field(patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
 
 
 def _shrunk(own: NDArray[np.float64], claimed: NDArray[np.float64], towards: float) -> float:
-    """Log ratio of the means, drawn to `towards` where pixels are few."""
+    """Log ratio of the means, shrunk to `towards` where pixels are few."""
     if not own.size:
         return towards
     return (own.size * _ratio(own, claimed) + _WORTH * towards) / (own.size + _WORTH)
