@@ -1,4 +1,4 @@
-"""One band of one window along time: what is known on other dates, and curves through it."""
+"""One band of a patch over time: its known pixels on all dates, and curves through them."""
 
 from __future__ import annotations
 
@@ -40,42 +40,42 @@ __all__ = [
 DAY = 86_400.0
 YEAR = 365.2425
 _FEWEST = 0.01
-"""A date of which less than this share is known tells too little to be one of the nearest few."""
+"""Known share below which a date is not used as one of the nearest."""
 _TINY = 1e-6
 _SEASONS = 1.5
-"""Years from which on dates tell a season from a trend."""
+"""Years that dates must span to separate a season from a trend."""
 _TOGETHER = 4096
-"""Pixels whose series are smoothed at a time: some 30 dates of them fit into a core's cache."""
+"""Pixels whose series are smoothed together: about 30 dates of them fit into the cache of a core."""
 _DAYS = 1.5
-"""Days from which on dates tell the day's course from a trend."""
+"""Days that dates must span to separate a daily cycle from a trend."""
 _HOUR = 1.5 / 24
-"""Standard deviation, in days, of how near an hour of the day is."""
+"""Standard deviation, in days, of the weights by hour of the day."""
 _STICKS_OUT = 6.0
 """Robust standard deviations; 4 and 8 gained as much or less on validation stacks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Planes of one band in the order of time, one of them the target."""
+    """Planes of one band in the order of time, one of which is the target."""
 
     values: Planes
     """(date, row, column), normalised; 0 where not known."""
     known: Known
     days: NDArray[np.float64]
-    """(date,) days since 1970, ascending; the place along the axis where the source has no dates."""
+    """(date,) days since 1970, ascending; the index along the axis where the source has no dates."""
     target: int
-    """Which plane is to be estimated."""
+    """Index of the plane to estimate."""
     band: int = 0
-    """Which of the scene's bands it is."""
+    """Index of the band in the scene."""
 
     @classmethod
     def of(cls, patch: Patch, target: int, band: int, most: int) -> Series:
-        """The band of a patch on the target date and on the `most` dates nearest to it that show something.
+        """A band of a patch on the target date and on the `most` nearest dates with data.
 
         Parameters
         ----------
         target : index into the patch's dates.
-        most : how many dates besides the target; -1 for all.
+        most : number of dates besides the target; -1 for all.
         """
         days = days_of(patch.dates)
         chosen = _nearest(days, target, most, patch.known[:, band])
@@ -93,7 +93,7 @@ class Series:
 
     @property
     def seen(self) -> Known:
-        """(row, column): known on some other date."""
+        """Pixels known on some other date: (row, column)."""
         anywhere = np.zeros(self.known.shape[1:], np.bool_)
         for date in self.others:
             anywhere |= self.known[date]
@@ -101,7 +101,7 @@ class Series:
 
 
 def days_of(seconds: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Days since 1970; from 0 on where the source has no dates, and evenly spaced where all are the same."""
+    """Days since 1970; counted from 0 where the source has no dates, and evenly spaced where all dates are the same."""
     if len(seconds) > 1 and (seconds == seconds[0]).all():
         return np.arange(len(seconds), dtype=np.float64)
     since = UNDATED if len(seconds) and seconds[0] <= UNDATED // 2 else 0
@@ -109,7 +109,7 @@ def days_of(seconds: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _nearest(days: NDArray[np.float64], target: int, most: int, known: Known) -> NDArray[np.intp]:
-    """The target and the nearest other dates that show something, the earlier of two as near."""
+    """Indices of the target and the nearest other dates with data; the earlier of two equally near."""
     share = np.array([np.count_nonzero(plane) / plane.size for plane in known])
     useful = np.flatnonzero((share > _FEWEST) & (np.arange(len(days)) != target))
     order = by_nearness(days, target, useful, most, day=1)
@@ -117,28 +117,28 @@ def _nearest(days: NDArray[np.float64], target: int, most: int, known: Known) ->
 
 
 def spacing(days: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Days from each date to the next in units of the median; at least a tenth, for duplicate dates."""
+    """Steps between dates in units of the median step; at least a tenth, for duplicate dates."""
     return np.maximum(np.diff(days) / median_step(days), 0.1)
 
 
 def median_step(days: NDArray[np.float64]) -> float:
-    """Median of the days between one date and the next, duplicates aside; 1 where there is none."""
+    """Median step between dates, in days, without duplicates; 1 where there is no step."""
     steps = np.diff(days)
     positive = steps[steps > 0]
     return float(np.median(positive)) if positive.size else 1.0
 
 
 def linear(series: Series) -> NDArray[np.float32]:
-    """(row, column) of the target: linear in time between the dates nearest before and after that know the pixel.
+    """Linear interpolation of the target (row, column) between the nearest dates that know the pixel.
 
-    The nearest one where all of them lie on one side; NaN where no other date knows the pixel.
+    The nearest date where they all lie on one side; NaN where no other date knows the pixel.
     """
     line: Planes = interpolated(series, [series.target])[0]
     return line
 
 
 def interpolated(series: Series, wanted: Sequence[int]) -> Planes:
-    """(wanted, row, column): `linear` for several dates, each from the other dates alone; never from the target."""
+    """`linear` for several dates (wanted, row, column), each from the other dates alone and never from the target."""
     first = _last_known(series.values, series.known, series.target, wanted, forward=True)
     second = _last_known(series.values, series.known, series.target, wanted, forward=False)
     share, nothing = _shares(series.known, tuple(_relative(series).tolist()), series.target, tuple(wanted))
@@ -150,7 +150,7 @@ def interpolated(series: Series, wanted: Sequence[int]) -> Planes:
 
 
 def _relative(series: Series) -> NDArray[np.float32]:
-    """(date,) days since the target, of which single precision tells minutes in decades."""
+    """Days since the target (date,); single precision resolves minutes over decades."""
     return np.asarray(series.days - series.days[series.target], np.float32)
 
 
@@ -158,7 +158,7 @@ def _relative(series: Series) -> NDArray[np.float32]:
 def _shares(
     known: Known, days: tuple[float, ...], target: int, wanted: tuple[int, ...]
 ) -> tuple[NDArray[np.float32], Known]:
-    """(wanted, row, column): what share the next known date has against the last one, and where there is neither."""
+    """Weight of the next known date against the last one, and where there is neither: (wanted, row, column) each."""
     at = np.array(days, np.float32)
     ahead = _last_known(at, known, target, wanted, forward=True, before=-np.inf)
     behind = _last_known(at, known, target, wanted, forward=False, before=np.inf)
@@ -170,7 +170,7 @@ def _shares(
 
 
 def times_around(series: Series, wanted: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(wanted, row, column) twice: days from the last date that knows a pixel, and to the next one; `inf` for none."""
+    """Days from the last date that knows a pixel and to the next one, `inf` for none: (wanted, row, column) each."""
     at = _relative(series)
     ahead = _last_known(at, series.known, series.target, wanted, forward=True, before=-np.inf)
     behind = _last_known(at, series.known, series.target, wanted, forward=False, before=np.inf)
@@ -181,12 +181,13 @@ def times_around(series: Series, wanted: Sequence[int]) -> tuple[NDArray[np.floa
 def _last_known(
     values: NDArray[np.float32], known: Known, target: int, wanted: Sequence[int], *, forward: bool, before: float = 0
 ) -> Planes:
-    """(wanted, row, column): the value of the last date before each wanted one that knows a pixel, or of the next one.
+    """Value on the last date before each wanted one that knows a pixel, or on the next: (wanted, row, column).
 
     Parameters
     ----------
-    values : (date, row, column), or one for all pixels of a date; those of the target do not count.
-    before : what stands where there is no such date.
+    values : (date, row, column), or one for all pixels of a date; those of the target are not used.
+    forward : whether to take the last date before the wanted one, rather than the next after it.
+    before : value where there is no such date.
     """
     value, found = np.full(known.shape[1:], before, np.float32), np.empty((len(wanted), *known.shape[1:]), np.float32)
     places = {date: place for place, date in enumerate(wanted)}
@@ -200,10 +201,10 @@ def _last_known(
 
 
 def screened(series: Series) -> Series:
-    """The series without what sticks out of its neighbours in time: mostly clouds and shadows that no mask names.
+    """The series without outliers in time, mostly clouds and shadows that the product does not flag.
 
-    Twice, because the farthest of several in a row goes first. Real change that is short goes too: whoever uses this
-    has to check that it pays.
+    Applied twice, because the largest of several consecutive outliers is removed first. Short real changes are removed
+    as well, so callers have to check that screening pays.
     """
     known = series.known
     for _ in range(2):
@@ -212,9 +213,9 @@ def screened(series: Series) -> Series:
 
 
 def _sticking_out(series: Series) -> Known:
-    """(date, row, column): farther from the line between its neighbours in time than they are from theirs, and far.
+    """Outliers (date, row, column): farther from the line between their neighbours in time than these are from theirs.
 
-    The scale is that of the window and the pixel's own in equal parts, for some ground changes more than other.
+    The scale combines that of the window and that of the pixel in equal parts, as some ground changes more than other.
     """
     dates = range(len(series.days))
     departure = np.abs(series.values - interpolated(series, dates))
@@ -231,7 +232,7 @@ def _sticking_out(series: Series) -> Known:
 
 
 def _median_of_known(planes: Planes) -> Planes:
-    """(row, column) over the dates, the lower one of two; NaN where every date is NaN."""
+    """Median over the dates (row, column), the lower one of two; NaN where every date is NaN."""
     ordered = np.sort(planes, axis=0)  # NaN last
     middle = np.maximum(np.isfinite(planes).sum(axis=0) - 1, 0) // 2
     median: Planes = np.take_along_axis(ordered, middle[None], axis=0)[0]
@@ -239,9 +240,9 @@ def _median_of_known(planes: Planes) -> Planes:
 
 
 def spread(planes: Planes, known: Known) -> Planes:
-    """Known values spread over their planes at half resolution by push-pull: cheap, for what only serves as context.
+    """Spread known values over their planes at half resolution by push-pull; cheap, for planes that serve as context.
 
-    `planes` are 0 where not known. A plane in which nothing is known becomes 0.
+    `planes` are 0 where not known. A plane without known pixels becomes 0.
     """
     count, rows, columns = planes.shape
     if rows % 2 or columns % 2:
@@ -255,7 +256,7 @@ def spread(planes: Planes, known: Known) -> Planes:
 
 @once_a_mask
 def _half_weights(known: Known) -> tuple[Planes, list[tuple[Planes, Planes]]]:
-    """How many pixels of each block of 2 x 2 are known, and what `push` makes of it."""
+    """Number of known pixels in each block of 2 x 2, and the weights that `push` needs for it."""
     weight = _blocks(known.view(np.uint8)).astype(np.float32)
     return weight, push_weights(weight, None)
 
@@ -267,7 +268,7 @@ def _blocks(planes: NDArray[Any]) -> NDArray[Any]:
 
 
 def _doubled(planes: Planes, axis: int) -> Planes:
-    """Rows (axis 1) or columns (axis 2) twice as many, linear between the centres of the old ones."""
+    """Twice as many rows (axis 1) or columns (axis 2), linear between the centres of the old ones."""
     shape = list(planes.shape)
     shape[axis] *= 2
     fine, steps = np.empty(shape, np.float32), np.empty_like(planes)
@@ -289,9 +290,9 @@ def _doubled(planes: Planes, axis: int) -> Planes:
 def harmonic(series: Series, order: int, ridge: float) -> NDArray[np.float32]:
     """A trend and `order` yearly harmonics through each pixel's other dates, at the target; NaN where there is none.
 
-    And as many daily ones, where the dates show the day's course.
-    Each pixel's coefficients are drawn by ridge regression to those of all pixels of the window together (Roerink et
-    al. 2000, with the penalty of Zhou et al. 2015); the constant is drawn to them a hundred times less.
+    Daily harmonics of the same order are added where the dates resolve the day. The coefficients of a pixel are shrunk
+    by ridge regression to those of the whole window (Roerink et al. 2000, with the penalty of Zhou et al. 2015), the
+    constant a hundred times less.
     """
     terms, coefficients = _harmonics(series, order, ridge)
     curve = (coefficients @ terms[series.target]).reshape(series.seen.shape)
@@ -299,7 +300,7 @@ def harmonic(series: Series, order: int, ridge: float) -> NDArray[np.float32]:
 
 
 def _harmonics(series: Series, order: int, ridge: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(date, term) and (pixel, term): what `harmonic` fits, and its coefficients."""
+    """The terms that `harmonic` fits (date, term), and their coefficients (pixel, term)."""
     terms = _waves(series.days, series.days[series.target], order)
     others = series.others
     known = series.known[others].reshape(len(others), -1).astype(np.float64)
@@ -317,11 +318,11 @@ def _harmonics(series: Series, order: int, ridge: float) -> tuple[NDArray[np.flo
 
 
 def seasonal(series: Series, order: int = 2, ridge: float = 1.0) -> NDArray[np.float32]:
-    """`linear` of what the other dates depart from harmonics through them, and these; NaN where `linear` is.
+    """Harmonics through the other dates plus `linear` of the departures from them; NaN where `linear` is.
 
-    A line between the dates around cuts the top off a year, or a day, by the more the farther they are apart. As
-    `linear` where the dates tell of less than a year and a half, and show no day's course, which a trend and harmonics
-    follow as they like.
+    A line between two dates cuts off the peak of a year, or of a day, the more the farther apart they are. Equal to
+    `linear` where the dates span less than a year and a half and do not resolve the day, as a trend and harmonics are
+    not constrained then.
     """
     others = series.others
     if not len(others) or not (np.ptp(series.days[others]) >= _SEASONS * YEAR or _tells_hours(series.days)):
@@ -334,7 +335,7 @@ def seasonal(series: Series, order: int = 2, ridge: float = 1.0) -> NDArray[np.f
 
 
 def _within_range(curve: Planes, series: Series) -> Planes:
-    """The curve, held within what the pixel's other dates show: a curve that leaves it extrapolates."""
+    """The curve, bounded by the least and greatest value of the pixel's other dates, to prevent extrapolation."""
     low, high = np.full(curve.shape, np.inf, np.float32), np.full(curve.shape, -np.inf, np.float32)
     for date in series.others:
         np.minimum(low, series.values[date], out=low, where=series.known[date])
@@ -344,7 +345,7 @@ def _within_range(curve: Planes, series: Series) -> Planes:
 
 
 def _waves(days: NDArray[np.float64], centre: float, order: int) -> NDArray[np.float64]:
-    """(date, term): 1, years from `centre`, then cosines and sines of the year, and of the day where it is told."""
+    """Terms (date, term): 1, years from `centre`, cosines and sines of the year, and of the day if resolved."""
     years = (days - centre) / YEAR
     span = max(float(np.ptp(years)), 1e-6)
     periods = (YEAR, 1.0) if _tells_hours(days) else (YEAR,)
@@ -353,14 +354,14 @@ def _waves(days: NDArray[np.float64], centre: float, order: int) -> NDArray[np.f
 
 
 def _tells_hours(days: NDArray[np.float64]) -> bool:
-    """Whether dates show the day's course, and of more than one day."""
+    """Whether the dates resolve the daily cycle and span more than a day."""
     return bool(np.ptp(days) >= _DAYS) and has_hours(days, 1)
 
 
 def climatology(series: Series, width: float, background: float = 0.02) -> NDArray[np.float32]:
     """Mean of the other dates weighted by nearness in the year, at the target; NaN where no other date knows a pixel.
 
-    Where dates show the day's course, the mean is of that hour of the day.
+    Where the dates resolve the day, nearness in the hour of the day counts too.
 
     Parameters
     ----------
@@ -376,13 +377,13 @@ def climatology(series: Series, width: float, background: float = 0.02) -> NDArr
 
 
 def near_mean(series: Series) -> NDArray[np.float32]:
-    """Mean of the other dates with weights that fall as one over the time between; NaN where none knows a pixel."""
+    """Mean of the other dates, weighted by one over the time between; NaN where none knows a pixel."""
     apart = np.abs(series.days - series.days[series.target])
     return _weighted_mean(series, (1.0 / (apart / median_step(series.days) + 0.3)).astype(np.float32))
 
 
 def _weighted_mean(series: Series, weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Over the other dates, pixel by pixel."""
+    """Weighted mean over the other dates, pixel by pixel; NaN where none knows the pixel."""
     total, mean = np.zeros(series.seen.shape, np.float32), np.zeros(series.seen.shape, np.float32)
     for date in series.others:
         held = series.known[date] * weight[date]
@@ -394,8 +395,8 @@ def _weighted_mean(series: Series, weight: NDArray[np.float32]) -> NDArray[np.fl
 def whittaker(series: Series, smoothness: float) -> NDArray[np.float32]:
     """Whittaker's smoother with second divided differences through each pixel's other dates, at the target.
 
-    Eilers (2003); steps are in units of the median one, so that irregular dates are taken as they lie. NaN where no
-    other date knows a pixel.
+    Eilers (2003), with steps in units of the median one, so that dates may be irregular. NaN where no other date knows
+    a pixel.
     """
     count = len(series.days)
     seen = series.seen
@@ -417,7 +418,7 @@ def whittaker(series: Series, smoothness: float) -> NDArray[np.float32]:
 
 
 def _second_differences(steps: NDArray[np.float64], smoothness: float) -> NDArray[np.float64]:
-    """(3, date): main, first and second diagonal of smoothness x D'D, and a trace of ridge that keeps it regular."""
+    """Main, first and second diagonal (3, date) of smoothness x D'D plus a small ridge that keeps it regular."""
     count = len(steps) + 1
     rows = np.zeros((count - 2, count))
     for i in range(count - 2):
@@ -430,7 +431,7 @@ def _second_differences(steps: NDArray[np.float64], smoothness: float) -> NDArra
 def _pentadiagonal(
     diagonals: NDArray[np.float64], weight: NDArray[np.float64], right: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Solve (W + P) z = r for every pixel, (date, pixel), by L D L' down the dates."""
+    """Solve (W + P) z = r for every pixel, (date, pixel), by an L D L' factorisation along the dates."""
     count = len(right)
     pivot, first, second, z = np.empty_like(right), np.zeros_like(right), np.zeros_like(right), right.copy()
     for i in range(count):

@@ -1,8 +1,9 @@
-"""Fillers that look at other dates: linear, harmonic, Whittaker, climatology, space-time relaxation, regression.
+"""Fillers that use other dates: linear, harmonic, Whittaker, climatology, space-time relaxation, regression.
 
-Each predicts the target from the other dates. A prediction never uses the target's own pixels in place, so its error
-at the known ones is what it would be in the gap: that is relaxed into the gap and gives the standard error its scale.
-Where no other date knows a window, the fill is harmonic and carries the source code of `laplace`.
+Each predicts the target date from the others. A prediction never uses the target's value at the pixel itself, so its
+error at known pixels is of the same kind as in the gap: it is relaxed into the gap to correct the prediction, and gives
+the scale of the standard error. In windows that no other date knows, the fill is harmonic, with the source code of
+`laplace`.
 """
 
 from __future__ import annotations
@@ -51,56 +52,56 @@ __all__ = [
 ]
 
 _FEWEST = 50
-"""Known pixels of the target date from which the scale of the error can be told."""
+"""Fewest known pixels of the target date from which the scale of the error is estimated."""
 _BLIND = 0.5
-"""Error, in normalised units, where the target date is unknown and no trial told better."""
+"""Standard error, in normalised units, of a target date without data where no trial informs it."""
 _LEAST_WEIGHT = 0.05
 _CAUTION = 3.0
-"""Dates that linear interpolation is worth where a date shows nothing: a lost date is not like the trials' dates."""
+"""Number of trial dates as which linear interpolation counts for lost dates, which differ from the trials' dates."""
 _MOST_TRIALS = 12
-"""Trials, of one band each, that choose among settings."""
+"""Most trials, with one band each, by which settings are chosen."""
 _MOST_BLIND = 6
-"""Trials, of one band and another date each, that tell how well a date is predicted of which nothing is known."""
+"""Most trials, with one band each and all of different dates, by which the error of dates without data is estimated."""
 _MOST_ALONE = 24
-"""Trials, of another date each, that choose what a lost date is predicted by; of each the middle of its patch, so that
-all cost what six whole ones would."""
+"""Most trials, all of different dates, by which the predictors of lost dates are chosen. Only the middle of each patch
+is used, so that together they cost as much as six whole patches."""
 _PAIR, _BROAD = 2, 32
-"""Seen dates of which a third, lost one is drawn to the mean around, and pixels to each side over which that is taken,
-which is the halo: every window sees the same."""
+"""Number of seen dates for which a lost one may be predicted by the mean around a pixel, and pixels to each side over
+which that mean is taken: the halo, so that the result does not depend on the window."""
 _LITTLE = 0.3
-"""Share of the trials' patches, all dates together, up to which a stack shows little."""
+"""Known share of the trials' patches, over all dates, up to which a stack counts as sparse."""
 _MOST_CALIBRATED = 30
-"""Trials, of one band each, that scale the standard error."""
+"""Most trials, with one band each, by which the standard error is calibrated."""
 
 
 class TemporalFiller(ABC):
-    """What the temporal fillers share: each target date and band by itself, no members, one calibration.
+    """Base of the temporal fillers: each target date and band is filled by itself, without members.
 
-    The standard error is the expected error of what the known pixels depart from the prediction, times factors by
-    distance to data and nearest date, learnt from the trials; where the target date shows nothing, it is the error of
-    the prediction with the whole date hidden.
+    The standard error is the expected error of relaxing the departures of the known pixels from the prediction, times
+    factors by distance to data and nearest date, learnt from the trials. For a target date without data it is the
+    error of the prediction in trials that hide the whole date.
     """
 
     name: ClassVar[str]
     halo: ClassVar[int] = 32
     context_dates: ClassVar[int] = -1
-    """Dates besides the target that it looks at, the nearest ones, as `context.nearest_dates` takes them; -1 all."""
+    """Number of dates used besides the target, the nearest ones as in `context.nearest_dates`; -1 for all."""
     needs_dates: ClassVar[bool] = True
     fixed: ClassVar[bool] = True
-    """A fit chooses one of a few settings; that hardly depends on any one trial, so a stack need not refit it."""
+    """A fit chooses one of a few settings, which hardly depends on any single trial, so a stack need not refit it."""
     defaults: ClassVar[tuple[float, ...]] = (1.0,) * 5
     """Factors on the expected error by distance class where a scene has too few trials; measured on other scenes."""
     corrected: ClassVar[bool] = True
-    """Whether what the known pixels depart from the prediction is relaxed into the gap."""
+    """Whether the departures of the known pixels from the prediction are relaxed into the gap."""
     settings: ClassVar[tuple[Mapping[str, float], ...]] = ({},)
-    """Candidates for the fit to choose from; the first where there are no trials."""
+    """Settings among which the fit chooses; the first is used where there are no trials."""
 
     @abstractmethod
     def trend(self, series: Series, fitted: Fitted) -> Plane:
-        """The target (row, column) predicted from other dates that know something; NaN where they say nothing."""
+        """The target (row, column) predicted from the other dates; NaN where none of them knows the pixel."""
 
     def fit(self, sample: SceneSample) -> Fitted:
-        """Choose the setting of least squared error on the trials, then learn the factors of the standard error."""
+        """Choose the setting with the least squared error on the trials, then calibrate the standard error."""
         return self.calibrated(sample, self.learnt(sample))
 
     def learnt(self, sample: SceneSample) -> Fitted:
@@ -116,11 +117,11 @@ class TemporalFiller(ABC):
         return candidates[int(np.argmin(losses))]
 
     def fill(self, patches: Sequence[Patch], fitted: Fitted, *, seed: int) -> list[Filled]:  # noqa: ARG002 (no chance)
-        """Estimate each patch by itself."""
+        """Fill each patch by itself."""
         return [self._fill(patch, fitted) for patch in patches]
 
     def estimate(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
-        """(target, band, row, column) of the window: values alone."""
+        """The value over the window: (target, band, row, column)."""
         value = np.empty(patch.missing.shape, np.float32)
         for place, wanted in np.ndenumerate(patch.missing.any(axis=(2, 3))):
             target, band = patch.targets[place[0]], place[1]
@@ -129,7 +130,7 @@ class TemporalFiller(ABC):
         return value
 
     def standard_error(self, patch: Patch, fitted: Fitted) -> NDArray[np.float32]:
-        """(target, band, row, column) of the window: standard errors alone."""
+        """The standard error over the window: (target, band, row, column)."""
         error = np.ones(patch.missing.shape, np.float32)
         for place, wanted in np.ndenumerate(patch.missing.any(axis=(2, 3))):
             if wanted:
@@ -137,7 +138,7 @@ class TemporalFiller(ABC):
         return error * patch_factors(patch, fitted.arrays["factors"])
 
     def source(self, patch: Patch, fitted: Fitted) -> NDArray[np.uint8]:  # noqa: ARG002 (whatever was learnt)
-        """(target, band, row, column) of the window: whose values they are; harmonic where no date knows a pixel."""
+        """Source codes (target, band, row, column); that of `laplace` where no other date knows a pixel."""
         codes = np.full(patch.missing.shape, CODES[self.name], np.uint8)
         for place, wanted in np.ndenumerate(patch.missing.any(axis=(2, 3))):
             if wanted:
@@ -146,7 +147,7 @@ class TemporalFiller(ABC):
         return codes
 
     def calibrated(self, sample: SceneSample, fitted: Fitted) -> Fitted:
-        """The fit with the factors, and the error without any known pixel, that the trials ask for."""
+        """The fit with the calibration factors and the error of dates without data, both learnt from the trials."""
         blind = self._blind(sample.trials, fitted)
         fitted = replace(fitted, facts={**fitted.facts, "blind": blind, "trials": len(sample.trials)})
         none = np.empty(0, np.float32)
@@ -183,16 +184,16 @@ class TemporalFiller(ABC):
         return Filled(value, error, None, self.source(patch, fitted))
 
     def _series(self, patch: Patch, target: int, band: int) -> Series:
-        """The dates it looks at for one target date and band."""
+        """The dates used for one target date and band."""
         return Series.of(patch, target, band, self.context_dates)
 
     def _seen(self, patch: Patch, target: int, band: int) -> NDArray[np.bool_]:
-        """(row, column): known on another of those dates."""
+        """Pixels known on another of those dates: (row, column)."""
         key = ("seen", self.context_dates, target, band)
         return patch.once(key, lambda: self._series(patch, target, band).seen)
 
     def _value(self, patch: Patch, target: int, band: int, fitted: Fitted) -> Plane:
-        """One target date and band, with margin; harmonic where no other date knows anything."""
+        """The value of one target date and band, with the margin; harmonic where no other date has data."""
         values, known = patch.values[target, band], patch.known[target, band]
         if not self._seen(patch, target, band).any():
             harmonic: Plane = relaxed_fill(values[None], known[None], patch.coarse[target, band][None])[0]
@@ -206,7 +207,7 @@ class TemporalFiller(ABC):
         return spread_out if self.corrected else np.where(told, trend, spread_out)
 
     def _error(self, patch: Patch, target: int, band: int, fitted: Fitted) -> Plane:
-        """Its standard error before calibration: what the known pixels depart from the prediction tells it."""
+        """The standard error of the same plane before calibration, from the departures of the known pixels."""
         values, known = patch.values[target, band][None], patch.known[target, band][None]
         if not self._seen(patch, target, band).any():
             return np.asarray(expected_error(values, known, copies=mirrored(patch))[0])
@@ -219,19 +220,19 @@ class TemporalFiller(ABC):
         return np.asarray(error[0])
 
     def _trend(self, patch: Patch, target: int, band: int, fitted: Fitted) -> Plane:
-        """The prediction, which both are made from."""
+        """The prediction from which value and standard error are made."""
         key = (*_setting(fitted), "trend", target, band)
         return patch.once(key, lambda: self.trend(self._series(patch, target, band), fitted))
 
 
 def _setting(fitted: Fitted) -> tuple[str, ...]:
-    """What a prediction depends on, of all that a fit learnt: trials ask for it more than once."""
+    """The part of a fit on which predictions depend, as a key under which they are cached."""
     facts = {name: fact for name, fact in fitted.facts.items() if name not in ("blind", "trials")}
     return fitted.filler, repr(sorted(facts.items()))
 
 
 def _without_holes(trend: Plane) -> Plane:
-    """Where no other date knows a pixel, what its surroundings say."""
+    """The prediction, with pixels that no other date knows filled harmonically from those around them."""
     defined = np.isfinite(trend)
     if defined.all():
         return trend
@@ -242,13 +243,13 @@ def _without_holes(trend: Plane) -> Plane:
 
 
 def _typical(departure: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Root mean square departure of the known pixels nearby, for predictions that are left as they are."""
+    """Root mean square departure of the known pixels nearby, for predictions that are not corrected."""
     mean = spread(departure, known)
     return np.maximum(np.hypot(local_spread(departure, known), mean), FLOOR).astype(np.float32)
 
 
 def _some(trials: Sequence[Trial], most: int = _MOST_TRIALS) -> Iterator[tuple[Trial, int]]:
-    """A few trials, evenly chosen, each with one band; the bands in turn."""
+    """At most `most` evenly spaced trials, each with one band, the bands taken in turn."""
     step = max(1, -(-len(trials) // most))
     for place, trial in enumerate(trials[::step]):
         bands = np.flatnonzero(trial.hidden.any(axis=(0, 2, 3)))
@@ -257,15 +258,15 @@ def _some(trials: Sequence[Trial], most: int = _MOST_TRIALS) -> Iterator[tuple[T
 
 
 def _shown(trials: Sequence[Trial]) -> float:
-    """Share that is known of what could be, on all dates of the trials' patches."""
+    """Known share of the fillable pixels, over all dates of the trials' patches."""
     known = sum(int(np.count_nonzero(trial.patch.known)) for trial in trials)
     return known / max(sum(int(np.count_nonzero(trial.patch.fillable)) for trial in trials), 1)
 
 
 def _one_a_date(trials: Sequence[Trial]) -> list[Trial]:
-    """Of each date the trial that judges most pixels: a date that was left out tells the same of itself twice.
+    """For each date the trial with most hidden pixels, as two trials of one date are not independent.
 
-    All of them where the source has no dates to tell them apart by.
+    All trials where the source has no dates to distinguish them.
     """
     largest: dict[int, Trial] = {}
     for trial in trials:
@@ -276,7 +277,7 @@ def _one_a_date(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _squared_error(trial: Trial, band: int, plane: Plane) -> float:
-    """Over the hidden pixels of the first target; `plane` has the margin."""
+    """Sum of squared errors over the hidden pixels of the first target; `plane` includes the margin."""
     error = (plane[trial.patch.core] - trial.truth[0, band])[trial.hidden[0, band]]
     return float(np.square(error, dtype=np.float64).sum())
 
@@ -294,7 +295,7 @@ class LinearTime(TemporalFiller):
 
 
 class Harmonic(TemporalFiller):
-    """A trend and yearly harmonics through each pixel's series, drawn to those of the window."""
+    """A trend and yearly harmonics through each pixel's series, shrunk to those of the window."""
 
     name = "harmonic"
     defaults = (1.25, 1.4, 1.45, 1.5, 1.5)
@@ -333,10 +334,10 @@ class Climatology(TemporalFiller):
 
 
 class SpaceTime(TemporalFiller):
-    """Relaxation with known neighbours in space and time; optimal interpolation where a stack shows little.
+    """Relaxation coupled in space and time; optimal interpolation in sparse stacks.
 
-    How firmly time couples is chosen on the trials. On validation stacks errors with the six nearest dates are up to a
-    tenth below those with ten. Between tracks and points a covariance, chosen by likelihood, takes the place of that.
+    The coupling in time is chosen on the trials. On validation stacks, errors with the six nearest dates are up to a
+    tenth lower than with ten. In sparse stacks (tracks, points), a covariance chosen by likelihood is used instead.
     """
 
     name = "spacetime"
@@ -345,7 +346,7 @@ class SpaceTime(TemporalFiller):
     settings = ({"coupling": 0.1}, {"coupling": 0.03}, {"coupling": 0.3})
 
     def learnt(self, sample: SceneSample) -> Fitted:
-        """The coupling, or a covariance of space and time, of which a single date would tell nothing."""
+        """The coupling or, for a sparse stack of several dates, a covariance of space and time."""
         dated = any(len(trial.patch.dates) > 1 for trial in sample.trials)
         if dated and _shown(sample.trials) <= _LITTLE:
             coupled = likeliest(Points.of(trial.patch, band) for trial, band in _some(sample.trials))
@@ -354,17 +355,17 @@ class SpaceTime(TemporalFiller):
         return super().learnt(sample)
 
     def trend(self, series: Series, fitted: Fitted) -> Plane:  # noqa: ARG002 (the fit is for the value)
-        """What the error is told by: the relaxation keeps the target's own pixels and cannot tell it."""
+        """The prediction behind the standard error: the relaxation itself reproduces the target's known pixels."""
         return linear(series)
 
     def source(self, patch: Patch, fitted: Fitted) -> NDArray[np.uint8]:
-        """(target, band, row, column) of the window; its own throughout where what lies around a pixel tells of it."""
+        """Source codes (target, band, row, column); its own everywhere where pixels around one are used too."""
         if fitted.facts.get("around"):
             return np.full(patch.missing.shape, CODES[self.name], np.uint8)
         return super().source(patch, fitted)
 
     def _value(self, patch: Patch, target: int, band: int, fitted: Fitted) -> Plane:
-        """The coupled relaxation itself where another date is known."""
+        """The coupled relaxation or the optimal interpolation; harmonic where no other date has data."""
         if fitted.facts.get("around"):
             return self._optimal(patch, target, band, fitted)[0]
         if not self._seen(patch, target, band).any():
@@ -379,7 +380,7 @@ class SpaceTime(TemporalFiller):
         return super()._error(patch, target, band, fitted)
 
     def _optimal(self, patch: Patch, target: int, band: int, fitted: Fitted) -> tuple[Plane, Plane]:
-        """Value and standard error."""
+        """Value and standard error by optimal interpolation."""
         facts = fitted.facts
         coupled = Coupled(**{field.name: facts[field.name] for field in fields(Coupled) if field.name in facts})
         key = (*_setting(fitted), target, band)
@@ -387,12 +388,12 @@ class SpaceTime(TemporalFiller):
 
 
 def _filled_linear(series: Series) -> Plane:
-    """Linear in time through filled neighbours."""
+    """Linear interpolation in time between dates whose gaps are filled."""
     return regressors(series).base.reshape(series.seen.shape)
 
 
 def _broad(series: Series) -> Plane:
-    """Linear in time, each pixel the mean of what is told around it: what two dates do not share is no fine detail."""
+    """Linear interpolation in time, averaged around each pixel: fine detail differs between two dates."""
     line = linear(series)
     told = np.isfinite(line)
     total, count = (uniform_filter(plane, 2 * _BROAD + 1) for plane in (np.where(told, line, 0.0), told * 1.0))
@@ -412,15 +413,15 @@ _ALONE: Mapping[str, Callable[[Series], Plane]] = {
     "seasonal": seasonal,
     "harmonic": lambda series: harmonic(series, 2, 1.0),
 }
-"""Predictions of a date of which nothing is known: between interpolation and an average, with and without outliers."""
+"""Predictors of a date without data: from interpolation to an average, with and without screening of outliers."""
 _ALONE_OF_TWO = {**_ALONE, "broad": _broad}
-"""Those where two dates are seen, which are no series to take a mean of."""
+"""The predictors for stacks with two seen dates."""
 
 
 class Regression(TemporalFiller):
-    """Ridge regression of the target on its neighbours, drawn to linear in time, mixed with regressions on one date.
+    """Ridge regression of the target on its neighbours, shrunk to linear in time, mixed with regressions on one date.
 
-    The strength of the ridge and the share of the mixture are chosen on the trials.
+    The ridge strength and the share of the one-date regressions are chosen on the trials.
     """
 
     name = "regression"
@@ -429,7 +430,7 @@ class Regression(TemporalFiller):
     settings = tuple({"ridge": r, "single": s} for s in (0.0, 0.25, 0.5) for r in (0.03, 0.01, 0.1, 0.3))
 
     def trend(self, series: Series, fitted: Fitted) -> Plane:
-        """The regression; on a date that shows nothing here, what the fit found best without it."""
+        """The regression; for a date without data here, the predictors that the fit chose for such dates."""
         if not series.known[series.target].any():
             return _alone(series, fitted.facts.get("alone", {"linear": 1.0}))
         share = float(fitted.facts["single"])
@@ -437,11 +438,11 @@ class Regression(TemporalFiller):
         return _mixed(ridge, one_date_regressions(series), share) if share else ridge
 
     def _series(self, patch: Patch, target: int, band: int) -> Series:
-        """Of a date that shows nothing here all dates, those of the same season in other years too."""
+        """The dates used; all of them, and those of the same season in other years, for a date without data here."""
         return Series.of(patch, target, band, self.context_dates if patch.known[target, band].any() else -1)
 
     def learnt(self, sample: SceneSample) -> Fitted:
-        """All settings on one preparation of each trial."""
+        """Choose the setting, computing what all settings share once per trial, and the predictors of lost dates."""
         losses, alone = np.zeros(len(self.settings)), np.zeros((len(_ALONE_OF_TWO), len(_ALONE_OF_TWO)))
         for trial, band in _some(sample.trials):
             series = Series.of(trial.patch, trial.patch.targets[0], band, self.context_dates)
@@ -451,14 +452,14 @@ class Regression(TemporalFiller):
             series = Series.of(trial.patch, trial.patch.targets[0], band, -1)
             if series.seen.any():
                 alone += _alone_products(series, trial, band)
-        if sum(sample.seen) == _PAIR:  # each of them is told by the other: both misses are one and the same difference
+        if sum(sample.seen) == _PAIR:  # each is predicted from the other: both errors are the same difference
             weights = _alone_weights(alone / 2, _ALONE_OF_TWO)
         else:
             weights = _alone_weights(alone[: len(_ALONE), : len(_ALONE)], _ALONE)
         return Fitted(self.name, {**self.settings[int(np.argmin(losses))], "alone": weights})
 
     def _candidates(self, series: Series) -> Iterator[Plane]:
-        """Estimates by each setting, the departures spread at half resolution."""
+        """Estimates with each setting, with the departures spread at half resolution."""
         prepared, shape = regressors(series), series.seen.shape
         ridges = {s["ridge"]: prepared.trend(s["ridge"]).reshape(shape) for s in self.settings}
         single = one_date_regressions(series)
@@ -470,16 +471,16 @@ class Regression(TemporalFiller):
 
 
 def _alone(series: Series, weights: Mapping[str, float]) -> Plane:
-    """The weighted mean of predictions by name."""
+    """The weighted mean of predictors by name."""
     planes = [np.float32(weight) * _without_holes(_ALONE_OF_TWO[name](series)) for name, weight in weights.items()]
     mean: Plane = np.sum(planes, axis=0, dtype=np.float32)
     return mean
 
 
 def _alone_products(series: Series, trial: Trial, band: int) -> NDArray[np.float64]:
-    """Products of the errors of `_ALONE_OF_TWO` on what the target really shows, all of it hidden.
+    """Products of the errors of the predictors `_ALONE_OF_TWO` with all of the target date hidden.
 
-    In the middle of the patch, and in units of the first one's squared error, so that no trial outweighs the others.
+    Over the middle of the patch, in units of the first predictor's squared error, so that no trial dominates.
     """
     truth, shown = series.values[series.target].copy(), series.known[series.target].copy()
     hidden = trial.hidden[0, band]
@@ -496,7 +497,7 @@ def _alone_products(series: Series, trial: Trial, band: int) -> NDArray[np.float
 
 
 def _alone_weights(products: NDArray[np.float64], names: Iterable[str]) -> dict[str, float]:
-    """Convex weights of predictions, drawn to the first, linear, which has it all without trials; small ones go."""
+    """Convex weights of predictors, shrunk to the first, linear, small ones dropped; linear alone without trials."""
     trials, linear_alone = float(products[0, 0]), np.eye(len(products))[0]
     if not trials:
         return {"linear": 1.0}
@@ -506,13 +507,13 @@ def _alone_weights(products: NDArray[np.float64], names: Iterable[str]) -> dict[
 
 
 def _corrected(trend: Plane, series: Series) -> Plane:
-    """The trend and what the target's known pixels depart from it, spread at half resolution."""
+    """The trend plus the departures of the target's known pixels from it, spread at half resolution."""
     known, values = series.known[series.target], series.values[series.target]
     corrected: Plane = trend + spread(np.where(known, values - trend, np.float32(0))[None], known[None])[0]
     return corrected
 
 
 def _mixed(ridge: Plane, single: Plane, share: float) -> Plane:
-    """A share of the one-date regressions where there are any."""
+    """The ridge regression mixed with a share of the one-date regressions, where there are any."""
     mixed: Plane = np.where(np.isnan(single), ridge, ridge + np.float32(share) * (single - ridge))
     return mixed
