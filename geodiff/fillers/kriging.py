@@ -1,12 +1,12 @@
-"""Ordinary kriging with the covariance that the known pixels around a window show themselves, in any direction.
+"""Ordinary kriging with a covariance, by lag and direction, that is measured on the known pixels around a window.
 
-It gives the best linear unbiased prediction of each missing pixel from the known ones nearby (Matheron 1963). What is
-streaked, layered or smooth is continued as what it is.
+It gives the best linear unbiased prediction of each missing pixel from the known ones nearby (Matheron 1963). Streaks,
+layers and smooth surfaces are continued as such.
 
-The covariance is measured on the known pixels and on the harmonic fill next to them. Without that fill each lag has
-pairs of its own wherever pixels or lines are missing here and there, their chance scatters from lag to lag, and
-clipping turns the scatter into grain that the field does not have: with every other pixel missing errors were a third
-larger.
+The covariance is measured on the known pixels and on the harmonic fill next to them. Where pixels or lines are missing
+here and there, each lag would otherwise be measured on different pairs of pixels. Their sampling noise varies from lag
+to lag, and clipping the spectrum turns it into grain that the field does not have: with every other pixel missing,
+errors were a third larger.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ if TYPE_CHECKING:
 __all__ = ["Kriging", "predicted", "tiles"]
 
 TILE, OVERLAP = 16, 8
-"""Missing pixels of a tile share one system; neighbouring tiles overlap and are blended, or their edges would show."""
+"""Pixels. The missing pixels of a tile share one system; tiles overlap and are blended, so that edges do not show."""
 RING = 3
-"""Known pixels this near to a tile's missing ones take part: the others are screened by them."""
+"""Known pixels within this distance of a tile's missing ones are used; they screen those farther away."""
 RIM, THINNED = 20, 6
-"""One in `THINNED` of the known pixels at a gap's rim takes part up to this distance, to carry slopes across."""
+"""One in `THINNED` of the known pixels at the rims of gaps is used up to this distance, to carry slopes across."""
 _SPAN = TILE + OVERLAP + 2 * RIM
 """Rows and columns that one system spans at most."""
 MOST = 500
-"""Known pixels of one system, the nearest: a Cholesky factorisation of 3 ms."""
+"""Most known pixels of one system, the nearest ones: a Cholesky factorisation of 3 ms."""
 _FEWEST = 300
 """Known pixels below which no variogram is measured."""
 _COMPLETED = 8.0
-"""Distance from data, in pixels, up to which the harmonic fill takes part in the variogram: all of a field of specks or
-lines, and of a large gap its rim, since deep inside the fill is too smooth."""
+"""Distance from data, in pixels, up to which the harmonic fill enters the variogram: all of it between specks and
+lines, and only the rim of a large gap, as the fill is too smooth deep inside."""
 _NUGGETS = (1e-5, 1e-3, 1e-1)
-"""Shares of the variance that are added to the diagonal until a system can be solved: what a table has lost at its far
-end can make one of a very smooth field singular."""
+"""Shares of the variance added to the diagonal, in turn, until a system can be solved: the taper at the far end of a
+table can make the system of a very smooth field singular."""
 _SMOOTH_NUGGETS = (1e-8, 1e-7, 1e-6)
-"""Tried before these where the table is a likeliest covariance, which has its grain already: of a pressure field that
-varies over 400 pixels a hundred thousandth is more than neighbours differ by."""
+"""Tried before these where the table is a likeliest covariance, which includes its own grain: in a pressure field that
+varies over 400 pixels, neighbours differ by less than a hundred thousandth of the variance."""
 _LEVEL = 10.0
 """Variance of the unknown mean, in variances of the field: large makes the prediction unbiased."""
 _WITHIN, _BEYOND = 16.0, 28.0
-"""Distances from data between which it gives way to the harmonic fill, which sees the whole patch."""
+"""Distances from data, in pixels, between which kriging passes into the harmonic fill, which uses the whole patch."""
 
 
 class Kriging(SpatialFiller):
@@ -70,7 +70,7 @@ class Kriging(SpatialFiller):
         return self.within(values, known, ~known, Laplace().plane(values, known, coarse, fitted))
 
     def whole(self, patch: Patch, plane: tuple[int, int], fitted: Fitted) -> Plane:
-        """As the base says; what is missing in the margin, which nobody asks for, is filled harmonically."""
+        """As in the base class; missing pixels in the margin, which are not used, are filled harmonically."""
         made: Plane = patch.once((self.name, *plane), lambda: self._whole(patch, plane, fitted))
         return made
 
@@ -91,9 +91,9 @@ class Kriging(SpatialFiller):
         harmonic: Plane,
         distance: Plane | None = None,
     ) -> Plane:
-        """Kriging where wanted, the harmonic fill of whatever else is missing; (row, column) each.
+        """Kriging where `wanted`, and the harmonic fill of all other missing pixels; (row, column) each.
 
-        `distance` is what `distance_to_known(known)` gives, where it is at hand.
+        `distance` is `distance_to_known(known)`, if the caller has it.
         """
         if np.count_nonzero(known) < _FEWEST:
             return harmonic
@@ -109,22 +109,22 @@ class Kriging(SpatialFiller):
 
 
 def _ends(values: Plane) -> tuple[np.float32, np.float32]:
-    """Between which values (pixel,) count in full for slopes and covariance, which are of squares.
+    """Bounds to which values (pixel,) are clipped for slopes and covariance, which depend on squares.
 
-    What all but the last of a thousand at each end span, and a quarter more: one hot pixel twenty deviations off would
-    otherwise make standard errors twice as wide. Predictions come from the values as they are.
+    The range without one in a thousand pixels at each end, extended by a quarter. A single hot pixel twenty deviations
+    off would otherwise double standard errors. Predictions use the values as they are.
     """
     last = values.size // 1000
     ordered = np.partition(values, (last, values.size - 1 - last))
     low, high = ordered[last], ordered[-1 - last]
-    if low == high:  # a lake in a plain of zeros is all there is to see
+    if low == high:  # nearly all pixels are the same number, such as a plain of zeros with a lake
         return values.min(), values.max()
     beyond = (high - low) / 4
     return low - beyond, high + beyond
 
 
 def _plane(values: Plane, known: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The plane of least squares through the known pixels: slopes have no covariance."""
+    """The least-squares plane through the known pixels, subtracted because a trend has no covariance."""
     rows, columns = (np.linspace(-1.0, 1.0, n) for n in known.shape)
     held = known.astype(np.float64)
     kept = values * held
@@ -139,16 +139,16 @@ def _plane(values: Plane, known: NDArray[np.bool_]) -> NDArray[np.float64]:
 def predicted(
     values: NDArray[np.floating[Any]], known: NDArray[np.bool_], wanted: NDArray[np.bool_], table: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The best linear unbiased prediction of wanted pixels, tile by tile, within the range of the pixels it is from.
+    """Best linear unbiased prediction of wanted pixels, tile by tile, clipped to the range of the pixels used.
 
     Parameters
     ----------
-    values, known, wanted : (row, column); `wanted` is nowhere known.
-    table : covariance by lag as `covariance` gives it.
+    values, known, wanted : (row, column); no wanted pixel is known.
+    table : covariance by lag, as from `covariance`.
 
     Returns
     -------
-    float64 (row, column); `values` where not wanted, or where nothing known is in reach.
+    float64 (row, column); `values` where not wanted, or where no known pixel is in reach.
     """
     total, weight = np.zeros(values.shape), np.zeros(values.shape)
     lookup = _Lookup(table)
@@ -161,13 +161,13 @@ def predicted(
 
 @once_a_mask
 def _places(known: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> list[tuple[Places, NDArray[np.float64], Places]]:
-    """Of each tile the wanted pixels, its share in them, and the known ones that they are predicted from."""
+    """For each tile its wanted pixels, its weight in them, and the known pixels from which they are predicted."""
     rim = _thinned_rim(known)
     return [(targets, share, _sources(known, rim, targets)) for targets, share in tiles(wanted)]
 
 
 class _Lookup:
-    """Covariances between places of a field about an unknown mean, from a table by lag."""
+    """Covariances between places of a field with unknown mean, looked up in a table by lag."""
 
     def __init__(self, table: NDArray[np.float64]) -> None:
         self.variance = float(table[0, 0])
@@ -180,16 +180,16 @@ class _Lookup:
         self._flat = padded.ravel() + _LEVEL * self.variance
 
     def between(self, first: Places, second: Places) -> NDArray[np.float64]:
-        """(first, second)."""
+        """Covariances of each first place with each second one: (first, second)."""
         one, other = (rows * self._width + columns for rows, columns in (first, second))
         centre = self._width * (self._width // 2) + self._width // 2
         return self._flat.take((centre + one)[:, None] - other)
 
 
 def tiles(wanted: NDArray[np.bool_]) -> Iterator[tuple[Places, NDArray[np.float64]]]:
-    """Wanted pixels of each tile that has some, and its share in them.
+    """Wanted pixels of each tile that has any, and its weight in them.
 
-    Shares of the tiles over a pixel sum to 1 but beside tiles that have none, which take no part: divide by their sum.
+    The weights of the tiles over a pixel sum to 1, except beside tiles without wanted pixels: divide by their sum.
     """
     half, side = OVERLAP // 2, TILE + OVERLAP
     ramp = (np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5) / OVERLAP
@@ -203,7 +203,7 @@ def tiles(wanted: NDArray[np.bool_]) -> Iterator[tuple[Places, NDArray[np.float6
 
 
 def _sources(known: NDArray[np.bool_], rim: NDArray[np.bool_], targets: Places) -> Places:
-    """Known pixels that a tile is predicted from: all near its targets, some of the rim farther off."""
+    """Known pixels from which a tile is predicted: all near its targets, and some of the rims farther away."""
     low, high = [int(t.min()) for t in targets], [int(t.max()) for t in targets]
     box = tuple(slice(max(first - RIM, 0), last + RIM + 1) for first, last in zip(low, high, strict=True))
     top, left = (part.start for part in box)
@@ -226,14 +226,14 @@ def _sources(known: NDArray[np.bool_], rim: NDArray[np.bool_], targets: Places) 
 
 
 def _distance(asked: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """From each pixel to the nearest that is asked for."""
+    """Distance from each pixel to the nearest one asked for."""
     from scipy.ndimage import distance_transform_edt
 
     return np.asarray(distance_transform_edt(~asked))
 
 
 def _ring(asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What lies within `RING` of the pixels asked for: row by row, at a tenth of a distance transform's cost."""
+    """Pixels within `RING` of those asked for, by shifts of rows: a tenth of the cost of a distance transform."""
     height, width = asked.shape
     wide = np.zeros((height + 2 * RING, width + 2 * RING), bool)
     near = np.zeros_like(asked)
@@ -256,7 +256,7 @@ def _thinned_rim(known: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _solved(values: NDArray[np.float64], sources: Places, targets: Places, lookup: _Lookup) -> NDArray[np.float64]:
     """Kriging of the targets of one tile from its sources."""
-    from scipy.linalg.lapack import dposv  # solve's own, without the condition number, which takes longer
+    from scipy.linalg.lapack import dposv  # as in scipy's `solve`, without the condition number, which takes longer
 
     mean = values.mean()
     if lookup.variance <= 0.0:

@@ -1,8 +1,9 @@
-"""Optimal interpolation in space and time, for stacks of which little is known: tracks, narrow swaths, casts, ships.
+"""Optimal interpolation in space and time, for sparse stacks: tracks, narrow swaths, casts, ships.
 
-Each missing pixel is the best linear unbiased prediction from what all dates around know nearby (Bretherton, Davis and
-Fandry 1976). The covariance is a Matern one in space times one in time, part of which may last; it is chosen by
-likelihood on some of the scene's own pixels. Lines and points do not show a covariance lag by lag, as images do.
+Each missing pixel is the best linear unbiased prediction from known pixels nearby in space and time (Bretherton, Davis
+and Fandry 1976). The covariance is a Matern covariance in space times one in time, part of which may be constant in
+time. It is chosen by likelihood on some of the scene's own pixels, because lines and points do not allow it to be
+measured lag by lag, as images do.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
 __all__ = ["Coupled", "Points", "filled_between", "likeliest"]
 
 _MOST = 300
-"""Known pixels of one system, those that tell most of a tile."""
+"""Most known pixels of one system, the most informative ones for a tile."""
 _AMONG = 1500
-"""Points that tell something of a tile, among which they are chosen."""
+"""Most correlated points of a tile, among which these are chosen."""
 _LEVEL = 10.0
 """Variance of the unknown mean, in variances of the field: large makes the prediction unbiased."""
 _GROUP = 48
-"""Known pixels near one place, and as many from all over a patch, that are looked at together by the likelihood."""
+"""Known pixels near one place, and as many from all over a patch, that form one group of the likelihood."""
 _STEP = 4.0
 """Pixels as which a step in time counts where pixels near one place are chosen."""
 _TURNS = 80
@@ -48,24 +49,24 @@ class Coupled:
     """A covariance in space and time."""
 
     smoothness: float
-    """Of the Matern covariance in space: 0.5, 1.5 or 2.5."""
+    """Smoothness of the Matern covariance in space: 0.5, 1.5 or 2.5."""
     steadiness: float
     """The same in time."""
     length: float
-    """Pixels."""
+    """Correlation length in space, in pixels."""
     lasting: float
-    """Steps between dates."""
+    """Correlation length in time, in steps between dates."""
     static: float
-    """Share that all dates have in common."""
+    """Share of the variance that is constant in time."""
     nugget: float
-    """Variance that belongs to single pixels, in shares of the field's."""
+    """Variance of pixel noise, as a share of that of the field."""
     variance: float
-    """Of the field, in squares of normalised values."""
+    """Variance of the field, in normalised units squared."""
     step: float | None = None
-    """Days, the median between the dates that it was learnt from; None: between those of each patch."""
+    """Median step, in days, between the dates of the fit; None uses that of each patch."""
 
     def correlation(self, apart: Numbers, later: Numbers) -> Numbers:
-        """Of the field, so many pixels and steps apart."""
+        """Correlation of the field at so many pixels and steps apart."""
         return np.asarray(self.in_space(apart) * self.in_time(later), np.float64)
 
     def in_space(self, apart: Numbers) -> Numbers:
@@ -78,14 +79,14 @@ class Coupled:
 
 
 class _Group(NamedTuple):
-    """Known pixels (point,) that the likelihood looks at together."""
+    """Known pixels (point,) of one group of the likelihood."""
 
     apart: Numbers
     """(point, point) pixels."""
     later: Numbers
-    """(point, point) days; steps where the likelihood looks at them."""
+    """(point, point) days; in steps within `likeliest`."""
     level: Numbers
-    """(point,) less their mean."""
+    """(point,) values less their mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +100,11 @@ class Points:
     value: Numbers
     """(point,) normalised."""
     step: float
-    """Days, the median between the patch's dates."""
+    """Median step between the patch's dates, in days."""
 
     @classmethod
     def of(cls, patch: Patch, band: int) -> Points:
-        """All that is known, with its margin; once: mirrored beyond the raster it would count as seen there too."""
+        """All known pixels of a band, margin included, but without their mirror images beyond the raster."""
         known = np.zeros_like(patch.known[:, band])
         known[:, *patch.real] = patch.known[:, band, *patch.real]
         index = np.stack(np.nonzero(known))
@@ -113,7 +114,7 @@ class Points:
         return cls(index, place, patch.values[date, band, row, column].astype(np.float64), median_step(np.sort(days)))
 
     def group(self, number: int) -> _Group:
-        """As many near one place as from all over."""
+        """A group of known pixels, half of them near one place and half from all over."""
         centre = self.place[(2 * number + 1) * 7919 % len(self.value)]
         order = np.argsort(np.abs((self.place - centre) * [_STEP / self.step, 1.0, 1.0]).sum(axis=1), kind="stable")
         rest = order[_GROUP:]
@@ -124,9 +125,9 @@ class Points:
 
 
 def likeliest(some: Iterable[Points]) -> Coupled | None:
-    """The covariance under which groups of known pixels are likeliest; None where hardly any are known.
+    """The covariance that maximises the likelihood of groups of known pixels; None where hardly any are known.
 
-    Times are in steps of one length: dates that lie closer together in one patch than in another change no less a day.
+    Times are in steps of one common length, so that patches with closer dates get the same covariance per day.
     """
     enough = ((number, points) for number, points in enumerate(some) if len(points.value) > _GROUP)
     found = [(points.group(number), points.step) for number, points in enough]  # one patch's points at a time
@@ -144,7 +145,7 @@ def likeliest(some: Iterable[Points]) -> Coupled | None:
 def _fitted(
     groups: Sequence[_Group], shapes: tuple[float, float], start: Numbers, step: float
 ) -> tuple[float, Numbers, Coupled]:
-    """Of such shapes: twice the negative log likelihood, the logarithms that it is least with, and what they say."""
+    """For these smoothnesses, the least of twice the negative log likelihood, its parameters in log, and the result."""
     from scipy.optimize import minimize
 
     def coupled(numbers: Numbers, variance: float = 1.0) -> Coupled:
@@ -160,7 +161,7 @@ def _fitted(
 
 
 def _likelihood(groups: Sequence[_Group], coupled: Coupled) -> tuple[float, float]:
-    """Twice the negative log likelihood, and the variance of the field, which is the likeliest."""
+    """Twice the negative log likelihood, and the variance of the field that minimises it."""
     from scipy.linalg.lapack import dpotrf, dtrtrs
 
     squares, logarithms, count = 0.0, 0.0, 0
@@ -181,7 +182,7 @@ def _likelihood(groups: Sequence[_Group], coupled: Coupled) -> tuple[float, floa
 def filled_between(
     patch: Patch, target: int, band: int, coupled: Coupled
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(row, column) twice, with margin: a target's band, and its standard error where something is to be estimated."""
+    """Value of a band on a target date, and standard error where it is estimated; (row, column), with margin."""
     from scipy.ndimage import maximum_filter
 
     wanted: NDArray[np.bool_] = np.zeros(patch.known.shape[2:], bool)
@@ -207,7 +208,7 @@ class _Tables:
         self._centre = (shape[0] - 1) * self._width + shape[1] - 1
 
     def between(self, first: NDArray[np.intp], second: NDArray[np.intp]) -> Numbers:
-        """(first, second) of places (3, point): date, row, column."""
+        """Correlations (first, second) between places (3, point): date, row, column."""
         one, other = (places[1] * self._width + places[2] for places in (first, second))
         found = self._in_space.take((self._centre + one)[:, None] - other)
         found *= self._in_time[first[0][:, None], second[0]]
@@ -222,9 +223,9 @@ def _interpolated(
     wanted: NDArray[np.bool_],
     rim: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(row, column) twice: prediction and its standard error, where wanted on a date; 0 elsewhere.
+    """Prediction and standard error (row, column) each, where wanted on a date; 0 elsewhere.
 
-    `rim` is what that date knows next to what is wanted, of which nothing is passed over.
+    `rim` are the known pixels of that date next to wanted ones, which are always considered.
     """
     value, variance, weight = (np.zeros(wanted.shape) for _ in range(3))
     beside = (points.index[0] == date) & rim[points.index[1], points.index[2]]
@@ -261,9 +262,9 @@ def _solved(
 
 
 def _telling(correlation: Numbers, near: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Those of correlated points that are looked at: near ones, the most correlated, and some of the `_AMONG` next.
+    """Indices of the points to use, a third each: near ones, the most correlated, and some of the `_AMONG` next.
 
-    A third each: swaths would otherwise fill all of a system with what one edge of theirs says already.
+    The most correlated points alone would all lie along one edge of a swath and repeat each other.
     """
     if len(correlation) <= _MOST:
         return np.arange(len(correlation))

@@ -1,8 +1,8 @@
 """The covariance of a plane by lag, measured on its known pixels.
 
 No family of covariances is assumed: the variogram of every lag up to `REACH` pixels is measured (Matheron 1963), by
-Fourier transform (Marcotte 1996), and turned into the nearest covariance that is not negative definite by clipping its
-spectrum. Of very smooth fields that would make rough ones, and the likeliest Matern covariance takes its place.
+Fourier transform (Marcotte 1996), and turned into a positive semi-definite covariance by clipping its spectrum. In very
+smooth fields clipping would add roughness, and the likeliest Matern covariance is used instead.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ __all__ = ["REACH", "covariance", "variogram"]
 REACH = 48
 """Pixels over which the variogram is measured, and to which the covariance is tapered."""
 _PAIRS, _FARTHER = 200.0, 0.1
-"""Pairs that the mean over directions is worth at a lag, and what the cube of the lag adds: far pairs go together, and
-what they seem to say of a direction draws streaks."""
+"""Number of pairs as which the mean over directions counts at a lag, and its growth with the cube of the lag: distant
+pairs are correlated, and their apparent anisotropy would cause streaks."""
 _FLOOR = 1e-4
-"""Least power of the covariance, in shares of the variance: without it smooth fields make singular systems."""
+"""Least power of the covariance as a share of the variance; without it, systems of smooth fields are singular."""
 _GRAINY, _TOO_GRAINY = 1.5, 2.5
-"""How much more than measured neighbours may differ by the table until the likeliest Matern covariance begins to take
-its place, and has taken it."""
+"""Ratio of the table's variogram between neighbours to the measured one from which the likeliest Matern covariance is
+mixed in, and from which it is used alone."""
 
 
 def variogram(
     values: NDArray[np.floating[Any]], known: NDArray[np.bool_], reach: int = REACH
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Half the mean squared difference of known pixels, and the pairs it comes from, by lag.
+    """Half the mean squared difference of known pixels by lag, and the number of pairs.
 
-    In float32: what it rounds away is a ten thousandth of what `_FLOOR` adds.
+    Computed in float32, whose rounding is a ten thousandth of what `_FLOOR` adds.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def variogram(
 
 
 def _by_lag(spectrum: NDArray[np.float32], columns: int, reach: int) -> NDArray[np.float64]:
-    """(2 reach, 2 reach) of a spectrum that is its own mirror image, from half of the lags."""
+    """Inverse transform (2 reach, 2 reach) of a symmetric spectrum, from half of the lags."""
     from scipy.fft import ifft, irfft
 
     half = irfft(ifft(spectrum, axis=0)[: reach + 1], columns).astype(np.float64)
@@ -67,12 +67,12 @@ def _power(spectrum: NDArray[np.complex64]) -> NDArray[np.float32]:
 
 
 class _Lags(NamedTuple):
-    """What is the same for every table of a reach, (2 reach, 2 reach) each."""
+    """What all tables of a reach have in common, (2 reach, 2 reach) each."""
 
     ring: NDArray[np.intp]
     """Length of each lag, rounded."""
     worth: NDArray[np.float64]
-    """Pairs that the mean over directions is worth."""
+    """Number of pairs as which the mean over directions counts."""
     taper: NDArray[np.float64]
 
 
@@ -88,7 +88,7 @@ def _lags(reach: int) -> _Lags:
 def _counted(
     known: NDArray[np.bool_], shape: tuple[int, int], reach: int
 ) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
-    """The spectrum of a mask, and the pairs of known pixels by lag."""
+    """The spectrum of the known pixels, and the number of their pairs by lag."""
     from scipy.fft import fft, rfft
 
     count = fft(rfft(known.astype(np.float32), shape[1]), shape[0], axis=0)
@@ -102,14 +102,15 @@ def covariance(
     span: int = 64,
     seen: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
-    """Covariance by lag in the order of `variogram`; not negative definite. 0 everywhere for a constant field.
+    """Positive semi-definite covariance by lag, in the order of `variogram`; 0 everywhere for a constant field.
 
-    (2 reach, 2 reach), 0 at the far end, rare and long lags drawn to the mean over directions. Where clipping its
-    spectrum gives a smooth field grain that it does not show, the likeliest Matern covariance, of lags below `span`.
+    (2 reach, 2 reach), tapered to 0 at the far end, with rare and long lags shrunk to the mean over directions. Where
+    clipping the spectrum gives a smooth field grain that it does not have, it is the likeliest Matern covariance, for
+    lags below `span`.
 
     Parameters
     ----------
-    seen : bool (row, column), what of `known` is no estimate and counts for the likelihood; all of it where None.
+    seen : bool (row, column), the pixels of `known` that are observed and enter the likelihood; None for all of them.
     """
     from scipy.fft import irfft2, rfft2
 

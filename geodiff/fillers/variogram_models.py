@@ -1,8 +1,9 @@
-"""A covariance of smooth fields by likelihood: one Matern covariance, its smoothness, length, grain and directions.
+"""Covariance of a smooth field by likelihood: a Matern covariance with smoothness, length, grain and anisotropy.
 
-The variogram of a smooth field says little of what matters in a gap: how its small differences go on. The likelihood of
-groups of known pixels (composite likelihood: Varin, Reid and Firth 2011), some of them neighbours and some far apart,
-weighs each lag by what it tells (Stein 1999, chapter 6), slopes of the group apart (restricted likelihood).
+The variogram of a smooth field says little about what matters in a gap, which is how small differences continue. The
+likelihood of groups of known pixels, some neighbouring and some far apart (composite likelihood: Varin, Reid and Firth
+2011), weights each lag by its information (Stein 1999, chapter 6). Slopes of a group are excluded (restricted
+likelihood).
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ if TYPE_CHECKING:
 __all__ = ["likeliest_covariance"]
 
 _GROUPS, _NEAR, _FAR = 16, 32, 32
-"""Groups of known pixels, and pixels of each: the nearest ones to a place, and some of those around."""
+"""Groups of known pixels, and pixels in each: the nearest to a place, and some of those around."""
 _REACH = 40
-"""Rows and columns to either side of its place from which a group is taken, where it has enough there."""
+"""Rows and columns to either side of a place from which its group is taken, if there are enough."""
 _GOLDEN = 0.6180339887498949
-"""Step, in shares of all known pixels, from one group's place to the next: they fall all over a patch."""
+"""Step from the place of one group to the next, as a share of all known pixels: places are spread over the patch."""
 _SLOPES, _SLOPE = 100.0, 20.0
-"""Variance of a group's level, in variances of the field, and pixels over which its slope makes as much."""
+"""Prior variance of a group's level, in variances of the field, and pixels over which its slope contributes as much."""
 _SMOOTHNESS = (0.5, 1.0, 1.5, 2.5, 3.5)
 _LENGTHS, _GRAINS = np.log([5.0, 15.0, 50.0, 150.0]), np.log([1e-6, 1e-3])
-"""Where the search may begin."""
+"""Starting points of the search."""
 _STEPS = np.diag([0.5, 1.5, 0.2, 0.2])
 _LEAST, _GREATEST = np.array([0.0, -16.0, -0.8, -0.8]), np.array([6.0, 0.0, 0.8, 0.8])
-"""Bounds on the logarithms of length and grain, and on those of how lengths differ by direction: up to five times."""
+"""Bounds on the logarithms of length, grain and anisotropy: lengths may differ up to five times by direction."""
 _SEARCHED, _TURNS = 2, 45
-"""Smoothnesses that are searched from their best beginning, and evaluations for each."""
+"""Number of smoothnesses that are searched from their best starting point, and evaluations for each."""
 _BELOW = np.tril_indices(_NEAR + _FAR)
 """First and second point of each pair of a group."""
 _LARGE = 1e60
 """More than any sum of squares."""
 _IMPOSSIBLE = 1e12
-"""Loss of numbers whose system cannot be solved."""
+"""Loss of parameters whose system cannot be solved."""
 
 
 class _Model(NamedTuple):
@@ -47,11 +48,11 @@ class _Model(NamedTuple):
 
     smoothness: float
     numbers: Numbers
-    """(4,) logarithms of length, of grain, and two of how lengths differ by direction."""
+    """(4,) logarithms of length, grain and the two components of the anisotropy."""
 
     @property
     def grain(self) -> float:
-        """Variance of single pixels."""
+        """Variance of pixel noise, in variances of the field."""
         return float(np.exp(self.bounded[1]))
 
     @property
@@ -59,7 +60,7 @@ class _Model(NamedTuple):
         return np.clip(self.numbers, _LEAST, _GREATEST)
 
     def correlation(self, down: Numbers, across: Numbers) -> Numbers:
-        """Of lags in pixels, without the grain."""
+        """Correlation at lags in pixels, without the grain."""
         length, _, axis, diagonal = self.bounded.tolist()
         rates, axes = np.linalg.eigh([[axis, diagonal], [diagonal, -axis]])
         (rows, mixed), (_, columns) = (axes * np.exp(2.0 * (rates - length))) @ axes.T
@@ -69,7 +70,7 @@ class _Model(NamedTuple):
 
 
 def _matern(scaled: Numbers, smoothness: float) -> Numbers:
-    """Correlation in closed form (Rasmussen and Williams 2006, 4.14); `scaled` are distances by sqrt(2 smoothness)."""
+    """Closed form (Rasmussen and Williams 2006, 4.14); `scaled` are distances times sqrt(2 smoothness)."""
     from scipy.special import k1
 
     if smoothness == 1.0:
@@ -81,10 +82,10 @@ def _matern(scaled: Numbers, smoothness: float) -> Numbers:
 
 
 class _Groups(NamedTuple):
-    """Known pixels (group, point) that the likelihood looks at together."""
+    """Known pixels (group, point) whose joint likelihoods are multiplied."""
 
     down: Numbers
-    """(group, pair) rows apart, of the pairs of `_BELOW`: a factorisation looks at no others."""
+    """(group, pair) row differences of the pairs `_BELOW`, the only ones that a factorisation uses."""
     across: Numbers
     level: Numbers
     """(group, point) less their mean."""
@@ -93,7 +94,7 @@ class _Groups(NamedTuple):
 
     @classmethod
     def of(cls, values: NDArray[np.floating[Any]], known: NDArray[np.bool_]) -> _Groups:
-        """All over a plane; at least `_NEAR + _FAR` of its pixels are known."""
+        """Groups all over a plane of which at least `_NEAR + _FAR` pixels are known."""
         places = np.argwhere(known)
         numbers = [int(len(places) * ((k + 0.5) * _GOLDEN % 1.0)) for k in range(_GROUPS)]
         point = np.stack([_group(places, known, number) for number in numbers])
@@ -105,11 +106,11 @@ class _Groups(NamedTuple):
         return cls(down, across, level - level.mean(axis=1, keepdims=True), slopes)
 
     def some(self, step: int) -> _Groups:
-        """One in so many."""
+        """Every `step`-th group."""
         return _Groups(*(part[::step] for part in self))
 
     def loss(self, model: _Model) -> tuple[float, float]:
-        """Twice the negative log likelihood, and the variance that makes it least."""
+        """Twice the negative log likelihood, and the variance that minimises it."""
         count, size = self.level.shape
         system, place = np.zeros((count, size + 1, size + 1)), np.arange(size)
         system[:, *_BELOW] = model.correlation(self.down, self.across) + self.slopes
@@ -126,7 +127,7 @@ class _Groups(NamedTuple):
 
 
 def _group(places: NDArray[np.intp], known: NDArray[np.bool_], centre: int) -> NDArray[np.intp]:
-    """(point, 2) row and column: the nearest to the place of that number, and some of those around."""
+    """Row and column (point, 2) of the known pixels nearest to the `centre`-th one, and of some around it."""
     row, column = places[centre].tolist()
     top, left = max(row - _REACH, 0), max(column - _REACH, 0)
     around = np.argwhere(known[top : row + _REACH + 1, left : column + _REACH + 1]) + np.array([top, left])
@@ -141,9 +142,9 @@ def _group(places: NDArray[np.intp], known: NDArray[np.bool_], centre: int) -> N
 def likeliest_covariance(
     values: NDArray[np.floating[Any]], known: NDArray[np.bool_], size: int
 ) -> NDArray[np.float64] | None:
-    """Covariance by lag, (2 size, 2 size) in the order of the discrete Fourier transform, its grain at lag 0.
+    """Covariance by lag, (2 size, 2 size) in the order of the discrete Fourier transform, with the grain at lag 0.
 
-    None where too little is known, or nothing but one number.
+    None where too few pixels are known, or where all have the same value.
 
     Parameters
     ----------
@@ -160,7 +161,7 @@ def likeliest_covariance(
 
 
 def _searched(groups: _Groups) -> _Model:
-    """The likeliest."""
+    """The likeliest model: the best smoothnesses by a grid of starting points, then refined by Nelder-Mead."""
     from scipy.optimize import minimize
 
     begun = []
