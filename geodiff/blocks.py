@@ -1,6 +1,6 @@
-"""One block: what a process needs to fill blocks, and how an answer becomes stored layers.
+"""Filling one block: what a process needs for it, and how the filler's answers become stored layers.
 
-`fill_block` is all a worker runs. It opens everything from the working store's path, which is all that travels.
+`fill_block` is all that a worker runs. It is sent the path of the working store, from which it opens everything else.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BlockResult:
-    """What one block did; small, so that it can travel."""
+    """The outcome of one block; small, as workers send it back."""
 
     key: str
     windows: int = 0
@@ -51,10 +51,10 @@ class BlockResult:
     refused: int = 0
     """Values left unfilled: their error exceeds --max-error, or their band is known nowhere."""
     steps: tuple[list[float], list[int]] = ([], [])
-    """Sums and counts of |difference| between filled neighbours, in normalised units, by the place on the lattice of
+    """Sums and counts of |difference| between filled neighbours, in normalised units, by the position on the lattice of
     the line between them; empty where nothing was filled."""
     chunks: dict[str, int] = field(default_factory=dict)
-    """By layer, how many chunks it wrote."""
+    """Number of chunks written, by layer."""
     seconds: float = 0.0
     error: str = ""
 
@@ -73,18 +73,18 @@ class Line:
 
 
 _lines: dict[str, Line] = {}
-"""What this process has open, by working store: runs side by side have one each, and each lets go of its own."""
+"""What this process has open, by working store, as several runs may share a process."""
 _scenes: dict[str, Scene] = {}
-"""Sources that this process opened before its blocks: whoever opens one again says all that it says of it again."""
+"""Sources, by working store, that the process opened before its blocks: opening one again would repeat its log."""
 
 
 def lend(work_path: str, scene: Scene) -> None:
-    """Fill the blocks of a working store in this process from a source that is open already."""
+    """Let this process fill the blocks of a working store from a source that is already open."""
     _scenes[work_path] = scene
 
 
 def _line(work_path: str) -> Line:
-    """All that a process needs, opened once, so that workers receive keys and no data."""
+    """What the process needs for blocks of a working store, opened once."""
     return _lines.get(work_path) or _lines.setdefault(work_path, _opened(work_path))
 
 
@@ -111,14 +111,14 @@ def fill_block(work_path: str, block: Block) -> BlockResult:
     Parameters
     ----------
     work_path : the working store, from which a process opens all it needs.
-    block : which part of which variable and date.
+    block : the part of a variable and date to fill.
     """
     began = time.time()
     try:
         line = _line(work_path)
         result = replace(_fill_block(line, block), seconds=time.time() - began)
         line.work.mark_done(block.key, _marker(result))
-    except Exception as error:  # a filler of a third party raises what it likes
+    except Exception as error:  # third-party fillers may raise anything
         logger.debug("block %s failed", block.key, exc_info=True)
         return BlockResult(block.key, error=f"{type(error).__name__}: {error}", seconds=time.time() - began)
     return result
@@ -134,9 +134,9 @@ def _marker(result: BlockResult) -> dict[str, Any]:
 def lost_blocks(
     work: WorkStore, blocks: Sequence[Block], markers: Mapping[str, Mapping[str, Any]], *, whole: bool = False
 ) -> list[str]:
-    """Keys of blocks that are marked as done and that have lost a layer, or a part of one, since.
+    """Keys of blocks that are marked as done but have since lost chunks of a layer.
 
-    With `whole`, a part of a chunk too: for a run that is resumed, as a product tells of those when it is written.
+    With `whole`, truncated chunks count as lost too. This is for resumed runs; writing a product finds those by itself.
     """
     there: dict[tuple[str, str], frozenset[str]] = {}
     lost = []
@@ -163,7 +163,7 @@ def fit_path(work_path: str) -> str:
 
 
 def forget(work_path: str) -> None:
-    """Let go of what this process opened for a run, so that a new job at the same place opens it anew."""
+    """Close what this process opened for a run, so that a new job at the same place opens it anew."""
     _lines.pop(work_path, None)
     _scenes.pop(work_path, None)
 
@@ -194,19 +194,19 @@ def _write(
 def block_layers(
     job: FillJob, cube: Cube, fit: CubeFit, blended: Blended, wanted: NDArray[np.bool_]
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_], int]:
-    """One block's layers as they are stored, by name, each (band, row, column) or with one axis more in front.
+    """Layers of one block as they are stored, by name: (band, row, column), some with one more axis in front.
 
     Returns
     -------
     layers : `value`, `source`, `standard_error`, and `members` and `quantiles` where the job asks for them.
-    kept : bool (band, row, column): where an estimate stands.
-    refused : how many values were wanted and are not given.
+    kept : bool (band, row, column), the pixels that were filled.
+    refused : number of values to fill that are left unfilled.
     """
     physical, errors = fit.bands(blended.value[0], blended.standard_error[0], wanted)
     refused = wanted & (errors > job.max_error) if job.max_error is not None else np.zeros_like(wanted)
     first = first_channels(fit.turns, len(wanted))
     refused |= wanted & ~np.array(fit.estimable)[first, None, None]
-    # what has no error, as what is no number, is not called filled
+    # an estimate that is not finite, or without a standard error, does not count as filled
     refused |= wanted & (~np.isfinite(physical) | np.isnan(errors))
     kept = wanted & ~refused
     codes = np.where(kept, blended.source[0, first], np.uint8(OBSERVED))
@@ -240,10 +240,10 @@ def _packed(cube: Cube, physical: NDArray[np.float64], kept: NDArray[np.bool_]) 
 def _quantiles(
     cube: Cube, fit: CubeFit, blended: Blended, levels: Sequence[float], kept: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Gaussian quantiles about the value before any transform, (quantile, band, row, column).
+    """Gaussian quantiles around the value, in normalised units, converted to physical ones.
 
-    None lies beyond what can be stored or is valid, where no value lies either. Those of what goes round are arcs to
-    either side of the value: the lower one of north may be 350.
+    (quantile, band, row, column), clipped to the range of valid numbers. For cyclic quantities they are arcs to either
+    side of the value: the lower quantile of a direction of north may be 350.
     """
     from scipy.stats import norm
 
@@ -266,7 +266,7 @@ def _quantiles(
 def _steps(
     cube: Cube, core: Window, value: NDArray[np.float32], kept: NDArray[np.bool_]
 ) -> tuple[list[float], list[int]]:
-    """As `BlockResult.steps`."""
+    """`BlockResult.steps` of a block."""
     row, column = cube.lattice.origin
     sums, counts = steps_by_line(value, kept, (core.row + row, core.column + column))
     return ([float(f"{total:.7g}") for total in sums], counts.tolist()) if counts.any() else ([], [])

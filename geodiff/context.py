@@ -1,4 +1,4 @@
-"""Which dates of a stack a filler looks at, and which are lost with a date that is hidden to try it."""
+"""Which dates of a stack a filler uses, and which a trial hides along with a date."""
 
 from __future__ import annotations
 
@@ -24,35 +24,34 @@ Span = tuple[float, float]
 """Time from a date to the nearest seen before and after it, `inf` for none."""
 
 LEAST_DATES = 3
-"""Of a stack that shows fewer, gaps that last are not looked for, and one of two dates is hidden whole."""
+"""With fewer seen dates, trials copy no lasting gaps, and each of two dates is hidden whole."""
 SERIES = 24
-"""Nearest dates that come before any that is looked at for its season."""
+"""Nearest dates that are used before any that is used for its season."""
 _DAY = 86_400
 _YEAR, _FORTNIGHT = round(365.2425 * _DAY), 14 * _DAY
 _GOLDEN = (math.sqrt(5) - 1) / 2
-"""Multiples of it fill the unit interval evenly, however many are taken."""
+"""The fractional parts of its multiples fill the unit interval evenly, however many are taken."""
 
 
 def seen_dates(scan: Scan) -> tuple[bool, ...]:
-    """Whether a date shows anything at all."""
+    """Whether each date has any known pixel."""
     return tuple(bool(n) for n in scan.cells.count.sum(axis=(1, 2, 3)))
 
 
 def context(cube: Cube, filler: Filler, target: int, seen: Sequence[bool]) -> list[int]:
-    """Indices of the dates a filler looks at for one target date, ascending, the target included; see `nearest_dates`.
+    """Indices of the dates that a filler uses for a target date, ascending, the target included; see `nearest_dates`.
 
-    Where dates show the day's course, those of the same hour on days around are near as well.
-    A filler says with `context_dates` how many neighbours it wants: 0 (the default) none, -1 every date. Dates that
-    show nothing at all are none of them.
+    Where the dates resolve the day, those of the same hour on neighbouring days count as near too. A filler declares
+    the number of neighbours it uses by `context_dates`: 0 (the default) for none, -1 for all. Dates without known
+    pixels are left out.
     """
     return nearest_dates(cube.seconds, filler, target, seen)
 
 
 def nearest_dates(seconds: NDArray[np.int64], filler: Filler, target: int, seen: Sequence[bool]) -> list[int]:
-    """`context` for dates in seconds since 1970; without dates the nearest are those beside it in the stack.
+    """`context` for dates in seconds since 1970; in a stack without dates, those beside the target are the nearest.
 
-    Of more than `SERIES` those beyond that are of the same season, be it in other years: the nearest need not reach
-    around the year.
+    Beyond the `SERIES` nearest ones, dates of the same season in any year are taken.
     """
     wanted = int(getattr(filler, "context_dates", 0))
     line = _time_line(seconds)
@@ -65,15 +64,15 @@ def nearest_dates(seconds: NDArray[np.int64], filler: Filler, target: int, seen:
 
 
 def _from_season(apart: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Fortnights from the same time of the year, of dates so many seconds apart."""
+    """Fortnights between the seasons of dates that are so many seconds apart."""
     into = apart % _YEAR
     return np.asarray(np.minimum(into, _YEAR - into) // _FORTNIGHT, np.int64)
 
 
 def lost_spans(seconds: NDArray[np.int64], seen: Sequence[bool]) -> list[Span]:
-    """Of each date that shows nothing; the nearest first.
+    """Spans of the dates without known pixels, those with the nearest seen date first.
 
-    What other dates say of one in the middle of many lost ones is not what they say of one between two that are seen.
+    A date amid many lost ones is harder to predict than one between two seen ones.
     """
     line = _time_line(seconds)
     found = (_span(line[list(seen)] - moment) for moment in line[~np.array(seen)])
@@ -83,9 +82,10 @@ def lost_spans(seconds: NDArray[np.int64], seen: Sequence[bool]) -> list[Span]:
 def lost_beside(
     seconds: NDArray[np.int64], seen: Sequence[bool], date: int, spans: Sequence[Span], turn: int
 ) -> frozenset[int]:
-    """Seen dates that would be lost with a seen one, were it as far from the others as one of the lost dates.
+    """Seen dates that a trial must hide along with `date` for it to be as far from others as one of the lost dates.
 
-    Turns take spans from all over the list; half of the dates stay. None where the others are farther already.
+    Successive turns take spans from all over the list. At least half of the dates stay; empty where the others are
+    farther away already.
     """
     others, line = np.flatnonzero(seen), _time_line(seconds)
     others = others[others != date]
@@ -101,11 +101,11 @@ def lost_beside(
 
 
 def _span(apart: NDArray[np.int64]) -> Span:
-    """Of a date so far from each of the others."""
+    """The span of a date from its time differences to the others."""
     before, after = (float(side.min()) if side.size else math.inf for side in (-apart[apart <= 0], apart[apart >= 0]))
     return before, after
 
 
 def _time_line(seconds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where dates in seconds since 1970 lie in time; those of no date as they follow each other in the stack."""
+    """Times in seconds since 1970; indices in the stack where the source has no dates."""
     return seconds if np.ptp(seconds) else np.arange(len(seconds))

@@ -1,4 +1,4 @@
-"""From the scene to patches and back: cut lattice windows with their margin, and blend the answers over a block."""
+"""From the scene to patches and back: cut lattice windows with their margin, and blend their fills over a block."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ __all__ = [
 ]
 
 _LARGEST = 1e15
-"""In normalised units: what is larger is no measurement, and its square may be no number."""
+"""In normalised units; larger numbers are not measurements, and their squares may overflow."""
 EDGE_MEMORY = 32 << 20
-"""Bytes that `EdgeAnswers` may take: a row of 80 windows with four members."""
+"""Most bytes of `EdgeAnswers`: a row of 80 windows with four members."""
 OVERLAP_CORRELATION = 0.97
 """Correlation of the residuals that two overlapping windows draw for one pixel.
 
-They share their ground noise and most of their context; measured on validation scenes (see the model card).
+They share the noise, which is fixed to the ground, and most of their context. Measured on validation scenes.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """The scene's low-resolution fill, (date, band, cell row, cell column), normalised."""
+    """The normalised low-resolution fill of the scene, (date, band, cell row, cell column)."""
 
     values: NDArray[np.float64]
     cell: int
@@ -64,19 +64,19 @@ class Ground:
     dates: NDArray[np.int64]
     """Seconds since 1970 of the dates read."""
     indices: tuple[int, ...]
-    """Their places along the source's dates."""
+    """Their indices among the source's dates."""
 
 
 def patch_bytes(dates: int, bands: int, halo: int) -> int:
-    """Memory of one patch: values and low-resolution fill in float32, known and fillable in bytes."""
+    """Bytes of one patch: values and low-resolution fill in float32, known and fillable as bytes."""
     side = WINDOW + 2 * halo
     return dates * bands * side * side * 10
 
 
 class EdgeAnswers:
-    """Answers for windows that reach beyond their block, the latest of them: the next block asks for them again.
+    """The latest fills of windows that extend beyond their block, as the neighbouring block needs them too.
 
-    It may be shared by threads.
+    Threads may share it.
     """
 
     def __init__(self, memory: int = EDGE_MEMORY) -> None:
@@ -84,13 +84,13 @@ class EdgeAnswers:
         self._kept: OrderedDict[tuple[str, int, Window], Filled] = OrderedDict()
 
     def find(self, variable: str, date: int, windows: Sequence[Window]) -> dict[Window, Filled]:
-        """What is kept of some windows of a date."""
+        """The kept fills among some windows of a date."""
         with self._lock:
             keys = ((variable, date, window) for window in windows)
             return {key[-1]: self._kept[key] for key in keys if key in self._kept}
 
     def keep(self, variable: str, date: int, core: Window, answers: Mapping[Window, Filled]) -> None:
-        """Keep what the blocks beside `core` may ask for; the oldest makes way."""
+        """Keep fills that the blocks beside `core` may need, dropping the oldest if memory is short."""
         with self._lock:
             for window, filled in answers.items():
                 key = variable, date, window
@@ -155,17 +155,17 @@ def read_ground(
 
 
 def _abreast(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Parts (.., row, column) side by side."""
+    """Parts (..., row, column) concatenated along columns."""
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
 def cut_patch(
     ground: Ground, window: Window, halo: int, lattice: Lattice, cells: Cells, targets: tuple[int, ...]
 ) -> Patch:
-    """One patch out of the ground read, with the low-resolution fill sampled on it.
+    """Cut one patch from ground that was read, with the low-resolution fill sampled on it.
 
-    Beyond the raster it is mirrored, or goes on around the globe. Values are copied: planes that lie scattered take
-    longer each time they are looked at, and NumPy adds them up in another order.
+    Beyond the raster it is mirrored, or continued around the globe. Values are copied to contiguous planes, which are
+    faster to use and keep the order in which NumPy sums them.
     """
     outer = window.expand(halo)
     rows, columns = lattice.places(outer, ground.covers)
@@ -199,7 +199,7 @@ def _in_raster(window: Window, lattice: Lattice) -> tuple[slice, slice]:
 
 @dataclass(frozen=True, slots=True)
 class Blended:
-    """Estimates over a block's core, (target, band, row, column), normalised; NaN-free, 0 where no window reaches."""
+    """Normalised estimates over a block's core, (target, band, row, column), without NaN; 0 where no window reaches."""
 
     value: NDArray[np.float32]
     standard_error: NDArray[np.float32]
@@ -211,9 +211,10 @@ class Blended:
 def blend(core: Window, windows: Sequence[Window], filled: Sequence[Filled]) -> Blended:
     """Feathered mean of overlapping windows over a block's core.
 
-    Weights form a partition of unity, and windows come in lattice order, so every block that covers a pixel adds
-    the same numbers in the same order. Members are blended as residuals to the value, whose spread is restored
-    with the measured correlation of overlaps; standard errors are averaged, as if the errors were the same error.
+    The weights form a partition of unity, and windows come in lattice order, so that every block that covers a pixel
+    adds the same numbers in the same order. Members are blended as residuals from the value; their spread, which
+    averaging reduces, is restored with the measured correlation of overlapping windows. Standard errors are averaged,
+    as if the errors of overlapping windows were fully correlated.
     """
     first = filled[0]
     plane = (*first.value.shape[:2], *core.shape)
@@ -236,7 +237,7 @@ def blend(core: Window, windows: Sequence[Window], filled: Sequence[Filled]) -> 
         wins = weight > heaviest[here]
         source[..., *here] = np.where(wins, answer.source[..., *there], source[..., *here])
         heaviest[here] = np.maximum(heaviest[here], weight)
-    # The weights sum to 1 but for the raster's rim, where only one window may remain; division by 1 changes no bit.
+    # The weights sum to 1 except at the raster's rim, where only one window may remain; division by 1 changes no bit.
     total[total == 0] = 1
     value /= total
     error /= total

@@ -32,33 +32,33 @@ _log = logging.getLogger(__name__)
 
 FillBlock = Callable[[str, "Block"], "BlockResult"]
 _PATIENCE = "20s"
-"""For a scheduler to answer."""
+"""How long to wait for a scheduler to answer."""
 _SPAWN = "distributed.nanny.pre-spawn-environ"
-"""Dask's setting of what its worker processes find in their environment."""
+"""Dask's setting for the environment of its worker processes."""
 _MALLOC = {"MALLOC_TRIM_THRESHOLD_": 2**27, "MALLOC_MMAP_THRESHOLD_": 2**25}
-"""What glibc would learn by itself if Dask set no threshold. Dask's own, 64 KiB, maps and unmaps every temporary array
-page by page: blocks of `matern` took 3.5 times as long in two workers."""
+"""Thresholds, in bytes, to which glibc adapts by itself unless one is set. Dask sets 64 KiB, with which every temporary
+array is mapped and unmapped page by page: blocks of `matern` took 3.5 times as long in two workers."""
 _OF_A_BLOCK = (
     "geodiff.estimate", "geodiff.scene", "odc.geo.geobox", "rasterio",
     "scipy.fft", "scipy.linalg", "scipy.ndimage", "zarr",
 )  # fmt: skip
-"""Modules that a block works with, some of them imported where they are used: seconds, together."""
+"""Modules that a block needs, some of which are imported where they are used; together they take seconds to load."""
 _WORTH_HELP = 30.0
-"""Seconds that blocks must still take in one process for several to be started: a start costs each some six seconds."""
+"""Seconds of work left from which more processes are started; each takes about six seconds to start."""
 _TOLD = 0.25
-"""Blocks that must be done to tell how long the others take."""
+"""Blocks that must be done, possibly in part, before the time for the others is estimated."""
 _GUARD = "put the call under `if __name__ == '__main__':`, or use workers=1"
 _LOOK = 30.0
 """Seconds between two looks at the workers of a cluster."""
 _AT_ONCE = 20_000
-"""Tasks a scheduler holds at a time: each takes some kilobytes and, before it runs, a millisecond."""
+"""Most tasks given to a scheduler at a time: each takes some kilobytes there, and a millisecond before it runs."""
 
 
 @contextmanager
 def local_workers(job: FillJob) -> Iterator[Future[Any] | None]:
-    """A client of local Dask workers, which start in the background; None where a job has none of its own.
+    """A client of local Dask workers that start in the background; None where the job needs no workers of its own.
 
-    They take some seconds to start and to load what the filler needs; meanwhile the source is scanned and it is fitted.
+    They take some seconds to start and to load what the filler needs, while the source is scanned and a filler fitted.
     """
     workers = job.workers or 1
     if job.scheduler or workers == 1:
@@ -69,7 +69,7 @@ def local_workers(job: FillJob) -> Iterator[Future[Any] | None]:
 
 
 class _Starting:
-    """Local workers that start in the background. Who leaves with an error or is interrupted does not wait for them."""
+    """Local workers that start in the background. A run that fails or is interrupted does not wait for them."""
 
     def __init__(self) -> None:
         self._held = ExitStack()
@@ -82,16 +82,16 @@ class _Starting:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         try:
             if error is not None:
-                logging.getLogger("distributed").setLevel(logging.CRITICAL)  # of streams that close under a start
+                logging.getLogger("distributed").setLevel(logging.CRITICAL)  # it logs streams that close while starting
             elif self._thread is not None:
                 self._thread.join()
-        finally:  # who is interrupted here leaves too
+        finally:  # also when interrupted while waiting
             with self._lock:
                 self._left = True
             self._held.close()
 
     def begin(self, job: FillJob, workers: int) -> Future[Any]:
-        """A client of so many workers, once they stand."""
+        """A future client of so many workers, done when they are ready."""
         made: Future[Any] = Future()
 
         def start() -> None:
@@ -99,18 +99,18 @@ class _Starting:
                 with ExitStack() as opening:
                     client = _local_client(job, workers, opening)
                     with self._lock:
-                        if not self._left:  # otherwise they are closed here, by the thread that opened them
+                        if not self._left:  # otherwise this thread, which opened them, closes them
                             self._held.push(opening.pop_all())
                 made.set_result(client)
-            except Exception as failed:  # noqa: BLE001  # whoever asks for the client is told
+            except Exception as failed:  # noqa: BLE001  # raised where the client is asked for
                 made.set_exception(failed)
 
-        self._thread = Thread(target=start, name="geodiff-workers", daemon=True)  # nor does the process wait at its end
+        self._thread = Thread(target=start, name="geodiff-workers", daemon=True)  # exit does not wait for it either
         self._thread.start()
         return made
 
 
-@one_thread()  # kept over all blocks: to ask which libraries are loaded takes as long as a small block does
+@one_thread()  # once for all blocks: finding out which libraries are loaded takes as long as a small block
 def run_blocks(
     fill_block: FillBlock,
     work_path: str,
@@ -120,19 +120,19 @@ def run_blocks(
     local: Future[Any] | None = None,
     most: int = 1,
 ) -> list[BlockResult]:
-    """Run every block once; one Dask task a block where Dask is asked for.
+    """Run every block once, as one Dask task per block where Dask is used.
 
     Parameters
     ----------
-    local : of `local_workers`.
-    most : processes that memory and processors allow, this one among them, for a job that leaves their number open.
+    local : the future client of `local_workers`.
+    most : number of processes, this one included, that memory and processors allow, if the job leaves it open.
 
     Raises
     ------
     InputError
-        Where `--scheduler` names a place that no scheduler answers from.
+        If no scheduler answers at the address of `--scheduler`.
     ClusterError
-        Where that scheduler goes away before all blocks are filled.
+        If the scheduler disappears before all blocks are filled.
     """
     if not blocks:
         return []
@@ -149,7 +149,7 @@ def run_blocks(
 def _alone(
     fill_block: FillBlock, work_path: str, blocks: Sequence[Block], job: FillJob, progress: Progress
 ) -> Iterator[BlockResult]:
-    """In this process, which has as many cores as the job allows."""
+    """Fill blocks in this process, on as many cores as the job allows."""
     for block in blocks:
         with side_by_side(job.workers or 0):
             result = fill_block(work_path, block)
@@ -160,16 +160,16 @@ def _alone(
 def _with_help(
     fill_block: FillBlock, work_path: str, blocks: Sequence[Block], job: FillJob, progress: Progress, most: int
 ) -> Iterator[BlockResult]:
-    """Alone at first; where much is left others start meanwhile, and take blocks from the end while this one goes on.
+    """Fill blocks in this process and, where much work is left, in up to `most - 1` more that are started meanwhile.
 
-    `most` processes, this one among them.
+    This process goes on from the front of the list, the others take blocks from its end.
     """
     began, todo, asked = time.monotonic(), deque(blocks), False
     client: Future[Any] | None = None
     helpers: _Helpers | None = None
 
     def consider(share: float) -> None:
-        """Ask for help, or set it to work, with that share of the present block done."""
+        """Start helpers or give them work, with that share of the present block done."""
         nonlocal asked, client, helpers
         done = len(blocks) - len(todo) - (1 - share)
         left = (time.monotonic() - began) / max(done, 1e-9) * (len(blocks) - done)
@@ -202,7 +202,7 @@ def _with_help(
 
 
 def _first(todo: deque[Block]) -> Block | None:
-    """The first block that nobody took."""
+    """The first block that is left."""
     try:
         return todo.popleft()
     except IndexError:
@@ -211,7 +211,7 @@ def _first(todo: deque[Block]) -> Block | None:
 
 @dataclass(frozen=True, slots=True)
 class _Helpers:
-    """Workers that take blocks from the end of what is to be done, one at a time each."""
+    """Workers that take blocks from the end of the list, each one at a time."""
 
     client: Any
     fill_block: FillBlock
@@ -222,7 +222,7 @@ class _Helpers:
     _lock: Any = field(default_factory=Lock)
 
     def supply(self, _: object = None) -> None:
-        """Hand out one more block, where one is left."""
+        """Submit one more block, if any is left."""
         with self._lock:
             try:
                 block = self.todo.pop()
@@ -236,7 +236,7 @@ class _Helpers:
         future.add_done_callback(self.supply)
 
     def answers(self, *, waiting: bool) -> Iterator[BlockResult]:
-        """Of the blocks that were handed out those filled by now; all, `waiting` for them, once none is left."""
+        """Results of the submitted blocks that are done; with `waiting`, of all of them."""
         with self._lock:
             done = [waiting or future.done() for future, _ in self._taken]
             ready = [each for each, told in zip(self._taken, done, strict=True) if told]
@@ -246,7 +246,7 @@ class _Helpers:
 
 
 def _on_gpu(job: FillJob) -> bool:
-    """Whether a network runs on a GPU, which several processes would only have to share."""
+    """Whether a network runs on a GPU, which several processes would only share."""
     if "torch" not in sys.modules:  # it is imported where a network runs
         return False
     from geodiff.diffusion.device import pick_device
@@ -255,14 +255,14 @@ def _on_gpu(job: FillJob) -> bool:
 
 
 def assert_main_guard(job: FillJob) -> None:
-    """Raise InputError in a worker that runs the script which asks for it once more, as each imports it first."""
+    """Raise InputError in a worker process that imports a script which would start workers again."""
     importing = getattr(multiprocessing.current_process(), "_inheriting", False)
     if importing and job.workers not in (None, 1) and not job.scheduler:
         raise InputError(f"workers={job.workers} starts processes, and each of them runs this script first; {_GUARD}")
 
 
 def assert_scheduler(job: FillJob) -> None:
-    """Raise InputError, before anything is scanned or fitted, where the cluster that a job names does not answer."""
+    """Raise InputError if the cluster that a job names does not answer, before anything is scanned or fitted."""
     if job.scheduler:
         with _connected(job.scheduler):
             pass
@@ -271,13 +271,13 @@ def assert_scheduler(job: FillJob) -> None:
 def _on_dask(
     client: Any, fill_block: FillBlock, work_path: str, blocks: Sequence[Block], progress: Progress
 ) -> Iterator[BlockResult]:
-    """One task a block, so many at a time that no scheduler drowns; a lost worker's blocks go to the others."""
+    """Run one task per block, at most `_AT_ONCE` at a time; Dask gives the blocks of a lost worker to others."""
     from dask.distributed import as_completed
 
     resources, run = _resources(client), uuid4().hex
     for first in range(0, len(blocks), _AT_ONCE):
         some = blocks[first : first + _AT_ONCE]
-        keys = {f"geodiff-{run}-{block.key}": block for block in some}  # a cluster may have other jobs' blocks too
+        keys = {f"geodiff-{run}-{block.key}": block for block in some}  # unique among all jobs of the cluster
         futures = [
             client.submit(
                 _fresh, fill_block, work_path, block, run, __version__,
@@ -293,13 +293,13 @@ def _on_dask(
 
 @contextmanager
 def _watched(client: Any, resources: Mapping[str, int] | None) -> Iterator[None]:
-    """Say in the log where no worker takes blocks: Dask waits for one for ever, and without a word of its own here."""
+    """Log when no worker can take blocks, for which Dask would wait forever without a message."""
     left = Event()
 
     def look() -> None:
         told = ""
         while not left.wait(_LOOK):
-            with suppress(Exception):  # of a scheduler that is gone the caller hears
+            with suppress(Exception):  # if the scheduler is gone, the caller gets the error
                 said = _why_idle(list(client.scheduler_info(n_workers=-1)["workers"].values()), resources or {})
                 if said and said != told:
                     _log.warning("%s", said)
@@ -314,7 +314,7 @@ def _watched(client: Any, resources: Mapping[str, int] | None) -> Iterator[None]
 
 
 def _why_idle(workers: Sequence[Mapping[str, Any]], resources: Mapping[str, int]) -> str:
-    """Why no block, which asks for `resources`, can begin on a cluster with these workers; empty where one can."""
+    """Why no block, which needs `resources`, can start on a cluster with these workers; empty if one can."""
     if not workers:
         return "the Dask cluster has no worker: blocks wait until one comes"
     able = [worker for worker in workers if all(worker.get("resources", {}).get(name) for name in resources)]
@@ -335,20 +335,20 @@ def _why_idle(workers: Sequence[Mapping[str, Any]], resources: Mapping[str, int]
 
 
 def _at_work(worker: Mapping[str, Any]) -> bool:
-    """Whether it fills a block: what pauses it now, that block may let go of."""
+    """Whether a worker is filling a block, whose end may free the memory that made Dask pause it."""
     return bool(worker.get("metrics", {}).get("task_counts", {}).get("executing"))
 
 
 _runs: dict[str, str] = {}
-"""The run for which this worker last filled blocks of each working store, the latest last."""
+"""The latest run for which this worker filled blocks, by working store, in order of use."""
 _REMEMBERED = 2
-"""Runs at a time for which a worker keeps open what it fills from."""
+"""Number of runs for which a worker keeps its files open."""
 
 
 def _fresh(fill_block: FillBlock, work_path: str, block: Block, run: str, version: str) -> BlockResult:
-    """Fill a block on a worker that may outlive runs: what it opened for an earlier one at this place is let go.
+    """Fill a block on a worker that may outlive runs, closing what it opened for an earlier run at this place.
 
-    Raises ClusterError where this worker has another `version` of geodiff than who asks, and may fill otherwise.
+    Raises ClusterError if this worker has another version of geodiff than the run, and might fill differently.
     """
     if version != __version__:
         raise ClusterError(f"a worker has geodiff {__version__} and this run {version}; install the same for both")
@@ -365,15 +365,16 @@ def _fresh(fill_block: FillBlock, work_path: str, block: Block, run: str, versio
 
 
 def _resources(client: Any) -> dict[str, int] | None:
-    """One GPU a block where the cluster's workers offer any (`dask worker --resources "GPU=1"`)."""
+    """One GPU per block if the cluster's workers offer any (`dask worker --resources "GPU=1"`)."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     return {"GPU": 1} if any(worker.get("resources", {}).get("GPU") for worker in workers) else None
 
 
 def _result(future: Any, block: Block) -> BlockResult:
-    """What became of a block, whose answer the cluster may then forget.
+    """The result of a block, which the cluster may then forget.
 
-    It would fill a block anew whose answer is lost with a worker, and be at it when the working store goes away.
+    Otherwise it would fill the block again if the worker that holds the result is lost, possibly while the working
+    store is being removed.
     """
     try:
         error = future.exception()
@@ -387,7 +388,7 @@ def _result(future: Any, block: Block) -> BlockResult:
 
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    """A client of a cluster that runs elsewhere; raises ClusterError where that goes away meanwhile."""
+    """A client of an external cluster; raises ClusterError if its scheduler disappears meanwhile."""
     from dask.distributed import Client
     from distributed.comm.core import CommClosedError
 
@@ -401,7 +402,7 @@ def _connected(address: str) -> Iterator[Any]:
         try:
             yield client
         except (CancelledError, CommClosedError) as error:
-            logging.getLogger("distributed").setLevel(logging.CRITICAL)  # of a reconnection that is given up here
+            logging.getLogger("distributed").setLevel(logging.CRITICAL)  # it logs the reconnection that is given up
             raise ClusterError(
                 f"the Dask scheduler at {address} went away in mid-run ({one_line(error, 200)}); start "
                 "one again: the same command then resumes with the blocks that are left"
@@ -413,7 +414,7 @@ def _local_client(job: FillJob, workers: int, held: ExitStack) -> Any:
     from dask.distributed import Client, LocalCluster
 
     _quieten()
-    if os.environ.get("MALLOC_TRIM_THRESHOLD_") == "65536":  # left here by another Dask cluster of this process
+    if os.environ.get("MALLOC_TRIM_THRESHOLD_") == "65536":  # set by another Dask cluster of this process
         del os.environ["MALLOC_TRIM_THRESHOLD_"]
     with dask.config.set({_SPAWN: {**dask.config.get(_SPAWN), **_MALLOC}}):
         try:
@@ -423,8 +424,8 @@ def _local_client(job: FillJob, workers: int, held: ExitStack) -> Any:
                 processes=True,
                 silence_logs=logging.ERROR,
                 host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",  # any free port: two jobs on one machine do not meet
-                memory_limit=0,  # the plan bounds memory; a worker killed at a guess would only be restarted
+                dashboard_address="127.0.0.1:0",  # any free port, as two jobs may share a machine
+                memory_limit=0,  # the plan bounds memory; Dask would kill and restart workers by its own estimate
             )
         except RuntimeError as error:
             raise InputError(
@@ -436,7 +437,7 @@ def _local_client(job: FillJob, workers: int, held: ExitStack) -> Any:
 
 
 def _warm_up(job: FillJob) -> None:
-    """Load what the first block of a worker would wait for: modules and, where there is one, the network."""
+    """Load what the first block of a worker would otherwise wait for: modules and the network, if any."""
     from importlib import import_module
 
     from geodiff.blocks import filler_of
@@ -450,5 +451,5 @@ def _warm_up(job: FillJob) -> None:
 
 
 def _quieten() -> None:
-    """Set to info by the import of distributed."""
+    """Log only errors of distributed, which sets itself to info when imported."""
     logging.getLogger("distributed").setLevel(logging.ERROR)
