@@ -1,7 +1,7 @@
-"""The line: open, find the gaps, plan, fit, fill the blocks, finish.
+"""The main line: open, find the gaps, plan, fit, fill the blocks, finish.
 
-`run(job)` is all of it. Every block is safe to run again; what is finished is marked in the working store, so the same
-command goes on where a killed one stopped.
+`run(job)` does all of it. Any block may be run again, and finished blocks are marked in the working store, so that the
+same command resumes where a killed one stopped.
 """
 
 from __future__ import annotations
@@ -61,17 +61,17 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
     Returns
     -------
     RunRecord
-        With `exit_code` 0, or 3 where some blocks failed and the rest was delivered.
+        With `exit_code` 0, or 3 if some blocks failed and the rest was delivered.
 
     Raises
     ------
     GeodiffError
-        With the exit code of the contract; the target is then as it was before.
+        With the exit code of the contract; the target is then unchanged.
     """
     started = time.time()
     with ExitStack() as held:
         scene = open_scene(job)
-        stamp = stamp_of(job, scene.raster)  # before its identity is read, which must be that of what is filled
+        stamp = stamp_of(job, scene.raster)  # before its identity is read, to notice if the source changes after that
         assert_nameable(job.target)  # before its record is looked for
         there, kept = _what_is_there(job), kept_of(job)
         stands = standing_of(job, scene, kept, started)
@@ -82,7 +82,7 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
             return _planned(job, scene, stands.fingerprint, kept, started)
         _assert_may_begin(job)
         assert_ours = held.enter_context(alone(job.target, job.work))
-        # one was killed in its last clean-up; another ended until then: TARGET is another, its dates lie elsewhere
+        # Look again if an earlier run was killed in its last clean-up, or if another has replaced TARGET meanwhile.
         if half_a_store_cleared(job) or _what_is_there(job) != there:
             kept = kept_of(job)
             stands = standing_of(job, scene, kept, started, stands.digests)
@@ -110,12 +110,12 @@ def run(job: FillJob, *, quiet: bool = False) -> RunRecord:
 
 
 def _what_is_there(job: FillJob) -> tuple[object, ...]:
-    """What a run that ends leaves changed."""
+    """What a run changes at TARGET when it ends."""
     return read_fingerprint(job.target), record_of(job.target)
 
 
 def _assert_may_begin(job: FillJob) -> None:
-    """Raise before anything is read where what the run needs cannot be written or reached."""
+    """Raise, before anything is read, if a place that the run needs cannot be written or reached."""
     assert_main_guard(job)
     assert_writable(target_stem(job.target)[0], "the folder of TARGET")
     assert_writable(job.work or target_stem(job.target)[0], "--work")
@@ -134,7 +134,7 @@ def _prepared(
     *,
     quiet: bool,
 ) -> tuple[FillPlan, dict[str, GapReader], Earlier | None]:
-    """Scan, plan and fit, all of it kept in the working store; with what is `kept` of TARGET, how that is extended."""
+    """Scan, plan and fit, storing all of it in the working store; given what is `kept` of TARGET, extend that."""
     scans, gaps = scan_scene(scene, work, job, kept, quiet=quiet)
     planned = FillPlan.of(scene, scans, job, filler_of(job), fingerprint, means)
     planned = replace(planned, done=blocks_done(work, planned))
@@ -150,7 +150,7 @@ def _prepared(
 
 
 def _run_blocks(planned: FillPlan, work_path: str, local: Future[Any] | None, quiet: bool) -> list[BlockResult]:
-    """Every block that is not done yet: in this process, or on Dask workers that receive keys and no data."""
+    """Fill the blocks that are not done yet, in this process or on Dask workers, which are sent keys and no data."""
     finished = len(planned.blocks) - len(planned.to_do)
     with Progress("filling", len(planned.blocks), "blocks", done=finished, quiet=quiet) as progress:
         return run_blocks(fill_block, work_path, planned.to_do, planned.job, progress, local, planned.processes)
@@ -158,7 +158,7 @@ def _run_blocks(planned: FillPlan, work_path: str, local: Future[Any] | None, qu
 
 @files_closed()
 def plan(job: FillJob) -> FillPlan:
-    """The plan of a job, without doing it: opens and scans the source, writes nothing that stays."""
+    """Plan a job without running it: opens and scans the source, and leaves nothing behind."""
     scene, kept = open_scene(job), kept_of(job)
     return _plan(job, scene, fingerprint_of(job, scene, kept, kept_digests(job.target)), kept)
 

@@ -34,16 +34,16 @@ __all__ = ["Block", "CubePlan", "FillPlan", "Means"]
 
 DEFAULT_BLOCK = 512
 _BASE_MEMORY = 600 << 20
-"""Python, GDAL's cache and, for the network, torch, in bytes."""
+"""Bytes of Python, GDAL's cache and, for the network, torch."""
 
 
 _LEARNT = 4
-"""What a fit keeps of the date that a trial is of, in patches of that date: its surfaces, and what parts say of it."""
+"""Memory that a fit needs for the date of a trial, in patches of that date: its surfaces and the parts' fills."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Block:
-    """One unit of work: one date of one part of one variable, whole chunks of the target."""
+    """One unit of work: a part of a variable on one date, made of whole chunks of the target."""
 
     variable: str
     date: int
@@ -51,14 +51,14 @@ class Block:
 
     @property
     def key(self) -> str:
-        """Name of the block, in the working store and on the graph."""
+        """Name of the block in the working store and in the task graph."""
         place = f"{self.window.row}/{self.window.column}/{self.window.height}x{self.window.width}"
         return f"{self.variable}/{self.date}/{place}"
 
 
 @dataclass(frozen=True, slots=True)
 class CubePlan:
-    """What one variable asks for."""
+    """The plan for one variable."""
 
     name: str
     shape: tuple[int, int, int, int]
@@ -68,25 +68,25 @@ class CubePlan:
     """Blocks that hold gaps to fill."""
     all_blocks: int
     asked: int
-    """Values to fill on the dates that were asked for."""
+    """Number of values to fill on the dates that were requested."""
     kept: tuple[Block, ...] = ()
-    """Blocks with gaps that a product holds already which is being extended."""
+    """With `--append`, blocks with gaps that the product already has filled."""
     new_dates: int | None = None
-    """Dates that it does not hold; None where none is extended."""
+    """With `--append`, number of dates that the product does not have; None otherwise."""
     looks_at: int = 0
-    """How many dates the estimate of one is made from; -1 for all."""
+    """Number of dates from which one is filled; -1 for all."""
     land_unknown: bool = False
-    """Whether it is of the sea, and nothing tells its gaps from land."""
+    """Whether it is a variable of the sea whose gaps cannot be told from land."""
     floor_unknown: bool = False
-    """Whether its bands are levels, and nothing tells their gaps from the ground that they end at."""
+    """Whether its bands are levels whose gaps cannot be told from the ground below."""
     of_uncertainty: bool = False
-    """Whether it tells how sure observations are, of which there are none in its gaps."""
+    """Whether it describes the uncertainty of observations, of which there are none in its gaps."""
     notes: tuple[str, ...] = ()
-    """What is done otherwise than with plain numbers."""
+    """How it is treated differently from plain numbers."""
 
     @classmethod
     def of(cls, cube: Cube, scan: Scan, size: int) -> CubePlan:
-        """Blocks whose chunks hold gaps, by place first and date second, so that neighbours share what was read."""
+        """Blocks whose chunks hold gaps, by place and then by date, so that successive ones share what is read."""
         every = list(blocks(cube.shape, size))
         wanted = tuple(
             Block(cube.name, date, window)
@@ -105,14 +105,14 @@ class CubePlan:
         )  # fmt: skip
 
     def only(self, changed: NDArray[np.bool_], new_dates: int, looks_at: int) -> CubePlan:
-        """The plan for a product that holds everything but the changed chunks (date, chunk row, chunk column)."""
+        """The plan for a product that has everything but the `changed` chunks (date, chunk row, chunk column)."""
         todo = tuple(b for b in self.blocks if changed[(b.date, *chunk_span(b.window))].any())
         kept = set(self.blocks) - set(todo)
         left = tuple(b for b in self.blocks if b in kept)
         return replace(self, blocks=todo, kept=left, new_dates=new_dates, looks_at=looks_at)
 
     def lines(self, filler: str) -> list[str]:
-        """What the plan says about this variable, which that filler is to fill."""
+        """The lines of the printed plan about this variable, to be filled by `filler`."""
         scan = self.scan
         dates, bands, rows, columns = self.shape
         size = f"{dates} dates, " if dates > 1 else ""
@@ -154,7 +154,7 @@ class CubePlan:
         return text
 
     def _again(self) -> str:
-        """Which dates of before are filled again."""
+        """Words for the earlier dates that are filled again."""
         held = self.shape[0] - (self.new_dates or 0)
         if not self.looks_at:
             return "those that changed in the source"
@@ -175,7 +175,7 @@ CAUSES = {
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a job may spend: known before the source is scanned, so that what cannot fit is refused at once."""
+    """What a job may use; known before the source is scanned, so that a job too large for memory is refused at once."""
 
     block_size: int
     """Rows and columns of a block, whole chunks of the target."""
@@ -185,9 +185,9 @@ class Means:
 
     @classmethod
     def of(cls, scene: Scene, job: FillJob, filler: Filler, kept: int | None = None) -> Means:
-        """Block size and processes, derived from the memory there is where the job leaves them open.
+        """Block size and number of processes, derived from the free memory where the job leaves them open.
 
-        `kept` is the block size of an earlier run that is resumed. Raises MemoryPlanError when it cannot fit.
+        `kept` is the block size of an earlier run that is resumed. Raises MemoryPlanError if memory does not suffice.
         """
         size = block_size(job.block_size or kept)
         memory = max(_block_memory(cube, filler, job, size) for cube in scene.cubes)
@@ -206,13 +206,13 @@ class Means:
 
     @property
     def chunk(self) -> int:
-        """Rows and columns of the working store's chunks: few files, and blocks are whole chunks."""
+        """Rows and columns of the working store's chunks: large, for few files; blocks are whole chunks."""
         return 2 * CHUNK if self.block_size % (2 * CHUNK) == 0 else CHUNK
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FillPlan:
-    """What a job will do; prints itself."""
+    """What a job will do; `str` gives it as text."""
 
     job: FillJob
     fingerprint: str
@@ -221,7 +221,7 @@ class FillPlan:
     memory: int
     """Bytes one process needs at most."""
     processes: int = 1
-    """How many may work at once."""
+    """Most processes that may work at once."""
     done: frozenset[str] = field(default_factory=frozenset)
     """Keys of the blocks that an earlier run finished."""
 
@@ -235,13 +235,13 @@ class FillPlan:
         fingerprint: str,
         means: Means | None = None,
     ) -> FillPlan:
-        """Plan a job, by the `means` found before; raises MemoryPlanError when a block would not fit in memory."""
+        """Plan a job with the `means` found before; raises MemoryPlanError if a block would not fit in memory."""
         means = means or Means.of(scene, job, filler)
         cubes = tuple(CubePlan.of(cube, scans[cube.name], means.block_size) for cube in scene.cubes)
         return cls(job, fingerprint, means.block_size, cubes, means.memory, means.processes)
 
     def only(self, changed: Mapping[str, NDArray[np.bool_]], new_dates: Mapping[str, int], looks_at: int) -> FillPlan:
-        """The plan for a product that is extended; both by variable, see `CubePlan.only`."""
+        """The plan for a product that is extended, arguments by variable; see `CubePlan.only`."""
         cubes = tuple(cube.only(changed[cube.name], new_dates[cube.name], looks_at) for cube in self.cubes)
         return replace(self, cubes=cubes)
 
@@ -255,12 +255,12 @@ class FillPlan:
 
     @property
     def wanted(self) -> int:
-        """Values to fill, over all variables."""
+        """Number of values to fill, over all variables."""
         return sum(cube.asked for cube in self.cubes)
 
     @property
     def windows(self) -> int:
-        """About how many lattice windows hold gaps; what a network's time goes with."""
+        """Approximate number of lattice windows with gaps, to which the time of the network is proportional."""
         per_chunk = (CHUNK / STRIDE + (WINDOW - STRIDE) / STRIDE) ** 2
         return round(sum(float((cube.scan.gap_counts > 0).sum()) * per_chunk for cube in self.cubes))
 
@@ -284,7 +284,7 @@ class FillPlan:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return str(self)  # a notebook shows it; all fields are pages of numbers
+        return str(self)  # for notebooks; the fields would be pages of numbers
 
     def _processes(self) -> str:
         left_open = self.job.workers == 0
@@ -327,7 +327,7 @@ def scan_facts(cube: CubePlan) -> dict[str, Any]:
 
 
 def _appended_facts(cube: CubePlan) -> dict[str, int]:
-    """What is added to a product that is extended; empty where none is."""
+    """With `--append`, what is added to the product; empty otherwise."""
     if cube.new_dates is None:
         return {}
     filled = len({block.date for block in cube.blocks})
@@ -335,7 +335,7 @@ def _appended_facts(cube: CubePlan) -> dict[str, int]:
 
 
 def block_size(wanted: int | None) -> int:
-    """The block size asked for, rounded up to whole chunks of the target."""
+    """The requested block size, rounded up to whole chunks of the target."""
     return -(-(wanted or DEFAULT_BLOCK) // CHUNK) * CHUNK
 
 

@@ -1,4 +1,4 @@
-"""Before the blocks: the working store of a job, its scan, its fit, and what is said of its plan."""
+"""Before the blocks: the working store of a job, its scan, its fit, and warnings about its plan."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ logger = logging.getLogger(__name__)
 
 
 def means_of(job: FillJob, scene: Scene, kept: Kept | None, resumed: int | None = None) -> Means:
-    """What may be spent; a product that is extended keeps its blocks, by which its markers are known."""
+    """What the job may use; an extended product keeps its block size, on which the keys of its markers depend."""
     sized = job if kept is None else job.model_copy(update={"block_size": kept.block_size})
     return Means.of(scene, sized, filler_of(job), resumed)
 
 
 def work_specs(scene: Scene, job: FillJob, means: Means) -> list[VariableSpec]:
-    """What the working store holds: the bands to fill of every cube, by chunk."""
+    """The arrays of the working store: the bands to fill of every cube, in chunks."""
     specs = []
     for cube in scene.cubes:
         shape = (len(cube.variable.dates), len(cube.bands), *cube.shape)
@@ -75,9 +75,9 @@ def work_specs(scene: Scene, job: FillJob, means: Means) -> list[VariableSpec]:
 
 
 def open_or_create_work(job: FillJob, scene: Scene, fingerprint: str, kept: Kept | None) -> tuple[WorkStore, Means]:
-    """The working store of this very job if a killed run left one, and what to spend; a stale store makes way.
+    """The working store that a killed run of this same job left, or a new one in place of any other, and the means.
 
-    A resumed run keeps the blocks of the first one, whatever memory there is now.
+    A resumed run keeps the block size of the first one, however much memory is free now.
     """
     path = work_path(job.target, job.work)
     work = find_work(path)
@@ -97,7 +97,7 @@ def open_or_create_work(job: FillJob, scene: Scene, fingerprint: str, kept: Kept
 
 
 def half_a_store_cleared(job: FillJob) -> bool:
-    """Whether there was a working store that a kill left half made or half removed; it is gone now."""
+    """Remove a working store that a kill left half made or half removed; return whether there was one."""
     path = work_path(job.target, job.work)
     if not exists(path) or find_work(path) is not None:
         return False
@@ -106,7 +106,7 @@ def half_a_store_cleared(job: FillJob) -> bool:
 
 
 def blocks_done(work: WorkStore, planned: FillPlan) -> frozenset[str]:
-    """The blocks that an earlier run filled; those whose layers are not there any more are filled again."""
+    """Keys of the blocks that an earlier run filled, without those that have lost layers, whose markers are removed."""
     markers = work.done()
     lost = lost_blocks(work, planned.blocks, markers, whole=True)
     if lost:
@@ -118,7 +118,7 @@ def blocks_done(work: WorkStore, planned: FillPlan) -> frozenset[str]:
 
 @contextmanager
 def nothing_left_of_a_refusal(work: WorkStore) -> Iterator[None]:
-    """Take the working store away again where a job is refused before its first block."""
+    """Remove the working store again if the job is refused before its first block."""
     try:
         yield
     except (InputError, NothingMissingError):
@@ -138,7 +138,7 @@ def remove_all(work: WorkStore) -> None:
 def scan_scene(
     scene: Scene, work: WorkStore, job: FillJob, kept: Kept | None, *, quiet: bool
 ) -> tuple[dict[str, Scan], dict[str, GapReader]]:
-    """Look at every pixel once; a resumed run takes what the first one found."""
+    """Scan every pixel once; a resumed run loads the scan of the first one."""
     found = load_scans(work)
     if found is not None:
         return found, {cube.name: _gap_reader(cube, work, job, found[cube.name]) for cube in scene.cubes}
@@ -173,12 +173,12 @@ def fit_scene(
     *,
     quiet: bool,
 ) -> Kept:
-    """Fit every cube once and keep it in the working store; a resumed run finds it there."""
+    """Fit every cube once and store the fit; a resumed run loads it."""
     path = fit_path(work.path)
     if has_fit(path):
         with suppress(TargetError):
             return load_kept(path)
-        remove_tree(path)  # it is damaged, and the same one is made again
+        remove_tree(path)  # damaged; fitting again gives the same
     filler, parts = filler_of(planned.job), {}
     known = {} if kept is None else kept.fitted.parts
     for cube in scene.cubes:
@@ -201,7 +201,7 @@ def kept_now(
     kept: Kept | None,
     parts: dict[str, Fitted],
 ) -> Kept:
-    """The fit over the dates of now, and what dates to come will be compared with."""
+    """The fit extended to the present dates, and what later runs compare the dates with."""
     old = {} if kept is None else kept.fitted.parts
     longer = {
         cube.name: extended_fit(load_cube_fit(old[cube.name]), scans[cube.name], around=cube.lattice.periodic).stored()
@@ -220,10 +220,10 @@ def kept_now(
 
 
 def look_over(planned: FillPlan, scene: Scene) -> None:
-    """Say in the log what a user may not expect of a plan.
+    """Log what a user may not expect of a plan.
 
-    Raises NothingKnownError where nothing is known, and NothingMissingError where nothing is missing and the job has
-    `--fail-if-empty`; otherwise a source without gaps goes on and comes out as a copy with its layers.
+    Raises NothingKnownError if no value is known, and NothingMissingError if none is missing and the job has
+    `--fail-if-empty`; otherwise the product of a source without gaps is a copy with its layers.
     """
     _stop_if_empty(planned)
     _tell_of_earlier_fills(planned, scene)
@@ -242,7 +242,7 @@ def _stop_if_empty(planned: FillPlan) -> None:
 
 
 def _tell_of_earlier_fills(planned: FillPlan, scene: Scene) -> None:
-    """Say of a source that is itself a product that what was filled there is taken for known."""
+    """Warn that the source is itself a product, whose filled values are treated as known."""
     variables = {cube.name: cube.variable for cube in scene.cubes}
     names = [cube.name for cube in planned.cubes if cube.scan.wanted]
     told = [name for name in names if filled_before(variables[name]) is not None]
@@ -261,7 +261,7 @@ def _tell_of_earlier_fills(planned: FillPlan, scene: Scene) -> None:
 
 
 def _tell_of_one_date(planned: FillPlan, scene: Scene) -> None:
-    """Say of a filler that lives by other dates that there is none."""
+    """Warn that a filler which needs other dates has none."""
     dated = any(len(cube.variable.dates) > 1 for cube in scene.cubes)
     if planned.wanted and not dated and getattr(filler_of(planned.job), "needs_dates", False):
         logger.warning(

@@ -1,7 +1,7 @@
-"""One pass over the source: why pixels are missing, where an estimate is allowed, and the scene's low-resolution mean.
+"""One pass over the source: why pixels are missing, where they may be filled, and the scene's low-resolution mean.
 
-The reasons go to the working store, so that everything after reads them back instead of decoding flags again. A second
-look at the reasons alone, strip by strip, finds the collar and counts the gaps by chunk.
+The reasons are written to the working store, so that later steps read them instead of decoding flags again. A second
+pass over the reasons alone, strip by strip, finds the collar and counts the gaps by chunk.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ __all__ = [
 ]
 
 CHUNK = 256
-"""Rows and columns of a Zarr target's chunks, by which gaps are counted too."""
+"""Rows and columns of the chunks of a Zarr target, by which gaps are counted."""
 _TILE = (2 * CHUNK, 8 * CHUNK)
 _SAMPLE = 400_000
-"""Known pixels a band from which the normalisation is taken."""
+"""Known pixels per band from which the normalisation is computed."""
 _SCATTERED = 0.3
-"""Share known of what may be filled below which nodata lies everywhere as it does along the edge: stations, tracks."""
+"""Known share below which nodata along the edge is not remarkable, as it is everywhere: stations, tracks."""
 _ENDED = 0.1
-"""Share of values at the end of a logarithm from which a quantity is filled without it."""
+"""Share of values at or below the least value of a logarithm above which a quantity is filled without it."""
 _GOLDEN = 0.618
-"""Columns from the sample of one row to that of the next, in those between two of one row: the most even spread."""
+"""Shift of the sampled columns from row to row, as a share of their spacing: the golden section spreads them evenly."""
 _KEPT = 1 << 20
-"""Pixels of the windows that a reader keeps."""
+"""Most pixels of the windows that a reader caches."""
 
 Tick = Callable[[], None]
 
@@ -64,7 +64,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Occupied:
-    """Which chunks hold anything at all: the others are known to be blank, and are not read."""
+    """Which chunks hold anything; the others are blank and need not be read."""
 
     reason: NDArray[np.bool_]
     """(date, chunk row, chunk column): some value is missing, before the buffer."""
@@ -80,13 +80,13 @@ class Occupied:
 
 
 def chunk_span(window: Window) -> tuple[slice, slice]:
-    """The chunks that a window touches."""
+    """Slices of the chunks that a window touches."""
     (row, column), (bottom, right) = (window.row, window.column), window.stop
     return slice(row // CHUNK, -(-bottom // CHUNK)), slice(column // CHUNK, -(-right // CHUNK))
 
 
 def occupied_parts(index: NDArray[np.bool_], window: Window) -> Iterator[Window]:
-    """The parts of a window, full height, whose chunks hold anything; `index` is (chunk row, chunk column)."""
+    """Full-height parts of a window whose chunks hold anything; `index` is (chunk row, chunk column)."""
     rows, columns = chunk_span(window)
     busy = np.concatenate([[False], index[rows, columns].any(axis=0), [False]])
     edges = np.flatnonzero(np.diff(busy.astype(np.int8))) + columns.start
@@ -98,7 +98,7 @@ def occupied_parts(index: NDArray[np.bool_], window: Window) -> Iterator[Window]
 def read_occupied(
     array: Any, key: tuple[Any, ...], window: Window, index: NDArray[np.bool_] | None, front: tuple[int, ...]
 ) -> NDArray[Any]:
-    """A window (*front, row, column) of a stored array at `key`; 0 without reading where no chunk holds anything.
+    """Read a window (*front, row, column) of a stored array at `key`; blank chunks are 0 without being read.
 
     Raises TargetError for a chunk that cannot be unpacked.
     """
@@ -117,27 +117,27 @@ def read_occupied(
 
 
 def _read_outside(outside: Any, window: Window, index: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-    """A window of what is outside, `Cube.outside_shape`; see `read_occupied`."""
+    """Read a window of the pixels outside, with leading axes as in `Cube.outside_shape`; see `read_occupied`."""
     bands = tuple(outside.shape[:-2])
     return read_occupied(outside, (slice(None),) * len(bands), window, index, bands)
 
 
 @dataclass(frozen=True, slots=True)
 class GapReader:
-    """Gaps of one cube by window, from the scanned reasons; what blocks, fit and product all read."""
+    """Gaps of one cube by window, from the scanned reasons; used by blocks, fit and product alike."""
 
     reason: Any
     """(date, band, row, column) uint16 array of the working store, before the buffer."""
     outside: Any
-    """Bool array, `Cube.outside_shape`: collar, never seen, or not in the user's fillable area."""
+    """Bool array (`Cube.outside_shape`, row, column): collar, never seen, or not in the user's fillable area."""
     shape: tuple[int, int]
     buffer: int
     everything: bool
-    """Not `--fillable auto`: the quality band's own fill is filled too, where it is not outside."""
+    """Fill also where the quality band itself has its fill value; False under `--fillable auto`."""
     occupied: Occupied | None = None
-    """What need not be read; None reads everything."""
+    """Which chunks have to be read; None reads all."""
     _latest: dict[tuple[int, Window], Gaps] = field(default_factory=dict, repr=False, compare=False)
-    """The last small windows: a block asks for its own more than once, the fit of a small raster a hundred times."""
+    """Cache of small windows: a block needs its own more than once, the fit of a small raster a hundred times."""
 
     def read(self, date: int, window: Window) -> Gaps:
         """Gaps (band, row, column) of a window inside the raster."""
@@ -161,7 +161,7 @@ class GapReader:
         return Gaps.of(gaps.reason[inner], gaps.fillable[inner])
 
     def stored(self, date: int, window: Window) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
-        """Reasons before the buffer, and where may be filled, both (band, row, column), of a window inside."""
+        """Reasons before the buffer, and fillable pixels, of a window inside the raster: (band, row, column) each."""
         index = self.occupied
         bands = (int(self.reason.shape[1]),)
         missing_in = None if index is None else index.reason[date]
@@ -172,38 +172,38 @@ class GapReader:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What one pass over a cube found."""
+    """The result of a pass over a cube."""
 
     gap_counts: NDArray[np.int64]
     """(date, chunk row, chunk column): pixels to fill in any band."""
     missing: int
-    """Missing (date, band, row, column) values, whatever the cause."""
+    """Number of missing values over all dates and bands, whatever the cause."""
     wanted_by_date: NDArray[np.int64]
-    """(date,): those of them that may be filled."""
+    """(date,) number of missing values that may be filled."""
     known: int
     total: int
     reasons: NDArray[np.int64]
-    """How many values bear each reason bit, lowest first."""
+    """Number of values with each reason bit, lowest bit first."""
     left_out: dict[str, int]
-    """Missing values that `--fillable` leaves as they are, by cause."""
+    """Number of missing values that `--fillable` leaves as they are, by cause."""
     cells: CellSums
     normalisations: tuple[Normalisation, ...]
-    """One a channel, which is a band where `turns` says nothing else, fixed for the whole scene."""
+    """One for each channel, which is a band unless `turns` says otherwise; fixed for the whole scene."""
     occupied: Occupied
     suspects: tuple[Suspect, ...] = ()
-    """Numbers that count as known and may stand for missing."""
+    """Numbers that count as known but may stand for missing."""
     turns: Turns = ()
-    """Of the bands that go round, which are estimated by way of two channels each, as are `cells`."""
+    """Periods of cyclic bands, which are estimated as two channels each, as are `cells`; None for the others."""
     edge: float = 0.0
-    """Share of the raster's edge along which nodata that is too narrow for a collar will be filled."""
+    """Share of the raster's edge with nodata that is too narrow for a collar and will be filled."""
 
     def warnings(self, filler: str = "") -> list[str]:
-        """What is probably not what it passes for, a line each; but for what that filler does no harm to."""
+        """A line for each thing that is probably not what it seems, except where it does not matter to the filler."""
         return [*told(self.suspects, filler), *told_of_edge(self.edge)]
 
     @property
     def by_band(self) -> tuple[Normalisation | None, ...]:
-        """The normalisation of each band, None for one that goes round."""
+        """The normalisation of each band; None for a cyclic one."""
         if not self.turns:
             return self.normalisations
         of = dict(zip(bands_of(self.turns), self.normalisations, strict=True))
@@ -211,7 +211,7 @@ class Scan:
 
     @property
     def wanted(self) -> int:
-        """Missing values that may be filled, over all dates, asked for or not."""
+        """Number of missing values that may be filled, over all dates, requested or not."""
         return int(self.wanted_by_date.sum())
 
 
@@ -226,8 +226,8 @@ def scan_cube(
 ) -> tuple[Scan, GapReader]:
     """Scan a cube once and write its reasons; arrays as in `GapReader`. `tick` is called after each tile.
 
-    `cell` is the cell size of the low-resolution fill that an earlier scan chose, when dates are added to it, and
-    `turns` are what it found; by default they are found here, and empty ones are none.
+    When dates are added, `cell` is the cell size of the low-resolution fill that the earlier scan chose, and `turns`
+    are the cyclic bands that it found. By default both are determined here; an empty `turns` means no cyclic band.
     """
     index = Occupied.empty(len(cube.variable.dates), *cube.shape)
     cells, sample, ends = _first_pass(cube, reason, outside, index, tick, cell)
@@ -247,7 +247,7 @@ def scan_cube(
     scan = _count(cube, gaps, cells, recipes)
     if scan.known >= _SCATTERED * (scan.known + scan.wanted):
         scan = replace(scan, edge=_narrow_edge(cube, gaps))
-    if cube.transform not in LOGARITHMS:  # which know no number below their beginning
+    if cube.transform not in LOGARITHMS:  # these treat no number below their least value as known
         bands = _bands(cube)
         rain = cube.transform == "cbrt"
         physical = [values**3 for values in known] if rain else known
@@ -269,7 +269,7 @@ def _scan_channels(
     known: Sequence[NDArray[np.float64]],
     turns: Turns,
 ) -> tuple[Scan, GapReader]:
-    """A second look at a cube some of whose bands go round, of their cosines and sines; counts are those of bands."""
+    """Scan a cube with cyclic bands again as their cosines and sines; the counts returned are those of bands."""
     reasons, channels = reasons_of_channels(reason, turns), in_channels(cube, turns)
     scan, gaps = scan_cube(channels, reasons, outside_of_channels(outside, turns), buffer, cell=cell, turns=())
     gaps = replace(gaps, reason=reason, outside=outside, _latest={})
@@ -279,7 +279,7 @@ def _scan_channels(
 
 
 def _not_positive(sample: list[NDArray[np.float64]], transform: str) -> bool:
-    """Whether so many values lie where the logarithm ends that it is not theirs; a few failed retrievals are zero."""
+    """Whether too many values are at or below the least of a logarithm; a few failed retrievals may be zero."""
     floor, values = np.log10(LOGARITHMS[transform]), np.concatenate(sample)
     return bool(np.count_nonzero(values <= floor) > _ENDED * values.size)
 
@@ -293,9 +293,11 @@ def _tiles(shape: tuple[int, int]) -> Iterator[Window]:
 def _first_pass(
     cube: Cube, reason: Any, outside: Any, index: Occupied, tick: Tick, cell: int | None
 ) -> tuple[CellSums, list[list[NDArray[np.float64]]], NDArray[np.float64]]:
-    """Write reasons and what may be outside, note in which chunks; gather cell sums and known values a band.
+    """Write reasons and candidates for outside, note the occupied chunks, and gather statistics of the known values.
 
-    The last answer is the least and the greatest known value, (band, 2).
+    Returns
+    -------
+    cell sums, known values of each band, and the least and greatest known value (band, 2).
     """
     dates, bands = len(cube.variable.dates), len(cube.bands)
     cells = CellSums.empty(dates, bands, *cube.shape, cell)
@@ -313,7 +315,7 @@ def _first_pass(
             collar &= collar_candidates(why)
             unseen &= never_seen((why != 0)[None], cube.by_level)
             values, known = _values(cube, stored), why == 0
-            with np.errstate(over="ignore", invalid="ignore"):  # of numbers that are no measurements: summed anew later
+            with np.errstate(over="ignore", invalid="ignore"):  # numbers that are not measurements; summed anew later
                 cells.add(date, tile, values, known)
             _gather(sample, values, known, tile, every)
             _widen(ends, values, known)
@@ -326,9 +328,9 @@ def _first_pass(
 
 
 def beyond(cube: Cube, tile: Window, automatic: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What is outside: the user's own area, or under `auto` what no date saw (final) or may be collar (not yet).
+    """Pixels outside: not in the user's area or, under `auto`, never seen (final), or a collar candidate (not yet).
 
-    An area is one of the map: of levels, those below the ground are outside in it too.
+    A user's area is a map; in it, levels below the ground are outside too.
     """
     if cube.rules.fillable is not None:
         left = ~cube.rules.fillable(tile)
@@ -341,7 +343,7 @@ def beyond(cube: Cube, tile: Window, automatic: NDArray[np.bool_]) -> NDArray[np
 
 
 def _find_outside(cube: Cube, outside: Any, index: Occupied) -> None:
-    """Under `auto`, keep of the collar's candidates only what the opening leaves and the edge touches."""
+    """Under `auto`, keep only collar candidates that survive a morphological opening and connect to the edge."""
     automatic = cube.rules.fillable is None and not cube.rules.fill_everything
     if not index.outside.any() or not automatic or len(cube.variable.dates) > 1:
         return
@@ -356,7 +358,7 @@ def _find_outside(cube: Cube, outside: Any, index: Occupied) -> None:
     for first in range(0, cube.shape[0], CHUNK):
         part = slice(first, min(first + CHUNK, cube.shape[0]))
         held.append((part, collar.outside(part, read)))
-        if len(held) > 1:  # the strip below has been read, so this one's candidates are not needed any more
+        if len(held) > 1:  # the strip below has been read, so the candidates of this one are no longer needed
             _keep_outside(outside, index, candidates, *held.pop(0))
     for rows, kept in held:
         _keep_outside(outside, index, candidates, rows, kept)
@@ -365,7 +367,7 @@ def _find_outside(cube: Cube, outside: Any, index: Occupied) -> None:
 def _keep_outside(
     outside: Any, index: Occupied, candidates: NDArray[np.bool_], rows: slice, kept: NDArray[np.bool_]
 ) -> None:
-    """Put what remains of one strip of chunks in the place of its candidates."""
+    """Replace the candidates of one strip of chunks by those that are kept."""
     row = rows.start // CHUNK
     index.outside[row] = chunk_any(kept)[0]
     if candidates[row].any():
@@ -373,7 +375,7 @@ def _keep_outside(
 
 
 def _narrow_edge(cube: Cube, gaps: GapReader) -> float:
-    """Share of the raster's edge that lies in long runs of nodata which are no collar, because they are narrow."""
+    """Share of the raster's edge in long runs of nodata that are too narrow to be a collar."""
     automatic = cube.rules.fillable is None and not cube.rules.fill_everything
     if len(cube.variable.dates) > 1 or not automatic or not cube.variable.georeferenced:
         return 0.0
@@ -385,12 +387,12 @@ def _narrow_edge(cube: Cube, gaps: GapReader) -> float:
     for edge in edges:
         reason, fillable = gaps.stored(0, edge)
         filled = ((reason != 0) & fillable).all(axis=0)
-        narrow += in_long_runs(filled.ravel(), (collar_candidates(reason) & filled).ravel())  # other gaps cut no run
+        narrow += in_long_runs(filled.ravel(), (collar_candidates(reason) & filled).ravel())  # other gaps end no run
     return narrow / sum(edge.height * edge.width for edge in edges)
 
 
 def _values(cube: Cube, stored: NDArray[Any]) -> NDArray[np.float64]:
-    """Transformed physical values (band, row, column) of the bands to fill, as `cube.read` gives them."""
+    """Transformed physical values (band, row, column) of stored ones, as from `cube.read`."""
     plain = Normalisation(0.0, 1.0, cube.transform)
     physical = [unpack(n, cube.variable.bands[b].encoding)[0] for b, n in zip(cube.bands, stored, strict=True)]
     return np.stack([plain.transformed(p) for p in physical])
@@ -403,9 +405,9 @@ def _gather(
     tile: Window,
     every: int,
 ) -> None:
-    """Add one of every n known values of a tile: in each row one of n columns, in the next one some columns on.
+    """Add one of every n known values of a tile: one column in n, shifted from row to row.
 
-    No row and no column is passed over, for that may be where all that is known lies: every other line may be missing.
+    No row or column is skipped altogether, because all known pixels may be in it: every other line may be missing.
     """
     step = next(n for n in range(max(1, round(every * _GOLDEN)), 2 * every + 1) if math.gcd(n, every) == 1)
     first = -((tile.row + np.arange(tile.height)) * step + tile.column) % every
@@ -418,14 +420,17 @@ def _gather(
 
 
 def _widen(ends: NDArray[np.float64], values: NDArray[np.float64], known: NDArray[np.bool_]) -> None:
-    """Least and greatest known value of each band, (band, 2), with those of (band, row, column) among them."""
+    """Extend the least and greatest known value of each band, (band, 2), by values (band, row, column)."""
     for band, (plane, good) in enumerate(zip(values, known, strict=True)):
         ends[band, 0] = min(ends[band, 0], float(plane.min(where=good, initial=np.inf)))
         ends[band, 1] = max(ends[band, 1], float(plane.max(where=good, initial=-np.inf)))
 
 
 def _sums_of_measurements(cube: Cube, gaps: GapReader, cells: CellSums, recipes: Sequence[Normalisation]) -> CellSums:
-    """The cell sums anew, of measurements alone: taken out of a sum, 1e20 would leave nothing of it. Warns of them."""
+    """Recompute the cell sums from measurements alone, and warn of the other numbers.
+
+    They cannot be subtracted: after adding and subtracting 1e20, nothing of a sum is left.
+    """
     sums = CellSums(np.zeros_like(cells.total), np.zeros_like(cells.count), cells.cell)
     far = np.zeros(len(recipes), np.int64)
     for tile in _tiles(cube.shape):
@@ -446,14 +451,14 @@ def _sums_of_measurements(cube: Cube, gaps: GapReader, cells: CellSums, recipes:
 
 
 def _measured(values: NDArray[np.float64], recipes: Sequence[Normalisation]) -> NDArray[np.bool_]:
-    """Where transformed values (band, row, column) may be measurements."""
+    """Whether transformed values (band, row, column) can be measurements."""
     return np.stack([recipe.measured(plane) for recipe, plane in zip(recipes, values, strict=True)])
 
 
 def _count(
     cube: Cube, gaps: GapReader, cells: CellSums, normalisations: tuple[Normalisation, ...], *, summed: bool = False
 ) -> Scan:
-    """Count gaps by chunk, and take buffered pixels out of the cell sums again, where that is not done (`summed`)."""
+    """Count gaps by chunk, and subtract buffered pixels from the cell sums unless that is done already (`summed`)."""
     rows, columns = cube.shape
     dates, bands = len(cube.variable.dates), len(cube.bands)
     counts = np.zeros((dates, -(-rows // CHUNK), -(-columns // CHUNK)), np.int64)
@@ -482,7 +487,7 @@ def _count(
 
 
 def _left_out(cube: Cube, gaps: GapReader, found: Gaps, tile: Window) -> dict[str, int]:
-    """Missing values that are not fillable, by cause."""
+    """Number of missing values that are not fillable, by cause."""
     if cube.rules.fillable is not None:
         left = found.missing & ~found.fillable
         below = int(np.count_nonzero(left & below_ground(~found.fillable))) if cube.by_level else 0
@@ -496,7 +501,7 @@ def _left_out(cube: Cube, gaps: GapReader, found: Gaps, tile: Window) -> dict[st
 
 
 def tile_count(shape: tuple[int, int]) -> int:
-    """How many tiles a scan of that many rows and columns takes."""
+    """Number of tiles in a scan of that many rows and columns."""
     return -(-shape[0] // _TILE[0]) * -(-shape[1] // _TILE[1])
 
 
@@ -506,6 +511,6 @@ def _count_chunks(counts: NDArray[np.int64], tile: Window, wanted: NDArray[np.bo
 
 
 def chunk_any(plane: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether any pixel is True, by chunk, of a plane (row, column) that begins with one."""
+    """Whether any pixel is True in each chunk of a plane (row, column) that begins at a chunk's corner."""
     by_row = np.logical_or.reduceat(plane, np.arange(0, plane.shape[0], CHUNK), axis=0)
     return np.asarray(np.logical_or.reduceat(by_row, np.arange(0, plane.shape[1], CHUNK), axis=1))

@@ -1,4 +1,4 @@
-"""How a job stands before any pixel is read: whether its product already exists, and what it may go on from."""
+"""The state of a job before any pixel is read: whether its product exists already, and from what it may continue."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a job stands before any pixel is read."""
+    """The state of a job before any pixel is read."""
 
     fingerprint: str
-    """Of the product to come."""
+    """Fingerprint of the product to be made."""
     record: RunRecord | None
-    """What `run` returns where that product already exists; None where there is something to do."""
+    """What `run` returns if that product exists already; None if there is something to do."""
     digests: Digests
-    """What was read of the source, to be kept for the next time."""
+    """Digests of the source's files, kept for the next run."""
 
 
 @files_closed()
 def standing(job: FillJob) -> Standing:
-    """How a job stands before any pixel is read; `run` goes on from there. Raises what `run` raises until then."""
+    """The state of a job before any pixel is read, as `run` determines it first; raises what `run` raises by then."""
     started = time.time()
     return standing_of(job, open_scene(job), kept_of(job), started)
 
@@ -53,9 +53,9 @@ def standing(job: FillJob) -> Standing:
 def standing_of(
     job: FillJob, scene: Scene, kept: Kept | None, started: float, digests: Digests | None = None
 ) -> Standing:
-    """Whether the product already exists; what a kill left undone beside it is done.
+    """Determine whether the product exists already, and finish what a killed run left undone beside it.
 
-    `digests` are those of a look before, by which what has not changed since is not read again.
+    `digests` are those of an earlier look, so that unchanged files are not read again.
     """
     check_target(scene.raster, job.target, [cube.variable for cube in scene.cubes], job.layers)
     assert_nameable(job.target)
@@ -67,7 +67,7 @@ def standing_of(
         return Standing(fingerprint, None, digests)
     if not _up_to_date(job, fingerprint):
         return Standing(fingerprint, None, digests)
-    remove_tree(fit_path(work_path(job.target, job.work)))  # what a kill in the last clean-up left
+    remove_tree(fit_path(work_path(job.target, job.work)))  # left by a run that was killed in its last clean-up
     renew_digests(job.target, digests)
     _judge_again(job)
     if job.stac and item_fingerprint(job.stac) != fingerprint:
@@ -77,19 +77,19 @@ def standing_of(
 
 
 def kept_of(job: FillJob) -> Kept | None:
-    """With `--append`, what TARGET was made with; None where everything is made anew."""
+    """With `--append`, what is kept of the runs that made TARGET; None if everything is made anew."""
     if job.refit and not job.append:
         raise JobError("--refit renews the fit of a product that --append extends; add --append, or use --overwrite")
     if not job.append:
         return None
     assert_appendable(job)
     found = read_fingerprint(job.target)
-    whole = None if found and lost_of(job.target, found) else found  # what has lost a part is filled anew, all of it
+    whole = None if found and lost_of(job.target, found) else found  # a product that has lost a part is made anew
     return find_kept(job, whole, _killed_before_keeping(job))
 
 
 def _killed_before_keeping(job: FillJob) -> Kept | None:
-    """What a run left that was killed between writing TARGET and keeping its fit."""
+    """What is left of a run that was killed between writing TARGET and storing its fit beside it."""
     work = find_work(work_path(job.target, job.work))
     if work is None or not has_fit(fit_path(work.path)):
         return None
@@ -98,7 +98,7 @@ def _killed_before_keeping(job: FillJob) -> Kept | None:
 
 
 def fingerprint_of(job: FillJob, scene: Scene, kept: Kept | None, digests: Digests) -> str:
-    """Of the product to come; with a fit that an earlier state of the source gave, that fit is named in it too."""
+    """Fingerprint of the product to be made; it includes the fit if that comes from an earlier state of the source."""
     files = source_identity(scene.raster, digests), inputs_identity(job, scene.raster, digests)
     identities = *files, model_identity(job)
     own = job.fingerprint(*identities)
@@ -106,10 +106,10 @@ def fingerprint_of(job: FillJob, scene: Scene, kept: Kept | None, digests: Diges
 
 
 def _up_to_date(job: FillJob, fingerprint: str) -> bool:
-    """Whether the target is this very product, whole; raises TargetError when it is another and may not be replaced.
+    """Whether TARGET is this very product, complete; raises TargetError if it is another and may not be replaced.
 
-    Blocks that failed are tried again by the same command: a working store that is still there says so, and the
-    record, where the store is gone or `--work` names another place.
+    The same command tries failed blocks again. They are known from a working store that is still there, or from the
+    record if the store is gone or `--work` names another place.
     """
     found = read_fingerprint(job.target)
     if found is None or job.overwrite:
@@ -127,7 +127,7 @@ def _up_to_date(job: FillJob, fingerprint: str) -> bool:
 
 
 def tell_of_loss(job: FillJob) -> None:
-    """Say why a product is made anew that nobody asked to replace."""
+    """Warn why a product is made anew without `--overwrite`."""
     lost = lost_of(job.target, read_fingerprint(job.target) or "")
     if lost and not job.overwrite:
         told = "%s is gone, shorter than it was written, or another run's: all of the product is made anew"
@@ -135,7 +135,7 @@ def tell_of_loss(job: FillJob) -> None:
 
 
 def _warn_of_refusal(job: FillJob, fingerprint: str) -> None:
-    """Beside a plan, which writes nothing and is shown all the same, say that the run would be refused."""
+    """Warn, beside a plan that is only shown, that the run itself would be refused."""
     try:
         _up_to_date(job, fingerprint)
     except TargetError as refused:
@@ -143,7 +143,7 @@ def _warn_of_refusal(job: FillJob, fingerprint: str) -> None:
 
 
 def _judge_again(job: FillJob) -> None:
-    """What this run asks of a product that already exists: the record of the run that made it holds the figures."""
+    """Apply the gates of this run to a product that exists already, by the figures in its record."""
     record = record_of(job.target)
     if record.get("status") == "nothing to fill":  # there was nothing to judge either
         if job.fail_if_empty:
@@ -158,5 +158,5 @@ def _judge_again(job: FillJob) -> None:
 
 
 def nothing_missing(job: FillJob) -> NothingMissingError:
-    """What `--fail-if-empty` asks for."""
+    """The error that `--fail-if-empty` asks for."""
     return NothingMissingError(f"{job.source} has no gap to fill, and --fail-if-empty asked to be told")
