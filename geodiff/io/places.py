@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +47,9 @@ _S3_EXTRA = ("s3", "s3a", "http", "https")
 
 _ASKED = 8
 """Paths in one remote folder that are asked for one by one; of more the folder is listed, a thousand at a time."""
+
+_PAUSES = (0.1, 0.5, 2.0)
+"""Seconds to wait before trying again to remove a folder that another process still writes to."""
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -277,12 +282,25 @@ def remove_tree(path: str) -> None:
         return
     for entry in local.iterdir():
         if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
+            _remove_folder(entry)
         elif entry.name != "zarr.json":
             entry.unlink()
     (local / "zarr.json").unlink(missing_ok=True)
     if not local.is_symlink():
         local.rmdir()
+
+
+def _remove_folder(folder: Path) -> None:
+    """Delete a folder, even if a worker that has lost its scheduler still writes to it."""
+    for pause in (*_PAUSES, None):
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or pause is None:
+                raise
+            time.sleep(pause)
+        else:
+            return
 
 
 def _remove_objects(path: str) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from geodiff.errors import GridError, TargetError
-from geodiff.io import store
+from geodiff.io import places, store
 from geodiff.io.fitstore import load_fit
 from geodiff.io.groups import new_group
 from geodiff.io.store import VariableSpec
@@ -242,6 +244,25 @@ def test_an_old_block_can_be_written_again(tmp_path):
     for number in (1, 2, 0):
         store.write_block(work.array("sst"), 0, Window(0, 0, 32, 32), np.full((3, 32, 32), number, "i2"))
         assert (work.array("sst")[0, :, :32, :32] == number).all()
+
+
+def test_a_store_is_removed_while_a_lost_worker_still_writes_to_it(tmp_path, monkeypatch):
+    path = tmp_path / "w.zarr"
+    store.create_work(str(path), [_spec()])
+    remove, left = shutil.rmtree, [2]
+
+    def late(folder, *args, **kwargs):
+        remove(folder, *args, **kwargs)
+        if left[0]:
+            left[0] -= 1
+            folder.mkdir()
+            (folder / "late").touch()
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(places, "_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(shutil, "rmtree", late)
+    store.remove_work(str(path))
+    assert not path.exists()
 
 
 def test_a_store_that_is_half_removed_is_none_any_more(path, monkeypatch):
