@@ -1,8 +1,8 @@
-"""Gaps of one band where others are known: what they say of it is taken out, the rest is filled, and it is put back.
+"""Gaps of one band where others are known: regress it on them, fill the residual, and add the two.
 
-A detector of one band dies, a line of it saturates, a product masks bands one by one. What the others show at the same
-pixel then says more than anything nearby, and what they do not say is left to the fillers, as a field of its own with
-an expected error of its own (regression kriging: Odeh, McBratney & Chittleborough 1995).
+The detector of one band fails, one of its lines saturates, or a product flags bands one by one. The other bands at the
+same pixel then predict it better than anything nearby. The residual of the regression is left to the fillers, as a
+field with an expected error of its own (regression kriging: Odeh, McBratney & Chittleborough 1995).
 """
 
 from __future__ import annotations
@@ -22,54 +22,57 @@ if TYPE_CHECKING:
 
     Plane = NDArray[np.float32]
 
-__all__ = ["Told", "across_bands", "told_by_bands"]
+__all__ = ["BandPrediction", "across_bands", "predictions_by_bands"]
 
 _FEWEST = 300
-"""Pixels known in all bands of a regression; fewer say nothing of how bands go together."""
+"""Fewest pixels known in all bands of a regression."""
 _COVERED = 0.95
-"""Share of what any other band shows of a band's gap that one must show to be asked in the end, about all of it."""
+"""Share of the gap pixels known in any other band that a band must know to help with the whole gap at once."""
 _SETS, _LEFT = 3, 100
-"""Sets of bands that are asked about one gap, each about what those before do not show; and pixels worth asking."""
+"""Most sets of helping bands for one gap, each for the pixels that the sets before do not know, and the fewest such
+pixels worth another set."""
 _OFTEN = 4
-"""A set may be known together at so much fewer pixels than the commonest."""
+"""A set of bands may be known together at this many times fewer pixels than the most common set."""
 _NEARLY_ALL = 0.75
-"""Of the bands of such a set how many have to show nearly all of a gap for these to be asked about all at once."""
+"""Share of the bands of such a set that must know nearly all of a gap for these to be used for all of it at once."""
 _SHARED = 0.5
-"""Share of what other dates show of a band that one must show to take part: what is left is known only there."""
+"""Share of a band's known pixels on other dates that a helping band must know: only there is the residual known."""
 _TOGETHER = 16
-"""Bands whose rest is filled in one call; has no influence on the result."""
+"""Bands whose residuals are filled in one call; does not affect the result."""
 _WORTH = 0.9
-"""Standard deviation that is left, over that of the band: with more the others say next to nothing."""
+"""Standard deviation of the residual over that of the band above which the other bands do not help."""
 _LINE = 1.5**0.5
-"""Grain of the departures from a line between two dates, over that of one date: half the variance is the line's."""
+"""Grain of departures from a line between two dates over that of one date: the line contributes half of a variance."""
 _RIDGE = 1e-4
-"""Over the variance of a band: bands that are nearly the same share their weight."""
+"""Ridge over the variance of a band, so that nearly equal bands share their weight."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What other bands say of one: value = trend (+ what the rest is from other dates) + scale x what is left."""
+class BandPrediction:
+    """Prediction of one band from others: value = trend (+ its line in time) + scale x residual."""
 
     place: tuple[int, int]
     """Target and band."""
     helpers: NDArray[np.intp]
     slopes: NDArray[np.float64]
-    """(helper,)."""
+    """(helper,) regression coefficients."""
     level: float
-    """Of the band where all helpers are 0."""
+    """Value of the band where all helpers are 0."""
     where: NDArray[np.bool_]
-    """(row, column) of the target, with the margin: what is told."""
+    """(row, column) of the target, with the margin: the pixels that are predicted."""
     scale: float
+    """By which the residual is multiplied, to be of unit size or of the size of the band's own departures."""
     line: Plane | None
-    """(row, column): what helpers leave of the band, linear in time between other dates; NaN where none tells.
+    """(row, column) residual interpolated in time between other dates; NaN where none knows the pixel.
 
-    Taken out too: the level of the rest may be anything, and the shares of space and time were learnt on the band."""
+    It is subtracted too, because the residual may have any level, and weights of space and time were learnt on the
+    band itself."""
     least: float
-    """Standard error at least, over `scale`: how far neighbours are apart. What bands leave is grainier than they are,
-    and the expected error goes by fields as smooth as nature's."""
+    """Least standard error, in units of `scale`: the difference of neighbouring residuals. Residuals are grainier than
+    bands, for which the expected error is made."""
 
     def rest(self, patch: Patch) -> Patch:
-        """What is left, scaled: a patch of that band alone."""
+        """A patch of the scaled residual of that band alone."""
         target, band = patch.targets[self.place[0]], self.place[1]
         own = np.s_[:, band : band + 1]
         values, coarse = np.zeros_like(patch.values[own]), np.zeros_like(patch.coarse[own])
@@ -87,37 +90,37 @@ class Told:
         return replace(patch, values=values, known=known, fillable=fillable, coarse=coarse, first_band=first)
 
     def trend(self, patch: Patch, date: int) -> NDArray[np.float64]:
-        """(row, column) with the margin: what is taken out on one date, where it is known."""
+        """What is subtracted from the band on one date: (row, column), with the margin."""
         said = _said(patch.values[date, self.helpers], self.slopes, self.level)
         return said if self.line is None else said + self.line
 
 
 def across_bands(patches: Sequence[Patch], fill: Callable[[Sequence[Patch]], list[Filled]]) -> list[Filled]:
-    """What `fill` says of the patches, with the help of other bands where they are known."""
-    told = [list(told_by_bands(patch)) for patch in patches]
+    """The answers of `fill` for the patches, using other bands where they are known in a gap."""
+    told = [list(predictions_by_bands(patch)) for patch in patches]
     made = fill([_without(patch, own) for patch, own in zip(patches, told, strict=True)])
     for place, (patch, own) in enumerate(zip(patches, told, strict=True)):
         if own:
             made[place] = _copied(made[place])
-        for first in range(0, len(own), _TOGETHER):  # what fillers keep of each is as large as the patch of few bands
+        for first in range(0, len(own), _TOGETHER):  # fillers cache as much for each as for a patch of few bands
             some = own[first : first + _TOGETHER]
             for each, rest in zip(some, fill([each.rest(patch) for each in some]), strict=True):
                 _put_back(patch, made[place], each, rest)
     return made
 
 
-def told_by_bands(patch: Patch) -> Iterator[Told]:
-    """Of each band with a gap in the window that others tell something of.
+def predictions_by_bands(patch: Patch) -> Iterator[BandPrediction]:
+    """Predictions of each band with a gap in the window from the other bands.
 
-    Where other dates know the pixel they tell the most of it, and bands are asked how the date departs from them;
-    elsewhere bands are asked for the whole.
+    Where other dates know a pixel, they predict most of it, and the other bands predict the departure of the date from
+    them. Elsewhere the other bands predict the value itself.
     """
     if patch.known.shape[1] < 2:
         return
     for target, band in np.argwhere(patch.missing.any(axis=(2, 3))).tolist():
         known = patch.known[patch.targets[target]]
         gap = ~known[band] & patch.fillable[patch.targets[target], band]
-        gap &= known.any(axis=0)  # what all have lost nobody tells
+        gap &= known.any(axis=0)  # pixels lost in all bands cannot be predicted
         dated = np.delete(patch.known[:, band], patch.targets[target], axis=0).any(axis=0)
         for asked, how in ((gap & dated, _departing), (gap & ~dated, _level)):
             left = asked
@@ -134,9 +137,10 @@ def told_by_bands(patch: Patch) -> Iterator[Told]:
 
 
 def _helpers(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_], *, last: bool) -> NDArray[np.intp]:
-    """Bands that are known together where one is asked for, and on most that is known of it on other dates.
+    """Bands known together at the pixels `asked` for, and at most of the band's known pixels on other dates.
 
-    Those that show nearly all of it, where they are not far fewer; and those are the `last` to be asked in any case.
+    Those that know nearly all of the pixels, unless they are far fewer than another set known together; in the `last`
+    set always those.
     """
     date, band = patch.targets[place[0]], place[1]
     others = np.delete(np.arange(len(patch.dates)), date)
@@ -149,7 +153,7 @@ def _helpers(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_], *, 
 
 
 def _commonest(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(band,) bands often known together of some pixels (band, pixel): the most of them, then the most often."""
+    """A set of bands (band,) often known together, given pixels (band, pixel): the largest, then the most frequent."""
     some = seen[:, seen.any(axis=0)]
     if not some.size:
         return np.zeros(len(seen), bool)
@@ -158,10 +162,12 @@ def _commonest(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(some[:, first[np.lexsort((counts, bands))[-1]]])
 
 
-def _level(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_], helpers: NDArray[np.intp]) -> Told | None:
-    """The regression of a band on those that are known in its gap, over the pixels that are known in all of them.
+def _level(
+    patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_], helpers: NDArray[np.intp]
+) -> BandPrediction | None:
+    """Regress a band on helpers known in its gap, over the pixels known in all of them.
 
-    Those of the target date, and where these are too few of all dates.
+    Pixels of the target date are used or, if they are too few, those of all dates.
     """
     date, band = patch.targets[place[0]], place[1]
     common = _common(patch, band, helpers)
@@ -183,15 +189,15 @@ def _level(patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_], helpe
     if not scale < _WORTH * own.std():
         return None
     where = asked & patch.known[date, helpers].all(axis=0)
-    return Told(place, helpers, slopes, level, where, scale, None, _grain(left, learnt) / scale)
+    return BandPrediction(place, helpers, slopes, level, where, scale, None, _grain(left, learnt) / scale)
 
 
 def _departing(
     patch: Patch, place: tuple[int, int], asked: NDArray[np.bool_], helpers: NDArray[np.intp]
-) -> Told | None:
-    """The regression of what a band departs from its other dates on what others do; the rest keeps their size.
+) -> BandPrediction | None:
+    """Regress the departure of a band from its other dates on those of helpers; the residual keeps their scale.
 
-    A date's mean departure is left out where the date shows the band: fillers see it there.
+    The mean departure of a date is excluded if the date has enough pixels of the band, as fillers see it then.
     """
     date, band = patch.targets[place[0]], place[1]
     common = _common(patch, band, helpers)
@@ -214,11 +220,11 @@ def _departing(
         return None
     line = np.asarray(lines[0] - np.tensordot(slopes, lines[1:], axes=1), np.float32)
     where = asked & np.isfinite(line) & patch.known[date, helpers].all(axis=0)
-    return Told(place, helpers, slopes, 0.0, where, scale, line, _grain(left, learnt) / (scale * _LINE))
+    return BandPrediction(place, helpers, slopes, 0.0, where, scale, line, _grain(left, learnt) / (scale * _LINE))
 
 
 def _common(patch: Patch, band: int, helpers: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """(date, row, column): a band and all its helpers are known."""
+    """Pixels known in a band and all its helpers: (date, row, column)."""
     known = patch.known[:, band].copy()
     for helper in helpers:
         known &= patch.known[:, helper]
@@ -228,13 +234,13 @@ def _common(patch: Patch, band: int, helpers: NDArray[np.intp]) -> NDArray[np.bo
 def _departures(
     patch: Patch, date: int, bands: NDArray[np.intp], common: NDArray[np.bool_]
 ) -> tuple[Plane, Plane, NDArray[np.bool_]]:
-    """How bands depart from other dates, those on which all of them are known.
+    """Departures of bands from linear interpolation between other dates, where all of them are known.
 
     Returns
     -------
-    apart : (band, date, row, column) less what is linear in time between other dates; 0 where not `learnt`.
-    lines : (band, row, column) that line on the target date, NaN where no other date knows all bands.
-    learnt : (date, row, column) where all bands are known on the date and on another.
+    apart : (band, date, row, column) departures; 0 where not `learnt`.
+    lines : (band, row, column) interpolation on the target date, NaN where no other date knows all bands.
+    learnt : (date, row, column) whether all bands are known on the date and on another.
     """
     days = days_of(patch.dates)
     order = np.argsort(days, kind="stable")
@@ -251,27 +257,27 @@ def _departures(
 
 
 def _slopes(products: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(helper,) of the ridge regression with these sums of products of helpers, and of helpers and band."""
+    """Ridge regression (helper,) from sums of products of the helpers, and of helpers and band."""
     system = products.copy()
     system[np.diag_indices(len(system))] += _RIDGE * (np.trace(system) / len(system) + 1e-12)
     return np.asarray(np.linalg.solve(system, right), np.float64)
 
 
 def _said(planes: Plane, slopes: NDArray[np.float64], level: float) -> NDArray[np.float64]:
-    """(row, column) from the helpers' planes."""
+    """Prediction (row, column) from the helpers' planes."""
     return np.asarray(np.tensordot(slopes, planes.astype(np.float64), axes=1) + level)
 
 
 def _grain(plane: NDArray[np.float64], known: NDArray[np.bool_]) -> float:
-    """Of (..., row, column) the root of the semivariance of neighbours; 0 where there are none."""
+    """Root of the semivariance of neighbouring pixels (..., row, column); 0 where there are none."""
     down = (plane[..., 1:, :] - plane[..., :-1, :])[known[..., 1:, :] & known[..., :-1, :]]
     across = (plane[..., 1:] - plane[..., :-1])[known[..., 1:] & known[..., :-1]]
     apart = np.concatenate([down, across])
     return float(np.sqrt(0.5 * np.mean(apart**2))) if apart.size else 0.0
 
 
-def _without(patch: Patch, told: Sequence[Told]) -> Patch:
-    """The patch of which nothing is asked that other bands tell."""
+def _without(patch: Patch, told: Sequence[BandPrediction]) -> Patch:
+    """The patch without the pixels to fill that other bands predict."""
     if not told:
         return patch
     fillable = patch.fillable.copy()
@@ -281,13 +287,13 @@ def _without(patch: Patch, told: Sequence[Told]) -> Patch:
 
 
 def _copied(filled: Filled) -> Filled:
-    """An answer whose arrays are nobody else's."""
+    """The answer with copies of its arrays."""
     members = None if filled.members is None else filled.members.copy()
     return Filled(filled.value.copy(), filled.standard_error.copy(), members, filled.source.copy())
 
 
-def _put_back(patch: Patch, filled: Filled, told: Told, rest: Filled) -> None:
-    """Write what was said of one band into the answer; `rest` is of that band alone."""
+def _put_back(patch: Patch, filled: Filled, told: BandPrediction, rest: Filled) -> None:
+    """Write the prediction of one band into the answer; `rest` is the fill of its residual."""
     plane, own = told.place, (told.place[0], 0)
     where, trend = told.where[patch.core], told.trend(patch, patch.targets[plane[0]])[patch.core]
     error = told.scale * np.maximum(rest.standard_error[own], told.least)

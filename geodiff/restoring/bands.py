@@ -10,7 +10,7 @@ import numpy as np
 
 from geodiff.diffusion.restoration import UNBOUNDED, Restored, cut_off, estimate_noise, restore_band
 from geodiff.fillers import Patch
-from geodiff.fillers.crossband import told_by_bands
+from geodiff.fillers.crossband import predictions_by_bands
 from geodiff.lattice import Window, repeated
 from geodiff.restoring.components import MOST, Components, Together, alike, noise_of, put_shown
 from geodiff.restoring.photons import flattened, raised, slope
@@ -148,7 +148,7 @@ def _shown_exactly(seen: Plane, known: NDArray[np.bool_], keys: Sequence[int], w
     whole, dates = Window(0, 0, *seen.shape[1:]), np.zeros(1, np.int64)
     patch = Patch(flat, known[None], np.ones_like(known)[None], np.zeros_like(flat), whole, 0, (0, 0), dates)
     shown = _Shown(seen.copy(), np.zeros_like(seen), np.zeros((len(seen), work.job.members, *seen.shape[1:])))
-    for told in told_by_bands(patch):
+    for told in predictions_by_bands(patch):
         band, at, rest = told.place[1], told.where, told.rest(patch)
         unit = told.scale * scale[band]
         left = work(rest.values[0, 0], rest.known[0, 0], 0.0, ~keys[band], factor=1)
