@@ -21,7 +21,7 @@ from geodiff.fillers import Fitted, Patch
 from geodiff.fillers.calibration import plane_distance
 from geodiff.fillers.masks import once_a_mask
 from geodiff.fillers.spatial import Laplace, SpatialFiller
-from geodiff.fillers.variogram import REACH, covariance
+from geodiff.fillers.variogram import REACH, covariances
 from geodiff.fillers.whitening import distance_to_known
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ table can make the system of a very smooth field singular."""
 _SMOOTH_NUGGETS = (1e-8, 1e-7, 1e-6)
 """Tried before these where the table is a likeliest covariance, which includes its own grain: in a pressure field that
 varies over 400 pixels, neighbours differ by less than a hundred thousandth of the variance."""
+_APART = 3.0
+"""Distance from data, in pixels, from which the covariance for pixels next to data is not used any more."""
 _LEVEL = 10.0
 """Variance of the unknown mean, in variances of the field: large makes the prediction unbiased."""
 _WITHIN, _BEYOND = 16.0, 28.0
@@ -102,8 +104,13 @@ class Kriging(SpatialFiller):
         low, high = _ends(values[known])
         plane = _plane(np.clip(values, low, high), known)
         whole, shown = np.where(known, values, harmonic), known | (distance <= _COMPLETED)
-        table = covariance(np.clip(whole, low, high) - plane, shown, span=_SPAN, seen=known)
-        found = predicted(whole - plane, known, near, table) + plane
+        table, close, share = covariances(np.clip(whole, low, high) - plane, shown, span=_SPAN, seen=known)
+        found = predicted(whole - plane, known, near, table)
+        if close is not None:
+            beside = near & (distance < _APART)
+            nearness = share * np.clip((_APART - distance) / (_APART - 1.0), 0.0, 1.0)
+            found += np.where(beside, nearness, 0.0) * (predicted(whole - plane, known, beside, close) - found)
+        found += plane
         weight = np.where(near, np.clip((_BEYOND - distance) / (_BEYOND - _WITHIN), 0.0, 1.0), 0.0)
         return np.asarray(harmonic + weight * (found - harmonic), np.float32)
 
@@ -144,7 +151,7 @@ def predicted(
     Parameters
     ----------
     values, known, wanted : (row, column); no wanted pixel is known.
-    table : covariance by lag, as from `covariance`.
+    table : covariance by lag, as from `covariances`.
 
     Returns
     -------

@@ -18,7 +18,7 @@ from geodiff.fillers.variogram_models import likeliest_covariance
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["REACH", "covariance", "variogram"]
+__all__ = ["REACH", "Covariances", "covariances", "variogram"]
 
 REACH = 48
 """Pixels over which the variogram is measured, and to which the covariance is tapered."""
@@ -30,6 +30,10 @@ _FLOOR = 1e-4
 _GRAINY, _TOO_GRAINY = 1.5, 2.5
 """Ratio of the table's variogram between neighbours to the measured one from which the likeliest Matern covariance is
 mixed in, and from which it is used alone."""
+_STEEP, _STEEPEST = (3.1, 3.3), (3.75, 3.85)
+"""Ratios of the variogram at two pixels to that at one, 4 for a differentiable field and 2 for a rough one, between
+which the likeliest Matern covariance takes over next to data, and between which it takes over everywhere. Photographs
+and most satellite images are below 3.1."""
 
 
 def variogram(
@@ -95,18 +99,29 @@ def _counted(
     return count, np.maximum(np.rint(_by_lag(_power(count), shape[1], reach)), 0.0)
 
 
-def covariance(
+class Covariances(NamedTuple):
+    """Covariance of a plane by lag, and another one for pixels next to data where the plane is smooth."""
+
+    table: NDArray[np.float64]
+    """(2 reach, 2 reach), or larger, in the order of `variogram`; positive semi-definite."""
+    close: NDArray[np.float64] | None = None
+    """The likeliest Matern covariance, for missing pixels next to known ones; None where it is of no use."""
+    share: float = 0.0
+    """Weight of the prediction with `close` next to data, 0 to 1."""
+
+
+def covariances(
     values: NDArray[np.floating[Any]],
     known: NDArray[np.bool_],
     reach: int = REACH,
     span: int = 64,
     seen: NDArray[np.bool_] | None = None,
-) -> NDArray[np.float64]:
-    """Positive semi-definite covariance by lag, in the order of `variogram`; 0 everywhere for a constant field.
+) -> Covariances:
+    """Covariances of a plane by lag; 0 everywhere for a constant field.
 
-    (2 reach, 2 reach), tapered to 0 at the far end, with rare and long lags shrunk to the mean over directions. Where
-    clipping the spectrum gives a smooth field grain that it does not have, it is the likeliest Matern covariance, for
-    lags below `span`.
+    The table is tapered to 0 at the far end, with rare and long lags shrunk to the mean over directions. Where clipping
+    the spectrum gives a smooth field grain that it does not have, it is the likeliest Matern covariance, for lags below
+    `span`. A plane that is smooth from pixel to pixel and rough over longer lags has that one next to data only.
 
     Parameters
     ----------
@@ -123,14 +138,25 @@ def covariance(
     sill = np.quantile(shrunk[taper > 0], 0.95)
     power = rfft2((sill - shrunk) * taper).real
     found: NDArray[np.float64] = irfft2(np.maximum(power, _FLOOR * sill), s=shrunk.shape)
-    grain = (2.0 * found[0, 0] - found[0, 1] - found[1, 0]) / max(measured[0, 1] + measured[1, 0], 1e-30)
-    smooth = float(min((grain - _GRAINY) / (_TOO_GRAINY - _GRAINY), 1.0))
-    if smooth <= 0.0 or sill <= 0.0:
-        return found
+    if sill <= 0.0:
+        return Covariances(found)
+    first = max(measured[0, 1] + measured[1, 0], 1e-30)
+    steepness = (measured[0, 2] + measured[2, 0]) / first
+    grain = (2.0 * found[0, 0] - found[0, 1] - found[1, 0]) / first
+    smooth = max(_ramp(grain, _GRAINY, _TOO_GRAINY), _ramp(steepness, *_STEEPEST))
+    beside = _ramp(steepness, *_STEEP) if smooth < 1.0 else 0.0
+    if smooth <= 0.0 and beside <= 0.0:
+        return Covariances(found)
     size, here = max(reach, span), np.r_[0:reach, -reach:0]
-    likeliest = likeliest_covariance(values, known if seen is None else seen, size)
+    likeliest = likeliest_covariance(values, known if seen is None else seen, size, refined=smooth > 0.0)
     if likeliest is None:
-        return found
+        return Covariances(found)
+    if smooth <= 0.0:
+        return Covariances(found, likeliest, beside)
     table = smooth * likeliest
     table[np.ix_(here, here)] += (1.0 - smooth) * found
-    return table
+    return Covariances(table, likeliest if beside > 0.0 else None, beside)
+
+
+def _ramp(value: float, low: float, high: float) -> float:
+    return float(np.clip((value - low) / (high - low), 0.0, 1.0))

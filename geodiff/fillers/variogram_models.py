@@ -140,7 +140,7 @@ def _group(places: NDArray[np.intp], known: NDArray[np.bool_], centre: int) -> N
 
 
 def likeliest_covariance(
-    values: NDArray[np.floating[Any]], known: NDArray[np.bool_], size: int
+    values: NDArray[np.floating[Any]], known: NDArray[np.bool_], size: int, *, refined: bool = True
 ) -> NDArray[np.float64] | None:
     """Covariance by lag, (2 size, 2 size) in the order of the discrete Fourier transform, with the grain at lag 0.
 
@@ -149,18 +149,19 @@ def likeliest_covariance(
     Parameters
     ----------
     values, known : (row, column); `values` without a trend.
+    refined : whether to search beyond the starting points; without, it takes a fifth of the time.
     """
     if np.count_nonzero(known) < _NEAR + _FAR or np.ptp(values[known]) == 0:
         return None
     groups = _Groups.of(values, known)
-    model = _searched(groups)
+    model = _searched(groups, refined=refined)
     signed = np.r_[0:size, -size:0].astype(np.float64)
     table = model.correlation(signed[:, None], signed)
     table[0, 0] += model.grain
     return table * groups.loss(model)[1]
 
 
-def _searched(groups: _Groups) -> _Model:
+def _searched(groups: _Groups, *, refined: bool = True) -> _Model:
     """The likeliest model: the best smoothnesses by a grid of starting points, then refined by Nelder-Mead."""
     from scipy.optimize import minimize
 
@@ -169,8 +170,11 @@ def _searched(groups: _Groups) -> _Model:
         tried = [_Model(smoothness, np.array([length, grain, 0.0, 0.0])) for length in _LENGTHS for grain in _GRAINS]
         losses = [groups.some(2).loss(model)[0] for model in tried]
         begun.append((min(losses), smoothness, tried[int(np.argmin(losses))]))
+    begun.sort(key=lambda one: one[:2])
+    if not refined:
+        return begun[0][2]
     found = []
-    for _, smoothness, start in sorted(begun)[:_SEARCHED]:
+    for _, smoothness, start in begun[:_SEARCHED]:
         corners = start.numbers + np.concatenate([np.zeros((1, 4)), _STEPS])
         answer = minimize(
             lambda numbers, smoothness=smoothness: groups.loss(_Model(smoothness, numbers))[0],

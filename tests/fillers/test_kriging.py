@@ -9,7 +9,7 @@ from geodiff.fillers import kriging as module
 from geodiff.fillers.kriging import RING, Kriging, predicted
 from geodiff.fillers.relaxation import relaxed_fill
 from geodiff.fillers.spatial import Laplace
-from geodiff.fillers.variogram import covariance, variogram
+from geodiff.fillers.variogram import covariances, variogram
 
 SIDE = 96
 
@@ -35,11 +35,11 @@ def test_the_variogram_is_that_of_the_pairs_of_known_pixels(rng):
 def test_values_that_are_not_known_do_not_count(rng):
     values, known = streaked(rng), rng.random((SIDE, SIDE)) < 0.6
     spoiled = np.where(known, values, np.float32(1e3))
-    np.testing.assert_array_equal(covariance(values, known), covariance(spoiled, known))
+    np.testing.assert_array_equal(covariances(values, known).table, covariances(spoiled, known).table)
 
 
 def test_the_covariance_is_not_negative_definite_and_knows_directions(rng):
-    table = covariance(streaked(rng), rng.random((SIDE, SIDE)) < 0.8)
+    table = covariances(streaked(rng), rng.random((SIDE, SIDE)) < 0.8).table
     assert np.fft.fft2(table).real.min() > 0
     np.testing.assert_allclose(table[1:, 1:], table[1:, 1:][::-1, ::-1], atol=1e-9)
     assert table[0, 4] > 3 * abs(table[4, 0])
@@ -49,7 +49,7 @@ def test_streaks_are_carried_across_a_stripe_better_than_by_the_harmonic_fill(rn
     values, known = streaked(rng), np.ones((SIDE, SIDE), bool)
     known[:, 40:44] = False
     coarse = np.zeros_like(values)
-    found = predicted(values, known, ~known, covariance(values, known))
+    found = predicted(values, known, ~known, covariances(values, known).table)
     harmonic = relaxed_fill(values[None], known[None], coarse[None])[0]
     errors = [np.sqrt(np.mean((fill - values)[~known] ** 2)) for fill in (found, harmonic)]
     assert errors[0] < 0.5 * errors[1]
@@ -61,7 +61,7 @@ def test_what_is_lost_here_and_there_leaves_the_covariance_as_it_is(rng, lost):
     values, known = (field / field.std()).astype(np.float32), np.ones((SIDE, SIDE), bool)
     known[rng.random((SIDE, SIDE)) < 0.5 if lost == "specks" else rng.choice(SIDE, SIDE // 5, replace=False)] = False
     found = Kriging().plane(np.where(known, values, np.float32(0)), known, np.zeros_like(values), Fitted("kriging"))
-    told = predicted(values, known, ~known, covariance(values, np.ones_like(known)))
+    told = predicted(values, known, ~known, covariances(values, np.ones_like(known)).table)
     errors = [np.sqrt(np.mean((fill - values)[~known] ** 2)) for fill in (found, told)]
     assert errors[0] < 2 * errors[1], "of known pixels alone it would be three times as large"
 
@@ -69,7 +69,7 @@ def test_what_is_lost_here_and_there_leaves_the_covariance_as_it_is(rng, lost):
 def test_the_prediction_is_that_of_one_dense_system(rng):
     values, known = streaked(rng), np.ones((SIDE, SIDE), bool)
     known[50, 50] = False
-    table = covariance(values, known)
+    table = covariances(values, known).table
     found = predicted(values, known, ~known, table)[50, 50]
     rows, columns = np.nonzero(known)
     near = np.hypot(rows - 50, columns - 50) <= RING
@@ -95,7 +95,7 @@ def test_far_from_data_it_is_the_harmonic_fill(rng):
 def test_the_fill_stays_within_what_is_known(rng):
     values = np.cumsum(np.cumsum(rng.normal(size=(SIDE, SIDE)), axis=0), axis=1).astype(np.float32)
     known = gaussian_filter(rng.normal(size=values.shape), 5) < 0.02
-    table = covariance(values, known)
+    table = covariances(values, known).table
     found = predicted(values, known, ~known, table)
     assert found.min() >= values[known].min()
     assert found.max() <= values[known].max()
