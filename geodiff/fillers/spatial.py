@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -43,6 +44,8 @@ __all__ = [
 HALO = 32
 _FEWEST = 50
 """Known pixels below which a plane is not to be trusted."""
+_ONE_AT_A_TIME = Lock()
+"""rasterio silences one of its own warnings during a fill, for the whole process: of two threads one would hear it."""
 
 
 class SpatialFiller(ABC):
@@ -168,7 +171,8 @@ class InverseDistance(SpatialFiller):
         from rasterio.fill import fillnodata
 
         image = np.where(known, values, coarse)
-        filled: Plane = fillnodata(image, mask=known.astype(np.uint8), max_search_distance=FARTHEST)
+        with _ONE_AT_A_TIME:
+            filled: Plane = fillnodata(image, mask=known.astype(np.uint8), max_search_distance=FARTHEST)
         return filled
 
 

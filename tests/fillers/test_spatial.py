@@ -1,5 +1,6 @@
 """Laws of the spatial fillers: known pixels decide, hidden ones do not, and no patch knows another."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -196,3 +197,12 @@ def test_what_is_near_hidden_pixels_is_enough_for_their_estimate(filler, rng):
     whole, near = filler.estimate(patch, fitted)[hidden], filler.estimate_hidden(trial, fitted)[hidden]
     assert hidden.sum() > 50
     assert rmse(near, whole) < 0.02 * rmse(whole, trial.truth[hidden])
+
+
+def test_fills_of_several_threads_let_no_warning_out():
+    """rasterio silences one of its own for the whole process while it fills; warnings are errors here."""
+    values, known = np.zeros((16, 16), np.float32), np.ones((16, 16), bool)
+    known[4:8, 4:8] = False
+    with ThreadPoolExecutor(4) as threads:
+        fills = [threads.submit(InverseDistance().plane, values, known, values, Fitted("idw")) for _ in range(800)]
+    assert not [fill.exception() for fill in fills if fill.exception()]
